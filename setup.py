@@ -1,0 +1,42 @@
+"""Package metadata; the tools' settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "tfface" / "__init__.py").read_text())[1]
+
+SERVING = ["tensorflow-serving-api>=2.21,<2.22", "grpcio-health-checking>=1.80"]
+WEIGHTS = ["torch", "safetensors"]
+
+setup(
+    name="tfface",
+    version=VERSION,
+    description="Train, tune and serve conditional face generation and editing in TensorFlow",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["tfface", "tfface.*"]),
+    package_data={"tfface": ["methods/*/presets/*.yaml", "methods/*/README.md"]},
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "tensorboard>=2.20",
+        "jsonargparse[signatures]>=4.49",
+        "PyYAML>=6",
+        "Pillow>=10.1",
+        "rich>=13",
+    ],
+    extras_require={
+        "serving": SERVING,
+        "tuning": ["keras-tuner[bayesian]>=1.4.8"],
+        "align": ["mtcnn>=1.0.0", "scikit-image>=0.24"],
+        "demo": ["gradio>=6"],
+        "weights": WEIGHTS,
+        "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],
+        "dev": [*SERVING, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9"],
+    },
+    entry_points={"console_scripts": ["tfface=tfface.cli:main"]},
+)

@@ -1,0 +1,188 @@
+"""FaceClient against the embedded server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_models import SIZE, faces, picture, png, save
+
+import tfface.client
+from tfface.client import FaceClient, ServerError
+from tfface.errors import UserError
+from tfface.server.app import Server
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export")
+    save(path / "1", ("serving_default", "bytes", "slow"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def client(export):
+    with Server(export) as server, FaceClient(f"127.0.0.1:{server.port}") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def elegant(tmp_path_factory):
+    path = tmp_path_factory.mktemp("elegant")
+    save(path / "7", ("bytes=transfer",))
+    with Server(path, model_name="elegant") as server:
+        with FaceClient(f"127.0.0.1:{server.port}", "elegant", version=7) as client:
+            yield client
+
+
+def negative(image):
+    return 255 - np.asarray(image)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        return unused.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "expression", [["happy", b"sad"], np.array(["happy", "sad"]), np.array([b"a", b"b"], object)]
+)
+def test_predict(client, expression):
+    outputs = client.predict({"image": faces(), "expression": expression})
+    assert np.array_equal(outputs["image"], -faces())
+    assert outputs["image"].dtype == np.float32
+
+
+def test_predict_strings(client):
+    outputs = client.predict({"image_bytes": [png(picture())], "expression": ["sad"]}, "bytes")
+    assert outputs["image_bytes"].dtype == object
+    assert outputs["image_bytes"][0].startswith(b"\x89PNG")
+
+
+def test_status_and_metadata(client):
+    client.wait_until_ready(5)
+    assert client.status() == {1: ("AVAILABLE", "")}
+    metadata = client.metadata()
+    assert set(metadata) == {"serving_default", "bytes", "slow"}
+    assert metadata["serving_default"]["inputs"] == {
+        "expression": {"dtype": "string", "shape": (None,)},
+        "image": {"dtype": "float32", "shape": (None, SIZE, SIZE, 3)},
+    }
+    assert metadata["bytes"]["outputs"] == {"image_bytes": {"dtype": "string", "shape": (None,)}}
+
+
+def test_change_expression_of_one_picture(client, tmp_path):
+    face = picture(size=(30, 20))
+    face.save(tmp_path / "face.bmp")
+    for source in (face, png(face), tmp_path / "face.bmp", str(tmp_path / "face.bmp")):
+        edited = client.change_expression(source, "happy")
+        assert isinstance(edited, Image.Image)
+        assert np.array_equal(edited, negative(face))
+
+
+def test_pictures_are_sent_upright_and_opaque(client, tmp_path):
+    face = picture(size=(30, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    face.save(tmp_path / "turned.png", exif=exif)
+    edited = client.change_expression(tmp_path / "turned.png", "happy")
+    assert np.array_equal(edited, np.rot90(negative(face), -1))
+    face.convert("RGBA").save(tmp_path / "alpha.png")
+    assert np.array_equal(client.change_expression(tmp_path / "alpha.png", "sad"), negative(face))
+
+
+def test_change_expression_of_lists(client, monkeypatch):
+    monkeypatch.setattr(tfface.client, "_MOST_PICTURES", 3)
+    requests = []
+    predict = client.predict
+    monkeypatch.setattr(
+        client, "predict", lambda *a, **k: requests.append(a[0]["expression"]) or predict(*a, **k)
+    )
+    pictures = [picture(seed, (20 + seed, 20)) for seed in range(7)]
+    edited = client.change_expression(pictures, [str(number) for number in range(7)])
+    assert [p.size for p in edited] == [p.size for p in pictures]
+    assert all(np.array_equal(e, negative(p)) for e, p in zip(edited, pictures, strict=True))
+    assert requests == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
+    assert len(client.change_expression(pictures[0], ["happy", "sad"])) == 2
+    assert len(client.change_expression(pictures[:1], "happy")) == 1
+    assert client.change_expression([], "happy") == []
+
+
+def test_requests_are_kept_small(client, monkeypatch):
+    monkeypatch.setattr(tfface.client, "_MOST_BYTES", 2000)
+    rows = [{"a": b"x" * size} for size in (900, 900, 900, 5000, 10)]
+    sizes = [[len(row["a"]) for row in some] for some in tfface.client._requests(rows)]
+    assert sizes == [[900, 900], [900], [5000], [10]]
+
+
+def test_transfer_attribute(elegant):
+    source, reference = picture(1), picture(2)
+    assert np.array_equal(
+        elegant.transfer_attribute(source, reference, "Smiling"), negative(reference)
+    )
+    steps = elegant.transfer_attribute(source, reference, "Smiling", strength=[0.0, 1.0])
+    assert np.array_equal(steps[0], negative(source))
+    assert np.array_equal(steps[1], negative(reference))
+    pairs = elegant.transfer_attribute([source, reference], [reference, source], "Smiling")
+    assert np.array_equal(pairs[1], negative(source))
+
+
+def test_mistakes_with_pictures(client, tmp_path):
+    with pytest.raises(UserError, match="nope.png: no such file"):
+        client.change_expression(tmp_path / "nope.png", "happy")
+    with pytest.raises(UserError, match="lists of different lengths: 2 of image_bytes, 3 of"):
+        client.change_expression([picture(), picture()], ["a", "b", "c"])
+
+
+def test_errors_of_the_server(client):
+    with pytest.raises(ServerError, match="shape") as caught:
+        client.predict({"image": faces()[0], "expression": ["happy"]})
+    assert caught.value.code == "INVALID_ARGUMENT"
+    with pytest.raises(ServerError, match='FAILED_PRECONDITION: Serving signature key "nope"'):
+        client.predict({}, "nope")
+    with FaceClient(client.target, "nope") as stranger:
+        for call in (stranger.status, stranger.metadata):
+            with pytest.raises(ServerError) as caught:
+                call()
+            assert caught.value.code == "NOT_FOUND"
+        with pytest.raises(ServerError, match="NOT_FOUND: Could not find any versions"):
+            stranger.wait_until_ready(0.2)
+    with FaceClient(client.target, version=9) as outdated:
+        with pytest.raises(ServerError, match=r"Specific\(default, 9\)"):
+            outdated.predict({})
+
+
+def test_deadline(client):
+    with FaceClient(client.target, timeout=0.3) as hasty:
+        with pytest.raises(ServerError) as caught:
+            hasty.predict({"x": np.zeros((1, 8), np.float32)}, "slow")
+    assert caught.value.code == "DEADLINE_EXCEEDED"
+
+
+def test_no_server():
+    target = f"127.0.0.1:{free_port()}"
+    with FaceClient(target, timeout=0.5) as client:
+        start = time.monotonic()
+        with pytest.raises(ServerError, match=f"UNAVAILABLE: {target} is not available"):
+            client.predict({"image": faces(), "expression": ["sad", "sad"]})
+        with pytest.raises(ServerError, match="UNAVAILABLE"):
+            client.wait_until_ready(0.5)
+    assert time.monotonic() - start < 3
+
+
+def test_call_waits_for_a_server_that_starts_late(export):
+    port = free_port()
+    started = []
+    starter = threading.Timer(0.5, lambda: started.append(Server(export, port=port).start()))
+    starter.start()
+    try:
+        with FaceClient(f"127.0.0.1:{port}") as client:
+            outputs = client.predict({"image": faces(), "expression": ["sad", "sad"]})
+        assert np.array_equal(outputs["image"], -faces())
+    finally:
+        starter.join()
+        started[0].stop()

@@ -1,0 +1,69 @@
+"""The demonstration from end to end, and its mistakes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tfface.demo import main
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--metod", "sargan"], "perhaps you mean '--method'?"),
+        (["--steps", "0"], "--steps is 0: expected at least 1"),
+        (["--method", "gan"], "invalid choice"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words, said, capsys):
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
+
+
+def test_help_needs_no_tensorflow():
+    code = (
+        "import sys\nfrom tfface.demo import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "--preset" in done.stdout
+
+
+def test_a_server_that_cannot_start_is_told(tmp_path):
+    from tfface.demo import serving
+    from tfface.errors import UserError
+
+    with pytest.raises(UserError, match="the server did not start; it said: .*no such"):
+        with serving(tmp_path / "nothing", "m", tmp_path / "log"):
+            pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sargan", "elegant"])
+def test_demo_from_end_to_end(method, tmp_path, capsys):
+    out = tmp_path / "runs" / "demo"
+    words = ["--method", method, "--preset", "tiny", "--out", str(out)]
+    assert main(words) == 0
+    assert str(out / "report.html") in capsys.readouterr().out
+    figures = json.loads((out / "figures.json").read_text())
+    assert (figures["method"], figures["steps"]) == (method, 6)
+    assert {"edited", "copy", "target", "classifier", "seconds"} <= set(figures)
+    page = (out / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:image/png;base64,)", page)
+    assert page.count("<img") == page.count(' alt="') > 30
+    assert "<svg" in page and "true render" in page
+
+    if method == "sargan":  # What has been trained is used again.
+        assert main(words) == 0
+        again = json.loads((out / "figures.json").read_text())
+        assert {k: again[k] for k in ("edited", "classifier")} == {
+            k: figures[k] for k in ("edited", "classifier")
+        }
+        assert sorted(p.name for p in (out / "model").iterdir()) == ["1", "2"]

@@ -1,0 +1,281 @@
+"""`tfface.edit` on runs with random weights."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import tfface
+from tfface.config import from_dict, parse_training, to_dict
+from tfface.data.pictures import face_box, load_picture, to_array
+from tfface.edit import edit_pictures, main
+from tfface.engine.load import write_run
+from tfface.methods import get_config, get_method
+
+CLASSES = ("happy", "neutral", "sad")
+ATTRIBUTES = ("Eyeglasses", "Smiling")
+
+
+def write_tiny_run(path, name, **options):
+    """A run folder with random weights, large enough that edits show; returns it loaded."""
+    config_class = get_config(name)
+    _, config, _ = parse_training([name, "--preset", "tiny"], {name: config_class})
+    method = get_method(name)(from_dict(config_class, {**to_dict(config), **options}))
+    tf.keras.utils.set_random_seed(3)
+    nets = method.build()
+    for net in nets.values():
+        for variable in net.trainable_variables:
+            if len(variable.shape) > 1:
+                variable.assign(variable * 3.0)
+    write_run(path, name, method, nets)
+    return tfface.load(str(path))
+
+
+def face(seed, width, height):
+    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("edit")
+    write_tiny_run(root / "sargan", "sargan", classes=list(CLASSES))
+    write_tiny_run(root / "elegant", "elegant", attributes=list(ATTRIBUTES))
+    for i, size in enumerate([(50, 70), (90, 60), (64, 64), (48, 48)]):
+        face(i, *size).save(root / f"face{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module", params=["sargan", "elegant"])
+def trained(root, request):
+    return tfface.load(str(root / request.param))
+
+
+def edit(root, tmp_path, method, *options, source="face0.png", status=0):
+    out = tmp_path / "out"
+    words = [str(root / w) if w.startswith("face") else str(w) for w in options]
+    found = main([str(root / method), str(root / source), "--out", str(out), *words])
+    assert found == status
+    return {p.name: load_picture(p) for p in sorted(out.iterdir())} if out.exists() else {}
+
+
+def failure(capsys, root, *argv):
+    """The message of a command that fails."""
+    assert main([str(a) for a in argv]) == 2
+    *rest, message = capsys.readouterr().err.strip().splitlines()
+    assert "Traceback" not in "".join(rest) and message.startswith("tfface.edit: error: ")
+    return message
+
+
+def differs(a, b):
+    return np.abs(np.asarray(a, np.int16) - np.asarray(b, np.int16)).max() > 2
+
+
+@pytest.mark.parametrize("options", [[], ["--expression", "all"]])
+def test_all_expressions(root, tmp_path, options):
+    made = edit(root, tmp_path, "sargan", *options)
+    assert list(made) == [f"face0-{name}.png" for name in CLASSES]
+    assert differs(made["face0-happy.png"], made["face0-sad.png"])
+
+
+def test_one_expression(root, tmp_path):
+    made = edit(root, tmp_path, "sargan", "--expression", "sad", "happy", source="face1.png")
+    assert set(made) == {"face1-sad.png", "face1-happy.png"}
+    assert made["face1-sad.png"].size == (90, 60)
+
+
+def options_of(trained):
+    if trained.name == "sargan":
+        return {"expression": ["sad"]}
+    return {"attribute": ["Smiling"], "reference": [face(9, 40, 40)]}
+
+
+@pytest.mark.parametrize("size", [(50, 70), (90, 60), (64, 64)])
+def test_size_and_surroundings_are_kept(trained, size):
+    picture = face(5, *size)
+    [[[(_, made)]]] = edit_pictures(trained, [picture], options_of(trained))
+    assert made.size == size
+    left, upper, right, lower = face_box(*size)
+    before, after = np.asarray(picture), np.asarray(made)
+    outside = np.ones(before.shape[:2], bool)
+    outside[upper:lower, left:right] = False
+    np.testing.assert_array_equal(after[outside], before[outside])
+    assert differs(after[~outside], before[~outside])
+
+
+def test_pictures_do_not_mix(trained):
+    pictures = [face(i, 40 + i, 50) for i in range(3)]
+    together = edit_pictures(trained, pictures, options_of(trained))
+    for picture, rows in zip(pictures, together, strict=True):
+        [[[(_, alone)]]] = edit_pictures(trained, [picture], options_of(trained))
+        assert np.abs(np.asarray(alone, int) - np.asarray(rows[0][0][1], int)).max() <= 1
+
+
+def test_the_edit_is_the_network(root):
+    trained = tfface.load(str(root / "sargan"))
+    picture = face(7, 32, 32)  # The networks' own size: nothing is resized.
+    [[[(name, made)]]] = edit_pictures(trained, [picture], {"expression": ["sad"]})
+    image = to_array(picture, 32)[None]
+    label = np.eye(3, dtype=np.float32)[[2]]
+    expected = np.clip(trained.nets["generator"]([image, label]), -1, 1)[0]
+    assert name == "sad"
+    assert np.abs(np.asarray(made) - (expected + 1) * 127.5).max() <= 1
+
+
+def test_swap(root, tmp_path):
+    made = edit(
+        root, tmp_path, "elegant", "--attribute", "Smiling", "--reference", "face1.png"
+    )  # fmt: skip
+    assert list(made) == ["face0-Smiling-1.png"]
+
+
+def test_strengths_and_references(root, tmp_path):
+    made = edit(
+        root, tmp_path, "elegant", "--attribute", "Smiling",
+        "--reference", "face1.png", "face2.png", "--strength", "0", "0.5", "1",
+    )  # fmt: skip
+    assert set(made) == {f"face0-Smiling-{r}-{s}.png" for r in (1, 2) for s in ("0", "0.5", "1")}
+    # Strength 0 is the reconstruction, whatever the reference.
+    assert not differs(made["face0-Smiling-1-0.png"], made["face0-Smiling-2-0.png"])
+    assert differs(made["face0-Smiling-1-1.png"], made["face0-Smiling-2-1.png"])
+    ends = [np.asarray(made[f"face0-Smiling-1-{s}.png"], int) for s in ("0", "0.5", "1")]
+    assert differs(ends[0], ends[1]) and differs(ends[1], ends[2])
+
+
+def test_matrix_of_three_references(root, tmp_path):
+    references = [f"face{i}.png" for i in (1, 2, 3)]
+    made = edit(
+        root, tmp_path, "elegant", "--attribute", "Smiling", "--reference", *references,
+        "--matrix", "3", "--grid",
+    )  # fmt: skip
+    grid = made.pop("grid.png")
+    assert set(made) == {f"face0-Smiling-{r}-{c}.png" for r in (1, 2, 3) for c in (1, 2, 3)}
+    assert min(grid.size) > 3 * 128  # Rows of the matrix, and the input before each.
+    corners = {(1, 1): 0, (1, 3): 1, (3, 1): 2, (3, 3): 3}
+    trained = tfface.load(str(root / "elegant"))
+    picture = load_picture(root / "face0.png")
+    for (row, column), reference in corners.items():
+        options = {
+            "attribute": ["Smiling"],
+            "reference": [load_picture(root / f"face{max(reference, 1)}.png")],
+            "strength": [float(reference > 0)],
+        }
+        [[[(_, expected)]]] = edit_pictures(trained, [picture], options)
+        assert not differs(made[f"face0-Smiling-{row}-{column}.png"], expected)
+
+
+def test_matrix_of_two_attributes(root, tmp_path):
+    made = edit(
+        root, tmp_path, "elegant", "--attribute", "Smiling", "Eyeglasses",
+        "--reference", "face1.png", "face2.png", "--matrix", "2",
+    )  # fmt: skip
+    name = "face0-Smiling-Eyeglasses"
+    assert set(made) == {f"{name}-{r}-{c}.png" for r in (1, 2) for c in (1, 2)}
+    trained = tfface.load(str(root / "elegant"))
+    picture = load_picture(root / "face0.png")
+    for attribute, reference, cell in (("Smiling", 1, "1-2"), ("Eyeglasses", 2, "2-1")):
+        options = {
+            "attribute": [attribute],
+            "reference": [load_picture(root / f"face{reference}.png")],
+        }
+        [[[(_, expected)]]] = edit_pictures(trained, [picture], options)
+        assert not differs(made[f"{name}-{cell}.png"], expected)
+
+
+def test_folder_with_a_bad_picture(root, tmp_path, capsys):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    face(1, 40, 50).save(folder / "a.png")
+    face(2, 40, 50).save(folder / "b.jpg")
+    face(3, 60, 50).save(folder / "b.png")
+    (folder / "notes.txt").write_text("not a picture, not meant")
+    (folder / "bad.jpg").write_bytes(b"\xff\xd8 not a picture")
+    made = edit(root, tmp_path, "sargan", "--expression", "sad", "--grid", source=folder, status=2)
+    assert set(made) == {"a-sad.png", "b_jpg-sad.png", "b_png-sad.png", "grid.png"}
+    told = capsys.readouterr().err
+    assert "skipped:" in told and "bad.jpg" in told
+    assert "1 of 4 pictures could not be read" in told
+
+
+def test_bad_pictures(root, tmp_path, capsys):
+    face(0, 15, 15).save(tmp_path / "small.png")
+    face(0, 500, 20).save(tmp_path / "long.png")
+    (tmp_path / "bad.png").write_bytes(b"garbage")
+    run = root / "sargan"
+    for name, expected in {
+        "small.png": "15x15 is not the shape of a face picture",
+        "long.png": "500x20 is not the shape of a face picture",
+        "bad.png": "not a picture",
+        "missing.png": "no such file",
+    }.items():
+        message = failure(capsys, root, run, tmp_path / name, "--out", tmp_path / "out")
+        assert name in message and expected in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "expected"),
+    [
+        ("sargan", ["--strength", "1"], "--strength is no option of SARGAN; it has --expression"),
+        ("sargan", ["--expression", "hapy"], "no expression 'hapy'; perhaps you mean 'happy'"),
+        ("elegant", ["--expression", "happy"], "--expression is no option of ELEGANT"),
+        ("elegant", [], "--reference is missing"),
+        ("elegant", ["--reference", "face1.png"], "--attribute is missing; expected one of Eyegl"),
+        ("elegant", ["--reference", "face1.png", "--attribute", "Smilng"], "mean 'Smiling'"),
+        ("elegant", ["--reference", "face1.png", "--attribute", *ATTRIBUTES], "is for --matrix"),
+        (
+            "elegant",
+            ["--reference", "face1.png", "--attribute", "Smiling", "--matrix", "3"],
+            "received 1 and 1",
+        ),
+        (
+            "elegant",
+            ["--reference", *["face1.png"] * 3, "--attribute", "Smiling", "--matrix", "1"],
+            "at least 2",
+        ),
+        (
+            "elegant",
+            ["--reference", *["face1.png"] * 3, "--attribute", "Smiling", "--matrix", "2",
+             "--strength", "1"],
+            "--strength is no option of ELEGANT's matrix",
+        ),
+        ("elegant", ["--reference", "facing.png", "--attribute", "Smiling"], "no such file"),
+    ],
+)  # fmt: skip
+def test_wrong_options(root, capsys, tmp_path, method, options, expected):
+    words = [root / w if w.startswith("fac") else w for w in options]
+    message = failure(
+        capsys, root, root / method, root / "face0.png", "--out", tmp_path / "out", *words
+    )
+    assert expected in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_runs(root, capsys, tmp_path):
+    picture = root / "face0.png"
+    assert "no such run folder" in failure(capsys, root, tmp_path / "none", picture)
+    assert "is no run folder" in failure(capsys, root, tmp_path, picture)
+    assert "has no checkpoint of step 5; it has 0" in failure(
+        capsys, root, root / "sargan", picture, "--step", "5"
+    )
+    assert "no such file" in failure(capsys, root, root / "sargan", tmp_path / "x.png")
+    (tmp_path / "empty").mkdir()
+    assert "has no pictures" in failure(capsys, root, root / "sargan", tmp_path / "empty")
+
+
+def test_averages_are_used(tmp_path):
+    """A run holds last and averaged weights; what is loaded are the averaged ones."""
+    trained = write_tiny_run(tmp_path / "run", "sargan", classes=list(CLASSES))
+    assert trained.method.config.train.ema_half_life > 0
+    from tfface.engine.checkpoint import Checkpoints
+    from tfface.engine.load import averaged
+
+    nets = trained.method.build()
+    averages = averaged(trained.method, nets)
+    for variable in averages["generator"].trainable_variables:
+        variable.assign(tf.ones_like(variable) * 0.25)
+    Checkpoints(tmp_path / "run/checkpoints", nets, averages).save(7)
+    loaded = tfface.load(str(tmp_path / "run"))
+    assert loaded.step == 7
+    assert all((v.numpy() == 0.25).all() for v in loaded.nets["generator"].trainable_variables)
+    assert any((v.numpy() != 0.25).any() for v in loaded.nets["discriminator"].variables)

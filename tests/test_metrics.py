@@ -1,0 +1,163 @@
+"""The yardsticks: what they say of doing nothing, and of the truth."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tfface.data.synthetic import EXPRESSIONS, render, with_attribute, with_expression
+from tfface.metrics.classifier import Classifier, train_classifier
+from tfface.metrics.synthetic_truth import (
+    INTENSITY,
+    evaluate_exchange,
+    evaluate_expressions,
+    held_out,
+)
+
+SIZE = 32
+NAMES = ("Eyeglasses", "Smiling", "Bangs")
+PEOPLE = 5
+
+
+class Oracle(Classifier):
+    """Knows the pictures of the evaluation by heart: what is nearest is what it is."""
+
+    def __init__(self, pictures, expressions=None, attributes=None):
+        super().__init__(None, NAMES, {})
+        object.__setattr__(self, "known", (pictures, expressions, attributes))
+
+    def _nearest(self, images):
+        pictures = self.known[0]
+        return [int(np.argmin(np.square(pictures - i).sum((1, 2, 3)))) for i in np.asarray(images)]
+
+    def expressions(self, images):
+        return self.known[1][self._nearest(images)]
+
+    def attributes(self, images):
+        return self.known[2][self._nearest(images)]
+
+
+def draw(factors):
+    return render(factors, SIZE)["image"].numpy()
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    """Of the evaluated people with their own, and with every expression."""
+    people = held_out(PEOPLE, 3)
+    pictures, labels = [draw(people)], [people["expression"].numpy()]
+    for index in range(len(EXPRESSIONS)):
+        pictures.append(draw(with_expression(people, index, INTENSITY)))
+        labels.append(np.full(PEOPLE, index))
+    return Oracle(np.concatenate(pictures), expressions=np.concatenate(labels))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tfface.metrics.classifier.HELD_OUT", 256)
+        return folder, train_classifier(SIZE, NAMES[:2], steps=3, cache=folder)
+
+
+def test_copying_the_input_scores_an_eighth(oracle):
+    found = evaluate_expressions(lambda images, asked: images, SIZE, PEOPLE, 3, oracle)
+    json.dumps(found)
+    assert found["people"] == PEOPLE
+    assert found["edited"] == found["copy"]
+    assert found["copy"]["accuracy"] == pytest.approx(1 / 8)
+    assert found["copy"]["error_outside"] < 1e-6
+    assert found["copy"]["error_inside"] > 0.005
+    assert 10 < found["copy"]["psnr"] < 50
+    np.testing.assert_allclose(np.sum(found["copy"]["confusion"], axis=1), 1.0)
+
+
+def test_the_true_render_scores_without_error(oracle):
+    found = evaluate_expressions(lambda images, asked: images, SIZE, PEOPLE, 3, oracle)["target"]
+    assert found["accuracy"] == 1.0
+    assert set(found["accuracy_by_expression"].values()) == {1.0}
+    assert (found["error_outside"], found["error_inside"], found["psnr"]) == (0.0, 0.0, None)
+
+
+def test_errors_are_shares_of_the_range(oracle):
+    """White pictures: the mean distance to white, by hand."""
+
+    def white(images, asked):
+        return np.ones_like(images)
+
+    found = evaluate_expressions(white, SIZE, PEOPLE, 3, oracle)["edited"]
+    people = held_out(PEOPLE, 3)
+    truth = np.stack([draw(with_expression(people, i, INTENSITY)) for i in range(8)])
+    mean = np.square((1 - truth) / 2).mean()
+    assert found["psnr"] == pytest.approx(-10 * np.log10(mean), abs=1e-3)
+    assert min(found["error_inside"], found["error_outside"]) < np.mean((1 - truth) / 2)
+    assert max(found["error_inside"], found["error_outside"]) > np.mean((1 - truth) / 2)
+
+
+def test_people_are_the_same_for_a_seed_and_others_for_another():
+    a, b, c = (held_out(4, seed)["identity"].numpy() for seed in (0, 0, 1))
+    np.testing.assert_array_equal(a, b)
+    assert not set(a) & set(c)
+    assert set(a % 3) == {2}  # the split "test"
+
+
+def exchange_oracle():
+    """Of the pairs, with and without each attribute."""
+    pictures, labels = [], []
+    for i, name in enumerate(NAMES):
+        for side, value in ((0, True), (1, False)):
+            people = held_out(PEOPLE, 7 + 2 * i + side, NAMES, (name, value))
+            for shown in (True, False):
+                drawn = render(with_attribute(people, name, shown), SIZE, ("image", "attributes"))
+                pictures.append(drawn["image"].numpy())
+                labels.append(drawn["attributes"].numpy()[:, _columns()] == 1)
+    return Oracle(np.concatenate(pictures), attributes=np.concatenate(labels))
+
+
+def _columns():
+    from tfface.data.synthetic import ATTRIBUTES
+
+    return [ATTRIBUTES.index(name) for name in NAMES]
+
+
+def test_exchange_of_copies_and_of_the_truth():
+    seen = []
+
+    def transfer(source, reference, attribute):
+        seen.append((source, reference, attribute))
+        return source
+
+    found = evaluate_exchange(transfer, NAMES, SIZE, PEOPLE, 7, exchange_oracle())
+    json.dumps(found)
+    assert found["pairs"] == PEOPLE
+    assert found["edited"] == found["copy"]
+    assert (found["copy"]["right"], found["copy"]["others"]) == (0.0, 1.0)
+    target = found["target"]
+    assert (target["right"], target["others"], target["all_others"]) == (1.0, 1.0, 1.0)
+    assert set(target["by_attribute"]) == set(NAMES)
+    source, reference, attribute = seen[0]
+    np.testing.assert_array_equal(source[:PEOPLE], reference[PEOPLE:])
+    np.testing.assert_array_equal(source[PEOPLE:], reference[:PEOPLE])
+    assert set(attribute) == {0}
+
+
+def test_a_classifier_is_kept_and_found_again(tiny):
+    folder, made = tiny
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == 2 and {name.rpartition(".")[2] for name in names} == {"json", "keras"}
+    again = train_classifier(SIZE, NAMES[:2], steps=3, cache=folder)
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert again.accuracy == made.accuracy
+    assert set(made.accuracy) == {"expression", *NAMES[:2]}
+    images = draw(held_out(4, 0))
+    np.testing.assert_array_equal(again.expressions(images), made.expressions(images))
+    assert again.attributes(images).shape == (4, 2)
+
+
+def test_the_same_seed_gives_the_same_weights(tiny, monkeypatch):
+    monkeypatch.setattr("tfface.metrics.classifier.HELD_OUT", 256)
+    again = train_classifier(SIZE, NAMES[:2], steps=3)
+    for a, b in zip(again.model.weights, tiny[1].model.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())

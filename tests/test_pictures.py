@@ -1,0 +1,175 @@
+"""Pictures between files and arrays."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfface.data import pictures
+from tfface.errors import UserError
+
+
+def gradient(width=40, height=60):
+    """A smooth picture that no flip or rotation leaves as it is."""
+    y, x = np.mgrid[:height, :width]
+    values = np.stack([x * 255 / width, y * 255 / height, (x + y) * 127 / (width + height)], -1)
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def encoded(picture, kind="PNG", **options):
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def test_arrays_are_the_central_square_in_the_range_of_the_networks():
+    assert pictures.face_box(178, 218) == (0, 20, 178, 198)
+    assert pictures.face_box(30, 21) == (4, 0, 25, 21)
+    array = pictures.to_array(gradient(40, 60), 40)
+    assert array.shape == (40, 40, 3) and array.dtype == np.float32
+    square = np.asarray(gradient(40, 60))[10:50]
+    np.testing.assert_allclose(array, square / 127.5 - 1, atol=1e-6)
+    white = Image.new("RGB", (20, 20), "white")
+    assert np.all(pictures.to_array(white, 32) == 1)
+
+
+def test_resizing_is_that_of_tensorflow():
+    """The exported graphs resize with tf.image.resize; Pillow rounds to 8 bits in between."""
+    tf = pytest.importorskip("tensorflow")
+    noise = np.random.default_rng(0).integers(0, 256, (178, 178, 3), np.uint8)
+    ours = pictures.to_array(Image.fromarray(np.pad(noise, ((20, 20), (0, 0), (0, 0)))), 64)
+    theirs = tf.image.resize(noise, (64, 64), antialias=True).numpy() / 127.5 - 1
+    assert np.abs(ours - theirs).max() <= 1.01 / 127.5
+
+
+def test_to_picture_inverts_and_clips():
+    picture = gradient(40, 40)
+    assert pictures.to_picture(pictures.to_array(picture, 40)) == picture
+    clipped = np.asarray(pictures.to_picture(np.array([[[-2.0, 2.0, 0.0]]])))
+    assert clipped.tolist() == [[[0, 255, 128]]]
+
+
+def test_paste_back_changes_the_face_box_only():
+    picture = gradient(40, 60)
+    before = picture.copy()
+    result = pictures.paste_back(picture, np.full((16, 16, 3), -1.0, np.float32))
+    assert picture == before and result.size == picture.size
+    values, original = np.asarray(result), np.asarray(picture)
+    assert np.all(values[10:50] == 0)
+    np.testing.assert_array_equal(values[:10], original[:10])
+    np.testing.assert_array_equal(values[50:], original[50:])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_kinds_of_files(tmp_path, kind, mode):
+    file = tmp_path / "without_suffix"
+    file.write_bytes(encoded(gradient().convert(mode), kind))
+    for source in (file, str(file), file.read_bytes()):
+        loaded = pictures.load_picture(source)
+        assert loaded.mode == "RGB" and loaded.size == (40, 60)
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "LA", "RGBA", "CMYK"])
+def test_kinds_of_colours(mode):
+    picture = gradient().convert(mode)
+    loaded = pictures.load_picture(encoded(picture, "JPEG" if mode == "CMYK" else "PNG"))
+    assert loaded.mode == "RGB"
+    off = np.abs(np.asarray(loaded, float).mean() - np.asarray(picture.convert("RGB")).mean())
+    assert off < 2
+
+
+def test_deep_and_transparent_pictures():
+    deep = Image.fromarray((np.asarray(gradient().convert("L")).astype(np.uint16)) * 257)
+    loaded = np.asarray(pictures.load_picture(encoded(deep)))
+    np.testing.assert_allclose(loaded[..., 0], np.asarray(gradient().convert("L")), atol=1)
+    clear = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    assert np.all(np.asarray(pictures.load_picture(encoded(clear))) == 255)
+
+
+def test_pictures_are_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side: turn clockwise to view
+    loaded = pictures.load_picture(encoded(gradient(), "PNG", exif=exif))
+    upright = gradient().transpose(Image.Transpose.ROTATE_270)
+    np.testing.assert_array_equal(np.asarray(loaded), np.asarray(upright))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a picture"),
+        (b"not a picture at all", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "not a picture"),
+        (encoded(gradient(), "JPEG")[:400], "cannot be read"),
+        (encoded(gradient(), "JPEG")[:30], "cannot be read"),
+        (encoded(gradient())[:200], "cannot be read"),
+        (encoded(Image.new("RGB", (5000, 20))), "5000x20 is not the shape of a face picture"),
+        (encoded(Image.new("RGB", (100, 301))), "100x301 is not the shape"),
+        (encoded(Image.new("RGB", (15, 20))), "at least 16 pixels"),
+        (encoded(Image.new("1", (8000, 7000))), "8000x7000 is more than 50 megapixels"),
+        (encoded(Image.new("1", (20000, 20000))), "more than 50 megapixels"),
+    ],
+)
+def test_bad_pictures_are_named(tmp_path, content, message):
+    file = tmp_path / "face.jpg"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f"{file}: .*{message}|{file}: {message}"):
+        pictures.load_picture(file)
+    with pytest.raises(UserError, match=f"^upload 3: .*{message}|^upload 3: {message}"):
+        pictures.load_picture(content, name="upload 3")
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    with pytest.raises(UserError, match="nobody.jpg: no such file"):
+        pictures.load_picture(tmp_path / "nobody.jpg")
+    with pytest.raises(UserError, match=f"{tmp_path}: "):
+        pictures.load_picture(tmp_path)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        pictures.list_pictures(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="has no pictures"):
+        pictures.list_pictures(tmp_path)
+
+
+def test_list_pictures_is_sorted_and_takes_pictures_only(tmp_path):
+    for name in ("b.JPG", "a.png", "c.webp", "notes.txt", "._a.png", ".hidden.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "deeper").mkdir()
+    assert [path.name for path in pictures.list_pictures(tmp_path)] == ["a.png", "b.JPG", "c.webp"]
+
+
+def test_saved_pictures_are_whole_or_absent(tmp_path, monkeypatch):
+    picture = gradient()
+    for suffix in pictures.FORMATS:
+        pictures.save_picture(picture, tmp_path / "new" / f"face{suffix}")
+        assert pictures.load_picture(tmp_path / "new" / f"face{suffix}").size == picture.size
+    saved = pictures.load_picture(tmp_path / "new" / "face.png")
+    np.testing.assert_array_equal(np.asarray(saved), np.asarray(picture))
+    with pytest.raises(UserError, match="face.txt: unknown kind.*expected one of .jpg"):
+        pictures.save_picture(picture, tmp_path / "face.txt")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="late.png: cannot be written: No space left"):
+        pictures.save_picture(picture, tmp_path / "late.png")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"]
+
+
+def test_grid_places_pictures_and_captions():
+    dark = np.full((64, 64, 3), -1.0, np.float32)
+    plain = pictures.grid([[dark, dark], [dark]])
+    assert np.all(np.asarray(plain)[0] == 255)
+    assert (np.asarray(plain) == 0).all(axis=-1).sum() == 3 * 64 * 64
+    captioned = pictures.grid([[dark, gradient()]], ["contemptuous", "neutral"], ["one\nperson"])
+    assert captioned.width > plain.width and captioned.height > 64 + 12
+
+
+def test_clients_need_no_tensorflow():
+    code = "import sys, tfface.data.pictures; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,228 @@
+"""Versions that come and go, and the command `python -m tfface.serve`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
+from tiny_models import (
+    Stubs,
+    good,
+    request,
+    save,
+    spec,
+    status_request,
+    wait_for,
+)
+
+from tfface.errors import UserError
+from tfface.server.app import Server
+from tfface.server.checks import find_versions
+from tfface.server.versions import Model, State
+
+CHECKOUT = Path(__file__).parents[1]
+Code = grpc.StatusCode
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "1"
+    save(path)
+    return path
+
+
+def add_version(export, base_path, number, warm_up=None):
+    """Adds a version as an export does: whole, by renaming."""
+    temporary = base_path / f".{number}.tmp"
+    shutil.copytree(export, temporary)
+    if warm_up is not None:
+        extra = temporary / "assets.extra"
+        extra.mkdir(exist_ok=True)
+        with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+            for item in warm_up:
+                log = prediction_log_pb2.PredictionLog()
+                log.predict_log.request.CopyFrom(item)
+                writer.write(log.SerializeToString())
+    os.rename(temporary, base_path / str(number))
+
+
+def test_new_version_takes_over_without_a_failed_request(export, tmp_path):
+    add_version(export, tmp_path, 1)
+    stop, errors, seen = threading.Event(), [], []
+
+    def work():
+        while not stop.is_set():
+            try:
+                seen.append(stubs.predict(good()).model_spec.version.value)
+            except Exception as error:
+                errors.append(error)
+
+    def state(number):
+        return server.models["g"].status().get(number, (None,))[0]
+
+    with Server(tmp_path, model_name="g", poll_seconds=0.1) as server:
+        stubs = Stubs(server)
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(seen) > 20)
+        add_version(export, tmp_path, 2, warm_up=[good()])
+        wait_for(lambda: state(1) is State.END and seen[-1] == 2)
+        add_version(export, tmp_path, 3, warm_up=[request()])  # its warm-up fails: 2 stays
+        wait_for(lambda: state(3) is State.END)
+        shutil.rmtree(tmp_path / "3")
+        shutil.rmtree(tmp_path / "2")
+        wait_for(lambda: seen[-1] == 1 and state(2) is State.END)  # back to the version before
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert set(seen) == {1, 2}
+        failed = stubs.model.GetModelStatus(status_request(version=3)).model_version_status[0]
+        assert failed.status.error_code == Code.INVALID_ARGUMENT.value[0]
+        assert "input size does not match signature" in failed.status.error_message
+
+
+def test_old_version_stays_until_its_requests_are_answered(export, tmp_path):
+    add_version(export, tmp_path, 1)
+    model = Model("g", tmp_path)
+    model.update()
+    with model.use() as (number, loaded):
+        add_version(export, tmp_path, 2)
+        model.update()
+        assert number == 1
+        assert model.available() == [2]
+        assert model.status()[1][0] is State.UNLOADING
+        signature = loaded.signatures["types"]
+        values = loaded.run(signature, {"x": np.ones(1, np.float32)}, ["float32"])
+        assert values["float32"] == [1]
+    assert model.status()[1][0] is State.END
+    model.close()
+    assert model.available() == []
+
+
+def test_broken_version_is_tried_again_when_mended(export, tmp_path):
+    add_version(export, tmp_path, 1)
+    variables = tmp_path / "1" / "variables"
+    variables.rename(tmp_path / "aside")
+    model = Model("g", tmp_path)
+    model.update()
+    state, error = model.status()[1]
+    assert state is State.END
+    assert error.message
+    model.update()  # nothing has changed: not tried again
+    assert model.status()[1][1] is error
+    (tmp_path / "aside").rename(variables)
+    model.update()
+    assert model.available() == [1]
+    model.close()
+
+
+def test_failing_warm_up_can_be_switched_off(export, tmp_path):
+    add_version(export, tmp_path, 1, warm_up=[good(), request()])
+    with pytest.raises(UserError, match="version 1 in .* cannot be loaded: INVALID_ARGUMENT"):
+        Server(tmp_path).start()
+    with Server(tmp_path, warm_up=False) as server:
+        assert server.describe() == "model default, version 1"
+    damaged = tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    damaged.write_bytes(b"no records at all")
+    with pytest.raises(UserError, match="verify your warmup data is in TFRecord format"):
+        Server(tmp_path).start()
+
+
+def test_version_folders(tmp_path):
+    for name in ("007", "12", "x", "1.5", "-3", ".4.tmp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "99").write_text("a file")
+    assert sorted(find_versions(tmp_path)) == [7, 12]
+
+
+def test_port_in_use(export):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"127.0.0.1:{port}: the port is in use"):
+            Server(export.parent, port=port).start()
+
+
+def serve(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tfface.serve", *map(str, arguments)],
+        cwd=CHECKOUT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_command_line_mistakes(tmp_path):
+    (tmp_path / "model" / "1").mkdir(parents=True)
+    (tmp_path / "version").mkdir()
+    (tmp_path / "version" / "saved_model.pb").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        model = tmp_path / "model"
+        cases = [
+            ([], "--model_base_path is missing"),
+            (["--prot=3", f"--model_base_path={model}"], "--prot; perhaps you mean '--port'?"),
+            (["--model_base", model], "unknown flag --model_base; perhaps"),
+            (["--port", "x", "--model_base_path", model], "'x': expected a number"),
+            (["--enable_model_warmup=maybe", "--model_base_path", model], "'maybe': expected true"),
+            (["--model_base_path", tmp_path / "nope"], "nope: no such folder"),
+            (["--model_base_path", tmp_path / "model" / "1"], "no version in it"),
+            (["--model_base_path", tmp_path / "version"], "it is a version itself"),
+            (["--model_base_path", model, "--port", port], "the port is in use"),
+        ]
+        for arguments, message in cases:
+            done = serve(*arguments)
+            assert (done.returncode, done.stdout) == (2, ""), arguments
+            assert done.stderr.count("\n") == 1
+            assert "error: " in done.stderr
+            assert message in done.stderr
+
+
+def test_help_needs_neither_tensorflow_nor_grpc():
+    code = (
+        "import sys, tfface.serve, tfface.client\n"
+        "try: tfface.serve.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('tensorflow', 'keras', 'grpc', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, timeout=60
+    )
+    assert "--model_base_path FOLDER" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_command_serves_until_it_is_told_to_stop(export):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfface.serve", f"--model_base_path={export.parent}", "--port=0",
+         "--enable_grpc_healthcheck_service", "--model_name", "faces"],
+        cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        ready = process.stdout.readline()
+        assert ready.endswith(": model faces, version 1\n")
+        address = re.search(r"ready at ([\d.]+:\d+)", ready)[1]
+        with grpc.insecure_channel(address) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            reply = stub.Predict(good(model_spec=spec("faces")), timeout=20)
+        assert reply.outputs["count"].int_val == [2]
+        process.terminate()
+        out, error = process.communicate(timeout=30)
+        assert (process.returncode, out) == (0, "tfface.serve: stopping\n")
+        assert "Traceback" not in error
+    finally:
+        process.kill()
+        process.wait()

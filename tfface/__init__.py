@@ -1,0 +1,39 @@
+"""Conditional face generation and editing: train, tune and serve, in TensorFlow."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+__all__ = ["get_method", "list_methods", "load"]
+
+
+def list_methods() -> tuple[str, ...]:
+    """Names of the methods that can be trained."""
+    from tfface.methods import METHODS
+
+    return tuple(METHODS)
+
+
+def get_method(name: str) -> type:
+    """The `Method` class of a name; raises a UserError for an unknown one."""
+    from tfface.methods import get_method
+
+    return get_method(name)
+
+
+def load(run: str, step: int | None = None):
+    """Loads a trained run, to edit or export with.
+
+    Args:
+        run: A run folder.
+        step: Step of the checkpoint; None: the newest.
+
+    Returns:
+        A `tfface.engine.load.Trained`: `method`, `nets`, `step`. The networks that have averaged
+        weights hold those.
+
+    Raises:
+        UserError: The folder is no run, has no (such) checkpoint, or one that does not fit.
+    """
+    from tfface.engine.load import load_run
+
+    return load_run(run, step)

@@ -1,0 +1,37 @@
+"""Data sets: built-in faces, and readers of pictures on disk."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from tfface.errors import UserError
+
+if TYPE_CHECKING:
+    from tfface.config import Data
+    from tfface.data.base import Source
+
+SOURCES = {
+    "synthetic": "tfface.data.synthetic:SyntheticFaces",
+    "celeba": "tfface.data.celeba:CelebA",
+    "folder": "tfface.data.folder:ClassFolders",
+}
+
+
+def open_source(
+    data: Data,
+    attributes: tuple[str, ...] = (),
+    classes: tuple[str, ...] = (),
+    fields: tuple[str, ...] = (),
+) -> Source:
+    """Opens the data set that `data` names; arguments and errors are those of `Source`."""
+    module, name = SOURCES[data.name].split(":")
+    return getattr(importlib.import_module(module), name)(data, attributes, classes, fields)
+
+
+def check_path(data: Data) -> None:
+    """Raises a UserError when the folder of a data set is missing; imports no TensorFlow."""
+    from pathlib import Path
+
+    if data.name != "synthetic" and not Path(data.path).is_dir():
+        raise UserError(f"data.path is {data.path!r}: no such folder")

@@ -1,0 +1,123 @@
+"""CelebA in its native layout: aligned faces with 40 attributes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from tfface.data.files import FileSource, check_names, logger, shortened, split_by_name
+from tfface.errors import UserError
+
+_PICTURES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
+_ATTRIBUTES = ("list_attr_celeba", "Anno/list_attr_celeba")
+_PARTITION = ("list_eval_partition", "Eval/list_eval_partition")
+_BLANKS = {ord(character): None for character in " \t\r,"}
+
+
+class CelebA(FileSource):
+    """CelebA, as downloaded: everything in one folder or in `Img/`, `Anno/` and `Eval/`.
+
+    Needs `img_align_celeba/` and `list_attr_celeba.txt`; `list_eval_partition.txt` gives the splits
+    (without it: by a hash of the names, 90 : 5 : 5). The `.csv` files of the Kaggle copy serve too.
+    The networks see the central square of the aligned pictures, 178 x 178 of 178 x 218 pixels.
+    Batches have `image` and `attributes`; there are no expression classes.
+    """
+
+    def __init__(self, data, attributes=(), classes=(), fields=()):
+        super().__init__(data, attributes, classes, fields)
+        root = Path(data.path)
+        if not root.is_dir():
+            raise UserError(f"data.path is {data.path!r}: no such folder")
+        if classes:
+            raise UserError(
+                f"{root}: CelebA has no expression classes (asked for: {', '.join(classes)}); "
+                "`python -m tfface.prepare folders` makes a folder per class from its attributes"
+            )
+        attribute_file = _find(root, _files(_ATTRIBUTES), "attributes")
+        names, known, table = _read_attributes(attribute_file)
+        check_names("attribute", attributes, known, attribute_file)
+        folder = _find(root, _PICTURES, "pictures")
+        with os.scandir(folder) as entries:
+            existing = {entry.name for entry in entries}
+        columns = [known.index(name) for name in attributes]
+        self._set_files(
+            folder,
+            names,
+            _read_partition(root, names),
+            labels={"attributes": table[:, columns].astype(np.int32)} if columns else {},
+            tags={name: table[:, i] for i, name in enumerate(known)},
+            present=np.array([name in existing for name in names]),
+        )
+
+    @property
+    def known_attributes(self) -> tuple[str, ...]:
+        """The attributes that the data set has."""
+        return tuple(self._tags)
+
+
+def _files(stems: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(stem + suffix for stem in stems for suffix in (".txt", ".csv"))
+
+
+def _find(root: Path, candidates: tuple[str, ...], what: str) -> Path:
+    for candidate in candidates:
+        if (root / candidate).exists():
+            return root / candidate
+    raise UserError(
+        f"{root}: the {what} of CelebA are not here; expected one of {', '.join(candidates)}"
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
+
+
+def _read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """Names of the pictures, names of the attributes, and bool [N,A]."""
+    lines = _lines(path)
+    if path.suffix == ".csv":
+        separator, header, rows = ",", lines[0].replace(",", " ").split()[1:], lines[1:]
+    else:
+        separator, header, rows = None, lines[1].split() if len(lines) > 1 else [], lines[2:]
+        if lines[0].strip() != str(len(rows)):
+            raise UserError(
+                f"{path}: its first line should be the number of pictures, {len(rows)} as rows "
+                f"follow, but is {lines[0].strip()[:40]!r}: the file is incomplete or was edited"
+            )
+    if not header or not rows:
+        raise UserError(f"{path}: has no names of attributes or no rows")
+    names, bits = [], []
+    for row in rows:
+        name, values, *_ = (*row.split(separator, 1), "", "")
+        names.append(name)
+        bits.append(values.replace("-1", "0").translate(_BLANKS))
+    for i, values in enumerate(bits):
+        if len(values) != len(header) or values.strip("01"):
+            raise UserError(
+                f"{path}: expected {len(header)} values of 1 and -1 after the name in the row "
+                f"of {names[i]!r}"
+            )
+    table = np.frombuffer("".join(bits).encode(), np.uint8).reshape(len(names), len(header))
+    return names, header, table == ord("1")
+
+
+def _read_partition(root: Path, names: list[str]) -> np.ndarray:
+    """Index in SPLITS of every picture."""
+    try:
+        path = _find(root, _files(_PARTITION), "splits")
+    except UserError:
+        logger.info("%s: no list_eval_partition.txt: pictures are split by their names", root)
+        return split_by_name(names)
+    split_of = {}
+    for line in _lines(path):
+        words = line.replace(",", " ").split()
+        if len(words) == 2 and words[1] in ("0", "1", "2"):
+            split_of[words[0]] = int(words[1])
+        elif words[1:] != ["partition"]:
+            raise UserError(f"{path}: expected a name and 0, 1 or 2, not {line[:60]!r}")
+    unknown = [name for name in names if name not in split_of]
+    if unknown:
+        raise UserError(f"{path}: has no row for {shortened(unknown)}")
+    return np.array([split_of[name] for name in names], np.int8)

@@ -1,0 +1,180 @@
+"""Draws faces from factors."""
+
+from __future__ import annotations
+
+import functools
+
+import tensorflow as tf
+
+from tfface.data.synthetic import features, scene
+from tfface.data.synthetic.anatomy import (
+    colours,
+    column,
+    columns,
+    light_direction,
+    mouth_state,
+    movement,
+)
+from tfface.data.synthetic.factors import attribute_values, sample_factors
+from tfface.data.synthetic.shapes import HEAD_UNIT, Layers, head_radius, pixels, planes
+from tfface.errors import UserError
+
+CLASSES_19 = (
+    "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
+    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
+)  # fmt: skip
+"""Classes of the label map in CelebAMask-HQ's order; l_ is the person's left, right in the
+picture."""
+
+FIELDS = (
+    "image",
+    "label_map",
+    "attributes",
+    "expression",
+    "intensity",
+    "identity",
+    "landmarks",
+    "pose",
+    "light",
+)
+_SMALLEST, _LARGEST = 32, 256
+
+
+def render(
+    factors: dict[str, tf.Tensor], size: int, fields: tuple[str, ...] = ("image",)
+) -> dict[str, tf.Tensor]:
+    """Draws faces and tells what is to be seen.
+
+    Args:
+        factors: As from `sample_factors`, B faces.
+        size: Picture side in pixels, 32 to 256.
+        fields: Which of FIELDS are wanted.
+
+    Returns:
+        A dict with the fields wanted:
+        `image` float32 [B,S,S,3] in [-1,1];
+        `label_map` int32 [B,S,S], indices into CLASSES_19 (glasses take the lenses, eyes and brows
+        keep their own class);
+        `attributes` int32 [B,len(ATTRIBUTES)] of 0 and 1;
+        `expression` int32 [B], index into EXPRESSIONS; `intensity` float32 [B];
+        `identity` int64 [B];
+        `landmarks` float32 [B,5,2], x and y in pixels (first pixel's centre = 0) of the left eye
+        as pictured, the right one, tip of the nose, left corner of the mouth as pictured, right;
+        `pose` float32 [B,3], yaw (positive: to the right of the picture), pitch (positive: down),
+        roll (positive: clockwise), in degrees;
+        `light` float32 [B,3], unit vector to the light: x right, y up, z towards the camera.
+
+    Raises:
+        UserError: A size out of range or a field that does not exist.
+    """
+    if not _SMALLEST <= size <= _LARGEST:
+        raise UserError(f"Built-in faces are {_SMALLEST} to {_LARGEST} pixels wide, not {size}")
+    for name in fields:
+        if name not in FIELDS:
+            raise UserError(
+                f"The built-in faces have no field {name!r}; they have {', '.join(FIELDS)}"
+            )
+    f = factors
+    moved = movement(f)
+    out = {name: f[name] for name in ("expression", "intensity", "identity") if name in fields}
+    if "image" in fields or "label_map" in fields:
+        wanted = tuple(name for name in ("image", "label_map") if name in fields)
+        out |= _drawer(size, wanted)(f)
+    if "attributes" in fields:
+        out["attributes"] = attribute_values(f, *mouth_state(f, moved))
+    if "landmarks" in fields:
+        out["landmarks"] = _landmarks(f, moved, size)
+    if "pose" in fields:
+        out["pose"] = tf.stack([f["yaw"], f["pitch"], f["roll"]], axis=1)
+    if "light" in fields:
+        out["light"] = light_direction(f)
+    return out
+
+
+def moving_mask(factors: dict[str, tf.Tensor], size: int) -> tf.Tensor:
+    """Where an expression may change the picture of a face.
+
+    Outside it, pictures of a face under any expressions, intensities and mouth attributes are
+    equal bit for bit. It does not depend on the expression itself.
+
+    Args:
+        factors: As from `sample_factors`.
+        size: Picture side in pixels.
+
+    Returns:
+        bool [B,S,S].
+    """
+    f = columns(factors)
+    p = planes(f, size)
+    return features.moving_region(p, f) * p.sharp < 1.0
+
+
+@functools.lru_cache
+def _drawer(size: int, wanted: tuple[str, ...]):
+    """The drawing of a thousand operations as one function, traced once per process.
+
+    Not inlined: a pipeline that calls it is built in a moment, and eager calls run the same code.
+    """
+    seeds = tf.TensorSpec([None], tf.int64)
+    specs = tf.function(sample_factors).get_concrete_function(seeds).structured_outputs
+    names = sorted(specs)
+
+    def draw(*values):
+        f = dict(zip(names, values, strict=True))
+        layers = _draw(f, size, "label_map" in wanted)
+        made = {"image": layers.picture} if "image" in wanted else {}
+        if "label_map" in wanted:
+            made["label_map"] = lambda: layers.label
+        return {name: make() for name, make in made.items()}
+
+    signature = [tf.TensorSpec([None], specs[name].dtype) for name in names]
+    options = {"experimental_attributes": {"_noinline": True}}
+    draw = tf.function(draw, input_signature=signature, **options)
+    return lambda f: draw(*(f[name] for name in names))
+
+
+def _draw(factors, size: int, labelled: bool) -> Layers:
+    """All layers, from front to back."""
+    colour = colours(factors)
+    f = columns(factors)
+    moved = {name: column(x) for name, x in movement(factors).items()}
+    p = planes(f, size)
+    radius, across = head_radius(p, f)
+    hair = scene.Hair(p, f, radius)
+    layers = Layers(p.u, labelled)
+
+    scene.hat(layers, p, f, colour)
+    scene.jewellery(layers, p, f, colour)
+    scene.paint_hair(layers, hair.front, hair.shade, colour)
+    scene.glasses(layers, p, f, colour)
+    face = p.cover((radius - 1.0) * HEAD_UNIT)
+    features.brows(layers, p, f, moved, colour, face)
+    features.eyes(layers, p, f, moved, colour)
+    layers.mark(scene.glasses_area(p, f), CLASSES_19.index("eye_g"))
+    features.nose(layers, p, f, colour)
+    features.beard(layers, p, f, moved, colour)
+    features.mouth(layers, p, f, moved, colour)
+    features.folds(layers, p, f, moved, colour)
+    scene.head(layers, p, f, colour, face, radius, across, hair)
+    scene.ears(layers, p, f, colour)
+    scene.body(layers, p, f, colour, radius, hair)
+    scene.paint_hair(layers, hair.back, hair.shade_back, colour)
+    scene.background(layers, p, f, colour)
+    return layers
+
+
+def _landmarks(f, moved, size: int) -> tf.Tensor:
+    zero = tf.zeros_like(f["eye_gap"])
+    eye, level = f["eye_gap"], f["eye_level"]
+    half = f["mouth_width"] + moved["width"]
+    low = f["mouth_level"] - moved["lift"] - moved["corner"] - features.REST_CORNER
+    points = [
+        (-eye, level),
+        (eye, level),
+        (zero, f["nose_length"]),
+        (-half, low),
+        (half, low - moved["one_corner"]),
+    ]
+    return pixels(
+        columns(f), size, tf.stack([tf.stack(point, axis=-1) for point in points], axis=1)
+    )

@@ -1,0 +1,113 @@
+"""What a run tells: log, metrics.jsonl, TensorBoard, preview pictures, and progress with an ETA."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfface.data.pictures import grid, save_picture
+from tfface.engine.run import Run
+
+logger = logging.getLogger("tfface")
+
+
+@contextlib.contextmanager
+def logging_to(run: Run, console: Console):
+    """Sends the log to the console, above the progress bar, and to `log.txt`."""
+
+    class ToConsole(logging.Handler):
+        def emit(self, record):
+            console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+    file = logging.FileHandler(run.path / "log.txt")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handlers = [ToConsole(), file]
+    level, propagate = logger.level, logger.propagate
+    logger.propagate = False  # TensorFlow gives the root logger a handler of its own.
+    logger.setLevel(logging.INFO)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+        file.close()
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class Report:
+    """Reports of one training run.
+
+    Args:
+        run: The run folder.
+        console: Where progress is shown.
+        start: Steps done before.
+        steps: Steps in all.
+    """
+
+    def __init__(self, run: Run, console: Console, start: int, steps: int):
+        self._run, self._start, self._steps = run, start, steps
+        self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+        self._terminal = console.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not self._terminal,
+            speed_estimate_period=120,
+        )
+        self._task = self._progress.add_task("training", total=steps, completed=start, rate="")
+        self._clock, self._last = time.monotonic(), start
+        self._paused = 0.0
+
+    def __enter__(self) -> Report:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_):
+        self._progress.stop()
+        self._writer.close()
+
+    def advance(self, step: int) -> None:
+        """Moves the progress bar; `step` steps are done."""
+        self._progress.update(self._task, completed=step)
+
+    @contextlib.contextmanager
+    def pause(self):
+        """Time spent inside does not count as training time."""
+        begin = time.monotonic()
+        yield
+        self._paused += time.monotonic() - begin
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Writes mean values since the last call."""
+        seconds = max(time.monotonic() - self._clock - self._paused, 1e-9)
+        rate = (step - self._last) / seconds
+        self._clock, self._last, self._paused = time.monotonic(), step, 0.0
+        self._run.add_metrics(step, {**values, "steps_per_second": rate})
+        with self._writer.as_default(step):
+            for name, value in {**values, "steps_per_second": rate}.items():
+                tf.summary.scalar(name, value)
+        self._progress.update(self._task, rate=f"{rate:.1f} steps/s")
+        eta = time.strftime("%H:%M:%S", time.gmtime((self._steps - step) / max(rate, 1e-9)))
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        logger.info("step %d/%d  %.1f steps/s  eta %s  %s", step, self._steps, rate, eta, losses)
+
+    def preview(self, step: int, columns: dict[str, np.ndarray]) -> None:
+        """Writes a preview picture; columns of pictures [B,S,S,3] in [-1,1] by caption."""
+        picture = grid(list(zip(*columns.values(), strict=True)), list(columns))
+        save_picture(picture, self._run.path / "previews" / f"{step:07d}.png")
+        with self._writer.as_default(step):
+            tf.summary.image("preview", np.asarray(picture)[None])
+        self._writer.flush()

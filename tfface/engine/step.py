@@ -1,0 +1,166 @@
+"""One training step, compiled: gradients per phase, and the optimisers' updates.
+
+XLA compiles per-replica functions only. Keras's optimisers merge the replicas' gradients, which
+XLA cannot; so under several replicas their update stays outside.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from tfface.errors import UserError
+from tfface.methods.base import Batch, Method, Networks, Phase
+
+
+def make_strategy(replicas: int) -> tf.distribute.Strategy:
+    """The strategy for a number of devices; 0: all GPUs, or the one CPU.
+
+    Raises:
+        UserError: More devices than there are.
+    """
+    devices = [d.name for d in tf.config.list_logical_devices("GPU")]
+    if len(devices) < max(replicas, 1):
+        devices = devices or [d.name for d in tf.config.list_logical_devices("CPU")]
+    wanted = replicas or (len(devices) if tf.config.list_logical_devices("GPU") else 1)
+    if wanted > len(devices):
+        raise UserError(
+            f"train.replicas is {replicas}: found {len(devices)} device(s), {', '.join(devices)}"
+        )
+    if wanted == 1:
+        return tf.distribute.get_strategy()
+    return _mirrored(tuple(devices[:wanted]))
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    # One for all trainers of a process: each new one would number its collective operations from
+    # the beginning, and TensorFlow takes those of the same number for the same.
+    return tf.distribute.MirroredStrategy(devices)
+
+
+class TrainStep:
+    """Runs the phases that are due in a step.
+
+    Args:
+        method: The method.
+        strategy: Its variables were made under it.
+        nets: Networks by name.
+        averages: Copies with averaged weights, by name.
+        optimizers: Built optimisers by phase.
+
+    Attributes:
+        compilation: What XLA compiles, in words.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        strategy: tf.distribute.Strategy,
+        nets: Networks,
+        averages: Networks,
+        optimizers: dict[str, keras.Optimizer],
+    ):
+        self._method, self._strategy = method, strategy
+        self._nets, self._averages, self._optimizers = nets, averages, optimizers
+        train = method.config.train
+        on_gpu = bool(tf.config.list_logical_devices("GPU"))
+        jit = on_gpu if train.jit == "auto" else train.jit == "on"
+        # The update is a long chain of small operations: compiled, it is up to twice as fast
+        # on CPUs as well (benchmarks/optimizer_update.py).
+        jit_update = train.jit != "off" and strategy.num_replicas_in_sync == 1
+        self.compilation = (
+            f"XLA compiles gradients: {'yes' if jit else 'no'}, "
+            f"updates: {'yes' if jit_update else 'no'}"
+        )
+        self._phases = method.phases()
+        self._gradients = {p.name: self._gradient_function(p, jit) for p in self._phases}
+        self._updates = {p.name: self._update_function(p, jit_update) for p in self._phases}
+        self._steps: dict[tuple[str, ...], tuple] = {}
+
+    def __call__(self, number: int, batch: Batch) -> tuple[list[str], tf.Tensor]:
+        """Runs step `number` (from 0); returns names "PHASE/TERM" and their values."""
+        due = tuple(p for p in self._phases if (number + 1) % p.every == 0)
+        key = tuple(p.name for p in due)
+        if key not in self._steps:
+            self._steps[key] = self._step_function(due)
+        names, function = self._steps[key]
+        return names, function(batch)
+
+    def _variables(self, phase: Phase) -> list:
+        return [v for name in phase.updates for v in self._nets[name].trainable_variables]
+
+    def _gradient_function(self, phase: Phase, jit: bool):
+        variables, optimizer = self._variables(phase), self._optimizers[phase.name]
+        replicas, l2 = self._strategy.num_replicas_in_sync, self._method.config.adam.l2
+
+        @tf.function(jit_compile=jit)
+        def gradients(batch: Batch):
+            with tf.GradientTape() as tape:
+                total, terms = self._method.loss(phase.name, self._nets, batch)
+                objective = total
+                if l2:
+                    # d/dw of l2/2 * w^2 is the l2 * w that coupled weight decay adds.
+                    objective += l2 * tf.add_n([tf.nn.l2_loss(v.value) for v in variables])
+                # Keras sums the gradients of replicas.
+                objective = optimizer.scale_loss(objective / replicas)
+            found = tape.gradient(objective, variables)
+            # The total last: a report of values that are not finite then names the term at fault.
+            return found, {**terms, "total": total}
+
+        return gradients
+
+    def _update_function(self, phase: Phase, jit: bool):
+        variables, optimizer = self._variables(phase), self._optimizers[phase.name]
+
+        @tf.function(jit_compile=jit)
+        def update(gradients):
+            optimizer.apply(gradients, variables)
+
+        if jit:
+            return update
+        return lambda gradients: optimizer.apply(gradients, variables)
+
+    def _step_function(self, due: tuple[Phase, ...]):
+        names: list[str] = []
+
+        def replica_step(batch: Batch):
+            values = {}
+            for phase in due:
+                gradients, terms = self._gradients[phase.name](batch)
+                self._updates[phase.name](gradients)
+                values.update({f"{phase.name}/{term}": value for term, value in terms.items()})
+            names[:] = values
+            return tf.stack([tf.cast(v, tf.float32) for v in values.values()])
+
+        @tf.function
+        def step(batch: Batch):
+            values = self._strategy.run(replica_step, args=(batch,))
+            for phase in due:
+                self._average(phase)
+            return self._strategy.reduce("MEAN", values, axis=None)
+
+        return names, step
+
+    def _average(self, phase: Phase) -> None:
+        """Moves the averaged weights of the networks that a phase has just updated."""
+        config = self._method.config
+        pairs = [
+            (mean.value, new.value)
+            for name in phase.updates
+            if name in self._averages
+            for mean, new in zip(
+                self._averages[name].variables, self._nets[name].variables, strict=True
+            )
+        ]
+        if not pairs:
+            return
+        pictures = config.data.batch_size * phase.every
+        decay = 0.5 ** (pictures / (1000 * config.train.ema_half_life))
+        # Fewer updates are averaged at the beginning, or the random first weights would last.
+        count = tf.cast(self._optimizers[phase.name].iterations.value, tf.float32)
+        weight = 1.0 - tf.minimum(decay, (1.0 + count) / (10.0 + count))
+        for mean, new in pairs:
+            mean.assign_sub(tf.cast(weight, mean.dtype) * (mean - new))

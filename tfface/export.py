@@ -1,0 +1,212 @@
+"""`python -m tfface.export RUN OUT`: writes a run as a SavedModel that TF Serving takes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfface.cli import Parser, command, import_tensorflow
+from tfface.errors import UserError
+
+if TYPE_CHECKING:
+    from tfface.engine.load import Trained
+
+# Largest difference between the networks and their export. Both are float32 on the same machine,
+# but grouped differently by the graph's optimiser.
+TOLERANCE = 1e-4
+
+
+def export_run(trained: Trained, out: str | Path) -> Path:
+    """Writes the next numbered version below a folder, whole or not at all.
+
+    The version holds the method's signatures, one warm-up request of each, and a model card.
+    Before it gets its number it is loaded the way TF Serving loads it, and must give the networks'
+    numbers.
+
+    Args:
+        trained: A loaded run.
+        out: The model's base path; made if missing.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        UserError: `out` is a file or cannot be written, or tensorflow-serving-api is missing.
+    """
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{out} is not a folder") from error
+    except PermissionError as error:
+        raise UserError(f"{out}: cannot be written") from error
+    # TF Serving passes over names that are no numbers.
+    temporary = out / f".export-{uuid.uuid4().hex}"
+    try:
+        _save(trained, temporary)
+        _write_warm_up(trained, temporary)
+        (temporary / "assets.extra" / "model_card.md").write_text(model_card(trained))
+        _check(trained, temporary)
+        return _number(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save(trained: Trained, path: Path) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    # Raw variables: what tracks a Keras 3 model has every variable twice in the SavedModel, and the
+    # loader of TF Serving fills only one of them.
+    module.weights = [
+        v.value for name in trained.method.averaged for v in trained.nets[name].variables
+    ]
+    functions = {}
+    for name, signature in trained.method.signatures(trained.nets).items():
+        specs = {
+            key: tf.TensorSpec(spec.shape, spec.dtype, name=key)
+            for key, spec in signature.inputs.items()
+        }
+        functions[name] = tf.function(signature.function).get_concrete_function(**specs)
+    tf.saved_model.save(module, str(path), signatures=functions)
+
+
+def _write_warm_up(trained: Trained, path: Path) -> None:
+    """One request of each signature, in TF Serving's format."""
+    import tensorflow as tf
+
+    try:
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    except ImportError as error:
+        raise UserError(
+            "an export needs tensorflow-serving-api: pip install 'tfface[serving]'"
+        ) from error
+    (path / "assets.extra").mkdir()
+    warm_up = path / "assets.extra" / "tf_serving_warmup_requests"
+    with tf.io.TFRecordWriter(str(warm_up)) as writer:
+        for name, signature in trained.method.signatures(trained.nets).items():
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = trained.name
+            request.model_spec.signature_name = name
+            for key, value in signature.example.items():
+                request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())
+
+
+def _check(trained: Trained, path: Path) -> None:
+    """Compares the export, on TF Serving's code path, with the networks."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tfface.server.models import SavedModel
+
+    saved = SavedModel(path)
+    try:
+        for name, signature in trained.method.signatures(trained.nets).items():
+            inputs = {key: np.asarray(value) for key, value in signature.example.items()}
+            expected = signature.function(**signature.example)
+            found = saved.run(saved.signatures[name], inputs, list(expected))
+            for key, value in expected.items():
+                pair = [found[key], value.numpy()]
+                if value.dtype == tf.string:
+                    pair = [tf.io.decode_png(p[0]).numpy() / 127.5 for p in pair]
+                difference = float(np.max(np.abs(pair[0] - pair[1])))
+                # Encoded pictures may round the same value to neighbouring levels.
+                if difference > TOLERANCE + (1 / 127.5 if value.dtype == tf.string else 0):
+                    raise RuntimeError(
+                        f"the export differs from the networks by {difference:.2g} in output "
+                        f"{key!r} of signature {name!r}"
+                    )
+    finally:
+        saved.close()
+
+
+def _number(temporary: Path, out: Path) -> Path:
+    """Gives a finished version the next free number."""
+    while True:
+        numbers = [int(p.name) for p in out.iterdir() if p.name.isdigit()]
+        target = out / str(max(numbers, default=0) + 1)
+        try:
+            os.rename(temporary, target)
+            return target
+        except OSError:
+            if not target.exists():
+                raise
+
+
+def model_card(trained: Trained) -> str:
+    """What an engineer must know of an exported model, as Markdown."""
+    import tensorflow as tf
+
+    import tfface
+
+    config = trained.method.config
+    labels = getattr(config, "classes", None) or getattr(config, "attributes", ())
+    averaged = "averaged" if config.train.ema_half_life else "last"
+    lines = [
+        f"# {type(trained.method).__name__}: {type(trained.method).__doc__.splitlines()[0]}",
+        "",
+        f"- weights: {averaged}, step {trained.step} of run {trained.path.name}",
+        f"- labels: {', '.join(labels)}",
+        f"- pictures: the central square, {config.data.size} x {config.data.size}",
+        f"- training data: {config.data.name} {Path(config.data.path).name}".rstrip()
+        + " (its terms of use hold for the weights, too)",
+        f"- made with tfface {tfface.__version__}, TensorFlow {tf.__version__}, "
+        f"{time.strftime('%Y-%m-%d')}",
+        "",
+        "| signature | inputs | outputs |",
+        "|---|---|---|",
+    ]
+    for name, signature in trained.method.signatures(trained.nets).items():
+        inputs = ", ".join(
+            f"`{key}` {spec.dtype.name} {spec.shape}" for key, spec in signature.inputs.items()
+        )
+        outputs = ", ".join(f"`{key}`" for key in signature.function(**signature.example))
+        lines.append(f"| `{name}` | {inputs} | {outputs} |")
+    lines += [
+        "",
+        "Float pictures are RGB in [-1,1]; encoded ones are JPEG or PNG, answered as PNG of the "
+        "same size with the central square edited.",
+        "",
+        "Edited faces are not evidence of anything. Do not show them as photographs of real "
+        "events.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Exports; returns the exit status."""
+    parser = Parser(
+        "export",
+        description="Write a run as the next version of a SavedModel, for TF Serving or "
+        "tfface.serve.",
+    )
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("out", help="the model's base path; the version goes to OUT/1, OUT/2, ...")
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
+    args = parser.parse_args(argv)
+    if not Path(args.run).is_dir():
+        raise UserError(f"{args.run}: no such run folder")
+    import_tensorflow()
+
+    import tfface
+
+    version = export_run(tfface.load(args.run, args.step), args.out)
+    folder = shlex.quote(str(version.parent.resolve()))
+    print(f"wrote {version}; serve it with: python -m tfface.serve --model_base_path={folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,397 @@
+"""ELEGANT as a method: facts of the losses and the schedule are those of the authors' code."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tfface.data import open_source
+from tfface.data.base import Source
+from tfface.errors import UserError
+from tfface.methods.base import (
+    Batch,
+    Edit,
+    Method,
+    Networks,
+    Phase,
+    Signature,
+    known_label,
+    only,
+)
+from tfface.methods.elegant.config import ElegantConfig
+from tfface.methods.elegant.losses import bce, mse
+from tfface.methods.elegant.networks import Decoder, Discriminator, Encoder
+from tfface.methods.labels import index_of
+from tfface.methods.pictures import edit_bytes, example_picture, example_png, to_squares
+
+
+def latent_mask(attribute: tf.Tensor, attributes: int, channels: int) -> tf.Tensor:
+    """Which latent channels belong to an attribute; paper section 3.1, rounded as the authors do.
+
+    Args:
+        attribute: Indices [B].
+        attributes: Number of attributes n; part i is channels rint(i*C/n) to rint((i+1)*C/n).
+        channels: C.
+
+    Returns:
+        float32 [B,1,1,C] of 0 and 1.
+    """
+    ends = np.rint(np.arange(attributes + 1) * channels / attributes).astype(np.int64)
+    table = np.zeros((attributes, channels), np.float32)
+    for i in range(attributes):
+        table[i, ends[i] : ends[i + 1]] = 1.0
+    return tf.gather(tf.constant(table), attribute)[:, None, None, :]
+
+
+class Elegant(Method):
+    """Exchanges an attribute between two faces, by exchanging its part of their latent codes.
+
+    Args:
+        config: Its attributes are the names of the latent code's parts, in order.
+
+    Networks: "encoder", "decoder", "disc1" (full size), "disc2" (half size).
+    """
+
+    averaged = ("encoder", "decoder")
+
+    @classmethod
+    def open(cls, config: ElegantConfig) -> tuple[Elegant, Source]:
+        """Opens the data set, which must have the attributes."""
+        source = open_source(config.data, attributes=config.attributes)
+        return cls(dataclasses.replace(config, attributes=source.attributes)), source
+
+    def build(self) -> Networks:
+        """New networks."""
+        c = self.config
+        size, n = c.data.size, len(c.attributes)
+        return {
+            "encoder": Encoder(size, c.width),
+            "decoder": Decoder(size, c.width),
+            "disc1": Discriminator(size, n, c.width, name="disc1"),
+            "disc2": Discriminator(size // 2, n, c.width, name="disc2"),
+        }
+
+    def phases(self) -> tuple[Phase, ...]:
+        """One update of the discriminators, then one of the generator, on the same pair."""
+        return (
+            Phase("discriminator", ("disc1", "disc2")),
+            Phase("generator", ("encoder", "decoder")),
+        )
+
+    def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
+        """Pairs: `A` with and `B` without an attribute, `y_A`, `y_B`, `attribute` [B].
+
+        The attributes take turns: step s exchanges attribute s modulo n.
+        """
+        names = self.config.attributes
+        n = len(names)
+
+        def pair(i: int, name: str) -> tf.data.Dataset:
+            done = len(range(i, start, n))  # Earlier steps of this attribute.
+            # Each side of each attribute has its own order of pictures.
+            seeds = [None if seed is None else seed + 1000 * (2 * i + side) for side in (0, 1)]
+            have = source.batches(split, batch_size, seed=seeds[0], start=done, where=(name, True))
+            # Built-in faces in their own order would pair everybody with themselves.
+            other = done + (seed is None and source.count(split) is None)
+            lack = source.batches(
+                split, batch_size, seed=seeds[1], start=other, where=(name, False)
+            )
+            return tf.data.Dataset.zip(have, lack).map(lambda a, b: join(i, a, b))
+
+        def join(i: int, a: Batch, b: Batch) -> Batch:
+            count = tf.minimum(tf.shape(a["image"])[0], tf.shape(b["image"])[0])
+            a, b = ({k: v[:count] for k, v in side.items()} for side in (a, b))
+            return {
+                "A": a["image"],
+                "y_A": tf.cast(a["attributes"], tf.float32),
+                "B": b["image"],
+                "y_B": tf.cast(b["attributes"], tf.float32),
+                "attribute": tf.fill([count], i),
+            }
+
+        pairs = [pair(i, name) for i, name in enumerate(names)]
+        turns = tf.data.Dataset.range(start, np.iinfo(np.int64).max).map(lambda step: step % n)
+        return tf.data.Dataset.choose_from_datasets(pairs, turns)
+
+    # The exchange.
+
+    def encode(self, nets: Networks, image: tf.Tensor, training: bool = False):
+        """Latent code [B,S/32,S/32,C] and skips of pictures [B,S,S,3] in [-1,1]."""
+        *skips, code = nets["encoder"](image, training=training)
+        return code, skips
+
+    def decode(self, nets, image, code, own, skips, training: bool = False) -> tf.Tensor:
+        """The picture plus the decoded residual, clipped to [-1,1]; paper equation 2."""
+        residual = nets["decoder"]([code, own, *skips], training=training)
+        return tf.clip_by_value(image + residual, -1.0, 1.0)
+
+    def mask(self, attribute: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
+        """Mask [B,1,1,C] of the latent part of attributes [B]."""
+        mask = latent_mask(attribute, len(self.config.attributes), code.shape[-1])
+        return tf.cast(mask, code.dtype)
+
+    def generate(
+        self, nets: Networks, batch: Batch, training: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Reconstructions `A1`, `B1` and exchanges `C` (of A), `D` (of B); paper figure 2."""
+        a, b = batch["A"], batch["B"]
+        z_a, skips_a = self.encode(nets, a, training)
+        z_b, skips_b = self.encode(nets, b, training)
+        mask = self.mask(batch["attribute"], z_a)
+        z_c = z_a + mask * (z_b - z_a)
+        z_d = z_b + mask * (z_a - z_b)
+        # One pass of the decoder over the four; no layer mixes pictures.
+        images = tf.concat([a, b, a, b], 0)
+        new, own = tf.concat([z_a, z_b, z_c, z_d], 0), tf.concat([z_a, z_b, z_a, z_b], 0)
+        skips = [tf.concat([s, t, s, t], 0) for s, t in zip(skips_a, skips_b, strict=True)]
+        made = tf.split(self.decode(nets, images, new, own, skips, training), 4)
+        return dict(zip(("A1", "B1", "C", "D"), made, strict=True))
+
+    def exchanged_labels(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """`y_C`: y_A with the exchanged entry of y_B; `y_D` the other way round."""
+        hot = tf.one_hot(batch["attribute"], len(self.config.attributes))
+        y_a, y_b = batch["y_A"], batch["y_B"]
+        return y_a + hot * (y_b - y_a), y_b + hot * (y_a - y_b)
+
+    def _judge(self, nets: Networks, images: list, labels: list) -> dict[str, list]:
+        """Logits of both discriminators for several batches, in one pass each."""
+        image, label = tf.concat(images, 0), tf.concat(labels, 0)
+        half = tf.nn.avg_pool2d(image, 2, 2, "VALID")
+        logits = {
+            "disc1": nets["disc1"]([image, label], training=True),
+            "disc2": nets["disc2"]([half, label], training=True),
+        }
+        return {name: tf.split(values, len(images)) for name, values in logits.items()}
+
+    def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
+        """Paper equations 4 to 7, with the weights of the authors' code."""
+        made = self.generate(nets, batch, training=True)
+        y_c, y_d = self.exchanged_labels(batch)
+        return getattr(self, f"_{phase}_loss")(nets, batch, made, y_c, y_d)
+
+    def _discriminator_loss(self, nets, batch, made, y_c, y_d):
+        fakes = [tf.stop_gradient(made[name]) for name in ("C", "D")]
+        logits = self._judge(
+            nets, [batch["A"], batch["B"], *fakes], [batch["y_A"], batch["y_B"], y_c, y_d]
+        )
+        terms = {
+            name: bce(a, True) + bce(b, True) + bce(c, False) + bce(d, False)
+            for name, (a, b, c, d) in logits.items()
+        }
+        return (terms["disc1"] + self.config.lambda_disc2 * terms["disc2"]) / 4.0, terms
+
+    def _generator_loss(self, nets, batch, made, y_c, y_d):
+        logits = self._judge(nets, [made["C"], made["D"]], [y_c, y_d])
+        terms = {
+            "reconstruction": mse(made["A1"], batch["A"]) + mse(made["B1"], batch["B"]),
+            "adv1": bce(logits["disc1"][0], True) + bce(logits["disc1"][1], True),
+            "adv2": bce(logits["disc2"][0], True) + bce(logits["disc2"][1], True),
+        }
+        c = self.config
+        total = (
+            c.lambda_reconstruction * terms["reconstruction"]
+            + terms["adv1"]
+            + c.lambda_disc2 * terms["adv2"]
+        )
+        return total, terms
+
+    # Inference.
+
+    def transfer(
+        self,
+        nets: Networks,
+        source: tf.Tensor,
+        reference: tf.Tensor,
+        attribute: tf.Tensor,
+        strength: tf.Tensor,
+    ) -> tf.Tensor:
+        """The source with the reference's attribute: linear interpolation z_B + a(z_D - z_B).
+
+        Args:
+            nets: Encoder and decoder.
+            source: Pictures [B,S,S,3] in [-1,1].
+            reference: Pictures of the same shape.
+            attribute: Indices int32 [B].
+            strength: float32 [B]; 0 keeps the source, 1 is the full exchange.
+
+        Returns:
+            Pictures [B,S,S,3] in [-1,1].
+        """
+        return self.blend(nets, source, [(reference, attribute, strength)])
+
+    def blend(self, nets: Networks, source: tf.Tensor, changes: list[tuple]) -> tf.Tensor:
+        """Several exchanges at once, as in the paper's interpolation figures.
+
+        Args:
+            nets: Encoder and decoder.
+            source: Pictures [B,S,S,3] in [-1,1].
+            changes: (reference [B,S,S,3], attribute int32 [B], strength float32 [B]) each; the code
+                is moved by the sum of strength times the masked difference of codes.
+
+        Returns:
+            Pictures [B,S,S,3] in [-1,1].
+        """
+        own, skips = self.encode(nets, source)
+        code = own
+        for reference, attribute, strength in changes:
+            strength = tf.cast(strength, own.dtype)[:, None, None, None]
+            other, _ = self.encode(nets, reference)
+            code += strength * self.mask(attribute, own) * (other - own)
+        return self.decode(nets, source, code, own, skips)
+
+    def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
+        """The pair, its reconstructions and its exchanges."""
+        made = self.generate(nets, batch)
+        a, b = batch["A"], batch["B"]
+        return {
+            "A (has it)": a,
+            "B (lacks it)": b,
+            "A rebuilt": made["A1"],
+            "B rebuilt": made["B1"],
+            "A with B's": made["C"],
+            "B with A's": made["D"],
+        }
+
+    def edits(self, nets: Networks, options: dict) -> list[list[Edit]]:
+        """Exchanges with `reference`s: by `strength`s, or as a `matrix`.
+
+        `attribute` may be left out when there is one only. With `matrix` N: an N x N matrix between
+        the picture (top left) and three references of one attribute, or between two attributes of
+        one reference each.
+        """
+        only(options, ("attribute", "reference", "strength", "matrix"), "ELEGANT")
+        references = options.get("reference", [])
+        names = options.get("attribute") or self.config.attributes
+        if not references:
+            raise UserError("--reference is missing: a picture that shows the attribute")
+        if "attribute" not in options and len(names) > 1:
+            raise UserError(f"--attribute is missing; expected one of {', '.join(names)}")
+        attributes = [known_label("attribute", name, self.config.attributes) for name in names]
+        if "matrix" in options:
+            return self._matrix(nets, names, attributes, references, options)
+        if len(attributes) > 1:
+            raise UserError("--attribute: more than one name is for --matrix")
+        strengths = options.get("strength", [1.0])
+        many = len(references) > 1
+        return [
+            [
+                (
+                    f"{names[0]}{f'-{i + 1}' if many else ''}-{strength:g}",
+                    self._blend(nets, [(reference, attributes[0], strength)]),
+                )
+                for strength in strengths
+            ]
+            for i, reference in enumerate(references)
+        ]
+
+    def _matrix(self, nets, names, attributes, references, options) -> list[list[Edit]]:
+        only(options, ("attribute", "reference", "matrix"), "ELEGANT's matrix")
+        weights = matrix_weights(options["matrix"])
+        counts = (len(attributes), len(references))
+        if counts == (1, 3):
+            changes = [(reference, attributes[0]) for reference in references]
+        elif counts == (2, 2):
+            # Right: the first attribute; down: the second; both grow to the full exchange.
+            changes = list(zip(references, attributes, strict=True))
+            weights = np.stack(
+                [weights[..., 0] + weights[..., 2], weights[..., 1] + weights[..., 2]], -1
+            )
+        else:
+            raise UserError(
+                f"--matrix takes one attribute and three references, or two attributes and two "
+                f"references; received {counts[0]} and {counts[1]}"
+            )
+        return [
+            [
+                (
+                    f"{'-'.join(names)}-{row + 1}-{column + 1}",
+                    self._blend(
+                        nets,
+                        [(*change, weight) for change, weight in zip(changes, cell, strict=True)],
+                    ),
+                )
+                for column, cell in enumerate(line)
+            ]
+            for row, line in enumerate(weights)
+        ]
+
+    def _blend(self, nets: Networks, changes: list[tuple[np.ndarray, int, float]]):
+        """A function of pictures that makes the same changes to each."""
+
+        def edit(images: tf.Tensor) -> tf.Tensor:
+            count = tf.shape(images)[0]
+            return self.blend(
+                nets,
+                images,
+                [
+                    (
+                        tf.repeat(tf.constant(reference)[None], count, 0),
+                        tf.fill([count], attribute),
+                        tf.fill([count], float(strength)),
+                    )
+                    for reference, attribute, strength in changes
+                ],
+            )
+
+        return edit
+
+    def signatures(self, nets: Networks) -> dict[str, Signature]:
+        """`serving_default` on float pictures, `bytes` on encoded ones; attributes by name."""
+        size, names = self.config.data.size, self.config.attributes
+        picture = tf.TensorSpec([None, size, size, 3], tf.float32)
+        text, number = tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.float32)
+        rest = {"attribute": text, "strength": number}
+        example = {"attribute": tf.constant([names[0]]), "strength": tf.ones([1])}
+        one = example_picture(size)
+        other = one[:, :, ::-1]
+
+        def transfer(source, reference, attribute, strength):
+            index = index_of(attribute, names, "attribute")
+            return self.transfer(nets, source, reference, index, strength)
+
+        def transfer_bytes(source_bytes, reference_bytes, attribute, strength):
+            reference = to_squares(reference_bytes, size)
+            return {
+                "image_bytes": edit_bytes(
+                    lambda source: transfer(source, reference, attribute, strength),
+                    source_bytes,
+                    size,
+                )
+            }
+
+        return {
+            "serving_default": Signature(
+                lambda **inputs: {"image": transfer(**inputs)},
+                {"source": picture, "reference": picture, **rest},
+                {"source": one, "reference": other, **example},
+            ),
+            "bytes": Signature(
+                transfer_bytes,
+                {"source_bytes": text, "reference_bytes": text, **rest},
+                {
+                    "source_bytes": example_png(one),
+                    "reference_bytes": example_png(other),
+                    **example,
+                },
+            ),
+        }
+
+
+def matrix_weights(steps: int) -> np.ndarray:
+    """Bilinear weights of three references at the corners of a square; the source is the fourth.
+
+    Args:
+        steps: Rows and columns of the matrix, at least 2.
+
+    Returns:
+        float32 [steps,steps,3]: weights of the references at top right, bottom left, bottom right.
+
+    Raises:
+        UserError: Fewer than two steps.
+    """
+    if steps < 2:
+        raise UserError(f"a matrix of {steps} steps: expected at least 2")
+    v, u = np.meshgrid(np.linspace(0, 1, steps), np.linspace(0, 1, steps), indexing="ij")
+    return np.stack([(1 - v) * u, v * (1 - u), v * u], -1).astype(np.float32)

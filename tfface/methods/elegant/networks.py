@@ -1,0 +1,155 @@
+"""Networks of ELEGANT. Their figures equal those of the authors' networks (`tests/golden`)."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfface.layers import ConcatLabel, Network, UpConv2D, precision
+
+DEPTH = 5  # Convolutions of the encoder and of the decoder; paper, supplementary table.
+WEIGHTS = 0.02  # Standard deviation of the initial weights; authors' code.
+
+
+def _widths(width: int) -> list[int]:
+    """Channels of the encoder's outputs; 64, 128, 256, 512, 512 at the published width."""
+    return [width * 2 ** min(i, 3) for i in range(DEPTH)]
+
+
+@keras.saving.register_keras_serializable("tfface.elegant")
+class ChannelNormalization(keras.layers.Layer):
+    """Each pixel's features divided by their L2 norm over channels, times a gain, plus a shift.
+
+    Gain and shift are one learned scalar each. Norm and affine transform are float32 under any
+    precision policy. Input and output: [B,H,W,C].
+    """
+
+    def build(self, input_shape):
+        """Creates gain and shift."""
+        self.alpha = self.add_weight(shape=(1,), initializer="ones", name="alpha", autocast=False)
+        self.beta = self.add_weight(shape=(1,), initializer="zeros", name="beta", autocast=False)
+
+    def call(self, inputs):
+        """Normalises."""
+        x = ops.cast(inputs, "float32")
+        # max(norm, 1e-12) of PyTorch's `normalize`, in a form whose gradient at 0 is finite.
+        scale = ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-24))
+        return ops.cast(x * (scale * self.alpha) + self.beta, self.compute_dtype)
+
+
+def _down(x, filters: int, name: str):
+    """3x3 convolution of stride 2 with symmetric padding, channel normalisation, LeakyReLU."""
+    x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
+    x = keras.layers.Conv2D(
+        filters,
+        3,
+        strides=2,
+        name=f"{name}_conv",
+        kernel_initializer=keras.initializers.RandomNormal(0.0, WEIGHTS),
+    )(x)
+    x = ChannelNormalization(name=f"{name}_norm")(x)
+    return keras.layers.LeakyReLU(0.2, name=f"{name}_relu")(x)
+
+
+@keras.saving.register_keras_serializable("tfface.elegant")
+class Encoder(Network):
+    """Face to latent code and skip features.
+
+    Args:
+        size: Side of the pictures, a multiple of 32.
+        width: Channels of the first convolution.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Input: [B,S,S,3] in [-1,1]. Outputs, of the policy's compute dtype: the skips, from
+    [B,S/2,S/2,w] to [B,S/16,S/16,8w], and last the latent code [B,S/32,S/32,8w].
+    """
+
+    def __init__(self, size: int, width: int = 64, dtype=None, name: str = "encoder"):
+        with precision(dtype):
+            image = x = keras.Input((size, size, 3), name="image")
+            outputs = []
+            for i, filters in enumerate(_widths(width)):
+                x = _down(x, filters, f"down{i + 1}")
+                outputs.append(x)
+            super().__init__(image, outputs, arguments={"size": size, "width": width}, name=name)
+
+
+@keras.saving.register_keras_serializable("tfface.elegant")
+class Decoder(Network):
+    """Two latent codes and the skips of the picture to be edited, to a residual in [-2,2].
+
+    Args:
+        size: Side of the pictures, a multiple of 32.
+        width: Channels of the encoder's first convolution.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Inputs: the new latent code and the picture's own, both [B,S/32,S/32,8w]; then the encoder's
+    four skips, in its order. Output: [B,S,S,3] float32.
+    """
+
+    def __init__(self, size: int, width: int = 64, dtype=None, name: str = "decoder"):
+        with precision(dtype):
+            widths = _widths(width)
+            code_shape = (size // 2**DEPTH, size // 2**DEPTH, widths[-1])
+            new, own = keras.Input(code_shape, name="new"), keras.Input(code_shape, name="own")
+            skips = [
+                keras.Input(
+                    (size // 2 ** (i + 1), size // 2 ** (i + 1), filters), name=f"skip{i + 1}"
+                )
+                for i, filters in enumerate(widths[:-1])
+            ]
+            x = keras.layers.Concatenate(name="codes")([new, own])
+            normal = keras.initializers.RandomNormal
+            for i, skip in enumerate(reversed(skips)):
+                name_i = f"up{i + 1}"
+                x = UpConv2D(
+                    skip.shape[-1], name=f"{name_i}_conv", kernel_initializer=normal(0.0, WEIGHTS)
+                )(x)
+                x = ChannelNormalization(name=f"{name_i}_norm")(x)
+                x = keras.layers.ReLU(name=f"{name_i}_relu")(x)
+                x = keras.layers.Add(name=f"{name_i}_skip")([x, skip])
+            x = UpConv2D(3, name=f"up{DEPTH}_conv", kernel_initializer=normal(0.0, WEIGHTS))(x)
+            x = keras.layers.Activation("tanh", dtype="float32", name="tanh")(x)
+            x = keras.layers.Rescaling(2.0, dtype="float32", name="residual")(x)
+            super().__init__(
+                [new, own, *skips], x, arguments={"size": size, "width": width}, name=name
+            )
+
+
+@keras.saving.register_keras_serializable("tfface.elegant")
+class Discriminator(Network):
+    """Judges a face together with its attributes.
+
+    Args:
+        size: Side of the pictures, a multiple of 16.
+        attributes: Number of attributes.
+        width: Channels of the first convolution.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Inputs: pictures [B,S,S,3] in [-1,1]; attributes [B,N] of 0 and 1. Output: logits [B,1] float32
+    (the authors' sigmoid is in the loss).
+    """
+
+    def __init__(
+        self, size: int, attributes: int, width: int = 64, dtype=None, name: str = "discriminator"
+    ):
+        arguments = {"size": size, "attributes": attributes, "width": width}
+        with precision(dtype):
+            image = keras.Input((size, size, 3), name="image")
+            label = keras.Input((attributes,), name="label")
+            x = ConcatLabel(name="concat_label")(image, label)
+            for i, filters in enumerate(_widths(width)[:4]):
+                x = _down(x, filters, f"down{i + 1}")
+            # PyTorch's flatten order.
+            x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)
+            x = keras.layers.Flatten(name="flatten")(x)
+            x = keras.layers.Dense(
+                1,
+                dtype="float32",
+                name="logit",
+                kernel_initializer=keras.initializers.RandomNormal(0.0, WEIGHTS),
+            )(x)
+            super().__init__([image, label], x, arguments=arguments, name=name)

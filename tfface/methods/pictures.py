@@ -1,0 +1,114 @@
+"""Encoded pictures within the graph of an exported model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+MAX_PIXELS = 50_000_000  # As `tfface.data.pictures`; larger ones would fill the server's memory.
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """One JPEG or PNG picture, string [], to uint8 [H,W,3].
+
+    Raises:
+        tf.errors.InvalidArgumentError: Another format, damaged, or of more than 50 megapixels
+            (which is known from its header, before anything is decoded).
+    """
+    is_jpeg = tf.io.is_jpeg(encoded)
+    is_png = tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n")
+    known = tf.debugging.Assert(is_jpeg | is_png, ["unknown picture format; expected JPEG or PNG"])
+    with tf.control_dependencies([known]):
+        shape = tf.cond(
+            is_jpeg, lambda: tf.io.extract_jpeg_shape(encoded)[:2], lambda: _png_shape(encoded)
+        )
+    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
+    small = tf.debugging.Assert(
+        pixels <= MAX_PIXELS,
+        ["picture too large; expected at most", MAX_PIXELS, "pixels, received", shape],
+    )
+    with tf.control_dependencies([small]):
+        # The accurate transform is what Pillow, with which training decodes, has as well.
+        return tf.cond(
+            is_jpeg,
+            lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+            lambda: tf.io.decode_png(encoded, channels=3),
+        )
+
+
+def _png_shape(encoded: tf.Tensor) -> tf.Tensor:
+    """Height and width from a PNG's header (bytes 16 to 23: width, height, big-endian)."""
+    header = tf.strings.substr(tf.strings.join([encoded, tf.constant(b"\0" * 24)]), 16, 8)
+    width, height = tf.unstack(tf.io.decode_raw(header, tf.int32, little_endian=False), num=2)
+    return tf.stack([height, width])
+
+
+def _square(height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Top, left and side of the central square; as `tfface.data.pictures.face_box`."""
+    side = tf.minimum(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
+def to_square(picture: tf.Tensor, size: int) -> tf.Tensor:
+    """Central square of a picture uint8 [H,W,3], as float32 [size,size,3] in [-1,1]."""
+    top, left, side = _square(tf.shape(picture)[0], tf.shape(picture)[1])
+    square = picture[top : top + side, left : left + side]
+    square = tf.image.resize(square, [size, size], "bilinear", antialias=True)
+    return tf.ensure_shape(square / 127.5 - 1.0, [size, size, 3])
+
+
+def to_squares(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Encoded pictures, string [B], to float32 [B,size,size,3] in [-1,1]."""
+    spec = tf.TensorSpec([size, size, 3], tf.float32)
+    return tf.map_fn(lambda x: to_square(decode(x), size), encoded, fn_output_signature=spec)
+
+
+def paste_back(encoded: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
+    """Puts an edited square back into its picture.
+
+    Args:
+        encoded: The original, string [].
+        edited: Its edited square, float32 [S,S,3] in [-1,1].
+
+    Returns:
+        PNG of the original's size, string [].
+    """
+    picture = decode(encoded)
+    height, width = tf.shape(picture)[0], tf.shape(picture)[1]
+    top, left, side = _square(height, width)
+    square = tf.image.resize(edited, tf.stack([side, side]), "bicubic", antialias=True)
+    square = tf.saturate_cast(tf.round((square + 1.0) * 127.5), tf.uint8)
+    middle = tf.concat(
+        [picture[top : top + side, :left], square, picture[top : top + side, left + side :]], 1
+    )
+    whole = tf.concat([picture[:top], middle, picture[top + side :]], 0)
+    # Level 1: the default takes ten times as long for a tenth of the size.
+    return tf.io.encode_png(whole, compression=1)
+
+
+def edit_bytes(edit: Callable[[tf.Tensor], tf.Tensor], encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Edits encoded pictures, string [B], with a function of squares; returns PNGs as large."""
+    edited = edit(to_squares(encoded, size))
+    return tf.map_fn(
+        lambda pair: paste_back(*pair),
+        (encoded, edited),
+        fn_output_signature=tf.TensorSpec([], tf.string),
+    )
+
+
+def example_picture(size: int) -> tf.Tensor:
+    """A smooth texture of all colours, always the same: float32 [1,size,size,3] in [-0.9,0.9].
+
+    A blank picture would hide most differences between a network and its export.
+    """
+    place = tf.linspace(0.0, 1.0, size)
+    shift = tf.constant([0.0, 2.0, 4.0])  # Of the three colours.
+    across = tf.sin(7.0 * place[None, :, None] + shift)
+    down = tf.cos(5.0 * place[:, None, None] - shift)
+    return 0.9 * (across * down)[None]
+
+
+def example_png(picture: tf.Tensor) -> tf.Tensor:
+    """A picture float32 [1,S,S,3] in [-1,1] as a PNG, string [1]."""
+    return tf.io.encode_png(tf.cast(tf.round((picture[0] + 1.0) * 127.5), tf.uint8))[None]

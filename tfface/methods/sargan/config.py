@@ -1,0 +1,79 @@
+"""Configuration of SARGAN."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfface.config import Adam, Data, Train, check
+
+
+@dataclass(frozen=True)
+class SarganConfig:
+    """SARGAN (TCSVT 2023): give a face another expression.
+
+    The defaults are those of the authors' code, but for data.
+
+    Attributes:
+        classes: Names of the expressions; empty: all that the data set has.
+        width: Channels of the generator's first convolution; its core has 4 times as many.
+        attention_width: Channels of the attention branch (SEDN).
+        disc_width: Channels of the discriminator's first convolution, doubled by each next one.
+        disc_layers: Convolutions of the discriminator, each halving the picture.
+        generator_every: Discriminator updates to one generator update.
+        generator_rate: Learning rate of the generator relative to that of the discriminator.
+        edit_one_in: The generator edits one in so many pictures of a batch; the discriminator
+            learns the expressions from all of them. 1 in the paper; more is for short training.
+        label_noise: Standard deviation of the noise on pictures whose expression is classified:
+            edits that only a network can see do not get through it. 0 in the paper.
+        lambda_cls_disc: Weight of the discriminator's classification loss (the paper's lambda_cls).
+        lambda_cls_gen: Weight of the generator's classification loss (the same in the paper).
+        lambda_rec: Weight of the cycle reconstruction loss.
+        lambda_gp: Weight of the gradient penalty.
+        data: The data set.
+        adam: Both optimisers.
+        train: The training loop.
+    """
+
+    classes: tuple[str, ...] = ()
+    width: int = 64
+    attention_width: int = 64
+    disc_width: int = 64
+    disc_layers: int = 6
+    generator_every: int = 5
+    generator_rate: float = 1.0
+    edit_one_in: int = 1
+    label_noise: float = 0.0
+    lambda_cls_disc: float = 1.0
+    lambda_cls_gen: float = 1.0
+    lambda_rec: float = 1.0
+    lambda_gp: float = 10.0
+    data: Data = Data(size=128, batch_size=8)
+    adam: Adam = Adam(learning_rate=1e-4, schedule="linear", decay_every=5000, decay_start=100_000)
+    train: Train = Train(steps=200_000)
+
+    def __post_init__(self):
+        check(
+            len(set(self.classes)) == len(self.classes),
+            f"classes names one twice: {', '.join(self.classes)}",
+        )
+        check(len(self.classes) != 1, f"classes has one name, {self.classes}: expected two or more")
+        check(
+            self.data.size % 2**self.disc_layers == 0,
+            f"disc_layers is {self.disc_layers}: a picture of {self.data.size} pixels cannot be "
+            f"halved so often",
+        )
+        check(
+            self.data.batch_size % max(self.edit_one_in, 1) == 0,
+            f"edit_one_in is {self.edit_one_in}: expected a divisor of data.batch_size, "
+            f"{self.data.batch_size}",
+        )
+        check(
+            self.generator_rate > 0,
+            f"generator_rate is {self.generator_rate}: expected a number above 0",
+        )
+        check(
+            self.label_noise >= 0,
+            f"label_noise is {self.label_noise}: expected 0 or more",
+        )
+        for name in ("width", "attention_width", "disc_width", "generator_every", "edit_one_in"):
+            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")

@@ -1,0 +1,198 @@
+"""SARGAN as a method: facts of the loss and the schedule are those of the authors' code."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfface.data import open_source
+from tfface.data.base import Source
+from tfface.errors import UserError
+from tfface.methods.base import (
+    Batch,
+    Edit,
+    Method,
+    Networks,
+    Phase,
+    Signature,
+    known_label,
+    only,
+)
+from tfface.methods.labels import index_of
+from tfface.methods.pictures import edit_bytes, example_picture, example_png
+from tfface.methods.sargan.config import SarganConfig
+from tfface.methods.sargan.losses import classification, gradient_penalty
+from tfface.methods.sargan.networks import Discriminator, Generator, attention_maps
+
+
+class Sargan(Method):
+    """Gives a face another expression, keeping the person.
+
+    Args:
+        config: With the expressions' names in `classes`.
+
+    Networks: "generator", "discriminator".
+    """
+
+    averaged = ("generator",)
+
+    @classmethod
+    def open(cls, config: SarganConfig) -> tuple[Sargan, Source]:
+        """Opens the data set, which must have expression classes."""
+        source = open_source(config.data, classes=config.classes)
+        if len(source.classes) < 2:
+            raise UserError(
+                f"the data set {config.data.name!r} has {len(source.classes)} expression classes; "
+                f"SARGAN needs two or more. `python -m tfface.prepare folders` makes class folders "
+                f"from CelebA"
+            )
+        return cls(dataclasses.replace(config, classes=source.classes)), source
+
+    def build(self) -> Networks:
+        """New networks."""
+        c = self.config
+        n = len(c.classes)
+        return {
+            "generator": Generator(c.data.size, n, c.width, c.attention_width),
+            "discriminator": Discriminator(c.data.size, n, c.disc_width, c.disc_layers),
+        }
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The discriminator in every step, the generator in some (the authors' `n_critic` is 5)."""
+        return (
+            Phase("discriminator", ("discriminator",)),
+            Phase("generator", ("generator",), every=self.config.generator_every),
+        )
+
+    def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
+        """Adds `target`, a permutation of the batch's expressions, and the penalty's `alpha`."""
+        noise_seed = 0 if seed is None else seed
+
+        def add_noise(number, batch):
+            key = tf.stack([tf.constant(noise_seed, tf.int64), number])
+            target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
+            alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
+            made = {**batch, "target": target, "alpha": alpha}
+            if self.config.label_noise:
+                noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
+                made["noise"] = self.config.label_noise * noise
+            return made
+
+        data = source.batches(split, batch_size, seed=seed, start=start)
+        return data.enumerate(start).map(add_noise)
+
+    def one_hot(self, expression: tf.Tensor) -> tf.Tensor:
+        """Class indices [B] to float32 [B,N]."""
+        return tf.one_hot(expression, len(self.config.classes))
+
+    def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
+        """The losses of StarGAN, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8)."""
+        return getattr(self, f"_{phase}_loss")(nets, batch)
+
+    def _edited_part(self, batch: Batch) -> Batch:
+        """What the generator edits of a batch: a stride of it."""
+        return {name: value[:: self.config.edit_one_in] for name, value in batch.items()}
+
+    def _judge(self, nets: Networks, judged: list[tf.Tensor], classified: tf.Tensor, batch: Batch):
+        """Realness maps of each of the `judged` batches, and logits of the `classified` one.
+
+        One pass over all of them, as no layer mixes pictures; without noise, what is both judged
+        and classified passes once.
+        """
+        same = classified is judged[0] and "noise" not in batch
+        if not same:
+            noise = batch.get("noise", 0.0)
+            judged = [*judged, classified + noise]
+        realness, logits = nets["discriminator"](tf.concat(judged, 0), training=True)
+        counts = [tf.shape(images)[0] for images in judged]
+        logits = tf.split(logits, counts)[0 if same else -1]
+        maps = tf.split(realness, counts)
+        return (maps if same else maps[:-1]), logits
+
+    def _discriminator_loss(self, nets: Networks, batch: Batch):
+        c, edited = self.config, self._edited_part(batch)
+        image = edited["image"]
+        fake = nets["generator"]([image, self.one_hot(edited["target"])], training=True)
+        fake = tf.stop_gradient(fake)
+        classified = image if c.edit_one_in == 1 else batch["image"]
+        (real_map, fake_map), logits = self._judge(nets, [image, fake], classified, batch)
+        terms = {
+            "real": -tf.reduce_mean(real_map),
+            "fake": tf.reduce_mean(fake_map),
+            "cls": classification(batch["expression"], logits),
+            "gp": gradient_penalty(nets["discriminator"], image, fake, edited["alpha"]),
+        }
+        total = (
+            terms["real"]
+            + terms["fake"]
+            + c.lambda_cls_disc * terms["cls"]
+            + c.lambda_gp * terms["gp"]
+        )
+        return total, terms
+
+    def _generator_loss(self, nets: Networks, batch: Batch):
+        c, batch = self.config, self._edited_part(batch)
+        image = batch["image"]
+        fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
+        (fake_map,), logits = self._judge(nets, [fake], fake, batch)
+        cycled = nets["generator"]([fake, self.one_hot(batch["expression"])], training=True)
+        terms = {
+            "fake": -tf.reduce_mean(fake_map),
+            "cls": classification(batch["target"], logits),
+            "rec": tf.reduce_mean(tf.abs(image - cycled)),
+        }
+        return terms["fake"] + c.lambda_cls_gen * terms["cls"] + c.lambda_rec * terms["rec"], terms
+
+    def edit(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
+        """Pictures [B,S,S,3] with the expressions of class indices [B]; both are in [-1,1]."""
+        edited = nets["generator"]([images, self.one_hot(expression)], training=False)
+        return tf.clip_by_value(edited, -1.0, 1.0)
+
+    def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
+        """The input, each expression, and where the attention looked for the first expression."""
+        image = batch["image"]
+        columns = {"input": image}
+        for i, name in enumerate(self.config.classes):
+            columns[name] = self.edit(nets, image, tf.fill([tf.shape(image)[0]], i))
+        target = self.one_hot(tf.zeros_like(batch["expression"]))
+        attention = attention_maps(nets["generator"])([image, target])
+        attention = tf.image.resize(attention, tf.shape(image)[1:3]) * 2.0 - 1.0
+        columns["attention"] = tf.repeat(attention, 3, axis=-1)
+        return columns
+
+    def edits(self, nets: Networks, options: dict) -> list[list[Edit]]:
+        """`expression`: names of expressions, or "all" (the default)."""
+        only(options, ("expression",), "SARGAN")
+        names = options.get("expression", ["all"])
+        names = self.config.classes if "all" in names else names
+        classes = [known_label("expression", name, self.config.classes) for name in names]
+
+        def to(index: int):
+            return lambda images: self.edit(nets, images, tf.fill([tf.shape(images)[0]], index))
+
+        return [[(name, to(index)) for name, index in zip(names, classes, strict=True)]]
+
+    def signatures(self, nets: Networks) -> dict[str, Signature]:
+        """`serving_default` on float pictures, `bytes` on encoded ones; expressions by name."""
+        size, classes = self.config.data.size, self.config.classes
+        names = tf.TensorSpec([None], tf.string)
+        picture, name = example_picture(size), tf.constant([classes[0]])
+
+        def edit(image, expression):
+            return self.edit(nets, image, index_of(expression, classes, "expression"))
+
+        return {
+            "serving_default": Signature(
+                lambda image, expression: {"image": edit(image, expression)},
+                {"image": tf.TensorSpec([None, size, size, 3], tf.float32), "expression": names},
+                {"image": picture, "expression": name},
+            ),
+            "bytes": Signature(
+                lambda image_bytes, expression: {
+                    "image_bytes": edit_bytes(lambda x: edit(x, expression), image_bytes, size)
+                },
+                {"image_bytes": names, "expression": names},
+                {"image_bytes": example_png(picture), "expression": name},
+            ),
+        }

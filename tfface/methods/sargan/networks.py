@@ -1,0 +1,206 @@
+"""Networks of SARGAN. Their figures equal those of the authors' networks (`tests/golden`)."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfface.layers import (
+    ConcatLabel,
+    InstanceNormalization,
+    Network,
+    ReflectionPadding2D,
+    precision,
+)
+
+SEDN_DEPTH = 2  # Levels of the attention branch; authors' code.
+
+
+def _torch_default() -> keras.initializers.Initializer:
+    """PyTorch's default for convolutions, which the authors leave as it is: U(+-1/sqrt(fan_in))."""
+    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
+
+def _conv(x, filters: int, kernel: int, stride: int, name: str, transposed: bool = False):
+    """Convolution without bias, instance norm, ReLU."""
+    layer = keras.layers.Conv2DTranspose if transposed else keras.layers.Conv2D
+    x = layer(
+        filters,
+        kernel,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=_torch_default(),
+        name=f"{name}_conv",
+    )(x)
+    x = InstanceNormalization(name=f"{name}_norm")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _reflect_conv(x, filters: int, name: str, stride: int = 1, relu: bool = True):
+    """Reflection-padded 3x3 convolution without bias, instance norm, ReLU."""
+    x = ReflectionPadding2D(1, name=f"{name}_pad")(x)
+    x = keras.layers.Conv2D(
+        filters,
+        3,
+        strides=stride,
+        use_bias=False,
+        kernel_initializer=_torch_default(),
+        name=f"{name}_conv",
+    )(x)
+    x = InstanceNormalization(name=f"{name}_norm")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+def _sedn(x, width: int, level: int, name: str):
+    """Symmetric encoder-decoder of the attention branch: full-size and half-size paths, added."""
+    full = _reflect_conv(x, width, f"{name}_b1_{level}")
+    low = _reflect_conv(x, width, f"{name}_b2_{level}", stride=2)
+    if level > 1:
+        low = _sedn(low, width, level - 1, name)
+    else:
+        low = _reflect_conv(low, width, f"{name}_b2_plus_{level}")
+    low = keras.layers.UpSampling2D(2, name=f"{name}_up_{level}")(low)
+    low = _reflect_conv(low, width, f"{name}_b3_{level}")
+    return keras.layers.Add(name=f"{name}_add_{level}")([full, low])
+
+
+def _sarb(x, attention_width: int, name: str = "sarb"):
+    """Spatial-attention residual block: x + map * conv(conv(x)); the map is the SEDN's sigmoid."""
+    channels = x.shape[-1]
+    residual = _reflect_conv(x, channels, f"{name}_conv1")
+    residual = _reflect_conv(residual, channels, f"{name}_conv2", relu=False)
+    attention = _sedn(residual, attention_width, SEDN_DEPTH, f"{name}_sedn")
+    attention = ReflectionPadding2D(1, name=f"{name}_out_pad")(attention)
+    attention = keras.layers.Conv2D(
+        1, 3, activation="sigmoid", kernel_initializer=_torch_default(), name="attention"
+    )(attention)
+    residual = keras.layers.Multiply(name=f"{name}_attend")([residual, attention])
+    return keras.layers.Add(name=f"{name}_add")([x, residual])
+
+
+@keras.saving.register_keras_serializable("tfface.sargan")
+class Generator(Network):
+    """Face and expression to face: the input plus a residual in [-1,1].
+
+    The output is not clipped (authors' code): values may reach [-2,2].
+
+    Args:
+        size: Side of the pictures, a multiple of 16, at least 32.
+        classes: Number of expressions.
+        width: Channels of the first convolution.
+        attention_width: Channels of the attention branch.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Inputs: pictures [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]. Output: [B,S,S,3]
+    float32. The layer "attention" gives the attention map [B,S/4,S/4,1] in [0,1].
+    """
+
+    def __init__(
+        self,
+        size: int,
+        classes: int,
+        width: int = 64,
+        attention_width: int = 64,
+        dtype=None,
+        name: str = "generator",
+    ):
+        arguments = {
+            "size": size,
+            "classes": classes,
+            "width": width,
+            "attention_width": attention_width,
+        }
+        with precision(dtype):
+            image = keras.Input((size, size, 3), name="image")
+            label = keras.Input((classes,), name="label")
+            x = ConcatLabel(name="concat_label")(image, label)
+            x = _conv(x, width, 7, 1, "head")
+            x = _conv(x, 2 * width, 4, 2, "down1")
+            x = _conv(x, 4 * width, 4, 2, "down2")
+            x = _sarb(x, attention_width)
+            x = _conv(x, 2 * width, 4, 2, "up1", transposed=True)
+            x = _conv(x, width, 4, 2, "up2", transposed=True)
+            x = keras.layers.Conv2D(
+                3,
+                7,
+                padding="same",
+                use_bias=False,
+                kernel_initializer=_torch_default(),
+                name="tail_conv",
+            )(x)
+            residual = keras.layers.Activation("tanh", dtype="float32", name="residual")(x)
+            output = keras.layers.Add(dtype="float32", name="edited")([image, residual])
+            super().__init__([image, label], output, arguments=arguments, name=name)
+
+
+@keras.saving.register_keras_serializable("tfface.sargan")
+class Discriminator(Network):
+    """StarGAN's discriminator: a patch map of realness, and expression logits.
+
+    Args:
+        size: Side of the pictures, a multiple of 2**layers.
+        classes: Number of expressions.
+        width: Channels of the first convolution, doubled by each next one.
+        layers: Convolutions of stride 2.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Input: [B,S,S,3] in [-1,1]. Outputs, float32: realness [B,s,s,1] with s = S / 2**layers, higher
+    is more real; logits [B,classes].
+    """
+
+    def __init__(
+        self,
+        size: int,
+        classes: int,
+        width: int = 64,
+        layers: int = 6,
+        dtype=None,
+        name: str = "discriminator",
+    ):
+        arguments = {"size": size, "classes": classes, "width": width, "layers": layers}
+        with precision(dtype):
+            image = x = keras.Input((size, size, 3), name="image")
+            for i in range(layers):
+                fan_in = 16 * x.shape[-1]
+                bound = fan_in**-0.5
+                x = keras.layers.Conv2D(
+                    width * 2**i,
+                    4,
+                    strides=2,
+                    padding="same",
+                    kernel_initializer=_torch_default(),
+                    bias_initializer=keras.initializers.RandomUniform(-bound, bound),
+                    name=f"down{i + 1}_conv",
+                )(x)
+                x = keras.layers.LeakyReLU(0.01, name=f"down{i + 1}_relu")(x)
+            realness = keras.layers.Conv2D(
+                1,
+                3,
+                padding="same",
+                use_bias=False,
+                kernel_initializer=_torch_default(),
+                name="realness",
+            )(x)
+            logits = keras.layers.Conv2D(
+                classes,
+                size // 2**layers,
+                use_bias=False,
+                kernel_initializer=_torch_default(),
+                name="logits",
+            )(x)
+            logits = keras.layers.Reshape((classes,), name="flatten")(logits)
+            outputs = [
+                keras.layers.Activation("linear", dtype="float32", name=f"{n}_float32")(y)
+                for n, y in (("realness", realness), ("logits", logits))
+            ]
+            super().__init__(image, outputs, arguments=arguments, name=name)
+
+
+def attention_maps(generator: Generator) -> keras.Model:
+    """A model of the generator's inputs that returns its attention map [B,S/4,S/4,1] in [0,1]."""
+    return keras.Model(
+        generator.inputs, ops.cast(generator.get_layer("attention").output, "float32")
+    )

@@ -1,0 +1,233 @@
+"""The yardstick of the edits: a small classifier that has seen real renders only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import Progress
+
+from tfface.config import Data
+from tfface.data import synthetic
+from tfface.data.synthetic import ATTRIBUTES, EXPRESSIONS, SyntheticFaces, render
+from tfface.data.synthetic.factors import uniform
+
+STEPS = 1800
+HELD_OUT = 2048
+_BATCH = 16
+_CHUNK = 16  # Faces drawn at a time: their planes stay in the processor's cache.
+_TOLD = 256  # Faces told at a time.
+_WIDTHS = ((32, 2), (64, 2), (64, 1), (128, 2))  # (channels, stride) of the convolutions.
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """Tells expressions and attributes of built-in faces.
+
+    Attributes:
+        model: From pictures [N,S,S,3] in [-1,1] to a dict of logits, "expression" [N,8] in
+            the order of EXPRESSIONS and, if there are any attributes, "attributes" [N,A].
+        names: The attributes.
+        accuracy: Share that is right of held-out real renders: "expression", and each attribute.
+    """
+
+    model: keras.Model
+    names: tuple[str, ...]
+    accuracy: dict[str, float]
+
+    def expressions(self, images: Any) -> np.ndarray:
+        """Class indices int64 [N], in the order of EXPRESSIONS, of pictures [N,S,S,3] in [-1,1]."""
+        return self._logits(images)["expression"].argmax(axis=1)
+
+    def attributes(self, images: Any) -> np.ndarray:
+        """Attributes bool [N,A], in the order of `names`, of pictures [N,S,S,3] in [-1,1]."""
+        return self._logits(images)["attributes"] > 0
+
+    def _logits(self, images: Any) -> dict[str, np.ndarray]:
+        images = np.asarray(images)
+        parts = [
+            self.model.predict_on_batch(images[start : start + _TOLD])
+            for start in range(0, len(images), _TOLD)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def train_classifier(
+    size: int,
+    attributes: tuple[str, ...] = (),
+    seed: int = 0,
+    steps: int = STEPS,
+    cache: str | Path | None = None,
+) -> Classifier:
+    """Trains a classifier on built-in faces of the split "train"; same arguments, same weights.
+
+    Args:
+        size: Side of the pictures, in pixels.
+        attributes: Attributes to tell besides the expression.
+        seed: Seed of weights, faces and noise.
+        steps: Training steps.
+        cache: Folder in which the classifier is kept, and found the next time.
+
+    Returns:
+        The classifier, with its accuracy on the split "val".
+
+    Raises:
+        UserError: An unknown attribute.
+    """
+    attributes = tuple(attributes)
+    path = None
+    if cache is not None:
+        path = Path(cache) / f"classifier-{_key(size, attributes, seed, steps)}"
+        if path.with_suffix(".json").exists():
+            accuracy = json.loads(path.with_suffix(".json").read_text())
+            model = keras.models.load_model(path.with_suffix(".keras"))
+            return Classifier(model, attributes, accuracy)
+    model = _build(size, len(attributes), seed)
+    offset = first_face(seed, "classifier")
+    _fit(model, _batches(size, attributes, "train", offset, _BATCH), steps)
+    classifier = Classifier(model, attributes, {})
+    classifier.accuracy.update(_accuracy(classifier, size))
+    if path is not None:
+        _keep(classifier, path)
+    return classifier
+
+
+def _key(*arguments: Any) -> str:
+    """Hash of all that determines the weights: arguments, versions, and how faces are drawn."""
+    digest = hashlib.sha256(repr((arguments, tf.__version__, keras.__version__)).encode())
+    for file in (*sorted(Path(synthetic.__file__).parent.glob("*.py")), Path(__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _keep(classifier: Classifier, path: Path) -> None:
+    """Writes both files whole or not at all; the second one says that the first is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.keras")
+    try:
+        classifier.model.save(temporary)
+        os.replace(temporary, path.with_suffix(".keras"))
+        temporary.write_text(json.dumps(classifier.accuracy, indent=1))
+        os.replace(temporary, path.with_suffix(".json"))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _build(size: int, attributes: int, seed: int) -> keras.Model:
+    # Every layer has its own seed: the global one, which others rely on, is left alone.
+    seeds = iter(range(100 * seed, 100 * seed + 100))
+
+    def weights() -> keras.Initializer:
+        return keras.initializers.HeNormal(seed=next(seeds))
+
+    layers = keras.layers
+    image = x = keras.Input((size, size, 3))
+    for width, stride in _WIDTHS:
+        kernel = 4 if x is image else 3
+        x = layers.Conv2D(
+            width, kernel, stride, "same", use_bias=False, kernel_initializer=weights()
+        )(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    # No pooling: where in the picture a brow or a corner of the mouth is, tells the expression.
+    x = layers.Flatten()(x)
+    heads = {"expression": len(EXPRESSIONS), "attributes": attributes}
+    return keras.Model(
+        image,
+        {
+            name: layers.Dense(count, kernel_initializer=weights(), name=name)(x)
+            for name, count in heads.items()
+            if count
+        },
+    )
+
+
+def _batches(
+    size: int, attributes: tuple[str, ...], split: str, offset: int, batch_size: int
+) -> tf.data.Dataset:
+    """Endless batches from face number `offset` on: pictures, labels by head, weights by head.
+
+    With attributes, a part of the faces is neutral with mouths that smile on their own: these have
+    no expression that could be told.
+    """
+    data = Data(size=size)
+    expressive = SyntheticFaces(data, classes=EXPRESSIONS)
+    neutral = SyntheticFaces(data, attributes)
+    apart = _CHUNK // 4 if attributes else 0
+    columns = [ATTRIBUTES.index(name) for name in attributes]
+
+    def draw(number):
+        first = offset + number * _CHUNK
+        factors = expressive.factors(split, first, _CHUNK - apart)
+        if apart:
+            more = neutral.factors(split, first + _CHUNK - apart, apart)
+            factors = {name: tf.concat([value, more[name]], 0) for name, value in factors.items()}
+        drawn = render(factors, size, ("image", "expression", "attributes"))
+        labels = {"expression": drawn["expression"]}
+        weights = {"expression": tf.cast(tf.range(_CHUNK) < _CHUNK - apart, tf.float32)}
+        if attributes:
+            labels["attributes"] = tf.gather(drawn["attributes"], columns, axis=1)
+            weights["attributes"] = tf.ones(_CHUNK)
+        return drawn["image"], labels, weights
+
+    drawn = tf.data.Dataset.range(2**31).map(draw, num_parallel_calls=2, deterministic=True)
+    return drawn.rebatch(batch_size).prefetch(2)
+
+
+def _fit(model: keras.Model, batches: tf.data.Dataset, steps: int) -> None:
+    losses = {
+        "expression": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "attributes": keras.losses.BinaryCrossentropy(from_logits=True),
+    }
+    warm = max(steps // 10, 1)
+    rate = keras.optimizers.schedules.CosineDecay(
+        1e-5, max(steps - warm, 1), warmup_target=2e-3, warmup_steps=warm
+    )
+    model.compile(
+        keras.optimizers.Adam(rate),
+        {name: losses[name] for name in model.output_names},
+        jit_compile=False,  # XLA's convolutions are slower on CPUs.
+    )
+    with progress() as bar:
+        task = bar.add_task("training a classifier on real faces", total=steps)
+        advance = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: bar.advance(task)
+        )
+        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[advance])
+
+
+def _accuracy(classifier: Classifier, size: int) -> dict[str, float]:
+    """Shares right on the split "val"; of the attributes, on faces that smile on their own."""
+    batches = _batches(size, classifier.names, "val", 0, _TOLD)
+    expression, attributes = [], []
+    for images, labels, weights in batches.take(HELD_OUT // _TOLD):
+        expressive = weights["expression"].numpy() > 0
+        right = classifier.expressions(images) == labels["expression"].numpy()
+        expression.append(right[expressive])
+        if classifier.names:
+            right = classifier.attributes(images) == (labels["attributes"].numpy() == 1)
+            attributes.append(right[~expressive])
+    accuracy = {"expression": float(np.concatenate(expression).mean())}
+    if classifier.names:
+        shares = np.concatenate(attributes).mean(axis=0)
+        accuracy |= dict(zip(classifier.names, map(float, shares), strict=True))
+    return accuracy
+
+
+def first_face(seed: int, purpose: str) -> int:
+    """Where the faces for a purpose begin: others for every seed, and not where training begins."""
+    return int(uniform(tf.constant([seed], tf.int64), purpose)[0, 0] * 2.0**24) * 2**34 + 2**33
+
+
+def progress() -> Progress:
+    """A progress bar on a terminal, nothing elsewhere."""
+    console = Console()
+    return Progress(console=console, transient=True, disable=not console.is_terminal)

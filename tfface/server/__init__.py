@@ -1,0 +1,9 @@
+"""The embedded server: speaks TF Serving's gRPC API where TF Serving itself cannot be had.
+
+A client cannot tell the two apart: same services, same status codes and messages, same typed reply
+fields. `tfface.server.app.Server` is the whole of it; `python -m tfface.serve` starts one.
+
+Modules: `app` (ports, polling), `services` (the RPCs), `versions` (which versions of a model are
+live), `models` (one loaded version), `predict` (a request to a reply), `wire` (tensors to and from
+bytes), `status` (errors with a gRPC status), `checks` (what can be told without TensorFlow).
+"""

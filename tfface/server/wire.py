@@ -1,0 +1,147 @@
+"""Tensors between NumPy and TF Serving's protocol buffers.
+
+TF Serving answers in typed fields (`float_val`, `string_val`), and clients read those. Filling
+them element by element costs more than the rest of a call, but on the wire a packed `float_val` is
+nothing but the raw little-endian floats: replies are put together as bytes, which costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
+from tensorflow_serving.apis import model_pb2, predict_pb2
+
+_INTEGERS = (types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT16,
+             types_pb2.DT_UINT8)  # fmt: skip
+_FIELDS = {
+    types_pb2.DT_FLOAT: "float_val",
+    types_pb2.DT_DOUBLE: "double_val",
+    types_pb2.DT_COMPLEX64: "scomplex_val",
+    types_pb2.DT_COMPLEX128: "dcomplex_val",
+    types_pb2.DT_BOOL: "bool_val",
+    types_pb2.DT_STRING: "string_val",
+    types_pb2.DT_HALF: "half_val",
+    types_pb2.DT_BFLOAT16: "half_val",
+    types_pb2.DT_INT64: "int64_val",
+    types_pb2.DT_UINT32: "uint32_val",
+    types_pb2.DT_UINT64: "uint64_val",
+    **dict.fromkeys(_INTEGERS, "int_val"),
+}
+# Types whose packed field has the bytes that the array has in memory.
+_RAW = ("float_val", "double_val", "scomplex_val", "dcomplex_val", "bool_val")
+# A request of a few bytes can announce a tensor of any size (one value stands for all); no more
+# memory is given to one than a message could have brought.
+_LARGEST = 2**31
+
+
+def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
+    """The array of a TensorProto, whichever field its values are in; strings are bytes objects.
+
+    As in TensorFlow, missing values repeat the last one, and are zero if there is none.
+
+    Raises:
+        ValueError: It is not a valid dense tensor.
+    """
+    field = _FIELDS.get(proto.dtype)
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if field is None or proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
+        raise ValueError("not a dense tensor")
+    count = math.prod(shape)
+    dtype = np.dtype(tf.dtypes.as_dtype(proto.dtype).as_numpy_dtype)
+    if proto.tensor_content:
+        if field == "string_val" or len(proto.tensor_content) != count * dtype.itemsize:
+            raise ValueError("tensor_content does not have the size of its shape")
+        return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
+    values = _values(proto, field, dtype)[:count]
+    if len(values) < count:
+        if count * dtype.itemsize > _LARGEST:
+            raise ValueError("a tensor larger than any message")
+        filler = values[-1] if len(values) else (b"" if dtype.hasobject else dtype.type())
+        padded = np.full(count, filler, dtype)
+        padded[: len(values)] = values
+        values = padded
+    return values.reshape(shape)
+
+
+def _values(proto, field: str, dtype: np.dtype) -> np.ndarray:
+    values = getattr(proto, field)
+    if field == "half_val":
+        return np.array(values, np.int32).astype(np.uint16).view(dtype)
+    if field == "int_val":
+        return np.array(values, np.int32).astype(dtype)
+    if field in ("scomplex_val", "dcomplex_val"):
+        real = np.array(values, dtype.type().real.dtype)
+        return real[: len(real) // 2 * 2].view(dtype)
+    if field == "string_val":
+        return np.array([*values, None], object)[:-1]  # NumPy cannot take it for a string array
+    return np.array(values, dtype)
+
+
+def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """A TensorProto in the compact form that requests use; object arrays hold bytes or str."""
+    if array.dtype == object:
+        values = [v.encode() if isinstance(v, str) else v for v in array.ravel()]
+        return _head(array, types_pb2.DT_STRING, string_val=values)
+    proto = _head(array, tf.dtypes.as_dtype(array.dtype).as_datatype_enum)
+    proto.tensor_content = array.tobytes()
+    return proto
+
+
+def _head(array: np.ndarray, dtype: int, **values) -> tensor_pb2.TensorProto:
+    dims = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
+    shape = tensor_shape_pb2.TensorShapeProto(dim=dims)
+    return tensor_pb2.TensorProto(dtype=dtype, tensor_shape=shape, **values)
+
+
+def response(outputs: dict[str, np.ndarray], spec: model_pb2.ModelSpec) -> bytes:
+    """A PredictResponse with typed fields, as bytes.
+
+    Args:
+        outputs: What a Session returned, by output name.
+        spec: Model name, version and signature that answered.
+    """
+    chunks: list = []
+    for name, value in outputs.items():
+        key = _field(1, [name.encode()])
+        chunks += _field(1, key + _field(2, _tensor(value)))  # a map is a list of (key, value)
+    chunks.append(predict_pb2.PredictResponse(model_spec=spec).SerializeToString())
+    return b"".join(chunks)
+
+
+def _tensor(value) -> list:
+    # A scalar string comes out of a Session as bytes, which NumPy would cut at trailing zeros.
+    array = np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
+    dtype = types_pb2.DT_STRING
+    if array.dtype != object:
+        dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
+    field = _FIELDS.get(dtype)
+    if field in _RAW:
+        chunks = [_head(array, dtype).SerializeToString()]
+        if array.size:
+            number = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field].number
+            chunks += _field(number, [memoryview(np.ascontiguousarray(array)).cast("B")])
+        return chunks
+    if field is None:
+        return [tf.make_tensor_proto(array).SerializeToString()]
+    if field == "half_val":
+        values = array.ravel().view(np.uint16).tolist()
+    else:
+        values = array.ravel().tolist()
+    return [_head(array, dtype, **{field: values}).SerializeToString()]
+
+
+def _field(number: int, chunks: list) -> list:
+    """A length-delimited field: its tag, the length, the content."""
+    return [_varint(number << 3 | 2) + _varint(sum(map(len, chunks))), *chunks]
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

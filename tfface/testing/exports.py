@@ -1,0 +1,155 @@
+"""The part of the contract that concerns exported models."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tfface.data.pictures import load_picture, paste_back, to_array
+from tfface.server.status import ServingError
+from tfface.testing.case import ATOL, Case, contract_check, require
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+
+# A PNG of 50,000 x 50,000 pixels in a few bytes.
+BOMB = (
+    b"\x89PNG\r\n\x1a\n"
+    + _chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
+    + _chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    + _chunk(b"IEND", b"")
+)
+
+
+def _requests(case: Case, name: str, count: int) -> dict[str, np.ndarray]:
+    """Random requests of `count` pictures for a signature; labels as in its example."""
+    rng = np.random.default_rng(count)
+    signature, requests = case.method.signatures(case.nets)[name], {}
+    for key, spec in signature.inputs.items():
+        shape = (count, *spec.shape[1:])
+        if spec.dtype == tf.float32:
+            low = -1.0 if spec.shape.rank == 4 else 0.0
+            requests[key] = rng.uniform(low, 1, shape).astype(np.float32)
+        elif key.endswith("_bytes"):
+            files = [_png(rng, 60 + 20 * i, 75) for i in range(count)]
+            requests[key] = np.array(files, object)
+        else:
+            requests[key] = np.repeat(signature.example[key].numpy(), count)
+    return requests
+
+
+def _png(rng, width: int, height: int) -> bytes:
+    """A picture with few details: the two resizings differ in the last bits only."""
+    small = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(file, "PNG")
+    return file.getvalue()
+
+
+@contract_check
+def signatures(case: Case) -> None:
+    """Loaded both ways, an export gives the networks' numbers for any number of pictures."""
+    loaded = tf.saved_model.load(str(case.exported))
+    require("serving_default" in loaded.signatures, "there is no serving_default")
+    for name, signature in case.method.signatures(case.nets).items():
+        for count in (1, 3):
+            request = _requests(case, name, count)
+            tensors = {
+                k: tf.constant(v.tolist() if v.dtype == object else v) for k, v in request.items()
+            }
+            expected = signature.function(**tensors)
+            ways = {
+                "tf.saved_model.load": loaded.signatures[name](**tensors),
+                "the v1 loader": case.served.run(
+                    case.served.signatures[name], request, list(expected)
+                ),
+            }
+            for way, found in ways.items():
+                for key, value in expected.items():
+                    pair, atol = [np.asarray(found[key]), value.numpy()], ATOL
+                    require(len(pair[0]) == count, f"{name} through {way}: {len(pair[0])} results")
+                    if value.dtype == tf.string:
+                        pair = [
+                            np.stack([_decode(x) for x in y])
+                            if count == 1
+                            else np.concatenate([_decode(x).ravel() for x in y])
+                            for y in pair
+                        ]
+                        atol = 1
+                    np.testing.assert_allclose(*pair, atol=atol, err_msg=f"{name} through {way}")
+
+
+def _decode(encoded: bytes) -> np.ndarray:
+    return np.asarray(load_picture(encoded), np.int16)
+
+
+@contract_check
+def bytes_signature(case: Case) -> None:
+    """`bytes` is: read, crop and resize, `serving_default`, paste back; sizes are kept."""
+    request = _requests(case, "bytes", 3)
+    first = next(iter(request))
+    result = case.served.run(case.served.signatures["bytes"], request, ["image_bytes"])
+    made = [load_picture(x) for x in result["image_bytes"]]
+    originals = [load_picture(x) for x in request[first]]
+    size, tensors = case.config.data.size, {}
+    for key, values in request.items():
+        if key.endswith("_bytes"):
+            key = key.removesuffix("_bytes")
+            values = np.stack([to_array(load_picture(x), size) for x in values])
+        tensors[key] = tf.constant(values.tolist() if values.dtype == object else values)
+    edited = case.method.signatures(case.nets)["serving_default"].function(**tensors)["image"]
+    for original, found, array in zip(originals, made, edited.numpy(), strict=True):
+        require(found.size == original.size, f"{original.size} became {found.size}")
+        expected = paste_back(original, array)
+        difference = np.abs(np.asarray(found, np.int16) - np.asarray(expected, np.int16))
+        # The two resizings round differently, and networks sharpen that at single pixels.
+        most = np.percentile(difference, 99)
+        require(most <= 6, f"differs from the Python edit by {most} levels")
+        require(difference.mean() < 1, f"differs by {difference.mean():.2f} on average")
+
+
+def _refused(case: Case, name: str, request: dict, what: str) -> str:
+    """The message with which the served model refuses a request."""
+    outputs = list(case.served.signatures[name].outputs)
+    try:
+        case.served.run(case.served.signatures[name], request, outputs)
+    except ServingError as error:
+        require(error.code == grpc.StatusCode.INVALID_ARGUMENT, f"{what}: {error.code}")
+        return str(error)
+    raise AssertionError(f"{what} was accepted")
+
+
+@contract_check
+def unknown_labels_are_refused(case: Case) -> None:
+    """A label that does not exist is an INVALID_ARGUMENT that lists those that do."""
+    for name, signature in case.method.signatures(case.nets).items():
+        request = _requests(case, name, 2)
+        for key, spec in signature.inputs.items():
+            if spec.dtype == tf.string and not key.endswith("_bytes"):
+                known = request[key][0].decode()
+                message = _refused(
+                    case, name, {**request, key: np.array([known, "nonsense"], object)}, key
+                )
+                require(known in message, f"{name} does not list the labels: {message}")
+
+
+@contract_check
+def bad_pictures_are_refused(case: Case) -> None:
+    """Garbage, cut files and headers of huge pictures are errors; the model answers on."""
+    good = _requests(case, "bytes", 1)
+    file = next(v for k, v in good.items() if k.endswith("_bytes"))[0]
+    bad = {"garbage": b"garbage" * 9, "nothing": b"", "a cut file": file[:50], "a bomb": BOMB}
+    for key in good:
+        if key.endswith("_bytes"):
+            for what, content in bad.items():
+                _refused(case, "bytes", {**good, key: np.array([content], object)}, what)
+    case.served.run(case.served.signatures["bytes"], good, ["image_bytes"])

@@ -1,0 +1,257 @@
+"""The part of the contract that concerns networks, losses and training."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfface.config import from_dict, learning_rate, parse_training, presets, to_dict
+from tfface.engine.run import Run
+from tfface.engine.step import TrainStep
+from tfface.engine.trainer import Trainer, adam
+from tfface.methods import get_config
+from tfface.methods.base import Method, Networks, Phase
+from tfface.testing.case import ATOL, RTOL, Case, contract_check, require, tiny_method
+
+
+def _finite(values: dict[str, Any] | list[Any], what: str) -> None:
+    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+        require(np.isfinite(np.asarray(value)).all(), f"{what} {key} is not finite")
+
+
+def _equal(found: dict[str, Any], expected: dict[str, Any], what: str, rtol=0.0, atol=0.0) -> None:
+    require(set(found) == set(expected), f"{what}: {sorted(found)} instead of {sorted(expected)}")
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=rtol, atol=atol, err_msg=f"{what} {key}")
+
+
+def _snapshot(nets: Networks) -> dict[str, np.ndarray]:
+    return {f"{n}/{i}": v.numpy() for n in nets for i, v in enumerate(nets[n].variables)}
+
+
+def _random_inputs(net, count: int) -> list[tf.Tensor]:
+    rng = np.random.default_rng(count)
+    return [
+        tf.constant(rng.uniform(-1, 1, (count, *x.shape[1:])).astype(np.float32))
+        for x in net.inputs
+    ]
+
+
+def _losses(method: Method, phase: Phase, nets: Networks, batch, **options) -> dict[str, Any]:
+    function = method.loss
+    if options:
+        function = tf.function(lambda b: method.loss(phase.name, nets, b), **options)
+        total, terms = function(batch)
+    else:
+        total, terms = function(phase.name, nets, batch)
+    return {"total": total, **terms}
+
+
+@contract_check
+def presets_parse(case: Case) -> None:
+    """There are `paper`, `demo` and `tiny`; all parse, and come back from plain values."""
+    found = presets(case.name)
+    require({"paper", "demo", "tiny"} <= set(found), f"presets are {sorted(found)}")
+    config_class = get_config(case.name)
+    for preset in found:
+        _, config, _ = parse_training([case.name, "--preset", preset], {case.name: config_class})
+        require(from_dict(config_class, to_dict(config)) == config, f"{preset} does not return")
+        require(
+            learning_rate(config.adam, 0, config.train.steps) == config.adam.learning_rate,
+            f"{preset}: another first learning rate",
+        )
+
+
+@contract_check
+def builds(case: Case) -> None:
+    """The same seed makes the same networks; names agree; all networks are trained."""
+    first, second = case.build(), case.build()
+    _equal(_snapshot(second), _snapshot(first), "weights made with the same seed")
+    updated = [name for phase in case.method.phases() for name in phase.updates]
+    require(sorted(updated) == sorted(first), f"phases update {updated}, not each of {[*first]}")
+    require(set(case.method.averaged) <= set(first), "an averaged network does not exist")
+
+
+@contract_check
+def outputs(case: Case) -> None:
+    """Networks take any batch, and give finite float32 of the declared shapes."""
+    for name, net in case.nets.items():
+        for count in (1, 3):
+            made = net(_random_inputs(net, count))
+            made = made if isinstance(made, list | tuple) else [made]
+            for value, declared in zip(made, net.outputs, strict=True):
+                require(value.dtype == tf.float32, f"{name} gives {value.dtype}")
+                require(value.shape == (count, *declared.shape[1:]), f"{name}: {value.shape}")
+            _finite(list(made), f"output of {name}")
+
+
+@contract_check
+def updates(case: Case) -> None:
+    """A phase moves every weight of the networks it names, and nothing else."""
+    for phase in case.method.phases():
+        alone = copy.copy(case.method)
+        alone.phases = lambda phase=phase: (dataclasses.replace(phase, every=1),)
+        nets = case.build()
+        optimizer = adam(case.config.adam)
+        weights = [v for name in phase.updates for v in nets[name].trainable_variables]
+        optimizer.build(weights)
+        before = _snapshot(nets)
+        step = TrainStep(alone, tf.distribute.get_strategy(), nets, {}, {phase.name: optimizer})
+        names, values = step(0, case.batch)
+        _finite(dict(zip(names, values.numpy(), strict=True)), f"phase {phase.name}:")
+        after = _snapshot(nets)
+        for name, net in nets.items():
+            for i, variable in enumerate(net.variables):
+                key, path = f"{name}/{i}", f"{name}: {variable.path}"
+                moved = not np.array_equal(after[key], before[key])
+                if name not in phase.updates:
+                    require(not moved, f"{phase.name} changes {path}")
+                elif variable.trainable:
+                    require(moved, f"{phase.name} gives no gradient to {path}")
+
+
+@contract_check
+def loss_is_pure(case: Case) -> None:
+    """A loss twice is the same, and leaves the networks as they are."""
+    before = _snapshot(case.nets)
+    for phase in case.method.phases():
+        first = _losses(case.method, phase, case.nets, case.batch)
+        _finite(first, f"phase {phase.name}:")
+        _equal(_losses(case.method, phase, case.nets, case.batch), first, "second loss")
+        require(first["total"].shape == (), "the loss is no scalar")
+    _equal(_snapshot(case.nets), before, "weights after the loss")
+
+
+@contract_check
+def compiled_losses(case: Case) -> None:
+    """Eager, graph and XLA agree on every term."""
+    for phase in case.method.phases():
+        eager = _losses(case.method, phase, case.nets, case.batch)
+        for jit in (False, True):
+            made = _losses(case.method, phase, case.nets, case.batch, jit_compile=jit)
+            _equal(made, eager, f"{phase.name}, XLA {jit}:", RTOL, ATOL)
+
+
+@contract_check
+def networks_are_saved(case: Case) -> None:
+    """A `.keras` file and `get_config` give each network back exactly."""
+    for name, net in case.nets.items():
+        inputs = _random_inputs(net, 2)
+        expected = tf.nest.flatten(net(inputs))
+        path = case.folder / f"{name}.keras"
+        net.save(path)
+        loaded = tf.keras.models.load_model(path)
+        require(type(loaded) is type(net), f"{name} comes back as {type(loaded).__name__}")
+        for found, value in zip(tf.nest.flatten(loaded(inputs)), expected, strict=True):
+            np.testing.assert_array_equal(found, value, err_msg=name)
+        again = type(net).from_config(net.get_config())
+        require(again.get_config() == net.get_config(), f"{name}: another config")
+        shapes = [[(v.path, v.shape) for v in n.variables] for n in (again, net)]
+        require(shapes[0] == shapes[1], f"{name}: other weights")
+
+
+def _precision(case: Case, policy: str) -> None:
+    nets = case.build(policy)
+    for name, net in nets.items():
+        require(net.dtype_policy.name == policy, f"{name} has policy {net.dtype_policy.name}")
+        require(all(v.dtype == "float32" for v in net.weights), f"{name}: weights not float32")
+        require(
+            any(layer.compute_dtype == policy[6:] for layer in net.layers), f"{name} ignores it"
+        )
+        copy_ = type(net).from_config(net.get_config())
+        require(copy_.dtype_policy.name == policy, f"{name}: policy is lost in the config")
+    for phase in case.method.phases():
+        losses = _losses(case.method, phase, nets, case.batch)
+        _finite(losses, f"{policy}, phase {phase.name}:")
+        require(losses["total"].dtype == tf.float32, "the loss is not float32")
+    for column, images in case.method.preview(nets, case.batch).items():
+        require(images.dtype == tf.float32, f"column {column} is {images.dtype}")
+
+
+@contract_check
+def mixed_bfloat16(case: Case) -> None:
+    """Works in bfloat16, with float32 weights, losses and pictures."""
+    _precision(case, "mixed_bfloat16")
+
+
+@contract_check
+def mixed_float16(case: Case) -> None:
+    """Works in float16, with float32 weights, losses and pictures."""
+    _precision(case, "mixed_float16")
+
+
+@contract_check
+def batches_are_pure(case: Case) -> None:
+    """A batch depends on split, seed and number only."""
+    expected = list(case.batches().take(5))
+    for start in (1, 3):
+        for i, batch in enumerate(case.batches(start).take(2)):
+            _equal(batch, expected[start + i], f"batch {start + i} from start={start}:")
+    for other in (case.batches(seed=1), case.batches(split="val"), case.batches(1)):
+        found = next(iter(other))
+        same = all(np.array_equal(found[k], expected[0][k]) for k in found)
+        require(not same, "another seed, split or number gives the same batch")
+    fixed = [next(iter(case.batches(seed=None, split="val"))) for _ in range(2)]
+    _equal(fixed[1], fixed[0], "fixed batch")
+
+
+@contract_check
+def preview(case: Case) -> None:
+    """Columns of pictures in [-1,1], as many as the batch has, made the same way twice."""
+    made = case.method.preview(case.nets, case.batch)
+    size, count = case.config.data.size, case.config.data.batch_size
+    require(len(made) >= 2, "fewer than two columns")
+    for name, images in made.items():
+        require(images.shape == (count, size, size, 3), f"column {name}: {images.shape}")
+        require(images.dtype == tf.float32, f"column {name}: {images.dtype}")
+        require(np.abs(images).max() <= 1.0, f"column {name}: beyond [-1,1]")
+    _finite(made, "column")
+    _equal(case.method.preview(case.nets, case.batch), made, "second preview, column")
+
+
+@contract_check
+def resumes(case: Case) -> None:
+    """Six steps are three, a crash and three more, bit for bit."""
+    check_resume(case.name, case.folder, jit="off")
+
+
+def check_resume(name: str, folder: Path, **train: Any) -> None:
+    """Compares six steps in one go with three, a crash and three; options as of `tiny_method`."""
+
+    class Crash(Exception):
+        pass
+
+    class Crashing(Trainer):
+        def step(self, number, batch):
+            if number == 4:  # One step after the checkpoint: its line of metrics must go.
+                raise Crash
+            return super().step(number, batch)
+
+    def trainer(kind: type[Trainer], path: str) -> Trainer:
+        method, source = tiny_method(name, **{"log_every": 1, "save_every": 3, **train})
+        return kind(method, source, Run.create(name, method.config, str(folder / path)))
+
+    whole = trainer(Trainer, "whole")
+    whole.train()
+    with contextlib.suppress(Crash):
+        trainer(Crashing, "halves").train()
+    halves = trainer(Trainer, "halves")
+    halves.train()
+    require(halves.checkpoints.steps() == [3, 6], "the checkpoints are not those of steps 3 and 6")
+    compare_trainers(halves, whole)
+
+
+def compare_trainers(found: Trainer, expected: Trainer) -> None:
+    """Requires the same networks, averages, optimisers and metrics, bit for bit."""
+    for kind in ("nets", "averages", "optimizers"):
+        _equal(_snapshot(getattr(found, kind)), _snapshot(getattr(expected, kind)), kind)
+    lines = [(t.run.path / "metrics.jsonl").read_text().splitlines() for t in (found, expected)]
+    read = [[{**json.loads(line), "steps_per_second": 0} for line in some] for some in lines]
+    require(read[0] == read[1], "metrics.jsonl differs")
