@@ -59,8 +59,8 @@ def test_label_noise_is_on_classified_pictures_only(nets, phase):
     clean = terms_of(nets, phase, batch)
     silent = terms_of(nets, phase, {**batch, "noise": tf.zeros_like(batch["image"])})
     assert silent == pytest.approx(clean, rel=1e-4)
-    noise = tf.random.stateless_normal(batch["image"].shape, (0, 0), stddev=3.0)
+    noise = tf.random.stateless_normal(batch["image"].shape, (0, 0), stddev=100.0)
     noisy = terms_of(nets, phase, {**batch, "noise": noise})
-    assert noisy["cls"] != pytest.approx(clean["cls"], rel=1e-3)
+    assert noisy["cls"] != pytest.approx(clean["cls"], rel=1e-2)
     for name in set(clean) - {"cls"}:
         assert noisy[name] == pytest.approx(clean[name], rel=1e-4), name
