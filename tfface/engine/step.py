@@ -82,7 +82,7 @@ class TrainStep:
 
     def __call__(self, number: int, batch: Batch) -> tuple[list[str], tf.Tensor]:
         """Runs step `number` (from 0); returns names "PHASE/TERM" and their values."""
-        due = tuple(p for p in self._phases if (number + 1) % p.every == 0)
+        due = tuple(p for p in self._phases if p.due(number))
         key = tuple(p.name for p in due)
         if key not in self._steps:
             self._steps[key] = self._step_function(due)

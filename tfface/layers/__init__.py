@@ -1,14 +1,35 @@
 """Keras layers that two methods share, or that are useful on their own."""
 
+from tfface.layers.attention import (
+    BlockAlignment,
+    DenseAlignment,
+    block_attention,
+    dense_attention,
+)
+from tfface.layers.blocks import merge_blocks, partition_blocks
+from tfface.layers.fusion import AdaptiveFusion
 from tfface.layers.network import Network, precision
 from tfface.layers.norm import InstanceNormalization
 from tfface.layers.spatial import ConcatLabel, ReflectionPadding2D, UpConv2D
+from tfface.layers.spectral import SpectralConv2D, spectral_norm
+from tfface.layers.transport import sinkhorn_top_k, soft_top_k
 
 __all__ = [
+    "AdaptiveFusion",
+    "BlockAlignment",
     "ConcatLabel",
+    "DenseAlignment",
     "InstanceNormalization",
     "Network",
     "ReflectionPadding2D",
+    "SpectralConv2D",
     "UpConv2D",
+    "block_attention",
+    "dense_attention",
+    "merge_blocks",
+    "partition_blocks",
     "precision",
+    "sinkhorn_top_k",
+    "soft_top_k",
+    "spectral_norm",
 ]

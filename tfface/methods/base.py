@@ -27,12 +27,21 @@ class Phase:
         updates: Names of the networks whose weights it changes; they share one optimiser.
         every: It runs in every such step.
         rate: Its learning rate relative to the method's (two time scales, Heusel et al. 2017).
+        start: The first step, counted from 0, in which it may run.
+        stop: The step from which on it no longer runs; None: it runs to the end.
     """
 
     name: str
     updates: tuple[str, ...]
     every: int = 1
     rate: float = 1.0
+    start: int = 0
+    stop: int | None = None
+
+    def due(self, number: int) -> bool:
+        """Whether it runs in the step `number`, counted from 0."""
+        begun = number >= self.start and (self.stop is None or number < self.stop)
+        return begun and (number + 1) % self.every == 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,21 @@ from tfface.methods.sargan.config import SarganConfig
 from tfface.methods.sargan.losses import classification, gradient_penalty
 from tfface.methods.sargan.networks import Discriminator, Generator, attention_maps
 
+_NOISE_SCALES = (1, 2, 4, 8, 16)
+
+
+def _noise(shape: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Noise [B,S,S,3] of variance 1, as strong at a scale of 1 pixel as of 2, 4, 8, or 16.
+
+    White noise would hide fine patterns only where they are small: over many pixels it cancels.
+    """
+    parts = []
+    for i, side in enumerate(_NOISE_SCALES):
+        coarse = tf.stack([shape[0], shape[1] // side, shape[2] // side, shape[3]])
+        values = tf.random.stateless_normal(coarse, key + i)
+        parts.append(tf.repeat(tf.repeat(values, side, axis=1), side, axis=2))
+    return tf.add_n(parts) / len(parts) ** 0.5
+
 
 class Sargan(Method):
     """Gives a face another expression, keeping the person.
@@ -54,16 +69,28 @@ class Sargan(Method):
         c = self.config
         n = len(c.classes)
         return {
-            "generator": Generator(c.data.size, n, c.width, c.attention_width),
+            "generator": Generator(
+                c.data.size, n, c.width, c.attention_width, c.kernel, c.residual_init
+            ),
             "discriminator": Discriminator(c.data.size, n, c.disc_width, c.disc_layers),
         }
 
     def phases(self) -> tuple[Phase, ...]:
         """The discriminator in every step, the generator in some (the authors' `n_critic` is 5)."""
-        return (
-            Phase("discriminator", ("discriminator",)),
-            Phase("generator", ("generator",), every=self.config.generator_every),
+        c = self.config
+        game = (
+            Phase("discriminator", ("discriminator",), start=c.classify_first),
+            Phase(
+                "generator",
+                ("generator",),
+                every=c.generator_every,
+                rate=c.generator_rate,
+                start=c.classify_first,
+            ),
         )
+        if not c.classify_first:
+            return game
+        return (Phase("classifier", ("discriminator",), stop=c.classify_first), *game)
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
         """Adds `target`, a permutation of the batch's expressions, and the penalty's `alpha`."""
@@ -75,8 +102,7 @@ class Sargan(Method):
             alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
             made = {**batch, "target": target, "alpha": alpha}
             if self.config.label_noise:
-                noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
-                made["noise"] = self.config.label_noise * noise
+                made["noise"] = self.config.label_noise * _noise(tf.shape(batch["image"]), key)
             return made
 
         data = source.batches(split, batch_size, seed=seed, start=start)
@@ -109,6 +135,11 @@ class Sargan(Method):
         logits = tf.split(logits, counts)[0 if same else -1]
         maps = tf.split(realness, counts)
         return (maps if same else maps[:-1]), logits
+
+    def _classifier_loss(self, nets: Networks, batch: Batch):
+        logits = nets["discriminator"](batch["image"] + batch.get("noise", 0.0), training=True)[1]
+        cls = classification(batch["expression"], logits)
+        return cls, {"cls": cls}
 
     def _discriminator_loss(self, nets: Networks, batch: Batch):
         c, edited = self.config, self._edited_part(batch)

@@ -16,9 +16,9 @@ from tfface.layers import (
 SEDN_DEPTH = 2  # Levels of the attention branch; authors' code.
 
 
-def _torch_default() -> keras.initializers.Initializer:
+def _torch_default(gain: float = 1.0) -> keras.initializers.Initializer:
     """PyTorch's default for convolutions, which the authors leave as it is: U(+-1/sqrt(fan_in))."""
-    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+    return keras.initializers.VarianceScaling(gain**2 / 3, "fan_in", "uniform")
 
 
 def _conv(x, filters: int, kernel: int, stride: int, name: str, transposed: bool = False):
@@ -90,6 +90,9 @@ class Generator(Network):
         classes: Number of expressions.
         width: Channels of the first convolution.
         attention_width: Channels of the attention branch.
+        kernel: Side of the first and last convolutions' kernels, odd.
+        residual_init: Factor on the first weights of the last convolution: the less, the closer the
+            untrained generator's output is to its input.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -103,6 +106,8 @@ class Generator(Network):
         classes: int,
         width: int = 64,
         attention_width: int = 64,
+        kernel: int = 7,
+        residual_init: float = 1.0,
         dtype=None,
         name: str = "generator",
     ):
@@ -111,12 +116,14 @@ class Generator(Network):
             "classes": classes,
             "width": width,
             "attention_width": attention_width,
+            "kernel": kernel,
+            "residual_init": residual_init,
         }
         with precision(dtype):
             image = keras.Input((size, size, 3), name="image")
             label = keras.Input((classes,), name="label")
             x = ConcatLabel(name="concat_label")(image, label)
-            x = _conv(x, width, 7, 1, "head")
+            x = _conv(x, width, kernel, 1, "head")
             x = _conv(x, 2 * width, 4, 2, "down1")
             x = _conv(x, 4 * width, 4, 2, "down2")
             x = _sarb(x, attention_width)
@@ -124,10 +131,10 @@ class Generator(Network):
             x = _conv(x, width, 4, 2, "up2", transposed=True)
             x = keras.layers.Conv2D(
                 3,
-                7,
+                kernel,
                 padding="same",
                 use_bias=False,
-                kernel_initializer=_torch_default(),
+                kernel_initializer=_torch_default(residual_init),
                 name="tail_conv",
             )(x)
             residual = keras.layers.Activation("tanh", dtype="float32", name="residual")(x)

@@ -1,0 +1,236 @@
+"""Attention from one feature map to another: dense, or over a few retrieved blocks."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfface.layers.blocks import merge_blocks, partition_blocks
+from tfface.layers.transport import sinkhorn_top_k, soft_top_k
+
+_WEIGHT_FLOOR = 1e-6  # Added to a block's weight before its logarithm.
+_CHUNK_BYTES = 2**25  # Of the gathered keys and values that are held at a time.
+
+
+def unit(x: tf.Tensor) -> tf.Tensor:
+    """Features [...,C] centred over C and of length 1, in float32 (float64 stays): cosines."""
+    x = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
+    x -= tf.reduce_mean(x, -1, keepdims=True)
+    return x * tf.math.rsqrt(tf.reduce_sum(tf.square(x), -1, keepdims=True) + 1e-12)
+
+
+def dense_attention(query, key, value, temperature: float) -> tf.Tensor:
+    """Every pixel attends to all pixels; needs (HW)^2 numbers a picture.
+
+    Args:
+        query: Unit features [B,H,W,C].
+        key: Unit features [B,H',W',C].
+        value: [B,H',W',V].
+        temperature: Of the softmax over cosines.
+
+    Returns:
+        [B,H,W,V].
+    """
+    _, height, width, channels = query.shape
+    q = tf.reshape(query, (-1, height * width, channels))
+    k = tf.reshape(key, (-1, key.shape[1] * key.shape[2], channels))
+    v = tf.reshape(value, (-1, value.shape[1] * value.shape[2], value.shape[-1]))
+    weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) / temperature)
+    return tf.reshape(tf.matmul(weights, v), (-1, height, width, value.shape[-1]))
+
+
+def block_attention(query, key, value, index, bias, temperature: float) -> tf.Tensor:
+    """Every pixel attends to the pixels of the k blocks that were retrieved for its own block.
+
+    Keys and values are gathered for some query blocks at a time, and gathered again for the
+    gradient, so that at most 32 MiB of them are held instead of all k copies.
+
+    Args:
+        query: [B,M,P,C], as from `partition_blocks`.
+        key: [B,N,Q,C].
+        value: [B,N,Q,V].
+        index: int32 [B,M,k], the blocks of `key` and `value` that each query block retrieved.
+        bias: [B,M,k], added to the logits of all pixels of a retrieved block.
+        temperature: Of the softmax over cosines.
+
+    Returns:
+        [B,M,P,V].
+    """
+    blocks, retrieved = index.shape[1:]
+    _, count, pixels, channels = key.shape
+    width = value.shape[-1]
+    # The blocks of all pictures in one row, so that a chunk is some blocks of whatever picture.
+    offset = tf.range(tf.shape(key)[0], dtype=index.dtype)[:, None, None] * count
+    index = tf.reshape(index + offset, (-1, retrieved))
+    bytes_each = retrieved * pixels * (channels + width) * query.dtype.size
+    chunk = _divisor(blocks, max(_CHUNK_BYTES // bytes_each, 1))
+
+    def attend(q, k, v, b):
+        """q [c,P,C], k [c,kQ,C], v [c,kQ,V], b [c,k]."""
+        logits = tf.matmul(q, k, transpose_b=True) / temperature
+        logits += tf.repeat(b, pixels, axis=1)[:, None]
+        return tf.matmul(tf.nn.softmax(logits), v)
+
+    def gathered(table, rows):
+        return tf.reshape(tf.gather(table, rows), (chunk, retrieved * pixels, table.shape[-1]))
+
+    @tf.custom_gradient
+    def run(q, k, v, b):
+        chunks = tf.shape(q)[0] // chunk
+        split = [tf.reshape(x, (-1, chunk, *x.shape[1:])) for x in (q, b, index)]
+
+        def forward(parts):
+            q_c, b_c, rows = parts
+            return attend(q_c, gathered(k, rows), gathered(v, rows), b_c)
+
+        spec = tf.TensorSpec((chunk, q.shape[1], width), q.dtype)
+        out = tf.map_fn(forward, tuple(split), fn_output_signature=spec, parallel_iterations=1)
+
+        def gradient(upstream):
+            upstream = tf.reshape(upstream, (-1, chunk, *q.shape[1:-1], width))
+
+            def backward(i, d_k, d_v, d_q, d_b):
+                q_c, b_c, rows = (x[i] for x in split)
+                inputs = (q_c, gathered(k, rows), gathered(v, rows), b_c)
+                with tf.GradientTape() as tape:
+                    tape.watch(inputs)
+                    made = attend(*inputs)
+                to_q, to_k, to_v, to_b = tape.gradient(made, inputs, upstream[i])
+                where = tf.reshape(rows, (-1, 1))
+                d_k = tf.tensor_scatter_nd_add(d_k, where, tf.reshape(to_k, (-1, *k.shape[1:])))
+                d_v = tf.tensor_scatter_nd_add(d_v, where, tf.reshape(to_v, (-1, *v.shape[1:])))
+                return i + 1, d_k, d_v, d_q.write(i, to_q), d_b.write(i, to_b)
+
+            zeros = (tf.zeros_like(k), tf.zeros_like(v))
+            arrays = (
+                tf.TensorArray(q.dtype, chunks, element_shape=(chunk, *q.shape[1:])),
+                tf.TensorArray(b.dtype, chunks, element_shape=(chunk, retrieved)),
+            )
+            _, d_k, d_v, d_q, d_b = tf.while_loop(
+                lambda i, *_: i < chunks, backward, (0, *zeros, *arrays), parallel_iterations=1
+            )
+            d_q, d_b = (
+                tf.reshape(d.stack(), tf.shape(x)) for d, x in ((d_q, q), (d_b, b))
+            )
+            return d_q, d_k, d_v, d_b
+
+        return tf.reshape(out, (-1, *out.shape[2:])), gradient
+
+    made = run(
+        tf.reshape(query, (-1, *query.shape[2:])),
+        tf.reshape(key, (-1, pixels, channels)),
+        tf.reshape(value, (-1, pixels, width)),
+        tf.reshape(bias, (-1, retrieved)),
+    )
+    return tf.reshape(made, (-1, blocks, query.shape[2], width))
+
+
+def _divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that is at most `limit`."""
+    return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
+
+
+@keras.saving.register_keras_serializable("tfface")
+class DenseAlignment(keras.layers.Layer):
+    """Carries values from one feature map to the places of another by dense attention.
+
+    The reference that `BlockAlignment` stands for; same inputs, the same `aligned`.
+
+    Args:
+        temperature: Of the softmax over cosines; 0.01 in CoCosNet.
+    """
+
+    def __init__(self, temperature: float = 0.01, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+    def call(self, query, key, value):
+        """[B,H,W,C], [B,H',W',C], [B,H',W',V] to {"aligned": [B,H,W,V]}, float32."""
+        q, k = unit(query), unit(key)
+        return {"aligned": dense_attention(q, k, tf.cast(value, q.dtype), self.temperature)}
+
+    def get_config(self) -> dict:
+        """Returns the arguments."""
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable("tfface")
+class BlockAlignment(keras.layers.Layer):
+    """Carries values from one feature map to the places of another, block by block.
+
+    Both maps are cut into blocks. Each block of the query ranks all blocks of the key by the cosine
+    of their descriptors (mean of the pixels' features); a differentiable top-k retrieves k of them
+    by index, and the query's pixels attend to the retrieved pixels only, with the logarithm of the
+    blocks' weights added: blocks that are ranked low count less, and the ranking gets a gradient.
+    For the reverse direction (cycle), call it with query and key exchanged.
+
+    From the abstract of the paper (CVIU 2023): a dedicated index of each block, top-k ranking as
+    regularised optimal transport, local attention over the retrieved blocks. Inferred, as its text
+    is not public: descriptors, how weights enter, the defaults.
+
+    Computed in float32 under any precision policy (float64 stays).
+
+    Args:
+        side: Side of a block in pixels.
+        top_k: Retrieved blocks; at most the number of blocks.
+        epsilon: Entropy of the transport.
+        temperature: Of the softmax over cosines.
+        solver: "closed_form" or "sinkhorn".
+        iterations: Of Sinkhorn.
+    """
+
+    def __init__(
+        self,
+        side: int = 4,
+        top_k: int = 4,
+        epsilon: float = 0.02,
+        temperature: float = 0.01,
+        solver: str = "closed_form",
+        iterations: int = 50,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.side, self.top_k = side, top_k
+        self.epsilon, self.temperature = epsilon, temperature
+        self.solver, self.iterations = solver, iterations
+
+    def call(self, query, key, value):
+        """Aligns.
+
+        Args:
+            query: Features [B,H,W,C].
+            key: Features [B,H',W',C].
+            value: [B,H',W',V].
+
+        Returns:
+            `aligned` float32 [B,H,W,V]; `index` int32 [B,M,k], the retrieved blocks, best first;
+            `weight` float32 [B,M,k] in [0,1], how far each of them is chosen.
+        """
+        _, height, width, _ = query.shape
+        q, k = (partition_blocks(unit(x), self.side) for x in (query, key))
+        index, weight = self.rank(q, k)
+        v = partition_blocks(tf.cast(value, q.dtype), self.side)
+        bias = tf.math.log(weight + _WEIGHT_FLOOR)
+        aligned = block_attention(q, k, v, index, bias, self.temperature)
+        return {
+            "aligned": merge_blocks(aligned, height, width),
+            "index": index,
+            "weight": weight,
+        }
+
+    def rank(self, query: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Index and weight [B,M,k] of the retrieved blocks, from unit features in blocks."""
+        scores = tf.matmul(
+            unit(tf.reduce_mean(query, 2)), unit(tf.reduce_mean(key, 2)), transpose_b=True
+        )
+        if self.solver == "sinkhorn":
+            plan = sinkhorn_top_k(scores, self.top_k, self.epsilon, self.iterations)
+        else:
+            plan = soft_top_k(scores, self.top_k, self.epsilon)
+        index = tf.math.top_k(scores, self.top_k).indices
+        return index, tf.gather(plan, index, batch_dims=2)
+
+    def get_config(self) -> dict:
+        """Returns the arguments."""
+        names = ("side", "top_k", "epsilon", "temperature", "solver", "iterations")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,49 @@
+"""Spectral normalisation."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+_SQUARINGS = 4  # Powers of W^T W by squaring: 2^4 iterations of the power method.
+
+
+def spectral_norm(matrix):
+    """Largest singular value of a matrix [N,M], float32 [], differentiable.
+
+    The power method on the smaller Gram matrix, whose powers are taken by squaring, from a fixed
+    start. It holds no state, unlike PyTorch's and Keras's, which take one step of it per training
+    step: the value is the same on every device and in every call. The singular vectors are
+    constants to the gradient (Miyato et al. 2018, equation 11).
+    """
+    matrix = ops.cast(matrix, "float32")
+    if matrix.shape[0] < matrix.shape[1]:
+        matrix = ops.transpose(matrix)
+    fixed = ops.stop_gradient(matrix)
+    power = ops.matmul(ops.transpose(fixed), fixed)
+    for _ in range(_SQUARINGS):
+        power = power / (ops.trace(power) + 1e-30)
+        power = ops.matmul(power, power)
+    start = np.random.RandomState(0).normal(size=(matrix.shape[1], 1)).astype("float32")
+    right = ops.matmul(power / (ops.trace(power) + 1e-30), start)
+    right = right / (ops.norm(right) + 1e-30)
+    left = ops.matmul(fixed, right)
+    left = left / (ops.norm(left) + 1e-30)
+    return ops.sum(left * ops.matmul(matrix, right))
+
+
+@keras.saving.register_keras_serializable("tfface")
+class SpectralConv2D(keras.layers.Conv2D):
+    """A convolution whose kernel is divided by its spectral norm (Miyato et al. 2018).
+
+    A re-parametrisation: the weight stays as it is and the gradient goes through the norm.
+    (`keras.layers.SpectralNormalization` overwrites the weight instead.) Arguments and shapes are
+    those of `keras.layers.Conv2D`; the kernel is taken as a matrix [height*width*in, out].
+    """
+
+    def convolution_op(self, inputs, kernel):
+        """Convolves with kernel / norm."""
+        norm = spectral_norm(ops.reshape(kernel, (-1, kernel.shape[-1])))
+        kernel = ops.cast(ops.cast(kernel, "float32") / norm, kernel.dtype)
+        return super().convolution_op(inputs, kernel)

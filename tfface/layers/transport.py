@@ -1,0 +1,113 @@
+"""Differentiable top-k as entropy-regularised optimal transport (Xie et al. 2020, "SOFT top-k").
+
+Scores s_i in [-1,1] are carried to two anchors, "chosen" (cost (1 - s_i)^2) and "left" (cost
+s_i^2), where k of n shall arrive at the first; both costs are divided by 4, the largest one there
+can be, so that nothing depends on the other rows of a batch. A_i is the share of score i that is
+chosen: 0 <= A_i <= 1, and the A_i sum to k.
+
+With two anchors the converged plan has a closed form, A_i = sigmoid(s_i / t + m) with the
+temperature t = 2 epsilon and the one m that makes the sum k: the difference of the two costs is
+(1 - 2 s_i) / 4. `soft_top_k` finds m and has the exact gradient; `sinkhorn_top_k` iterates, as the
+method's relatives do, and agrees with it once it has converged.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+_MAX_COST = 4.0  # (1 - s)^2 at s = -1.
+_SEARCH = 40  # Steps of the search for m; each of the slow ones halves the interval.
+
+
+def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
+    """The converged plan in closed form, with the gradient of the plan itself.
+
+    dA/ds = (diag(d) - d d^T / sum(d)) / t with d = A (1 - A), by the implicit function theorem.
+
+    Args:
+        scores: float [...,n], cosines in [-1,1]. Half precisions are computed in float32.
+        k: How many of n are chosen, 1 to n.
+        epsilon: Weight of the entropy, above 0; the smaller, the closer to a hard choice.
+
+    Returns:
+        A [...,n], float32 (float64 for float64 scores).
+    """
+    scores = _full(scores)
+    if k >= scores.shape[-1]:
+        return tf.ones_like(scores)
+    gain = _MAX_COST**-1 * 2.0 / epsilon
+
+    @tf.custom_gradient
+    def plan(x):
+        x = gain * x
+        z = x + _offset(x, k)
+
+        def gradient(upstream):
+            d = tf.sigmoid(z) * tf.sigmoid(-z)
+            total = tf.reduce_sum(d, -1, keepdims=True)
+            mean = tf.math.divide_no_nan(tf.reduce_sum(d * upstream, -1, keepdims=True), total)
+            return gain * d * (upstream - mean)
+
+        return tf.sigmoid(z), gradient
+
+    return plan(scores)
+
+
+def _offset(x: tf.Tensor, k: int) -> tf.Tensor:
+    """m [...,1] with sum(sigmoid(x + m)) = k: Newton's steps, halved intervals where they leave."""
+    n = x.shape[-1]
+    level = math.log(k / (n - k))
+    low = level - tf.reduce_max(x, -1, keepdims=True)
+    high = level - tf.reduce_min(x, -1, keepdims=True)
+    wanted = tf.cast(k, x.dtype)
+    tolerance = (1e-12 if x.dtype == tf.float64 else 1e-6) * wanted
+    m = 0.5 * (low + high)
+
+    def closer(low, high, m):
+        a = tf.sigmoid(x + m)
+        excess = tf.reduce_sum(a, -1, keepdims=True) - wanted
+        slope = tf.reduce_sum(a * (1.0 - a), -1, keepdims=True)
+        low, high = tf.where(excess < 0, m, low), tf.where(excess < 0, high, m)
+        newton = m - tf.math.divide_no_nan(excess, slope)
+        inside = (newton > low) & (newton < high) & (slope > 0)
+        return low, high, tf.where(inside, newton, 0.5 * (low + high))
+
+    def unsettled(low, high, m):
+        change = tf.abs(tf.reduce_sum(tf.sigmoid(x + m), -1) - wanted)
+        return tf.reduce_any(change > tolerance)
+
+    return tf.while_loop(unsettled, closer, (low, high, m), maximum_iterations=_SEARCH)[2]
+
+
+def sinkhorn_top_k(scores: tf.Tensor, k: int, epsilon: float, iterations: int) -> tf.Tensor:
+    """The plan by Sinkhorn's iterations in the log domain, differentiated through all of them.
+
+    Args:
+        scores: As of `soft_top_k`.
+        k: As of `soft_top_k`.
+        epsilon: As of `soft_top_k`.
+        iterations: At least 1. The smaller epsilon, the more are needed; too few leave A_i
+            above 1, though their sum is k after any number.
+
+    Returns:
+        A [...,n], float32 (float64 for float64 scores).
+    """
+    scores = _full(scores)
+    n = scores.shape[-1]
+    if k >= n:
+        return tf.ones_like(scores)
+    cost = tf.stack([tf.square(1.0 - scores), tf.square(scores)], -1)
+    kernel = -cost / (_MAX_COST * epsilon)  # [...,n,2]
+    shares = tf.constant([[math.log(k / n), math.log(1.0 - k / n)]], scores.dtype)
+    columns = tf.zeros_like(kernel[..., :1, :])
+    for _ in range(iterations):
+        rows = -math.log(n) - tf.reduce_logsumexp(kernel + columns, -1, keepdims=True)
+        columns = shares - tf.reduce_logsumexp(kernel + rows, -2, keepdims=True)
+    return n * tf.exp((kernel + rows + columns)[..., 0])
+
+
+def _full(scores: tf.Tensor) -> tf.Tensor:
+    scores = tf.convert_to_tensor(scores)
+    return scores if scores.dtype == tf.float64 else tf.cast(scores, tf.float32)
