@@ -13,6 +13,7 @@ from toy_method import Toy, lines, sgd, steps, toy, weights
 from tfface.config import learning_rate
 from tfface.engine.step import make_strategy
 from tfface.errors import UserError
+from tfface.methods.base import Phase
 
 
 def test_only_due_phases_change_their_networks(tmp_path):
@@ -29,6 +30,12 @@ def test_only_due_phases_change_their_networks(tmp_path):
         }
         assert found == changed, number
         before = after
+
+
+def test_a_phase_runs_between_start_and_stop():
+    phase = Phase("judge", ("critic",), every=2, start=3, stop=8)
+    assert [number for number in range(12) if phase.due(number)] == [3, 5, 7]
+    assert all(Phase("judge", ("critic",)).due(number) for number in (0, 1, 10**6))
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfface.config import Data
 from tfface.methods.sargan.config import SarganConfig
 from tfface.methods.sargan.method import Sargan
+from tfface.testing import tiny_method
 
 CONFIG = SarganConfig(
     classes=tuple("abc"), width=4, attention_width=4, disc_width=4, disc_layers=4,
@@ -38,19 +39,45 @@ def terms_of(nets, phase, batch, **options):
     return {name: float(value) for name, value in terms.items()}
 
 
-def test_edit_one_in(nets):
-    """Every second picture is edited and judged; all of them are classified."""
+def test_classify_first():
+    """At first the discriminator learns the expressions of larger batches, then the game begins."""
+    method, source = tiny_method("sargan")
+    config = dataclasses.replace(method.config, classify_first=3, classify_batch=6)
+    method = type(method)(config)
+    due = [[p.name for p in method.phases() if p.due(number)] for number in range(6)]
+    assert due == [["classifier"]] * 3 + [["discriminator", "generator"], ["discriminator"]] + [
+        ["discriminator", "generator"]
+    ]
+
+    def sizes(start, seed=0):
+        data = method.batches(source, "train", 4, seed=seed, start=start)
+        return [batch["image"].shape[0] for batch in data.take(5)]
+
+    assert sizes(0) == [6, 6, 6, 4, 4] and sizes(2) == [6, 4, 4, 4, 4] and sizes(7) == [4] * 5
+    assert sizes(0, seed=None) == [4] * 5
+    whole = list(method.batches(source, "train", 4, seed=0).take(5))
+    for number in (1, 3, 4):
+        again = next(iter(method.batches(source, "train", 4, seed=0, start=number)))
+        for name, value in again.items():
+            np.testing.assert_array_equal(value, whole[number][name])
+
+
+def test_the_classifier_phase_is_the_discriminators_classification(nets):
     batch = make_batch()
-    half = {name: value[::2] for name, value in batch.items()}
-    found = terms_of(nets, "discriminator", batch, edit_one_in=2)
-    edited = terms_of(nets, "discriminator", half)
-    whole = terms_of(nets, "discriminator", batch)
-    for name in ("real", "fake", "gp"):
-        assert found[name] == pytest.approx(edited[name], rel=1e-4), name
-    assert found["cls"] == pytest.approx(whole["cls"], rel=1e-4)
-    assert found["cls"] != pytest.approx(edited["cls"], rel=1e-4)
-    found = terms_of(nets, "generator", batch, edit_one_in=2)
-    assert found == pytest.approx(terms_of(nets, "generator", half), rel=1e-4)
+    found = terms_of(nets, "classifier", batch)
+    assert found == {"cls": pytest.approx(terms_of(nets, "discriminator", batch)["cls"], rel=1e-4)}
+
+
+def test_residual_init():
+    """The less, the closer an untrained generator is to a copy of its input."""
+    batch, far = make_batch(), []
+    for factor in (1.0, 0.1):
+        keras.utils.set_random_seed(0)
+        method = Sargan(dataclasses.replace(CONFIG, residual_init=factor))
+        generator = method.build()["generator"]
+        made = generator([batch["image"], method.one_hot(batch["target"])])
+        far.append(float(tf.reduce_mean(tf.abs(made - batch["image"]))))
+    assert far[1] == pytest.approx(0.1 * far[0], rel=0.3)
 
 
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])

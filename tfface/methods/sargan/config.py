@@ -25,13 +25,15 @@ class SarganConfig:
         disc_layers: Convolutions of the discriminator, each halving the picture.
         generator_every: Discriminator updates to one generator update.
         generator_rate: Learning rate of the generator relative to that of the discriminator.
-        edit_one_in: The generator edits one in so many pictures of a batch; the discriminator
-            learns the expressions from all of them. 1 in the paper; more is for short training.
         classify_first: Steps at the beginning in which the discriminator learns the expressions of
             real faces, and nothing else is done. 0 in the paper; more is for short training: with
             the critic's losses beside it, it learns them much later.
-        label_noise: Standard deviation of the noise on pictures whose expression is classified:
-            edits that only a network can see do not get through it. 0 in the paper.
+        classify_batch: Pictures in a batch of these steps.
+        label_blur: Standard deviation in pixels of a blur of pictures whose expression is
+            classified: edits in fine patterns, which only a network takes for an expression, do not
+            get through it. 0 in the paper.
+        label_noise: Standard deviation of the noise on those pictures, all scales together: nor do
+            faint edits. 0 in the paper.
         lambda_cls_disc: Weight of the discriminator's classification loss (the paper's lambda_cls).
         lambda_cls_gen: Weight of the generator's classification loss (the same in the paper).
         lambda_rec: Weight of the cycle reconstruction loss.
@@ -50,8 +52,9 @@ class SarganConfig:
     disc_layers: int = 6
     generator_every: int = 5
     generator_rate: float = 1.0
-    edit_one_in: int = 1
     classify_first: int = 0
+    classify_batch: int = 32
+    label_blur: float = 0.0
     label_noise: float = 0.0
     lambda_cls_disc: float = 1.0
     lambda_cls_gen: float = 1.0
@@ -73,11 +76,6 @@ class SarganConfig:
             f"halved so often",
         )
         check(
-            self.data.batch_size % max(self.edit_one_in, 1) == 0,
-            f"edit_one_in is {self.edit_one_in}: expected a divisor of data.batch_size, "
-            f"{self.data.batch_size}",
-        )
-        check(
             self.kernel % 2 == 1 and self.kernel > 0,
             f"kernel is {self.kernel}: expected an odd number of pixels",
         )
@@ -86,9 +84,9 @@ class SarganConfig:
                 getattr(self, name) > 0,
                 f"{name} is {getattr(self, name)}: expected a number above 0",
             )
-        for name in ("classify_first", "label_noise"):
+        for name in ("classify_first", "label_blur", "label_noise"):
             check(
                 getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more"
             )
-        for name in ("width", "attention_width", "disc_width", "generator_every", "edit_one_in"):
+        for name in ("width", "attention_width", "disc_width", "generator_every", "classify_batch"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")

@@ -22,7 +22,7 @@ from tfface.methods.base import (
 from tfface.methods.labels import index_of
 from tfface.methods.pictures import edit_bytes, example_picture, example_png
 from tfface.methods.sargan.config import SarganConfig
-from tfface.methods.sargan.losses import classification, gradient_penalty
+from tfface.methods.sargan.losses import blur, classification, gradient_penalty
 from tfface.methods.sargan.networks import Discriminator, Generator, attention_maps
 
 _NOISE_SCALES = (1, 2, 4, 8, 16)
@@ -93,7 +93,10 @@ class Sargan(Method):
         return (Phase("classifier", ("discriminator",), stop=c.classify_first), *game)
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
-        """Adds `target`, a permutation of the batch's expressions, and the penalty's `alpha`."""
+        """Adds `target`, a permutation of the batch's expressions, and the penalty's `alpha`.
+
+        In training, the batches of the first `classify_first` steps have `classify_batch` pictures.
+        """
         noise_seed = 0 if seed is None else seed
 
         def add_noise(number, batch):
@@ -105,7 +108,12 @@ class Sargan(Method):
                 made["noise"] = self.config.label_noise * _noise(tf.shape(batch["image"]), key)
             return made
 
-        data = source.batches(split, batch_size, seed=seed, start=start)
+        first = 0 if seed is None else self.config.classify_first
+        data = source.batches(split, batch_size, seed=seed, start=max(start - first, 0))
+        if start < first:
+            # Other faces than those of the steps that follow.
+            more = source.batches(split, self.config.classify_batch, seed=seed + 1, start=start)
+            data = more.take(first - start).concatenate(data)
         return data.enumerate(start).map(add_noise)
 
     def one_hot(self, expression: tf.Tensor) -> tf.Tensor:
@@ -116,43 +124,39 @@ class Sargan(Method):
         """The losses of StarGAN, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8)."""
         return getattr(self, f"_{phase}_loss")(nets, batch)
 
-    def _edited_part(self, batch: Batch) -> Batch:
-        """What the generator edits of a batch: a stride of it."""
-        return {name: value[:: self.config.edit_one_in] for name, value in batch.items()}
+    def _judge(self, nets: Networks, judged: list[tf.Tensor], batch: Batch):
+        """Realness maps of each of the `judged` batches, and expression logits of the first one.
 
-    def _judge(self, nets: Networks, judged: list[tf.Tensor], classified: tf.Tensor, batch: Batch):
-        """Realness maps of each of the `judged` batches, and logits of the `classified` one.
-
-        One pass over all of them, as no layer mixes pictures; without noise, what is both judged
-        and classified passes once.
+        One pass over all of them, as no layer mixes pictures.
         """
-        same = classified is judged[0] and "noise" not in batch
-        if not same:
-            noise = batch.get("noise", 0.0)
-            judged = [*judged, classified + noise]
-        realness, logits = nets["discriminator"](tf.concat(judged, 0), training=True)
-        counts = [tf.shape(images)[0] for images in judged]
-        logits = tf.split(logits, counts)[0 if same else -1]
-        maps = tf.split(realness, counts)
-        return (maps if same else maps[:-1]), logits
+        classified = self._classified(judged[0], batch)
+        same = classified is judged[0]
+        passed = judged if same else [*judged, classified]
+        realness, logits = nets["discriminator"](tf.concat(passed, 0), training=True)
+        logits = tf.split(logits, len(passed))[0 if same else -1]
+        return tf.split(realness, len(passed))[: len(judged)], logits
+
+    def _classified(self, images: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """Pictures as they are when their expression is classified: blurred, and under noise."""
+        if self.config.label_blur:
+            images = blur(images, self.config.label_blur)
+        return images + batch["noise"] if "noise" in batch else images
 
     def _classifier_loss(self, nets: Networks, batch: Batch):
-        logits = nets["discriminator"](batch["image"] + batch.get("noise", 0.0), training=True)[1]
+        _, logits = nets["discriminator"](self._classified(batch["image"], batch), training=True)
         cls = classification(batch["expression"], logits)
         return cls, {"cls": cls}
 
     def _discriminator_loss(self, nets: Networks, batch: Batch):
-        c, edited = self.config, self._edited_part(batch)
-        image = edited["image"]
-        fake = nets["generator"]([image, self.one_hot(edited["target"])], training=True)
+        c, image = self.config, batch["image"]
+        fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
         fake = tf.stop_gradient(fake)
-        classified = image if c.edit_one_in == 1 else batch["image"]
-        (real_map, fake_map), logits = self._judge(nets, [image, fake], classified, batch)
+        (real_map, fake_map), logits = self._judge(nets, [image, fake], batch)
         terms = {
             "real": -tf.reduce_mean(real_map),
             "fake": tf.reduce_mean(fake_map),
             "cls": classification(batch["expression"], logits),
-            "gp": gradient_penalty(nets["discriminator"], image, fake, edited["alpha"]),
+            "gp": gradient_penalty(nets["discriminator"], image, fake, batch["alpha"]),
         }
         total = (
             terms["real"]
@@ -163,10 +167,9 @@ class Sargan(Method):
         return total, terms
 
     def _generator_loss(self, nets: Networks, batch: Batch):
-        c, batch = self.config, self._edited_part(batch)
-        image = batch["image"]
+        c, image = self.config, batch["image"]
         fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
-        (fake_map,), logits = self._judge(nets, [fake], fake, batch)
+        (fake_map,), logits = self._judge(nets, [fake], batch)
         cycled = nets["generator"]([fake, self.one_hot(batch["expression"])], training=True)
         terms = {
             "fake": -tf.reduce_mean(fake_map),

@@ -1,0 +1,99 @@
+"""Dense against block alignment: `python benchmarks/alignment.py`.
+
+Time and peak memory of one picture, forward and forward with backward, keys and values of 256
+channels each, float32, on the CPU. Each row runs in a fresh process; memory is the growth of its
+peak resident set over that before the first call, so it counts all that the operation holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+CHANNELS = 256
+# (feature side, form, block side, retrieved blocks)
+ROWS = [
+    *((32, *form) for form in (("dense", 0, 0), ("sinkhorn", 4, 4), ("closed_form", 4, 4))),
+    *((64, *form) for form in (("dense", 0, 0), ("sinkhorn", 4, 4), ("closed_form", 4, 4))),
+    (128, "dense", 0, 0),
+    (128, "sinkhorn", 4, 4),
+    (128, "closed_form", 4, 4),
+    (128, "closed_form", 8, 4),
+    (256, "sinkhorn", 8, 4),
+    (256, "closed_form", 4, 4),
+    (256, "closed_form", 8, 4),
+]
+SINKHORN_ITERATIONS = 10  # As in RABIT's code.
+REPEATS = 3
+
+
+def _peak() -> float:
+    """Peak resident set of this process, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(side: int, form: str, block: int, k: int, backward: bool) -> dict[str, float]:
+    """Fastest seconds of a call, and MiB that the calls added to the peak."""
+    from tfface.cli import import_tensorflow
+
+    import_tensorflow()
+
+    import tensorflow as tf
+
+    from tfface.layers import BlockAlignment, DenseAlignment
+
+    if form == "dense":
+        layer = DenseAlignment()
+    else:
+        layer = BlockAlignment(block, k, solver=form, iterations=SINKHORN_ITERATIONS)
+    shape = (1, side, side, CHANNELS)
+    inputs = [tf.random.stateless_normal(shape, (0, i)) for i in range(3)]
+
+    @tf.function
+    def run(query, key, value):
+        if not backward:
+            return layer(query, key, value)["aligned"]
+        with tf.GradientTape() as tape:
+            tape.watch([query, key, value])
+            loss = tf.reduce_sum(tf.square(layer(query, key, value)["aligned"]))
+        return tape.gradient(loss, [query, key, value])
+
+    compiled = run.get_concrete_function(*inputs)
+    before, times = _peak(), []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        made = compiled(*inputs)
+        tf.nest.map_structure(lambda x: x.numpy().sum(), made)
+        times.append(time.perf_counter() - begin)
+    return {"seconds": min(times), "mebibytes": _peak() - before}
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
+    one = parser.parse_args().one
+    if one:
+        side, form, block, k, backward = one
+        print(json.dumps(measure(int(side), form, int(block), int(k), backward == "1")))
+        return
+    print("| side | form | block | k | forward s | MiB | with backward s | MiB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in ROWS:
+        found = []
+        for backward in (0, 1):
+            words = [sys.executable, __file__, "--one", *map(str, row), str(backward)]
+            made = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+            found.append(json.loads(made.strip().splitlines()[-1]))
+        cells = [f"{f['seconds']:.3f} | {f['mebibytes']:.0f}" for f in found]
+        side, form, block, k = row
+        print(f"| {side} | {form} | {block or '-'} | {k or 'all'} | {' | '.join(cells)} |")
+    print(f"\nDense at side 256 would need {3 * 256**4 * 4 / 2**30:.0f} GiB: not run.")
+
+
+if __name__ == "__main__":
+    main()
