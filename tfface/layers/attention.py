@@ -66,7 +66,7 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
     chunk = _divisor(blocks, max(_CHUNK_BYTES // bytes_each, 1))
 
     def attend(q, k, v, b):
-        """q [c,P,C], k [c,kQ,C], v [c,kQ,V], b [c,k]."""
+        """Q [c,P,C], k [c,kQ,C], v [c,kQ,V], b [c,k]."""
         logits = tf.matmul(q, k, transpose_b=True) / temperature
         logits += tf.repeat(b, pixels, axis=1)[:, None]
         return tf.matmul(tf.nn.softmax(logits), v)
@@ -109,9 +109,7 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
             _, d_k, d_v, d_q, d_b = tf.while_loop(
                 lambda i, *_: i < chunks, backward, (0, *zeros, *arrays), parallel_iterations=1
             )
-            d_q, d_b = (
-                tf.reshape(d.stack(), tf.shape(x)) for d, x in ((d_q, q), (d_b, b))
-            )
+            d_q, d_b = (tf.reshape(d.stack(), tf.shape(x)) for d, x in ((d_q, q), (d_b, b)))
             return d_q, d_k, d_v, d_b
 
         return tf.reshape(out, (-1, *out.shape[2:])), gradient

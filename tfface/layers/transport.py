@@ -56,7 +56,7 @@ def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
 
 
 def _offset(x: tf.Tensor, k: int) -> tf.Tensor:
-    """m [...,1] with sum(sigmoid(x + m)) = k: Newton's steps, halved intervals where they leave."""
+    """The m [...,1] with sum(sigmoid(x + m)) = k: Newton's steps, halvings where they leave."""
     n = x.shape[-1]
     level = math.log(k / (n - k))
     low = level - tf.reduce_max(x, -1, keepdims=True)

@@ -32,8 +32,8 @@ class SarganConfig:
         label_blur: Standard deviation in pixels of a blur of pictures whose expression is
             classified: edits in fine patterns, which only a network takes for an expression, do not
             get through it. 0 in the paper.
-        label_noise: Standard deviation of the noise on those pictures, all scales together: nor do
-            faint edits. 0 in the paper.
+        label_noise: Standard deviation of the noise on those pictures: nor do faint
+            edits. 0 in the paper.
         lambda_cls_disc: Weight of the discriminator's classification loss (the paper's lambda_cls).
         lambda_cls_gen: Weight of the generator's classification loss (the same in the paper).
         lambda_rec: Weight of the cycle reconstruction loss.
@@ -85,8 +85,6 @@ class SarganConfig:
                 f"{name} is {getattr(self, name)}: expected a number above 0",
             )
         for name in ("classify_first", "label_blur", "label_noise"):
-            check(
-                getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more"
-            )
+            check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
         for name in ("width", "attention_width", "disc_width", "generator_every", "classify_batch"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")

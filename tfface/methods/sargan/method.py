@@ -25,21 +25,6 @@ from tfface.methods.sargan.config import SarganConfig
 from tfface.methods.sargan.losses import blur, classification, gradient_penalty
 from tfface.methods.sargan.networks import Discriminator, Generator, attention_maps
 
-_NOISE_SCALES = (1, 2, 4, 8, 16)
-
-
-def _noise(shape: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Noise [B,S,S,3] of variance 1, as strong at a scale of 1 pixel as of 2, 4, 8, or 16.
-
-    White noise would hide fine patterns only where they are small: over many pixels it cancels.
-    """
-    parts = []
-    for i, side in enumerate(_NOISE_SCALES):
-        coarse = tf.stack([shape[0], shape[1] // side, shape[2] // side, shape[3]])
-        values = tf.random.stateless_normal(coarse, key + i)
-        parts.append(tf.repeat(tf.repeat(values, side, axis=1), side, axis=2))
-    return tf.add_n(parts) / len(parts) ** 0.5
-
 
 class Sargan(Method):
     """Gives a face another expression, keeping the person.
@@ -105,7 +90,8 @@ class Sargan(Method):
             alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
             made = {**batch, "target": target, "alpha": alpha}
             if self.config.label_noise:
-                made["noise"] = self.config.label_noise * _noise(tf.shape(batch["image"]), key)
+                noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
+                made["noise"] = self.config.label_noise * noise
             return made
 
         first = 0 if seed is None else self.config.classify_first
