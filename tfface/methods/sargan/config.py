@@ -17,8 +17,6 @@ class SarganConfig:
         classes: Names of the expressions; empty: all that the data set has.
         width: Channels of the generator's first convolution; its core has 4 times as many.
         attention_width: Channels of the attention branch (SEDN).
-        kernel: Side of the kernels of the generator's first and last convolutions, odd. 7 in the
-            paper, where they take three quarters of the time on a CPU.
         residual_init: Factor on the first weights of the generator's last convolution. 1 in the
             paper; with less it starts closer to a copy of its input and learns sooner.
         disc_width: Channels of the discriminator's first convolution, doubled by each next one.
@@ -46,7 +44,6 @@ class SarganConfig:
     classes: tuple[str, ...] = ()
     width: int = 64
     attention_width: int = 64
-    kernel: int = 7
     residual_init: float = 1.0
     disc_width: int = 64
     disc_layers: int = 6
@@ -74,10 +71,6 @@ class SarganConfig:
             self.data.size % 2**self.disc_layers == 0,
             f"disc_layers is {self.disc_layers}: a picture of {self.data.size} pixels cannot be "
             f"halved so often",
-        )
-        check(
-            self.kernel % 2 == 1 and self.kernel > 0,
-            f"kernel is {self.kernel}: expected an odd number of pixels",
         )
         for name in ("residual_init", "generator_rate"):
             check(

@@ -54,9 +54,7 @@ class Sargan(Method):
         c = self.config
         n = len(c.classes)
         return {
-            "generator": Generator(
-                c.data.size, n, c.width, c.attention_width, c.kernel, c.residual_init
-            ),
+            "generator": Generator(c.data.size, n, c.width, c.attention_width, c.residual_init),
             "discriminator": Discriminator(c.data.size, n, c.disc_width, c.disc_layers),
         }
 

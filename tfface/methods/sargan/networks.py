@@ -90,7 +90,6 @@ class Generator(Network):
         classes: Number of expressions.
         width: Channels of the first convolution.
         attention_width: Channels of the attention branch.
-        kernel: Side of the first and last convolutions' kernels, odd.
         residual_init: Factor on the first weights of the last convolution: the less, the closer the
             untrained generator's output is to its input.
         dtype: Precision policy; None: the current one.
@@ -106,7 +105,6 @@ class Generator(Network):
         classes: int,
         width: int = 64,
         attention_width: int = 64,
-        kernel: int = 7,
         residual_init: float = 1.0,
         dtype=None,
         name: str = "generator",
@@ -116,14 +114,13 @@ class Generator(Network):
             "classes": classes,
             "width": width,
             "attention_width": attention_width,
-            "kernel": kernel,
             "residual_init": residual_init,
         }
         with precision(dtype):
             image = keras.Input((size, size, 3), name="image")
             label = keras.Input((classes,), name="label")
             x = ConcatLabel(name="concat_label")(image, label)
-            x = _conv(x, width, kernel, 1, "head")
+            x = _conv(x, width, 7, 1, "head")
             x = _conv(x, 2 * width, 4, 2, "down1")
             x = _conv(x, 4 * width, 4, 2, "down2")
             x = _sarb(x, attention_width)
@@ -131,7 +128,7 @@ class Generator(Network):
             x = _conv(x, width, 4, 2, "up2", transposed=True)
             x = keras.layers.Conv2D(
                 3,
-                kernel,
+                7,
                 padding="same",
                 use_bias=False,
                 kernel_initializer=_torch_default(residual_init),
