@@ -22,7 +22,6 @@ class SarganConfig:
         disc_width: Channels of the discriminator's first convolution, doubled by each next one.
         disc_layers: Convolutions of the discriminator, each halving the picture.
         generator_every: Discriminator updates to one generator update.
-        generator_rate: Learning rate of the generator relative to that of the discriminator.
         classify_first: Steps at the beginning in which the discriminator learns the expressions of
             real faces, and nothing else is done. 0 in the paper; more is for short training: with
             the critic's losses beside it, it learns them much later.
@@ -48,7 +47,6 @@ class SarganConfig:
     disc_width: int = 64
     disc_layers: int = 6
     generator_every: int = 5
-    generator_rate: float = 1.0
     classify_first: int = 0
     classify_batch: int = 32
     label_blur: float = 0.0
@@ -72,11 +70,10 @@ class SarganConfig:
             f"disc_layers is {self.disc_layers}: a picture of {self.data.size} pixels cannot be "
             f"halved so often",
         )
-        for name in ("residual_init", "generator_rate"):
-            check(
-                getattr(self, name) > 0,
-                f"{name} is {getattr(self, name)}: expected a number above 0",
-            )
+        check(
+            self.residual_init > 0,
+            f"residual_init is {self.residual_init}: expected a number above 0",
+        )
         for name in ("classify_first", "label_blur", "label_noise"):
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
         for name in ("width", "attention_width", "disc_width", "generator_every", "classify_batch"):

@@ -67,7 +67,6 @@ class Sargan(Method):
                 "generator",
                 ("generator",),
                 every=c.generator_every,
-                rate=c.generator_rate,
                 start=c.classify_first,
             ),
         )
