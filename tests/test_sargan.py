@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tfface.config import Data
 from tfface.methods.sargan.config import SarganConfig
-from tfface.methods.sargan.losses import blur
 from tfface.methods.sargan.method import Sargan
 from tfface.testing import tiny_method
 
@@ -92,25 +91,3 @@ def test_label_noise_is_on_classified_pictures_only(nets, phase):
     assert noisy["cls"] != pytest.approx(clean["cls"], rel=1e-2)
     for name in set(clean) - {"cls"}:
         assert noisy[name] == pytest.approx(clean[name], rel=1e-4), name
-
-
-@pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_label_blur_is_on_classified_pictures_only(nets, phase):
-    batch = make_batch()
-    batch["image"] *= 50.0  # Untrained networks hardly tell pictures apart.
-    sharp, blurred = terms_of(nets, phase, batch), terms_of(nets, phase, batch, label_blur=2.0)
-    assert blurred["cls"] != pytest.approx(sharp["cls"], rel=1e-3)
-    for name in set(sharp) - {"cls"}:
-        assert blurred[name] == pytest.approx(sharp[name], rel=1e-4), name
-
-
-def test_blur():
-    """Fine patterns vanish, plain pictures and slow slopes stay."""
-    place = np.arange(32.0)
-    chequered = (-1.0) ** np.add.outer(place, place)
-    plain, slope = np.ones((32, 32)), np.add.outer(place, 2 * place)
-    images = tf.constant(np.stack([chequered, plain, slope])[..., None], tf.float32)
-    chequered, plain, slope = blur(images, 1.5).numpy()[..., 0]
-    assert np.abs(chequered[6:-6, 6:-6]).max() < 1e-3
-    np.testing.assert_allclose(plain, 1.0, rtol=1e-5)
-    np.testing.assert_allclose(slope[8:-8, 8:-8], images[2, 8:-8, 8:-8, 0], rtol=1e-4)

@@ -26,11 +26,8 @@ class SarganConfig:
             real faces, and nothing else is done. 0 in the paper; more is for short training: with
             the critic's losses beside it, it learns them much later.
         classify_batch: Pictures in a batch of these steps.
-        label_blur: Standard deviation in pixels of a blur of pictures whose expression is
-            classified: edits in fine patterns, which only a network takes for an expression, do not
-            get through it. 0 in the paper.
-        label_noise: Standard deviation of the noise on those pictures: nor do faint
-            edits. 0 in the paper.
+        label_noise: Standard deviation of the noise on pictures whose expression is classified:
+            edits that only a network can see do not get through it. 0 in the paper.
         lambda_cls_disc: Weight of the discriminator's classification loss (the paper's lambda_cls).
         lambda_cls_gen: Weight of the generator's classification loss (the same in the paper).
         lambda_rec: Weight of the cycle reconstruction loss.
@@ -49,7 +46,6 @@ class SarganConfig:
     generator_every: int = 5
     classify_first: int = 0
     classify_batch: int = 32
-    label_blur: float = 0.0
     label_noise: float = 0.0
     lambda_cls_disc: float = 1.0
     lambda_cls_gen: float = 1.0
@@ -74,7 +70,7 @@ class SarganConfig:
             self.residual_init > 0,
             f"residual_init is {self.residual_init}: expected a number above 0",
         )
-        for name in ("classify_first", "label_blur", "label_noise"):
+        for name in ("classify_first", "label_noise"):
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
         for name in ("width", "attention_width", "disc_width", "generator_every", "classify_batch"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -29,15 +28,3 @@ def gradient_penalty(
     gradient = tape.gradient(realness, mixed)
     norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3)) + 1e-12)
     return tf.reduce_mean(tf.square(norm - 1.0))
-
-
-def blur(images: tf.Tensor, sigma: float) -> tf.Tensor:
-    """Gaussian blur of pictures [B,S,S,C] with a standard deviation in pixels; no border is added.
-
-    As two products with a matrix, which on CPUs are faster than convolutions of single channels.
-    """
-    place = np.arange(images.shape[1])
-    weights = np.exp(-((place[:, None] - place) ** 2) / (2.0 * sigma**2))
-    weights = tf.constant(weights / weights.sum(axis=1, keepdims=True), images.dtype)
-    images = tf.einsum("ij,bjkc->bikc", weights, images)
-    return tf.einsum("ij,bkjc->bkic", weights, images)

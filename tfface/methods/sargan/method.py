@@ -22,7 +22,7 @@ from tfface.methods.base import (
 from tfface.methods.labels import index_of
 from tfface.methods.pictures import edit_bytes, example_picture, example_png
 from tfface.methods.sargan.config import SarganConfig
-from tfface.methods.sargan.losses import blur, classification, gradient_penalty
+from tfface.methods.sargan.losses import classification, gradient_penalty
 from tfface.methods.sargan.networks import Discriminator, Generator, attention_maps
 
 
@@ -63,12 +63,7 @@ class Sargan(Method):
         c = self.config
         game = (
             Phase("discriminator", ("discriminator",), start=c.classify_first),
-            Phase(
-                "generator",
-                ("generator",),
-                every=c.generator_every,
-                start=c.classify_first,
-            ),
+            Phase("generator", ("generator",), every=c.generator_every, start=c.classify_first),
         )
         if not c.classify_first:
             return game
@@ -120,9 +115,7 @@ class Sargan(Method):
         return tf.split(realness, len(passed))[: len(judged)], logits
 
     def _classified(self, images: tf.Tensor, batch: Batch) -> tf.Tensor:
-        """Pictures as they are when their expression is classified: blurred, and under noise."""
-        if self.config.label_blur:
-            images = blur(images, self.config.label_blur)
+        """Pictures as they are when their expression is classified: under noise."""
         return images + batch["noise"] if "noise" in batch else images
 
     def _classifier_loss(self, nets: Networks, batch: Batch):
