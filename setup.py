@@ -28,11 +28,12 @@ setup(
         "PyYAML>=6",
         "Pillow>=10.1",
         "rich>=13",
+        "scikit-image>=0.24",
     ],
     extras_require={
         "serving": SERVING,
         "tuning": ["keras-tuner[bayesian]>=1.4.8"],
-        "align": ["mtcnn>=1.0.0", "scikit-image>=0.24"],
+        "align": ["mtcnn>=1.0.0"],
         "demo": ["gradio>=6"],
         "weights": WEIGHTS,
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],

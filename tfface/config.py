@@ -26,15 +26,15 @@ class Data:
     """Where the pictures come from.
 
     Attributes:
-        name: The kind of data set: built-in faces, CelebA in its native layout, or a folder per
-            class.
+        name: The kind of data set: built-in faces, CelebA or CelebAMask-HQ in their native layouts,
+            or a folder per class.
         path: Folder of the data set (not for built-in faces).
         size: Side of the square pictures that the networks see, in pixels.
         batch_size: Pictures in a training batch, over all devices together.
         flip: Flip training pictures left to right at random (built-in faces are never flipped).
     """
 
-    name: Literal["synthetic", "celeba", "folder"] = "synthetic"
+    name: Literal["synthetic", "celeba", "celebamask_hq", "folder"] = "synthetic"
     path: str = ""
     size: int = 64
     batch_size: int = 16

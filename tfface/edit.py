@@ -17,20 +17,24 @@ if TYPE_CHECKING:
     from tfface.engine.load import Trained
 
 BATCH = 16
+OPTIONS = ("expression", "attribute", "reference", "strength", "matrix", "exemplar")
+PICTURES = {"reference", "exemplar"}  # Options whose values are picture files.
 
 
 def edit_pictures(
-    trained: Trained, pictures: list[Image], options: dict[str, Any]
+    trained: Trained, inputs: list[Any], options: dict[str, Any]
 ) -> list[list[list[tuple[str, Image]]]]:
-    """Edits pictures with a trained run.
+    """Edits pictures with a trained run, or makes pictures from label maps.
 
     Args:
         trained: A loaded run.
-        pictures: RGB pictures of any size; their central squares are edited.
-        options: As `Method.edits`, with `reference` a list of pictures.
+        inputs: RGB pictures of any size, whose central squares are edited; for methods that take
+            label maps or lines, uint8 [H,W] as from `load_label_map`.
+        options: As `Method.edits`, with `reference` and `exemplar` lists of pictures.
 
     Returns:
-        For each picture the rows of (name of the edit, picture of the original size).
+        For each input the rows of (name of the edit, picture): of the original's size, or the
+        square that the networks made from a label map.
 
     Raises:
         UserError: As `Method.edits`.
@@ -38,32 +42,39 @@ def edit_pictures(
     import numpy as np
     import tensorflow as tf
 
-    from tfface.data.pictures import paste_back, to_array
+    from tfface.data.label_maps import to_labels
+    from tfface.data.pictures import paste_back, to_array, to_picture
 
     size = trained.method.config.data.size
-    if "reference" in options:
-        arrays = [to_array(picture, size) for picture in options["reference"]]
-        options = {**options, "reference": arrays}
+    for name in PICTURES & options.keys():
+        arrays = [to_array(picture, size) for picture in options[name]]
+        options = {**options, name: arrays}
     rows = trained.method.edits(trained.nets, options)
-    images = tf.stack([to_array(picture, size) for picture in pictures])
-    edited = [[(name, np.asarray(function(images))) for name, function in row] for row in rows]
+    of_pictures = trained.method.takes == "image"
+    batch = tf.stack([(to_array if of_pictures else to_labels)(x, size) for x in inputs])
+    edited = [[(name, np.asarray(function(batch))) for name, function in row] for row in rows]
+
+    def finished(i: int, made: np.ndarray) -> Image:
+        return paste_back(inputs[i], made[i]) if of_pictures else to_picture(made[i])
+
     return [
-        [[(name, paste_back(picture, made[i])) for name, made in row] for row in edited]
-        for i, picture in enumerate(pictures)
+        [[(name, finished(i, made)) for name, made in row] for row in edited]
+        for i in range(len(inputs))
     ]
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "edit",
-        description="Edit a picture, or all pictures of a folder. The central square is edited; "
-        "the picture keeps its size.",
+        description="Edit a picture, or all pictures of a folder: the central square is edited, "
+        "the picture keeps its size. Or make faces from label maps.",
         epilog="examples: %(prog)s runs/00000-sargan-synthetic me.jpg --expression happy sad; "
         "%(prog)s runs/00001-elegant-celeba faces/ --attribute Eyeglasses --reference glasses.jpg "
-        "--strength 0.5 1 --grid",
+        "--strength 0.5 1 --grid; "
+        "%(prog)s runs/00002-domain_alignment-synthetic --condition map.png --exemplar face.jpg",
     )
     parser.add_argument("run", help="run folder")
-    parser.add_argument("input", help="a picture, or a folder of pictures")
+    parser.add_argument("input", nargs="?", help="a picture, or a folder of pictures")
     parser.add_argument("--out", default="edited", help="folder for the results (%(default)s)")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
     parser.add_argument("--grid", action="store_true", help="also write a side-by-side grid.png")
@@ -86,23 +97,35 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="N x N matrix between the picture and three references of one "
         "attribute, or two attributes of one reference each",
     )
+    alignment = parser.add_argument_group("domain alignment")
+    alignment.add_argument(
+        "--condition",
+        metavar="MAP",
+        help="in place of the input: a label map or, if the run takes them, a drawing of lines, as "
+        "PNG (see tfface.prepare); or a folder of them",
+    )
+    alignment.add_argument(
+        "--exemplar", nargs="+", metavar="PICTURE", help="faces whose style the results shall have"
+    )
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Edits; returns the exit status."""
+    from tfface.data.label_maps import load_label_map
     from tfface.data.pictures import list_pictures, load_picture
 
     args = _parse(argv)
     if not Path(args.run).is_dir():
         raise UserError(f"{args.run}: no such run folder")
-    source = Path(args.input)
+    if (args.input is None) == (args.condition is None):
+        raise UserError("expected one of: a picture to edit, or --condition with a label map")
+    source = Path(args.input or args.condition)
     paths = list_pictures(source) if source.is_dir() else [source]
-    names = ("expression", "attribute", "reference", "strength", "matrix")
-    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if "reference" in options:
-        options["reference"] = [load_picture(path) for path in options["reference"]]
+    options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+    for name in PICTURES & options.keys():
+        options[name] = [load_picture(path) for path in options[name]]
     if len(paths) == 1:
         load_picture(paths[0])  # What is wrong with it is told before the slow import.
     import_tensorflow()
@@ -110,18 +133,26 @@ def main(argv: list[str] | None = None) -> int:
     import tfface
 
     trained = tfface.load(args.run, args.step)
+    takes = trained.method.takes
+    if (takes == "image") != (args.condition is None):
+        wanted = "a picture to edit" if takes == "image" else "--condition"
+        raise UserError(f"{args.run} is a run of {trained.name}, which needs {wanted}")
+
+    def load(path: Path):
+        return load_picture(path) if takes == "image" else load_label_map(path, takes == "lines")
+
     bad, sheet, stems = [], [], _stems(paths)
     for start in range(0, len(paths), BATCH):
-        pictures = {}
+        inputs = {}
         for path in paths[start : start + BATCH]:
             try:
-                pictures[path] = load_picture(path)
+                inputs[path] = load(path)
             except UserError as error:
                 bad.append(path)
                 print(f"skipped: {error}", file=sys.stderr)
-        if pictures:
-            made = edit_pictures(trained, list(pictures.values()), options)
-            sheet += _save(pictures, made, Path(args.out), stems, keep=args.grid)
+        if inputs:
+            made = edit_pictures(trained, list(inputs.values()), options)
+            sheet += _save(inputs, made, Path(args.out), stems, keep=args.grid)
     if args.grid and sheet:
         _save_grid(sheet, Path(args.out), trained.method.config.data.size)
     print(f"edited {len(paths) - len(bad)} picture(s); see {args.out}")
@@ -136,17 +167,21 @@ def _stems(paths: list[Path]) -> dict[Path, str]:
     return {p: p.stem if counts[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
 
 
-def _save(pictures: dict, made: list, out: Path, stems: dict, keep: bool) -> list[list[tuple]]:
-    """Saves the edits; returns the rows of the grid if they are to be kept."""
+def _save(inputs: dict, made: list, out: Path, stems: dict, keep: bool) -> list[list[tuple]]:
+    """Saves the results; returns the rows of the grid if they are to be kept."""
+    from PIL import Image
+
+    from tfface.data.label_maps import colour
     from tfface.data.pictures import save_picture
 
     sheet = []
-    for (path, picture), rows in zip(pictures.items(), made, strict=True):
+    for (path, given), rows in zip(inputs.items(), made, strict=True):
+        shown = given if isinstance(given, Image.Image) else Image.fromarray(colour(given))
         for row in rows:
             for name, edited in row:
                 save_picture(edited, out / f"{stems[path]}-{name}.png")
             if keep:
-                sheet.append([("input", picture), *row])
+                sheet.append([("input", shown), *row])
     return sheet
 
 

@@ -1,4 +1,4 @@
-"""`python -m tfface.prepare`: look at a data set, or make class folders from CelebA."""
+"""`python -m tfface.prepare`: look at a data set, or make what training reads."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ Sorts CelebA's pictures into a folder per class, by rules on their attributes:
 copies every picture that has neither attribute to FACES/{train,val,test}/neutral, and so on.
 Pictures that answer no rule are left out; one that answers two rules is a mistake. Train on the
 result with `--data.name folder --data.path FACES`.
+"""
+_LINES = """\
+Draws the outlines of a label map's parts, and with --photo also the edges that a photograph has
+outside the inner face, as a PNG in the colours of the parts (white: other lines), to be edited by
+hand if wanted and given to models whose condition is a line drawing. Lines are one pixel wide and
+break when the drawing is made smaller: give the model's own size with --size.
 """
 _COLUMNS = 8
 _DRAWN = 256
@@ -79,12 +85,24 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="attributes that the pictures of a class have (+) or lack (-)")  # fmt: skip
     add("--limit", type=_count, metavar="N", help="most pictures per class and split (all)")
 
+    about = "compose the part masks of CelebAMask-HQ to label maps, which are read much faster"
+    compose = verbs.add_parser("label_maps", help=about, description=about)
+    compose.add_argument("--path", required=True, metavar="FOLDER", help="folder of CelebAMask-HQ")
+
+    about = "draw the lines of a label map"
+    drawing = verbs.add_parser("lines", help=about, description=_LINES, formatter_class=as_it_is)
+    add = drawing.add_argument
+    add("map", metavar="MAP.png", help="label map, of class ids or in the classes' colours")
+    add("--photo", metavar="FILE", help="photograph that the label map belongs to")
+    add("--size", type=_count, metavar="N", help="side of the drawing (as the label map's square)")
+    add("--out", default="lines.png", metavar="FILE", help="picture to write (lines.png)")
+
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Runs `preview` or `folders`."""
+    """Runs the verb."""
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="tfface.prepare: %(message)s")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -99,6 +117,10 @@ def main(argv: list[str] | None = None) -> int:
             count=arguments.count,
             out=Path(arguments.out),
         )
+    elif arguments.verb == "label_maps":
+        compose_label_maps(Path(arguments.path))
+    elif arguments.verb == "lines":
+        draw(arguments.map, arguments.photo, arguments.size, Path(arguments.out))
     else:
         rules = dict(arguments.rule)
         if len(rules) < len(arguments.rule):
@@ -118,8 +140,9 @@ def preview(
 ) -> None:
     """Writes a contact sheet, and prints the numbers of pictures.
 
-    With attributes: a row with and a row without each. Otherwise a row per class, or for built-in
-    faces a row per person and a column per expression.
+    With attributes: a row with and a row without each. Otherwise a row per class, for built-in
+    faces a row per person and a column per expression, for CelebAMask-HQ a row of label maps under
+    every row of pictures.
 
     Args:
         data: The data set.
@@ -134,9 +157,10 @@ def preview(
     """
     import_tensorflow()
 
-    from tfface.data import open_source, pictures
+    from tfface.data import label_maps, open_source, pictures
 
-    source = open_source(data, attributes, classes)
+    mapped = data.name == "celebamask_hq" and not attributes
+    source = open_source(data, attributes, classes, ("label_map",) if mapped else ())
     for name in SPLITS:
         number = source.count(name)
         print(f"{name:5}  {'endless' if number is None else number}")
@@ -159,19 +183,30 @@ def preview(
     else:
         faces = _first(source, split, count)
         rows = [("", faces[i : i + _COLUMNS]) for i in range(0, len(faces), _COLUMNS)]
+        if mapped:
+            maps = _first(source, split, count, field="label_map")
+            maps = [pictures.Image.fromarray(label_maps.colour(labels)) for labels in maps]
+            under = [("", maps[i : i + _COLUMNS]) for i in range(0, len(maps), _COLUMNS)]
+            rows = [row for pair in zip(rows, under, strict=True) for row in pair]
     sheet = pictures.grid([row for _, row in rows], columns, [name for name, _ in rows])
     pictures.save_picture(sheet, out)
     print(f"wrote {out}")
 
 
-def _first(source, split: str, count: int, where: tuple[str, bool] | None = None) -> list:
+def _first(
+    source,
+    split: str,
+    count: int,
+    where: tuple[str, bool] | None = None,
+    field: str = "image",
+) -> list:
     """The first pictures of a split, fewer if it has fewer: arrays [S,S,3] in [-1,1]."""
     if source.data.name == "synthetic":
         return _draw(source, source.factors(split, 0, count, where))
     from tfface.data.files import user_errors
 
     with user_errors(source):
-        return list(next(iter(source.batches(split, count, where=where)))["image"].numpy())
+        return list(next(iter(source.batches(split, count, where=where)))[field].numpy())
 
 
 def _draw(source, factors: dict) -> list:
@@ -251,6 +286,53 @@ def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> No
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    print(f"wrote {out}")
+
+
+def compose_label_maps(path: Path) -> None:
+    """Writes `CelebAMask-HQ-label/{i}.png` for every picture that has none yet.
+
+    Args:
+        path: Folder of CelebAMask-HQ.
+
+    Raises:
+        UserError: No such data set, too many bad masks, or a file cannot be written.
+    """
+    import_tensorflow()
+
+    from tfface.data import open_source
+
+    written = open_source(Data("celebamask_hq", str(path))).write_label_maps()
+    print(f"wrote {written} label maps")
+
+
+def draw(label_map: str | Path, photo: str | Path | None, size: int | None, out: Path) -> None:
+    """Writes a line drawing; see `tfface.data.lines`.
+
+    Args:
+        label_map: A label map; its central square is drawn.
+        photo: The photograph that it belongs to, of any size.
+        size: Side of the drawing in pixels; None: as the central square.
+        out: File to write.
+
+    Raises:
+        UserError: A file cannot be read or written, or the two are not of one shape.
+    """
+    from tfface.data import lines, pictures
+    from tfface.data.label_maps import load_label_map, save_colours, to_labels
+
+    labels, image = load_label_map(label_map), None
+    size = size or min(labels.shape)
+    if photo:
+        picture = pictures.load_picture(photo)
+        (height, width), (across, down) = labels.shape, picture.size
+        if abs(across * height - down * width) > max(across, down):
+            raise UserError(
+                f"--photo {photo}: is {across}x{down}, but {label_map} is {width}x{height}; "
+                "expected the same proportions"
+            )
+        image = pictures.to_array(picture, size)
+    save_colours(lines.draw_lines(to_labels(labels, size), image), out)
     print(f"wrote {out}")
 
 

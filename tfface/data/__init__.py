@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SOURCES = {
     "synthetic": "tfface.data.synthetic:SyntheticFaces",
     "celeba": "tfface.data.celeba:CelebA",
+    "celebamask_hq": "tfface.data.celebamask:CelebAMaskHQ",
     "folder": "tfface.data.folder:ClassFolders",
 }
 

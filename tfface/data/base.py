@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING
 
+from tfface.errors import UserError
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -81,3 +83,38 @@ class Source(abc.ABC):
         Raises:
             UserError: No picture answers the description.
         """
+
+    def exemplars(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        start: int = 0,
+        paired: float = 1.0,
+    ) -> tf.data.Dataset:
+        """Batches of pictures, each with an exemplar whose style it is to take on.
+
+        A pure function of (split, seed, batch number, paired), as `batches` is. Only sources with
+        label maps have them.
+
+        Args:
+            split: "train", "val" or "test".
+            batch_size: Pictures in a batch.
+            seed: As in `batches`.
+            start: Number of the first batch.
+            paired: Probability that the exemplar fits, so that the picture is what a perfect method
+                makes of its own label map and the exemplar. The others are of somebody else.
+
+        Returns:
+            A data set of dicts of batched tensors: `image` float32 [B,S,S,3] in [-1,1]; its
+            `label_map` int32 [B,S,S] of classes 0 to 18; `exemplar` float32 [B,S,S,3] in [-1,1];
+            its `exemplar_label_map` int32 [B,S,S]; `paired` float32 [B] of 0 and 1.
+
+        Raises:
+            UserError: The data set has no label maps, or no picture in the split.
+        """
+        raise UserError(
+            f"data.name is {self.data.name!r}, which has no label maps; "
+            "those that have are synthetic and celebamask_hq"
+        )

@@ -11,8 +11,12 @@ from tfface.data.files import FileSource, check_names, logger, shortened, split_
 from tfface.errors import UserError
 
 _PICTURES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
-_ATTRIBUTES = ("list_attr_celeba", "Anno/list_attr_celeba")
-_PARTITION = ("list_eval_partition", "Eval/list_eval_partition")
+_ATTRIBUTES = tuple(
+    folder + "list_attr_celeba" + suffix for folder in ("", "Anno/") for suffix in (".txt", ".csv")
+)
+PARTITION = tuple(
+    folder + "list_eval_partition" + kind for folder in ("", "Eval/") for kind in (".txt", ".csv")
+)
 _BLANKS = {ord(character): None for character in " \t\r,"}
 
 
@@ -35,17 +39,17 @@ class CelebA(FileSource):
                 f"{root}: CelebA has no expression classes (asked for: {', '.join(classes)}); "
                 "`python -m tfface.prepare folders` makes a folder per class from its attributes"
             )
-        attribute_file = _find(root, _files(_ATTRIBUTES), "attributes")
-        names, known, table = _read_attributes(attribute_file)
+        attribute_file = find(root, _ATTRIBUTES, "attributes of CelebA")
+        names, known, table = read_attributes(attribute_file)
         check_names("attribute", attributes, known, attribute_file)
-        folder = _find(root, _PICTURES, "pictures")
+        folder = find(root, _PICTURES, "pictures of CelebA")
         with os.scandir(folder) as entries:
             existing = {entry.name for entry in entries}
         columns = [known.index(name) for name in attributes]
         self._set_files(
             folder,
             names,
-            _read_partition(root, names),
+            read_partition(root, names),
             labels={"attributes": table[:, columns].astype(np.int32)} if columns else {},
             tags={name: table[:, i] for i, name in enumerate(known)},
             present=np.array([name in existing for name in names]),
@@ -57,26 +61,22 @@ class CelebA(FileSource):
         return tuple(self._tags)
 
 
-def _files(stems: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(stem + suffix for stem in stems for suffix in (".txt", ".csv"))
-
-
-def _find(root: Path, candidates: tuple[str, ...], what: str) -> Path:
+def find(root: Path, candidates: tuple[str, ...], what: str) -> Path:
+    """The first of these that exists; a UserError says what is missing."""
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
-    raise UserError(
-        f"{root}: the {what} of CelebA are not here; expected one of {', '.join(candidates)}"
-    )
+    raise UserError(f"{root}: the {what} are not here; expected one of {', '.join(candidates)}")
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file, without empty ones at its end."""
     return path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
 
 
-def _read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+def read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     """Names of the pictures, names of the attributes, and bool [N,A]."""
-    lines = _lines(path)
+    lines = read_lines(path)
     if path.suffix == ".csv":
         separator, header, rows = ",", lines[0].replace(",", " ").split()[1:], lines[1:]
     else:
@@ -103,15 +103,15 @@ def _read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     return names, header, table == ord("1")
 
 
-def _read_partition(root: Path, names: list[str]) -> np.ndarray:
+def read_partition(root: Path, names: list[str]) -> np.ndarray:
     """Index in SPLITS of every picture."""
     try:
-        path = _find(root, _files(_PARTITION), "splits")
+        path = find(root, PARTITION, "splits of CelebA")
     except UserError:
         logger.info("%s: no list_eval_partition.txt: pictures are split by their names", root)
         return split_by_name(names)
     split_of = {}
-    for line in _lines(path):
+    for line in read_lines(path):
         words = line.replace(",", " ").split()
         if len(words) == 2 and words[1] in ("0", "1", "2"):
             split_of[words[0]] = int(words[1])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import hashlib
 import logging
 import threading
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,36 +16,19 @@ import tensorflow as tf
 from tfface.config import nearest
 from tfface.data import pictures
 from tfface.data.base import SPLITS, Source
+from tfface.data.label_maps import FLIPPED, to_labels
+from tfface.data.pipeline import Exit, pipeline
 from tfface.errors import UserError
 
 BAD_SHARE = 0.01
 HELD_OUT_SHARE = 0.05
+# CoCosNet's data/pix2pix_dataset.py: pictures are enlarged by this and cropped at random; of the
+# exemplars that are no pair, 5 of 7 are the most similar picture and 2 the least similar.
+ENLARGED = 286 / 256
+EASY = 5 / 7
 _STRATIFIED_FROM = 10
 
 logger = logging.getLogger("tfface")
-
-
-class _Exit:
-    """Lets the process end while a pipeline still reads ahead.
-
-    A pipeline's thread that enters Python during its shutdown never returns, and TensorFlow would
-    wait for it for ever. So before the shutdown, reads become empty, and end as soon as the
-    pipeline's buffers are full.
-    """
-
-    begun = False
-    last_read = 0.0
-    quiet_s, most_s = 0.2, 10.0
-
-    @classmethod
-    def wait(cls) -> None:
-        cls.begun = True
-        deadline = time.monotonic() + cls.most_s
-        while time.monotonic() < min(cls.last_read + cls.quiet_s, deadline):
-            time.sleep(0.01)
-
-
-atexit.register(_Exit.wait)
 
 
 class FileSource(Source):
@@ -60,6 +41,9 @@ class FileSource(Source):
     Attributes:
         failure: The error that stopped a pipeline of this source, if one did.
     """
+
+    _from_files: tuple[str, ...] = ("image",)
+    """What `_read_fields` can read: "image", or "image" and "label_map"."""
 
     def _set_files(
         self,
@@ -81,19 +65,21 @@ class FileSource(Source):
             present: bool [N]: which of the files exist; all if not given.
 
         Raises:
-            UserError: A field that is not among the labels, or too many missing files.
+            UserError: A field that is not to be had, or too many missing files.
         """
+        known = [*self._from_files, *labels]
         for field in self.fields:
-            if field != "image" and field not in labels:
+            if field not in known:
                 raise UserError(
                     f"data.name is {self.data.name!r}, which has no field {field!r}; "
-                    f"it has {', '.join(['image', *labels])}"
+                    f"it has {', '.join(known)}"
                 )
         self.failure: UserError | None = None
         self._root, self._names, self._splits = root, names, splits
         self._labels, self._tags = labels, tags
         self._present = np.ones(len(names), bool) if present is None else present
-        self._bad: dict[int, str] = {}
+        # Rows, and which fields could not be read: what else is read of them may be good.
+        self._bad: set[tuple[int, tuple[str, ...]]] = set()
         self._lock = threading.Lock()
         missing = np.flatnonzero(~self._present)
         if len(missing) > self._bad_limit():
@@ -102,7 +88,7 @@ class FileSource(Source):
                 f"{shortened([names[row] for row in missing])}"
             )
         for row in missing:
-            self._note_bad(int(row), f"{root / names[row]}: no such file")
+            self._note_bad(int(row), (), f"{root / names[row]}: no such file")
 
     def count(self, split: str) -> int:
         """Number of pictures in a split."""
@@ -131,55 +117,61 @@ class FileSource(Source):
     ) -> tf.data.Dataset:
         """Batches of one split, as `Source` describes; iterate over them under `user_errors`."""
         rows = self._rows(split, *([where] if where else []))
-        number = len(rows)
-        if not number:
+        if not len(rows):
             which = f" {'with' if where[1] else 'without'} {where[0]}" if where else ""
             raise UserError(f"{self._root}: no pictures{which} in the split {split!r}")
+        kinds = tuple(k for k in self._from_files if k == "image" or k in self.fields)
+        specs = {kind: self._spec(kind) for kind in kinds}
+        specs |= {name: (tf.int32, v.shape[1:]) for name, v in self._labels.items()}
+
+        def read(positions, chances):
+            return self._read_batch(rows, kinds, positions, chances)
+
         # Streams of equal length (those with and those without an attribute) must not be shuffled
         # alike, or the same two pictures would meet in every epoch.
         stream = zlib.crc32(repr((split, where)).encode())
+        return pipeline(read, specs, len(rows), batch_size, seed, stream, start)
 
-        def in_order(batch):
-            positions = tf.range(
-                batch * batch_size, tf.minimum((batch + 1) * batch_size, number), dtype=tf.int64
-            )
-            return positions, tf.zeros_like(positions, tf.bool)
+    def exemplars(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        start: int = 0,
+        paired: float = 1.0,
+    ) -> tf.data.Dataset:
+        """Batches as `Source` describes; iterate over them under `user_errors`.
 
-        def shuffled(batch):
-            examples = batch * batch_size + tf.range(batch_size, dtype=tf.int64)
-            epochs = examples // number
-            # The raw op: tf.random.experimental.index_shuffle refuses one seed per index.
-            positions = tf.raw_ops.RandomIndexShuffle(
-                index=examples % number,
-                seed=tf.stack(
-                    [tf.fill([batch_size], tf.constant(seed, tf.int64)), epochs]
-                    + [tf.fill([batch_size], tf.constant(stream, tf.int64))],
-                    axis=1,
-                ),
-                max_index=tf.constant(number - 1, tf.int64),
-                rounds=4,
-            )
-            coins = tf.random.stateless_uniform([batch_size], [seed ^ stream, batch])
-            return positions, (coins < 0.5) & self.data.flip
+        With a seed, the exemplar of a pair is the picture itself, mirrored or not, enlarged and cut
+        at random, its label map alike. Any other exemplar is another picture of the split; or, of
+        those that `exemplars.txt` in the data set's folder lists for it, the first (5 of 7) or the
+        last; mirrored or not if `data.flip`. A line of that file has the name of a picture and
+        those of pictures like it, the most similar first, with commas between; pictures of other
+        splits do not count.
 
-        fields = ["image", *self._labels]
-        types = [tf.float32] + [tf.int32] * len(self._labels)
-        shapes = [(self.data.size, self.data.size, 3)]
-        shapes += [column.shape[1:] for column in self._labels.values()]
-        length = None if seed is None else batch_size
+        Without a seed, one pass in order: the exemplar is the picture mirrored if `paired` is 1,
+        otherwise the first one listed or the next picture.
+        """
+        if "label_map" not in self._from_files:
+            return super().exemplars(split, batch_size)
+        rows = self._rows(split)
+        if not len(rows):
+            raise UserError(f"{self._root}: no pictures in the split {split!r}")
+        listed = read_lists(Path(self.data.path) / "exemplars.txt", self._names, rows)
+        image, labels = self._spec("image"), self._spec("label_map")
+        specs = {"image": image, "label_map": labels}
+        specs |= {"exemplar": image, "exemplar_label_map": labels, "paired": (tf.float32, ())}
 
-        def load(batch):
-            positions, flips = in_order(batch) if seed is None else shuffled(batch)
-            values = tf.numpy_function(
-                lambda *args: self._read_batch(rows, *args), [positions, flips], types
-            )
-            for value, shape in zip(values, shapes, strict=True):
-                value.set_shape((length, *shape))
-            return dict(zip(fields, values, strict=True))
+        def read(positions, chances):
+            return self._read_pairs(rows, listed, paired, seed is not None, positions, chances)
 
-        end = -(-number // batch_size) if seed is None else np.iinfo(np.int64).max
-        numbers = tf.data.Dataset.range(start, end)
-        return numbers.map(load, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+        stream = zlib.crc32(repr((split, "exemplars")).encode())
+        return pipeline(read, specs, len(rows), batch_size, seed, stream, start, chances=6)
+
+    def _spec(self, kind: str) -> tuple[tf.DType, tuple[int, ...]]:
+        size = self.data.size
+        return (tf.float32, (size, size, 3)) if kind == "image" else (tf.int32, (size, size))
 
     def _rows(self, split: str, *where: tuple[str, bool]) -> np.ndarray:
         if split not in SPLITS:
@@ -190,39 +182,85 @@ class FileSource(Source):
             chosen &= self._tags[name] == value
         return np.flatnonzero(chosen)
 
-    def _read_batch(self, rows: np.ndarray, positions: np.ndarray, flips: np.ndarray) -> list:
-        side = self.data.size
-        images = np.empty((len(positions), side, side, 3), np.float32)
-        used = np.empty(len(positions), np.int64)
-        for i, (position, flip) in enumerate(zip(positions, flips, strict=True)):
-            _Exit.last_read = time.monotonic()
-            if _Exit.begun:
-                used[:] = rows[positions]
-                images[:] = 0
-                break
-            image, used[i] = self._read(rows, int(position))
-            images[i] = image[:, ::-1] if flip else image
-        return [images, *(column[used] for column in self._labels.values())]
+    def _zeros(self, kinds: tuple[str, ...], number: int) -> list[np.ndarray]:
+        specs = map(self._spec, kinds)
+        return [np.zeros((number, *shape), dtype.as_numpy_dtype) for dtype, shape in specs]
 
-    def _read(self, rows: np.ndarray, position: int) -> tuple[np.ndarray, int]:
+    def _read_fields(self, row: int, kinds: tuple[str, ...]) -> dict:
+        """What the files of a picture hold, of any size.
+
+        Args:
+            row: Which picture.
+            kinds: What is wanted; a subclass reads what else its `_from_files` names.
+
+        Returns:
+            `image`: an RGB picture; `label_map`: class ids, uint8 [H,W].
+
+        Raises:
+            UserError: A file is bad or missing: the next picture is taken.
+        """
+        return {"image": pictures.load_picture(self._root / self._names[row])}
+
+    def _read_batch(self, rows, kinds, positions: np.ndarray, chances: np.ndarray) -> list:
+        made = self._zeros(kinds, len(positions))
+        used = rows[positions]
+        for i, position in enumerate(positions):
+            if Exit.is_near():
+                break
+            stored, used[i] = self._read(rows, int(position), kinds)
+            flip = chances[i, 0] < 0.5 and self.data.flip
+            for values, value in zip(made, _arrays(stored, self.data.size, flip), strict=True):
+                values[i] = value
+        return [*made, *(column[used] for column in self._labels.values())]
+
+    def _read_pairs(self, rows, listed, paired, at_random, positions, chances) -> list:
+        """Pictures and exemplars; chances float32 [B,6], all 1 if not at random."""
+        size, number, both = self.data.size, len(rows), ("image", "label_map")
+        made = self._zeros((*both, *both), len(positions))
+        pairs = np.zeros(len(positions), np.float32)
+        room = round(size * ENLARGED) - size if at_random else 0
+        for i, (position, chance) in enumerate(zip(positions, chances, strict=True)):
+            if Exit.is_near():
+                break
+            stored, row = self._read(rows, int(position), both)
+            flip, mirror = chance[0] < 0.5 and self.data.flip, chance[1] >= 0.5
+            own = paired >= 1 or chance[2] < paired
+            if own:
+                y, x = (min(int(c * (room + 1)), room) for c in chance[4:])
+                exemplar = _arrays(stored, size + room, flip != mirror)
+                exemplar = [values[y : y + size, x : x + size] for values in exemplar]
+            else:
+                if row in listed:
+                    other = np.searchsorted(rows, listed[row][int(chance[3] < 1 - EASY)])
+                else:
+                    step = number - 1 - min(int(chance[3] * (number - 1)), number - 2)
+                    other = (np.searchsorted(rows, row) + step) % number
+                other, _ = self._read(rows, int(other), both)
+                exemplar = _arrays(other, size, mirror and at_random and self.data.flip)
+            target = _arrays(stored, size, flip)
+            for values, value in zip(made, [*target, *exemplar], strict=True):
+                values[i] = value
+            pairs[i] = own
+        return [*made, pairs]
+
+    def _read(self, rows: np.ndarray, position: int, kinds: tuple[str, ...]) -> tuple[dict, int]:
         """The picture at a position of `rows`, or the next readable one; and its row."""
         for step in range(len(rows)):
             row = int(rows[(position + step) % len(rows)])
-            if row in self._bad:
+            if (row, kinds) in self._bad:
                 continue
             try:
-                picture = pictures.load_picture(self._root / self._names[row])
-                return pictures.to_array(picture, self.data.size), row
+                return self._read_fields(row, kinds), row
             except UserError as error:
-                self._note_bad(row, str(error))
+                self._note_bad(row, kinds, str(error))
         raise self._stop("none of the pictures asked for can be read")
 
-    def _note_bad(self, row: int, reason: str) -> None:
+    def _note_bad(self, row: int, kinds: tuple[str, ...], reason: str) -> None:
         with self._lock:
-            if row in self._bad:
+            if (row, kinds) in self._bad:
                 return
-            self._bad[row] = reason
-            number = len(self._bad)
+            self._bad.add((row, kinds))
+            number = len({row for row, _ in self._bad})
         logger.warning("skipped a bad picture (%d so far): %s", number, reason)
         if number > self._bad_limit():
             raise self._stop(
@@ -235,9 +273,19 @@ class FileSource(Source):
 
     def _stop(self, reason: str) -> UserError:
         with self._lock:
-            bad = [self._names[row] for row in sorted(self._bad)]
+            bad = [self._names[row] for row in sorted({row for row, _ in self._bad})]
         self.failure = UserError(f"{self._root}: {reason}: {shortened(bad)}")
         return self.failure
+
+
+def _arrays(stored: dict, size: int, flip: bool) -> list[np.ndarray]:
+    """What `_read_fields` has read, at the size of the networks, mirrored or not."""
+    image = pictures.to_array(stored["image"], size)
+    made = [image[:, ::-1] if flip else image]
+    if "label_map" in stored:
+        labels = to_labels(stored["label_map"], size)
+        made.append(FLIPPED[labels[:, ::-1]] if flip else labels)
+    return made
 
 
 @contextlib.contextmanager
@@ -259,6 +307,38 @@ def user_errors(source: Source) -> Iterator[None]:
         if failure is None:
             raise
         raise failure from None
+
+
+def read_lists(path: Path, names: Sequence[str], rows: np.ndarray) -> dict[int, tuple[int, int]]:
+    """Reads which pictures resemble which, see `FileSource.exemplars`.
+
+    Args:
+        path: The file; it may be missing.
+        names: All pictures of the data set.
+        rows: Those of the split.
+
+    Returns:
+        For rows listed, the row of the picture most like it, and of that least like it.
+
+    Raises:
+        UserError: A line without pictures, or with one that the data set does not have.
+    """
+    row_of = {name: row for row, name in enumerate(names)}
+    members, found = set(rows.tolist()), {}
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        words = [word.strip() for word in line.split(",")]
+        unknown = [word for word in words if word not in row_of]
+        if unknown or len(words) < 2:
+            raise UserError(
+                f"{path}, line {number}: expected the names of a picture and of some like it, as "
+                f"{names[0]},{names[-1]}" + (f"; has no picture {unknown[0]!r}" if unknown else "")
+            )
+        row, *others = (row_of[word] for word in words)
+        others = [other for other in others if other in members and other != row]
+        if others:
+            found[row] = others[0], others[-1]
+    return found
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:

@@ -5,10 +5,11 @@ Needs Pillow and numpy only, so that a client can use it without TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,33 @@ def load_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
             than 16 pixels on a side or longer than three times its width.
     """
     name = name or ("the picture" if isinstance(source, bytes) else str(source))
+    with opened(source, name, "not a picture (expected JPEG, PNG, BMP or WebP)") as picture:
+        ImageOps.exif_transpose(picture, in_place=True)
+        return picture if picture.mode == "RGB" else _to_rgb(picture)
+
+
+@contextlib.contextmanager
+def opened(
+    source: str | Path | bytes, name: str, unknown: str, formats: Sequence[str] = _READABLE
+) -> Iterator[Image.Image]:
+    """A picture as it is stored, its shape checked and completely decoded.
+
+    Args:
+        source: A file, or the bytes of one.
+        name: What to call the picture in an error.
+        unknown: What to say of another format.
+        formats: The formats accepted, as Pillow names them.
+
+    Raises:
+        UserError: As `load_picture`.
+    """
     try:
         with Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=_READABLE
-        ) as opened:
-            _check_shape(*opened.size, name)
-            opened.load()
-            ImageOps.exif_transpose(opened, in_place=True)
-            return opened if opened.mode == "RGB" else _to_rgb(opened)
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats
+        ) as picture:
+            _check_shape(*picture.size, name)
+            picture.load()
+            yield picture
     except UserError:
         raise
     except Image.DecompressionBombError as error:
@@ -54,7 +74,7 @@ def load_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
     except FileNotFoundError as error:
         raise UserError(f"{name}: no such file") from error
     except Image.UnidentifiedImageError as error:
-        raise UserError(f"{name}: not a picture (expected JPEG, PNG, BMP or WebP)") from error
+        raise UserError(f"{name}: {unknown}") from error
     except Exception as error:
         # A damaged file makes the decoders raise nearly anything: OSError, SyntaxError, ValueError,
         # struct.error, zlib.error, KeyError. None of it may end a training run.

@@ -14,9 +14,22 @@ _CHUNK_BYTES = 2**25  # Of the gathered keys and values that are held at a time.
 
 def unit(x: tf.Tensor) -> tf.Tensor:
     """Features [...,C] centred over C and of length 1, in float32 (float64 stays): cosines."""
-    x = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
-    x -= tf.reduce_mean(x, -1, keepdims=True)
-    return x * tf.math.rsqrt(tf.reduce_sum(tf.square(x), -1, keepdims=True) + 1e-12)
+
+    @tf.custom_gradient
+    def run(x):
+        x -= tf.reduce_mean(x, -1, keepdims=True)
+        scale = tf.math.rsqrt(tf.reduce_sum(x * x, -1, keepdims=True) + 1e-12)
+        y = x * scale
+
+        def gradient(upstream):
+            # Written out, as it takes half the passes over a large map of the derived one.
+            along = tf.reduce_sum(upstream * y, -1, keepdims=True)
+            mean = tf.reduce_mean(upstream, -1, keepdims=True)
+            return (upstream - mean - along * y) * scale
+
+        return y, gradient
+
+    return run(x if x.dtype == tf.float64 else tf.cast(x, tf.float32))
 
 
 def dense_attention(query, key, value, temperature: float) -> tf.Tensor:

@@ -15,16 +15,19 @@ class InstanceNormalization(keras.layers.Layer):
 
     Args:
         epsilon: Added to the variance; 1e-5 is PyTorch's default.
+        affine: Whether there are weights: `gamma` [C] of ones, `beta` [C] of zeros.
 
-    Input and output: [B,H,W,C]. Weights: `gamma` [C] of ones, `beta` [C] of zeros.
+    Input and output: [B,H,W,C].
     """
 
-    def __init__(self, epsilon: float = 1e-5, **kwargs):
+    def __init__(self, epsilon: float = 1e-5, affine: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.epsilon = epsilon
+        self.epsilon, self.affine = epsilon, affine
 
     def build(self, input_shape):
         """Creates the affine weights."""
+        if not self.affine:
+            return
         shape = (input_shape[-1],)
         self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma", autocast=False)
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta", autocast=False)
@@ -34,9 +37,12 @@ class InstanceNormalization(keras.layers.Layer):
         x = ops.cast(inputs, "float32")
         mean = ops.mean(x, axis=(1, 2), keepdims=True)
         variance = ops.mean(ops.square(x - mean), axis=(1, 2), keepdims=True)
-        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        scale = ops.rsqrt(variance + self.epsilon)
+        if not self.affine:
+            return ops.cast((x - mean) * scale, self.compute_dtype)
+        scale = self.gamma * scale
         return ops.cast(x * scale + (self.beta - mean * scale), self.compute_dtype)
 
     def get_config(self) -> dict:
         """Returns the arguments."""
-        return {**super().get_config(), "epsilon": self.epsilon}
+        return {**super().get_config(), "epsilon": self.epsilon, "affine": self.affine}

@@ -37,7 +37,7 @@ def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
     scores = _full(scores)
     if k >= scores.shape[-1]:
         return tf.ones_like(scores)
-    gain = _MAX_COST**-1 * 2.0 / epsilon
+    gain = 1.0 / (2.0 * epsilon)  # 1 / t
 
     @tf.custom_gradient
     def plan(x):
@@ -56,29 +56,37 @@ def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
 
 
 def _offset(x: tf.Tensor, k: int) -> tf.Tensor:
-    """The m [...,1] with sum(sigmoid(x + m)) = k: Newton's steps, halvings where they leave."""
+    """The m [...,1] with sum(sigmoid(x + m)) = k.
+
+    Newton's steps on log(sum), which is nearly a straight line while all are far from chosen, as
+    most are; halvings of the interval where a step would leave it.
+    """
     n = x.shape[-1]
-    level = math.log(k / (n - k))
-    low = level - tf.reduce_max(x, -1, keepdims=True)
-    high = level - tf.reduce_min(x, -1, keepdims=True)
     wanted = tf.cast(k, x.dtype)
-    tolerance = (1e-12 if x.dtype == tf.float64 else 1e-6) * wanted
-    m = 0.5 * (low + high)
+    # sigmoid(z) < exp(z) bounds m from below, the smallest x from above.
+    low = tf.math.log(wanted) - tf.reduce_logsumexp(x, -1, keepdims=True)
+    high = math.log(k / (n - k)) - tf.reduce_min(x, -1, keepdims=True)
+    # Exact for a hard choice: between the last that is chosen and the first that is not.
+    start = -0.5 * tf.reduce_sum(tf.math.top_k(x, k + 1).values[..., -2:], -1, keepdims=True)
+    tolerance = (1e-10 if x.dtype == tf.float64 else 1e-5) * wanted
 
-    def closer(low, high, m):
+    def closer(low, high, m, _):
         a = tf.sigmoid(x + m)
-        excess = tf.reduce_sum(a, -1, keepdims=True) - wanted
-        slope = tf.reduce_sum(a * (1.0 - a), -1, keepdims=True)
-        low, high = tf.where(excess < 0, m, low), tf.where(excess < 0, high, m)
-        newton = m - tf.math.divide_no_nan(excess, slope)
-        inside = (newton > low) & (newton < high) & (slope > 0)
-        return low, high, tf.where(inside, newton, 0.5 * (low + high))
+        total = tf.reduce_sum(a, -1, keepdims=True)
+        slope = total - tf.reduce_sum(a * a, -1, keepdims=True)
+        low, high = tf.where(total < wanted, m, low), tf.where(total < wanted, high, m)
+        newton = m + tf.math.log(wanted / total) * tf.math.divide_no_nan(total, slope)
+        inside = (newton >= low) & (newton <= high) & (slope > 0)
+        error = tf.reduce_max(tf.abs(total - wanted))
+        return low, high, tf.where(inside, newton, 0.5 * (low + high)), error
 
-    def unsettled(low, high, m):
-        change = tf.abs(tf.reduce_sum(tf.sigmoid(x + m), -1) - wanted)
-        return tf.reduce_any(change > tolerance)
-
-    return tf.while_loop(unsettled, closer, (low, high, m), maximum_iterations=_SEARCH)[2]
+    # The error is that before a step, and far less after it.
+    return tf.while_loop(
+        lambda low, high, m, error: error > tolerance,
+        closer,
+        (low, high, tf.clip_by_value(start, low, high), tf.constant(math.inf, x.dtype)),
+        maximum_iterations=_SEARCH,
+    )[2]
 
 
 def sinkhorn_top_k(scores: tf.Tensor, k: int, epsilon: float, iterations: int) -> tf.Tensor:

@@ -8,6 +8,7 @@ from tfface.config import nearest
 from tfface.errors import UserError
 
 METHODS = {
+    "domain_alignment": "DomainAlignment",
     "elegant": "Elegant",
     "sargan": "Sargan",
 }

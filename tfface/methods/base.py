@@ -59,7 +59,7 @@ class Signature:
     example: dict[str, Any]
 
 
-# A named function from pictures [B,S,S,3] to pictures, both in [-1,1].
+# A named function to pictures [B,S,S,3] in [-1,1] from what the method takes.
 Edit = tuple[str, Callable[[tf.Tensor], tf.Tensor]]
 
 
@@ -72,10 +72,13 @@ class Method(abc.ABC):
 
     Attributes:
         config: The method's config, with the names of its labels filled in.
+        takes: What its `edits` are made of: "image", pictures [B,S,S,3] in [-1,1] that are changed;
+            "label_map" or "lines", codes int32 [B,S,S] that new pictures are made from.
         averaged: Names of the networks that get averaged weights, and that an export needs.
     """
 
     averaged: ClassVar[tuple[str, ...]]
+    takes = "image"
 
     def __init__(self, config: Any):
         self.config = config
@@ -119,8 +122,8 @@ class Method(abc.ABC):
 
         Args:
             nets: The networks.
-            options: Those given, by their names on the command line; `reference` holds pictures
-                float32 [S,S,3] in [-1,1].
+            options: Those given, by their names on the command line; `reference` and `exemplar`
+                hold pictures float32 [S,S,3] in [-1,1].
 
         Raises:
             UserError: An option that the method does not have, a wrong or a missing value.

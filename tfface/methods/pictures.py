@@ -97,6 +97,15 @@ def edit_bytes(edit: Callable[[tf.Tensor], tf.Tensor], encoded: tf.Tensor, size:
     )
 
 
+def encode_squares(squares: tf.Tensor) -> tf.Tensor:
+    """Pictures float32 [B,S,S,3] in [-1,1] as PNGs, string [B]."""
+    return tf.map_fn(
+        lambda x: tf.io.encode_png(tf.saturate_cast(tf.round((x + 1.0) * 127.5), tf.uint8)),
+        squares,
+        fn_output_signature=tf.TensorSpec([], tf.string),
+    )
+
+
 def example_picture(size: int) -> tf.Tensor:
     """A smooth texture of all colours, always the same: float32 [1,size,size,3] in [-0.9,0.9].
 
@@ -111,4 +120,4 @@ def example_picture(size: int) -> tf.Tensor:
 
 def example_png(picture: tf.Tensor) -> tf.Tensor:
     """A picture float32 [1,S,S,3] in [-1,1] as a PNG, string [1]."""
-    return tf.io.encode_png(tf.cast(tf.round((picture[0] + 1.0) * 127.5), tf.uint8))[None]
+    return encode_squares(picture)

@@ -26,6 +26,7 @@ _BATCH = 32
 _RANGE = 2.0  # Pictures are in [-1,1].
 
 ExpressionEdit = Callable[[np.ndarray, np.ndarray], Any]
+Painting = Callable[[Any, Any], tuple[Any, Any]]
 Transfer = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 
@@ -169,6 +170,46 @@ def evaluate_exchange(
         for kind, parts in rows.items():
             found[kind][name] = _exchange_shares(np.concatenate(parts), i)
     return {"pairs": count, **{kind: _with_mean(named) for kind, named in found.items()}}
+
+
+def evaluate_alignment(paint: Painting, size: int, count: int, seed: int) -> dict[str, Any]:
+    """Paints held-out people's shapes in other people's colours, and compares with the truth.
+
+    The truth is the person whose label map is given, drawn in the exemplar's colours, light and
+    beard. Colours of what the exemplar does not show (the hair of a hat's wearer) cannot be known.
+
+    Args:
+        paint: From label maps int32 [N,S,S] and exemplars float32 [N,S,S,3] in [-1,1] to the
+            pictures painted, and the exemplars as they were warped for it [N,S/2,S/2,3].
+        size: Side of the pictures, in pixels.
+        count: How many pairs of people; a multiple of 16.
+        seed: Which people.
+
+    Returns:
+        `pairs`; and for `painted`, `warped` (at twice its size) and the baseline `copy` (the
+        exemplar): `error`, the mean absolute difference to the truth as a share of the range of the
+        pixels' values; `psnr` in dB of the mean squared one.
+    """
+    batch_size = _BATCH // 2
+    data = SyntheticFaces(Data(size=size)).exemplars("test", batch_size, seed=seed)
+    sums: dict[str, np.ndarray] = {}
+    with progress() as bar:
+        batches = count // batch_size
+        for batch in bar.track(data.take(batches), batches, description="painting held-out faces"):
+            painted, warped = paint(batch["label_map"], batch["exemplar"])
+            warped = np.repeat(np.repeat(warped, 2, 1), 2, 2)
+            made = {"painted": painted, "warped": warped, "copy": batch["exemplar"]}
+            for name, pictures in made.items():
+                error = (np.asarray(pictures, np.float64) - batch["image"].numpy()) / _RANGE
+                found = np.array([np.abs(error).mean(), np.square(error).mean()]) / batches
+                sums[name] = sums.get(name, 0.0) + found
+    return {
+        "pairs": count,
+        **{
+            name: {"error": float(absolute), "psnr": float(-10.0 * np.log10(squared))}
+            for name, (absolute, squared) in sums.items()
+        },
+    }
 
 
 def _exchange_shares(right: np.ndarray, exchanged: int) -> dict[str, float]:

@@ -45,11 +45,25 @@ class FewFaces(SyntheticFaces):
 
         return tf.data.Dataset.range(start, 2**40).map(pick)
 
+    def exemplars(self, split, batch_size, *, seed=None, start=0, paired=1.0):
+        """Endless batches: each face with the next one of the pool, whether a pair or not."""
+        fields = ("image", "label_map")
+
+        def add(number, batch):
+            others = {"exemplar": "image", "exemplar_label_map": "label_map"}
+            others = {name: tf.roll(batch[field], 1, 0) for name, field in others.items()}
+            key = tf.stack([tf.constant(0 if seed is None else seed, tf.int64), number])
+            coins = tf.random.stateless_uniform([batch_size], key)
+            pair = tf.cast(coins < paired, tf.float32)
+            return {**{k: batch[k] for k in fields}, **others, "paired": pair}
+
+        return self.batches(split, batch_size, seed=seed, start=start).enumerate(start).map(add)
+
     @functools.cache  # noqa: B019  (sources of tests live as long as the tests)
     def _pool(self, split: str, where: tuple[str, bool] | None) -> dict[str, np.ndarray]:
-        fields = ("image", "expression", "attributes")
+        fields = ("image", "expression", "attributes", *self.fields)
         drawn = render(self.factors(split, 0, POOL, where), self.data.size, fields)
-        pool = {"image": drawn["image"], "expression": drawn["expression"]}
+        pool = {name: drawn[name] for name in ("image", "expression", *self.fields)}
         if self.attributes:
             columns = [ATTRIBUTES.index(name) for name in self.attributes]
             pool["attributes"] = tf.gather(drawn["attributes"], columns, axis=1)

@@ -11,7 +11,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfface.data.pictures import load_picture, paste_back, to_array
+from tfface.data.label_maps import load_label_map, to_labels
+from tfface.data.pictures import load_picture, paste_back, to_array, to_picture
+from tfface.methods.label_maps import example_label_png, example_labels
 from tfface.server.status import ServingError
 from tfface.testing.case import ATOL, Case, contract_check, require
 
@@ -40,11 +42,29 @@ def _requests(case: Case, name: str, count: int) -> dict[str, np.ndarray]:
             low = -1.0 if spec.shape.rank == 4 else 0.0
             requests[key] = rng.uniform(low, 1, shape).astype(np.float32)
         elif key.endswith("_bytes"):
-            files = [_png(rng, 60 + 20 * i, 75) for i in range(count)]
+            if _is_map(case, key):
+                files = [_map_png(case, 60 + 20 * i, 75) for i in range(count)]
+            elif case.method.takes == "image":
+                files = [_png(rng, 60 + 20 * i, 75) for i in range(count)]
+            else:
+                # Cropped, but not resized: an exemplar's last bits may decide which block is found.
+                size = case.config.data.size
+                files = [_png(rng, size + 20 * i, size) for i in range(count)]
             requests[key] = np.array(files, object)
         else:
-            requests[key] = np.repeat(signature.example[key].numpy(), count)
+            requests[key] = np.repeat(signature.example[key].numpy(), count, axis=0)
     return requests
+
+
+def _is_map(case: Case, key: str) -> bool:
+    """Whether an input of `bytes` is a label map or a drawing of lines, not a picture."""
+    first = next(iter(case.method.signatures(case.nets)["bytes"].inputs))
+    return case.method.takes != "image" and key == first
+
+
+def _map_png(case: Case, width: int, height: int) -> bytes:
+    labels = example_labels(max(width, height), case.method.takes == "lines")
+    return example_label_png(labels[:, :height, :width])[0].numpy()
 
 
 def _png(rng, width: int, height: int) -> bytes:
@@ -94,22 +114,30 @@ def _decode(encoded: bytes) -> np.ndarray:
 
 @contract_check
 def bytes_signature(case: Case) -> None:
-    """`bytes` is: read, crop and resize, `serving_default`, paste back; sizes are kept."""
+    """`bytes` is: read, crop and resize, `serving_default`, paste back; sizes are kept.
+
+    From a label map it is a new picture, of the networks' size.
+    """
     request = _requests(case, "bytes", 3)
     first = next(iter(request))
     result = case.served.run(case.served.signatures["bytes"], request, ["image_bytes"])
     made = [load_picture(x) for x in result["image_bytes"]]
     originals = [load_picture(x) for x in request[first]]
     size, tensors = case.config.data.size, {}
+    lines, pasted = case.method.takes == "lines", case.method.takes == "image"
     for key, values in request.items():
         if key.endswith("_bytes"):
+            if _is_map(case, key):
+                values = np.stack([to_labels(load_label_map(x, lines), size) for x in values])
+            else:
+                values = np.stack([to_array(load_picture(x), size) for x in values])
             key = key.removesuffix("_bytes")
-            values = np.stack([to_array(load_picture(x), size) for x in values])
         tensors[key] = tf.constant(values.tolist() if values.dtype == object else values)
     edited = case.method.signatures(case.nets)["serving_default"].function(**tensors)["image"]
     for original, found, array in zip(originals, made, edited.numpy(), strict=True):
-        require(found.size == original.size, f"{original.size} became {found.size}")
-        expected = paste_back(original, array)
+        wanted = original.size if pasted else (size, size)
+        require(found.size == wanted, f"{original.size} became {found.size}")
+        expected = paste_back(original, array) if pasted else to_picture(array)
         difference = np.abs(np.asarray(found, np.int16) - np.asarray(expected, np.int16))
         # The two resizings round differently, and networks sharpen that at single pixels.
         most = np.percentile(difference, 99)

@@ -6,6 +6,7 @@ A face is a dict of factors (`sample_factors`) that can be edited one by one (`w
 changes pixels inside `moving_mask` only, so that an edited face can be compared with the true one.
 """
 
+from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic.factors import (
     ATTRIBUTES,
     EXPRESSIONS,
@@ -15,7 +16,7 @@ from tfface.data.synthetic.factors import (
     with_expression,
     with_factors,
 )
-from tfface.data.synthetic.render import CLASSES_19, FIELDS, moving_mask, render
+from tfface.data.synthetic.render import FIELDS, moving_mask, render
 from tfface.data.synthetic.source import SyntheticFaces
 
 __all__ = [

@@ -174,8 +174,12 @@ GROUPS = {
     ),
     "pose": tuple(_POSE_UNIFORM),
     "expression": ("expression", "intensity", "smiling", "mouth_open"),
-    # All that shows without changing the label map: colours, light, texture.
+    # All that shows without changing the label map: colours, light, beards, wrinkles.
     "colours": (
+        "age",
+        "cheekbone",
+        "mustache",
+        "goatee",
         "skin_tone",
         "skin_warmth",
         "pale",

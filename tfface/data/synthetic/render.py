@@ -6,6 +6,7 @@ import functools
 
 import tensorflow as tf
 
+from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import features, scene
 from tfface.data.synthetic.anatomy import (
     colours,
@@ -18,13 +19,6 @@ from tfface.data.synthetic.anatomy import (
 from tfface.data.synthetic.factors import attribute_values, sample_factors
 from tfface.data.synthetic.shapes import HEAD_UNIT, Layers, head_radius, pixels, planes
 from tfface.errors import UserError
-
-CLASSES_19 = (
-    "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
-    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
-)  # fmt: skip
-"""Classes of the label map in CelebAMask-HQ's order; l_ is the person's left, right in the
-picture."""
 
 FIELDS = (
     "image",

@@ -101,13 +101,7 @@ class SyntheticFaces(Source):
         _check("split", [split], SPLITS)
         if where is not None:
             _check("attribute", [where[0]], ATTRIBUTES)
-        # Every seed begins somewhere else among 2^58 faces.
-        offset = 0
-        if seed is not None:
-            offset = (
-                1 + int(uniform(tf.constant([seed], tf.int64), "offset")[0, 0] * 2.0**24) * 2**34
-            )
-
+        offset = _offset(seed)
         fields = ("image", "expression", *self.fields)
         fields += ("attributes",) if self.attributes else ()
 
@@ -122,9 +116,48 @@ class SyntheticFaces(Source):
                 batch["attributes"] = tf.gather(batch["attributes"], columns, axis=1)
             return batch
 
+        return self._drawn(draw, batch_size, start)
+
+    def exemplars(self, split, batch_size, *, seed=None, start=0, paired=1.0):
+        """Batches as `Source` describes; a pair is two people of the same colours.
+
+        The target of a pair is a face of its own shape in all the colours, the light and the beard
+        of the exemplar: what a perfect method would make. Endless with and without a seed.
+        """
+        _check("split", [split], SPLITS)
+        offset = _offset(seed)
+
+        def draw(number):
+            first = number * batch_size + offset
+            shape = self.factors(split, first, batch_size)
+            # Other faces than any that `batches` and the targets reach.
+            style = self.factors(split, first + 2**57, batch_size)
+            pair = uniform(shape["identity"], "paired")[:, 0] < paired
+            other = with_factors(shape, colours=style)
+            target = {k: tf.where(pair, other[k], value) for k, value in shape.items()}
+            both = {k: tf.concat([value, style[k]], 0) for k, value in target.items()}
+            fields = ("image", "label_map")
+            drawn = _render_in_chunks(both, self.data.size, fields, 2 * batch_size)
+            return {
+                **{k: v[:batch_size] for k, v in drawn.items()},
+                "exemplar": drawn["image"][batch_size:],
+                "exemplar_label_map": drawn["label_map"][batch_size:],
+                "paired": tf.cast(pair, tf.float32),
+            }
+
+        return self._drawn(draw, batch_size, start)
+
+    def _drawn(self, draw, batch_size: int, start: int) -> tf.data.Dataset:
         numbers = tf.data.Dataset.range(start, 2**62 // batch_size // 4)
         faces = numbers.map(draw, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return faces.prefetch(1)
+
+
+def _offset(seed: int | None) -> int:
+    """Number of a seed's first face: every seed begins somewhere else among 2^58 faces."""
+    if seed is None:
+        return 0
+    return 1 + int(uniform(tf.constant([seed], tf.int64), "offset")[0, 0] * 2.0**24) * 2**34
 
 
 def _render_in_chunks(factors, size: int, fields, count: int) -> dict[str, tf.Tensor]:

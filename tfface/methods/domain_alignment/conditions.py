@@ -1,0 +1,68 @@
+"""A condition as channels: one for each class of a label map, or fifteen of a drawing of lines."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfface.data.label_maps import CLASSES_19, LINE
+
+# Order of the parts in CoCosNet's edge condition.
+PARTS = (
+    "skin", "l_brow", "r_brow", "l_eye", "r_eye", "l_ear", "r_ear", "nose", "u_lip", "mouth",
+    "l_lip", "eye_g", "hair",
+)  # fmt: skip
+CHANNELS = {"labels": len(CLASSES_19), "lines": len(PARTS) + 2}
+# CoCosNet's code: distances in pixels of a picture of 286, over 3, in 8 bits.
+_REACH = 3 * 255 / 286
+
+
+def encode(condition: tf.Tensor, kind: str) -> tf.Tensor:
+    """Codes int32 [B,S,S] to channels float32 [B,S,S,C]; `kind` is "labels" or "lines"."""
+    if kind == "labels":
+        return tf.one_hot(condition, len(CLASSES_19))
+    return line_channels(condition)
+
+
+def line_channels(lines: tf.Tensor) -> tf.Tensor:
+    """The edge condition of CoCosNet's code from a drawing of lines.
+
+    Args:
+        lines: Codes int32 [B,S,S]: 0 nothing, 1 to 18 a line of this part, `LINE` any other line.
+
+    Returns:
+        float32 [B,S,S,15] in [0,1]: all lines; the city-block distance to the lines of each of 13
+        parts, as a share of 2.67 times the picture's side (1 if there is none); the parts' lines.
+    """
+    codes = tf.constant([CLASSES_19.index(name) for name in PARTS], lines.dtype)
+    parts = tf.equal(lines[..., None], codes)
+    size = lines.shape[1]
+    distance = tf.minimum(_city_block(parts) / (_REACH * size), 1.0)
+    of_parts = tf.cast((lines > 0) & (lines != LINE), tf.float32)
+    return tf.concat([tf.cast(lines > 0, tf.float32)[..., None], distance, of_parts[..., None]], -1)
+
+
+def _city_block(marked: tf.Tensor) -> tf.Tensor:
+    """City-block distance [B,S,S,C], in pixels, to the nearest marked pixel of each channel.
+
+    Along one axis after the other, over shifts of 1, 2, 4, ...: any distance is a sum of them.
+    """
+    size = marked.shape[1]
+    far = 4.0 * size
+    distance = tf.where(marked, 0.0, far)
+    for axis in (1, 2):
+        shift = 1
+        while shift < size:
+            kept = [slice(None)] * 4
+            near = distance
+            for before, after, part in (
+                (shift, 0, slice(None, size - shift)),
+                (0, shift, slice(shift, None)),
+            ):
+                kept[axis] = part
+                padding = [[0, 0]] * 4
+                padding[axis] = [before, after]
+                moved = tf.pad(distance[tuple(kept)], padding, constant_values=far)
+                near = tf.minimum(near, moved + shift)
+            distance = near
+            shift *= 2
+    return distance

@@ -1,0 +1,89 @@
+"""Losses of domain alignment: those of its relatives CoCosNet (its code) and RABIT.
+
+The paper's abstract names none of its own; `method.py` says how they are put together.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+_BANDWIDTH = 0.1  # h of the contextual loss; CoCosNet's code, as the 1e-3 below.
+
+
+def hinge_discriminator(real: list[tf.Tensor], fake: list[tf.Tensor]) -> tf.Tensor:
+    """Mean over scales of E[relu(1 - D(real))] + E[relu(1 + D(fake))]; logits of each scale."""
+    terms = [
+        tf.reduce_mean(tf.nn.relu(1.0 - r)) + tf.reduce_mean(tf.nn.relu(1.0 + f))
+        for r, f in zip(real, fake, strict=True)
+    ]
+    return tf.add_n(terms) / len(terms)
+
+
+def hinge_generator(fake: list[tf.Tensor]) -> tf.Tensor:
+    """Mean over scales of -E[D(fake)]."""
+    return -tf.add_n([tf.reduce_mean(f) for f in fake]) / len(fake)
+
+
+def feature_matching(fake: list[tf.Tensor], real: list[tf.Tensor], scales: int) -> tf.Tensor:
+    """Sum over feature maps of the mean absolute difference, over the number of scales."""
+    terms = [tf.reduce_mean(tf.abs(f - r)) for f, r in zip(fake, real, strict=True)]
+    return tf.add_n(terms) / scales
+
+
+def of_pairs(differences: tf.Tensor, paired: tf.Tensor) -> tf.Tensor:
+    """Mean of the values [B] of those examples that are pairs, float32 [B] of 0 and 1.
+
+    The mean is over the pairs there are in a batch, not divided by the batch once more as in
+    CoCosNet's code. 0 if there is none.
+    """
+    return tf.reduce_sum(differences * paired) / tf.maximum(tf.reduce_sum(paired), 1.0)
+
+
+def absolute(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Mean absolute difference of each example, [B]."""
+    return tf.reduce_mean(tf.abs(a - b), axis=tuple(range(1, a.shape.rank)))
+
+
+def domain_alignment(condition: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
+    """Mean absolute difference of features [B,H,W,C], of length 1, of a condition and its picture.
+
+    CoCosNet's code, `novgg_featpair`.
+    """
+    a, b = (x * tf.math.rsqrt(tf.reduce_sum(x * x, -1, True) + 1e-12) for x in (condition, picture))
+    return tf.reduce_mean(tf.abs(a - b))
+
+
+def warped_mask(warped: tf.Tensor, condition: tf.Tensor, exemplar: tf.Tensor) -> tf.Tensor:
+    """Negative log-likelihood of the condition's classes in the exemplar's warped label map.
+
+    Places whose class the exemplar does not have count nothing. CoCosNet leaves the background out
+    always; here it is left out only if the exemplar has none.
+
+    Args:
+        warped: Shares of the classes [B,H,W,19], each place's sum is 1.
+        condition: Shares of the classes [B,H,W,19] in the condition's label map.
+        exemplar: The same of the exemplar's.
+    """
+    there = tf.cast(tf.reduce_max(exemplar, (1, 2), keepdims=True) > 0, warped.dtype)
+    weight = condition * there
+    likelihood = -tf.reduce_sum(weight * tf.math.log(warped + 1e-10), -1)
+    return tf.reduce_sum(likelihood) / (tf.reduce_sum(weight) + 1e-5)
+
+
+def contextual(made: tf.Tensor, exemplar: tf.Tensor) -> tf.Tensor:
+    """Contextual loss (Mechrez et al. 2018) of features [B,H,W,C], in CoCosNet's form.
+
+    Each of `made`'s features shall be like one of the exemplar's, wherever that is.
+
+    Returns:
+        [], the mean over examples of -log CX.
+    """
+    _, height, width, channels = made.shape
+    x, y = (tf.reshape(f, (-1, height * width, channels)) for f in (made, exemplar))
+    mean = tf.reduce_mean(y, -1, keepdims=True)  # PONO: of the exemplar, at the same place.
+    x, y = (f - mean for f in (x, y))
+    x, y = (f * tf.math.rsqrt(tf.reduce_sum(f * f, -1, keepdims=True) + 1e-12) for f in (x, y))
+    distance = tf.maximum(1.0 - tf.matmul(x, y, transpose_b=True), 0.0)
+    relative = distance / (tf.reduce_min(distance, -1, keepdims=True) + 1e-3)
+    alike = tf.nn.softmax((1.0 - relative) / _BANDWIDTH)
+    return tf.reduce_mean(-tf.math.log(tf.reduce_mean(tf.reduce_max(alike, -1), -1)))

@@ -1,0 +1,369 @@
+"""Domain alignment as a method. What is the paper's and what its relatives', says the card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfface.data import open_source
+from tfface.data.base import Source
+from tfface.data.label_maps import CLASSES_19
+from tfface.errors import UserError
+from tfface.layers import BlockAlignment, DenseAlignment
+from tfface.methods.base import Batch, Edit, Method, Networks, Phase, Signature, only
+from tfface.methods.domain_alignment import losses
+from tfface.methods.domain_alignment.conditions import CHANNELS, encode
+from tfface.methods.domain_alignment.config import DomainAlignmentConfig
+from tfface.methods.domain_alignment.networks import (
+    Correspondence,
+    Discriminator,
+    Encoder,
+    Generator,
+)
+from tfface.methods.domain_alignment.perceptual import perceptual_network
+from tfface.methods.label_maps import (
+    check_labels,
+    colour_labels,
+    example_label_png,
+    example_labels,
+    to_label_squares,
+)
+from tfface.methods.pictures import encode_squares, example_picture, example_png, to_squares
+
+# Weights of relu{1..5}_2 in the perceptual feature matching, and of relu{3..5}_2 in the contextual
+# loss; CoCosNet's code.
+_MATCHED = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+_IN_CONTEXT = (2.0, 4.0, 8.0)
+
+
+class DomainAlignment(Method):
+    """Makes a face of the shape that a label map or a drawing gives, in the style of an exemplar.
+
+    Args:
+        config: The config.
+
+    Networks: "condition_encoder", "exemplar_encoder", "correspondence", "generator",
+    "discriminator".
+    """
+
+    averaged = ("condition_encoder", "exemplar_encoder", "correspondence", "generator")
+
+    def __init__(self, config: DomainAlignmentConfig):
+        super().__init__(config)
+        c = config
+        self.takes = "label_map" if c.condition == "labels" else "lines"
+        self.align = (
+            BlockAlignment(c.block_side, c.top_k, c.epsilon, c.temperature, c.solver, c.iterations)
+            if c.alignment == "block"
+            else DenseAlignment(c.temperature)
+        )
+        self.perceptual: keras.Model | None = None
+
+    @classmethod
+    def open(cls, config: DomainAlignmentConfig) -> tuple[DomainAlignment, Source]:
+        """Opens the data set, which must have label maps, and the perceptual network."""
+        source = open_source(config.data, fields=("label_map",))
+        method = cls(config)
+        if config.perceptual != "none":
+            method.perceptual = perceptual_network(
+                config.perceptual, config.data.size, config.vgg_weights
+            )
+        return method, source
+
+    def build(self) -> Networks:
+        """New networks."""
+        c = self.config
+        size, given = c.data.size, CHANNELS[c.condition]
+        return {
+            **{
+                name: Encoder(size, inputs, c.width, c.encoder_blocks, c.spade_width, name=name)
+                for name, inputs in (("condition_encoder", given), ("exemplar_encoder", 3))
+            },
+            "correspondence": Correspondence(size // 2, 4 * c.width, c.channels),
+            "generator": Generator(
+                size, given, c.width, c.gen_width, c.spade_width, c.channels, c.fusion_side
+            ),
+            "discriminator": Discriminator(size, given, c.disc_width, c.disc_layers),
+        }
+
+    def phases(self) -> tuple[Phase, ...]:
+        """One update each, with two time scales; CoCosNet's code."""
+        return (
+            Phase("discriminator", ("discriminator",), rate=self.config.disc_rate),
+            Phase("generator", self.averaged),
+        )
+
+    def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
+        """Batches of `Source.exemplars`, and the `condition` int32 [B,S,S] drawn from them."""
+        data = source.exemplars(
+            split, batch_size, seed=seed, start=start, paired=self.config.paired
+        )
+        if self.takes == "label_map":
+            return data.map(lambda batch: {**batch, "condition": batch["label_map"]})
+        return data.map(lambda batch: {**batch, "condition": _lines(batch)})
+
+    # The alignment and what is made of it.
+
+    def encode(self, condition: tf.Tensor) -> tf.Tensor:
+        """Codes int32 [B,S,S] to the channels that the networks see."""
+        return encode(condition, self.config.condition)
+
+    def generate(
+        self,
+        nets: Networks,
+        given: tf.Tensor,
+        exemplar: tf.Tensor,
+        labels: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> dict[str, tf.Tensor]:
+        """Aligns exemplars to conditions, and paints.
+
+        Args:
+            nets: The networks.
+            given: Conditions float32 [B,S,S,C], as from `encode`.
+            exemplar: Pictures [B,S,S,3] in [-1,1].
+            labels: The exemplars' label maps int32 [B,S,S], to be carried along.
+            training: Whether this is training.
+
+        Returns:
+            `image` [B,S,S,3]; `weight` of the fusion [B,S/2,S/2,1]; `warped` [B,S/2,S/2,3];
+            `query` and `key`; `compared`, the condition's features that the query is made of; with
+            labels `warped_labels` [B,S/2,S/2,19]; with block alignment `index` and `weights` of the
+            retrieved blocks.
+        """
+        width = self.config.width
+        fine, middle, compared = nets["condition_encoder"](given, training=training)
+        e_fine, e_middle, e_compared = nets["exemplar_encoder"](exemplar, training=training)
+        query, _ = nets["correspondence"](compared, training=training)
+        _, key = nets["correspondence"](e_compared, training=training)
+        carried = [half(exemplar), e_fine, e_middle]
+        if labels is not None:
+            carried.append(shares(labels))
+        found = self.align(query, key, tf.concat(carried, -1))
+        parts = tf.split(found["aligned"], [x.shape[-1] for x in carried], -1)
+        inputs = [given, fine, middle, *parts[:3]]
+        image, weight = nets["generator"](inputs, training=training)
+        made = {"image": image, "weight": weight, "warped": parts[0], "query": query, "key": key}
+        made["compared"] = compared
+        if labels is not None:
+            made["warped_labels"] = parts[3]
+        if "index" in found:
+            made |= {"index": found["index"], "weights": found["weight"]}
+        return made
+
+    # Training.
+
+    def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
+        """The losses of CoCosNet and RABIT; see `losses.py` and the weights in the config."""
+        return getattr(self, f"_{phase}_loss")(nets, batch)
+
+    def _judge(self, nets: Networks, given, pictures: list[tf.Tensor]):
+        """Logits and feature maps of the discriminator for several batches, in one pass.
+
+        Returns:
+            For each batch: the logits of each scale, and all feature maps before them.
+        """
+        count, scales = len(pictures), Discriminator.scales
+        maps = nets["discriminator"](
+            [tf.concat([given] * count, 0), tf.concat(pictures, 0)], training=True
+        )
+        each = zip(*(tf.split(m, count) for m in maps), strict=True)
+        per = len(maps) // scales
+        return [
+            (
+                [m for i, m in enumerate(some) if i % per == per - 1],
+                [m for i, m in enumerate(some) if i % per < per - 1],
+            )
+            for some in each
+        ]
+
+    def _discriminator_loss(self, nets: Networks, batch: Batch):
+        given = self.encode(batch["condition"])
+        fake = self.generate(nets, given, batch["exemplar"], training=True)["image"]
+        judged = self._judge(nets, given, [batch["image"], tf.stop_gradient(fake)])
+        (real, _), (made, _) = judged
+        hinge = losses.hinge_discriminator(real, made)
+        return self.config.lambda_adversarial * hinge, {"hinge": hinge}
+
+    def _generator_loss(self, nets: Networks, batch: Batch):
+        c, target = self.config, batch["image"]
+        given = self.encode(batch["condition"])
+        made = self.generate(nets, given, batch["exemplar"], batch["exemplar_label_map"], True)
+        (_, real_maps), (logits, maps) = self._judge(nets, given, [target, made["image"]])
+        terms = {
+            "adversarial": losses.hinge_generator(logits),
+            "disc_features": losses.feature_matching(
+                maps, [tf.stop_gradient(m) for m in real_maps], Discriminator.scales
+            ),
+            "pixel": losses.of_pairs(losses.absolute(made["image"], target), batch["paired"]),
+            "warp": losses.of_pairs(losses.absolute(made["warped"], half(target)), batch["paired"]),
+        }
+        if c.lambda_domain:
+            features = nets["exemplar_encoder"](target, training=True)[2]
+            terms["domain"] = losses.domain_alignment(made["compared"], features)
+        if c.lambda_mask:
+            terms["mask"] = losses.warped_mask(
+                made["warped_labels"],
+                shares(batch["label_map"]),
+                shares(batch["exemplar_label_map"]),
+            )
+        if c.lambda_cycle:
+            # There and back: the reverse direction is the alignment with the roles exchanged.
+            back = self.align(made["key"], made["query"], made["warped"])["aligned"]
+            terms["cycle"] = tf.reduce_mean(tf.abs(back - half(batch["exemplar"])))
+        if self.perceptual is not None:
+            terms |= self._perceptual_terms(made["image"], batch)
+        return tf.add_n([getattr(c, f"lambda_{k}") * v for k, v in terms.items()]), terms
+
+    def _perceptual_terms(self, image: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
+        """The losses on VGG19's features; weights and layers are those of CoCosNet's code."""
+        fixed = tf.concat([batch["image"], batch["exemplar"]], 0)
+        made = self.perceptual(image)
+        targets, exemplars = zip(*(tf.split(f, 2) for f in self.perceptual(fixed)), strict=True)
+        matched = tf.add_n(
+            [w * losses.absolute(m, t) for w, m, t in zip(_MATCHED, made, targets, strict=True)]
+        )
+        pooled = [[half(f[2]), f[3], f[4]] for f in (made, exemplars)]
+        context = [
+            w * losses.contextual(m, e) for w, m, e in zip(_IN_CONTEXT, *pooled, strict=True)
+        ]
+        return {
+            "pair_features": losses.of_pairs(matched, batch["paired"]),
+            "perceptual": tf.reduce_mean(tf.square(made[3] - targets[3])),
+            "contextual": tf.add_n(context),
+        }
+
+    # Use.
+
+    def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
+        """The condition with one block framed, the exemplar with those retrieved for it, and so on.
+
+        The frames of retrieved blocks are the brighter the more the block counts.
+        """
+        made = self.generate(nets, self.encode(batch["condition"]), batch["exemplar"])
+        condition, exemplar = colour_labels(batch["condition"]), batch["exemplar"]
+        if "index" in made:
+            condition, exemplar = self._framed(condition, exemplar, made)
+        weight = tf.repeat(2.0 * made["weight"] - 1.0, 3, -1)
+        return {
+            "condition": condition,
+            "exemplar": exemplar,
+            "warped": double(tf.clip_by_value(made["warped"], -1.0, 1.0)),
+            "fusion weight": double(weight),
+            "result": made["image"],
+            "picture of the condition": batch["image"],
+        }
+
+    def _framed(self, condition, exemplar, made):
+        """Frames a query block beside the nose's bridge, an eye in most faces, and its finds."""
+        side = self.config.block_side
+        across = self.config.data.size // 2 // side
+        block = int(0.45 * across) * across + int(0.35 * across)
+        blocks = across * across
+        query = tf.repeat(tf.one_hot([block], blocks), tf.shape(condition)[0], 0)
+        index, weights = made["index"][:, block], made["weights"][:, block]
+        strength = 0.4 + 0.6 * weights / tf.reduce_max(weights, -1, keepdims=True)
+        found = tf.reduce_max(tf.one_hot(index, blocks) * strength[..., None], 1)
+        frame = _frame(2 * side)
+        return _mark(condition, query, frame), _mark(exemplar, found, frame)
+
+    def edits(self, nets: Networks, options: dict[str, Any]) -> list[list[Edit]]:
+        """A face for each `exemplar`."""
+        only(options, ("exemplar",), "domain alignment")
+        if not options.get("exemplar"):
+            raise UserError("--exemplar is missing: a face whose style the result shall have")
+
+        def like(exemplar: np.ndarray):
+            def paint(condition: tf.Tensor) -> tf.Tensor:
+                exemplars = tf.repeat(tf.constant(exemplar)[None], tf.shape(condition)[0], 0)
+                return self.generate(nets, self.encode(condition), exemplars)["image"]
+
+            return paint
+
+        many = len(options["exemplar"]) > 1
+        return [
+            [
+                (f"face-{i + 1}" if many else "face", like(exemplar))
+                for i, exemplar in enumerate(options["exemplar"])
+            ]
+        ]
+
+    def signatures(self, nets: Networks) -> dict[str, Signature]:
+        """`serving_default` on codes and float pictures, `bytes` on encoded ones."""
+        size, lines = self.config.data.size, self.takes == "lines"
+        text = tf.TensorSpec([None], tf.string)
+        picture, labels = example_picture(size), example_labels(size, lines)
+
+        def paint(condition, exemplar):
+            condition = check_labels(condition, lines)
+            made = self.generate(nets, self.encode(condition), exemplar)
+            return {"image": made["image"], "warped": made["warped"]}
+
+        def paint_bytes(condition_bytes, exemplar_bytes):
+            condition = to_label_squares(condition_bytes, size, lines)
+            made = paint(condition, to_squares(exemplar_bytes, size))
+            return {"image_bytes": encode_squares(made["image"])}
+
+        return {
+            "serving_default": Signature(
+                paint,
+                {
+                    "condition": tf.TensorSpec([None, size, size], tf.int32),
+                    "exemplar": tf.TensorSpec([None, size, size, 3], tf.float32),
+                },
+                {"condition": labels, "exemplar": picture},
+            ),
+            "bytes": Signature(
+                paint_bytes,
+                {"condition_bytes": text, "exemplar_bytes": text},
+                {
+                    "condition_bytes": example_label_png(labels),
+                    "exemplar_bytes": example_png(picture),
+                },
+            ),
+        }
+
+
+def half(x: tf.Tensor) -> tf.Tensor:
+    """[B,H,W,C] averaged over 2 x 2 pixels."""
+    return tf.nn.avg_pool2d(x, 2, 2, "VALID")
+
+
+def double(x: tf.Tensor) -> tf.Tensor:
+    """[B,H,W,C], every pixel as 2 x 2."""
+    return tf.repeat(tf.repeat(x, 2, 1), 2, 2)
+
+
+def shares(labels: tf.Tensor) -> tf.Tensor:
+    """Label maps int32 [B,S,S] to the classes' shares of 2 x 2 pixels, float32 [B,S/2,S/2,19]."""
+    return half(tf.one_hot(labels, len(CLASSES_19)))
+
+
+def _lines(batch: Batch) -> tf.Tensor:
+    from tfface.data.lines import draw_lines
+
+    def draw(labels, images):
+        pairs = zip(labels, images, strict=True)
+        return np.stack([draw_lines(*pair) for pair in pairs]).astype(np.int32)
+
+    lines = tf.numpy_function(draw, [batch["label_map"], batch["image"]], tf.int32)
+    return tf.ensure_shape(lines, batch["label_map"].shape)
+
+
+def _frame(side: int) -> tf.Tensor:
+    """[side,side] of ones at the rim."""
+    frame = np.ones((side, side), np.float32)
+    frame[1:-1, 1:-1] = 0.0
+    return tf.constant(frame)
+
+
+def _mark(pictures: tf.Tensor, strength: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
+    """Draws white frames round blocks, of a strength [B,blocks] in [0,1] each."""
+    across = int(round(strength.shape[1] ** 0.5))
+    side = frame.shape[0]
+    grid = tf.reshape(strength, (-1, across, 1, across, 1)) * frame[:, None, :]
+    mask = tf.reshape(grid, (-1, across * side, across * side, 1))
+    return pictures + mask * (1.0 - pictures)

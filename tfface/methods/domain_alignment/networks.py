@@ -1,0 +1,377 @@
+"""Networks of domain alignment, after those of its relatives CoCosNet and RABIT.
+
+The paper's (CVIU 2023) are not public. All statistics are of one picture (instance and positional
+normalisation), so that results do not depend on the batch or on the number of devices.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfface.layers import (
+    AdaptiveFusion,
+    InstanceNormalization,
+    Network,
+    ReflectionPadding2D,
+    SpectralConv2D,
+    precision,
+)
+
+_SLOPE = 0.2
+_COARSEST = 8  # Side of the generator's first feature map; CoCosNet.
+_WIDEST = 16  # Its channels relative to the last one's, at most; CoCosNet.
+
+
+@keras.saving.register_keras_serializable("tfface.domain_alignment")
+class PositionalNormalization(keras.layers.Layer):
+    """Mean and variance over the channels of each place (PONO, Li et al. 2019); no weights."""
+
+    def call(self, inputs):
+        """Normalises [B,H,W,C], in float32."""
+        x = ops.cast(inputs, "float32")
+        x = x - ops.mean(x, -1, keepdims=True)
+        x = x * ops.rsqrt(ops.mean(ops.square(x), -1, keepdims=True) + 1e-5)
+        return ops.cast(x, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable("tfface.domain_alignment")
+class Spade(keras.layers.Layer):
+    """Spatially-adaptive normalisation (Park et al. 2019): N(x)(1 + gamma(c)) + beta(c).
+
+    Args:
+        width: Channels between the condition and its modulation; 128 in SPADE.
+
+    Inputs: features [B,H,W,C], condition [B,H,W,D]. Output: [B,H,W,C].
+    """
+
+    def __init__(self, width: int = 128, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.normalize = PositionalNormalization(name="normalize")
+        self.shared = keras.layers.Conv2D(
+            width, 3, padding="same", activation="relu", name="shared"
+        )
+
+    def build(self, features_shape, condition_shape):
+        """Makes the convolutions."""
+        channels = features_shape[-1]
+        self.modulate = keras.layers.Conv2D(2 * channels, 3, padding="same", name="modulate")
+        self.shared.build(condition_shape)
+        self.modulate.build((*condition_shape[:-1], self.width))
+
+    def call(self, features, condition):
+        """Modulates."""
+        gamma, beta = ops.split(self.modulate(self.shared(condition)), 2, axis=-1)
+        return self.normalize(features) * (1.0 + gamma) + beta
+
+    def compute_output_shape(self, features_shape, condition_shape):
+        """As the features."""
+        return features_shape
+
+    def get_config(self) -> dict:
+        """Returns the arguments."""
+        return {**super().get_config(), "width": self.width}
+
+
+def _act(x):
+    return keras.layers.LeakyReLU(_SLOPE)(x)
+
+
+def _spade_block(x, condition, filters: int, width: int, name: str):
+    """Residual block of two SPADE, LeakyReLU, convolution; CoCosNet, SPADE."""
+    middle = min(x.shape[-1], filters)
+    shortcut = x
+    if x.shape[-1] != filters:
+        shortcut = Spade(width, name=f"{name}_spade_s")(x, condition)
+        shortcut = SpectralConv2D(filters, 1, use_bias=False, name=f"{name}_conv_s")(shortcut)
+    for i, channels in enumerate((middle, filters)):
+        x = _act(Spade(width, name=f"{name}_spade_{i}")(x, condition))
+        x = SpectralConv2D(channels, 3, padding="same", name=f"{name}_conv_{i}")(x)
+    return keras.layers.Add(name=f"{name}_add")([shortcut, x])
+
+
+def _norm_conv(x, filters: int, kernel: int, stride: int, name: str):
+    """Convolution with spectral norm, instance norm without affine transform; CoCosNet."""
+    x = SpectralConv2D(
+        filters, kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
+    return InstanceNormalization(affine=False, name=f"{name}_norm")(x)
+
+
+@keras.saving.register_keras_serializable("tfface.domain_alignment")
+class Encoder(Network):
+    """Features of a condition or of an exemplar, to be compared and to paint with.
+
+    CoCosNet's feature generator with RABIT's return to half the picture's side, with a skip
+    connection in place of its dilated convolutions.
+
+    Args:
+        size: Side S of the pictures, a multiple of 32.
+        channels: Of the input.
+        width: Channels w of the first convolution.
+        blocks: SPADE blocks, conditioned on the input, at the coarsest side S/4.
+        spade_width: As of `Spade`.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Input: [B,S,S,channels]. Outputs, float32, side S/2: [..,2w], [..,4w] for the generator, and
+    [..,4w] to be compared.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        channels: int,
+        width: int = 64,
+        blocks: int = 3,
+        spade_width: int = 128,
+        dtype=None,
+        name: str = "encoder",
+    ):
+        arguments = {
+            "size": size,
+            "channels": channels,
+            "width": width,
+            "blocks": blocks,
+            "spade_width": spade_width,
+        }
+        with precision(dtype):
+            inputs = keras.Input((size, size, channels), name="inputs")
+            small = keras.layers.AveragePooling2D(4, name="small")(inputs) if blocks else None
+            fine = _norm_conv(_act(_norm_conv(inputs, width, 3, 1, "c1")), 2 * width, 4, 2, "c2")
+            middle = _norm_conv(_act(fine), 4 * width, 3, 1, "c3")
+            x = _norm_conv(_act(middle), 8 * width, 4, 2, "c4")
+            for i in range(blocks):
+                x = _spade_block(x, small, 8 * width, spade_width, f"block{i}")
+            x = _norm_conv(_act(x), 4 * width, 3, 1, "c5")
+            x = keras.layers.UpSampling2D(2, name="up")(x)
+            x = keras.layers.Add(name="skip")([x, middle])
+            compared = _norm_conv(_act(x), 4 * width, 3, 1, "c6")
+            ends = [_float32(x, n) for x, n in ((fine, "f2"), (middle, "f3"), (compared, "f6"))]
+            super().__init__(inputs, ends, arguments=arguments, name=name)
+
+
+@keras.saving.register_keras_serializable("tfface.domain_alignment")
+class AddPlaces(keras.layers.Layer):
+    """Concatenates each place's x and y, in [-1,1], and its distance to the middle."""
+
+    def call(self, inputs):
+        """[B,H,W,C] to [B,H,W,C+3]."""
+        _, height, width, _ = inputs.shape
+        y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+        places = ops.cast(np.stack([x, y, np.hypot(x, y)], -1)[None], inputs.dtype)
+        places = ops.repeat(places, ops.shape(inputs)[0], 0)
+        return ops.concatenate([inputs, places], -1)
+
+    def compute_output_shape(self, input_shape):
+        """Three more channels."""
+        return (*input_shape[:-1], input_shape[-1] + 3)
+
+
+@keras.saving.register_keras_serializable("tfface.domain_alignment")
+class Correspondence(Network):
+    """Projects features of both domains into one space; CoCosNet, with two residual blocks.
+
+    The trunk is shared by the domains and sees where it is (CoCosNet's option `use_coordconv`); the
+    last 1x1 convolutions are the domains' own.
+
+    Args:
+        side: Side of the features.
+        inputs: Channels of the features.
+        channels: Of the projections.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Input: [B,side,side,inputs]. Outputs, float32: query (of a condition) and key (of an exemplar),
+    [B,side,side,channels] each.
+    """
+
+    def __init__(
+        self, side: int, inputs: int, channels: int = 256, dtype=None, name: str = "correspondence"
+    ):
+        arguments = {"side": side, "inputs": inputs, "channels": channels}
+        with precision(dtype):
+            features = keras.Input((side, side, inputs), name="features")
+            x = AddPlaces(name="places")(features)
+            width = x.shape[-1]
+            for i in range(2):
+                skip = x
+                for j in range(2):
+                    x = ReflectionPadding2D(1, name=f"block{i}_pad{j}")(x)
+                    x = keras.layers.Conv2D(width, 3, use_bias=False, name=f"block{i}_conv{j}")(x)
+                    x = InstanceNormalization(affine=False, name=f"block{i}_norm{j}")(x)
+                    if j == 1:
+                        x = keras.layers.Add(name=f"block{i}_add")([x, skip])
+                    x = _prelu(f"block{i}_prelu{j}")(x)
+            ends = [
+                _float32(keras.layers.Conv2D(channels, 1, name=f"{n}_conv")(x), n)
+                for n in ("query", "key")
+            ]
+            super().__init__(features, ends, arguments=arguments, name=name)
+
+
+@keras.saving.register_keras_serializable("tfface.domain_alignment")
+class Generator(Network):
+    """Paints a face from a condition and from what was aligned to it; SPADE blocks, RABIT's order.
+
+    Coarse blocks see the fused features, the one of the features' side both kinds of them, the last
+    one the condition itself and the warped exemplar. CoCosNet's non-local block is left out.
+
+    Args:
+        size: Side S of the pictures, a multiple of 32.
+        condition: Channels of the condition.
+        width: Channels w of the encoders' first convolution.
+        gen_width: Channels of the last block; twice as many at half the side, up to 16 times.
+        spade_width: As of `Spade`.
+        channels: As of `AdaptiveFusion`.
+        fusion_side: As of `AdaptiveFusion`.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Inputs: condition [B,S,S,condition]; its features [B,S/2,S/2,2w] and [B,S/2,S/2,4w]; aligned to
+    it the exemplar's picture [B,S/2,S/2,3] and its features of the same kinds. Outputs, float32:
+    picture [B,S,S,3] in [-1,1]; fusion weight [B,S/2,S/2,1] in [0,1], 1 where only the exemplar
+    counts.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        condition: int,
+        width: int = 64,
+        gen_width: int = 64,
+        spade_width: int = 128,
+        channels: int = 256,
+        fusion_side: int = 32,
+        dtype=None,
+        name: str = "generator",
+    ):
+        arguments = {
+            "size": size,
+            "condition": condition,
+            "width": width,
+            "gen_width": gen_width,
+            "spade_width": spade_width,
+            "channels": channels,
+            "fusion_side": fusion_side,
+        }
+        side = size // 2
+        with precision(dtype):
+            given = keras.Input((size, size, condition), name="condition")
+            own = [keras.Input((side, side, n * width), name=f"condition_{n}w") for n in (2, 4)]
+            warped = keras.Input((side, side, 3), name="warped")
+            others = [keras.Input((side, side, n * width), name=f"aligned_{n}w") for n in (2, 4)]
+            weight = AdaptiveFusion(channels, fusion_side, name="fusion")(own[1], others[1])
+            fine, middle = (
+                Blend(name=f"blend_{n}w")([weight, other, mine])
+                for n, other, mine in zip((2, 4), others, own, strict=True)
+            )
+            colours = keras.layers.Multiply(name="trusted")([weight, warped])
+            colours = keras.layers.UpSampling2D(2, name="trusted_up")(colours)
+            finest = keras.layers.Concatenate(name="finest")([given, colours])
+            both = keras.layers.Concatenate(name="both")([fine, middle])
+
+            x = None
+            for at in _sides(size):
+                if at < side:
+                    seen = keras.layers.AveragePooling2D(side // at, name=f"middle_{at}")(middle)
+                else:
+                    seen = both if at == side else finest
+                filters = gen_width * min(_WIDEST, size // at)
+                if x is None:
+                    x = keras.layers.Conv2D(filters, 3, padding="same", name="start")(seen)
+                else:
+                    x = keras.layers.UpSampling2D(2, name=f"up_{at}")(x)
+                x = _spade_block(x, seen, filters, spade_width, f"block_{at}")
+            x = keras.layers.Conv2D(3, 3, padding="same", name="picture_conv")(_act(x))
+            picture = keras.layers.Activation("tanh", dtype="float32", name="picture")(x)
+            super().__init__(
+                [given, *own, warped, *others],
+                [picture, _float32(weight, "weight")],
+                arguments=arguments,
+                name=name,
+            )
+
+
+@keras.saving.register_keras_serializable("tfface.domain_alignment")
+class Blend(keras.layers.Layer):
+    """[weight, a, b] to weight * a + (1 - weight) * b."""
+
+    def call(self, inputs):
+        """Blends."""
+        weight, a, b = inputs
+        return b + weight * (a - b)
+
+
+@keras.saving.register_keras_serializable("tfface.domain_alignment")
+class Discriminator(Network):
+    """Two patch discriminators, on the pictures and on their halves; CoCosNet, pix2pixHD.
+
+    Args:
+        size: Side S of the pictures.
+        condition: Channels of the condition.
+        width: Channels of the first convolution, doubled by each next one.
+        layers: Convolutions before the last one, all but the last of them halving the map.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Inputs: condition [B,S,S,condition], pictures [B,S,S,3]. Outputs, float32: of each of the two
+    the feature maps of all convolutions; the last one of each, of one channel, is the logits.
+    """
+
+    scales = 2
+
+    def __init__(
+        self,
+        size: int,
+        condition: int,
+        width: int = 64,
+        layers: int = 4,
+        dtype=None,
+        name: str = "discriminator",
+    ):
+        arguments = {"size": size, "condition": condition, "width": width, "layers": layers}
+        with precision(dtype):
+            given = keras.Input((size, size, condition), name="condition")
+            picture = keras.Input((size, size, 3), name="picture")
+            x = keras.layers.Concatenate(name="both")([given, picture])
+            ends = []
+            for scale in range(self.scales):
+                ends += _patches(x, width, layers, f"d{scale}")
+                x = keras.layers.AveragePooling2D(3, 2, "same", name=f"half{scale}")(x)
+            super().__init__([given, picture], ends, arguments=arguments, name=name)
+
+
+def _patches(x, width: int, layers: int, name: str) -> list:
+    maps = []
+    for i in range(layers):
+        if i == 0:
+            x = keras.layers.Conv2D(width, 4, strides=2, padding="same", name=f"{name}_conv0")(x)
+        else:
+            stride = 2 if i < layers - 1 else 1
+            x = _norm_conv(x, width * 2**i, 4, stride, f"{name}_c{i}")
+        x = _act(x)
+        maps.append(_float32(x, f"{name}_map{i}"))
+    logits = keras.layers.Conv2D(1, 4, padding="same", name=f"{name}_logits")(x)
+    return [*maps, _float32(logits, f"{name}_realness")]
+
+
+def _prelu(name: str):
+    """PReLU of a single parameter, 0.25 at first: PyTorch's default."""
+    return keras.layers.PReLU(
+        alpha_initializer=keras.initializers.Constant(0.25), shared_axes=(1, 2, 3), name=name
+    )
+
+
+def _sides(size: int) -> list[int]:
+    """Sides of the generator's feature maps, doubled from the coarsest to the picture's."""
+    sides = [size]
+    while sides[0] % 2 == 0 and sides[0] > _COARSEST:
+        sides.insert(0, sides[0] // 2)
+    return sides
+
+
+def _float32(x, name: str):
+    return keras.layers.Activation("linear", dtype="float32", name=name)(x)

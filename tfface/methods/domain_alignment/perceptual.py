@@ -1,0 +1,91 @@
+"""The network whose features the perceptual losses compare."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tfface.errors import UserError
+
+_BLOCKS = 5
+_RANDOM_WIDTHS = (16, 32, 64, 64, 64)
+# Of ImageNet in BGR, 0 to 255, as VGG19's weights expect (Caffe).
+_MEANS = (103.939, 116.779, 123.68)
+
+logger = logging.getLogger("tfface")
+
+
+def perceptual_network(kind: str, size: int, weights: str = "") -> keras.Model:
+    """A frozen network from pictures [B,S,S,3] in [-1,1] to its features relu{1..5}_2.
+
+    Args:
+        kind: "vgg19", of keras.applications, or "random": two convolutions a block like VGG19's,
+            narrow, with seeded random weights. Random features tell textures apart, but know
+            nothing of what a picture shows; they are for tests and for work without a network.
+        size: Side S of the pictures.
+        weights: File of VGG19's weights without its top, in Keras's layout; "": Keras downloads
+            them.
+
+    Returns:
+        A model with five outputs, sides S to S/16.
+
+    Raises:
+        UserError: The file is missing or is something else, or the weights cannot be downloaded.
+    """
+    if kind == "random":
+        logger.warning(
+            "perceptual losses use random features, not VGG19's: a stand-in that knows nothing of "
+            "what a picture shows"
+        )
+        body = _random_network(size)
+    else:
+        body = _vgg19(size, weights)
+    body.trainable = False
+    taps = [body.get_layer(f"block{i + 1}_conv2").output for i in range(_BLOCKS)]
+    features = keras.Model(body.inputs, taps)
+
+    pictures = keras.Input((size, size, 3), name="pictures")
+    scaled = keras.layers.Rescaling(127.5, 127.5, name="to_255")(pictures)
+    turned = scaled[..., ::-1] - tf.constant(_MEANS)
+    return keras.Model(pictures, features(turned), name=f"perceptual_{kind}")
+
+
+def _vgg19(size: int, weights: str) -> keras.Model:
+    if weights and not Path(weights).is_file():
+        raise UserError(f"vgg_weights is {weights!r}: no such file")
+    try:
+        return keras.applications.VGG19(
+            include_top=False, weights=weights or "imagenet", input_shape=(size, size, 3)
+        )
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"vgg_weights is {weights!r}: not VGG19's weights without its top, in Keras's layout"
+        ) from error
+    except Exception as error:  # Keras raises a bare Exception when a download fails.
+        if "fetch" not in str(error):
+            raise
+        raise UserError(
+            f"VGG19's weights cannot be downloaded ({error}); give their file with --vgg_weights, "
+            f"or work without: --perceptual random, or none"
+        ) from error
+
+
+def _random_network(size: int) -> keras.Model:
+    x = inputs = keras.Input((size, size, 3))
+    x = keras.layers.Rescaling(1 / 127.5)(x)
+    for i, width in enumerate(_RANDOM_WIDTHS):
+        if i:
+            x = keras.layers.AveragePooling2D(2)(x)
+        for j in (1, 2):
+            x = keras.layers.Conv2D(
+                width,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer=keras.initializers.HeNormal(seed=10 * i + j),
+                name=f"block{i + 1}_conv{j}",
+            )(x)
+    return keras.Model(inputs, x)
