@@ -16,12 +16,9 @@ import time
 
 CHANNELS = 256
 # (feature side, form, block side, retrieved blocks)
+_FORMS = (("dense", 0, 0), ("sinkhorn", 4, 4), ("closed_form", 4, 4))
 ROWS = [
-    *((32, *form) for form in (("dense", 0, 0), ("sinkhorn", 4, 4), ("closed_form", 4, 4))),
-    *((64, *form) for form in (("dense", 0, 0), ("sinkhorn", 4, 4), ("closed_form", 4, 4))),
-    (128, "dense", 0, 0),
-    (128, "sinkhorn", 4, 4),
-    (128, "closed_form", 4, 4),
+    *((side, *form) for side in (32, 64, 128) for form in _FORMS),
     (128, "closed_form", 8, 4),
     (256, "sinkhorn", 8, 4),
     (256, "closed_form", 4, 4),

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from tiny_models import SIZE, faces, picture, png, save
 
-import tfface.client
+import tfface.packing
 from tfface.client import FaceClient, ServerError
+from tfface.data.label_maps import save_colours, save_label_map
 from tfface.errors import UserError
 from tfface.server.app import Server
 
@@ -37,6 +38,24 @@ def elegant(tmp_path_factory):
     with Server(path, model_name="elegant") as server:
         with FaceClient(f"127.0.0.1:{server.port}", "elegant", version=7) as client:
             yield client
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory):
+    path = tmp_path_factory.mktemp("painter")
+    save(path / "1", ("bytes=paint",))
+    with Server(path) as server, FaceClient(f"127.0.0.1:{server.port}") as client:
+        yield client
+
+
+def codes_of(seed=0, most=18):
+    return np.random.default_rng(seed).integers(0, most + 1, (20, 24), np.uint8)
+
+
+def painted(codes, face):
+    """What `tiny_models` paints: codes in red, the rest as the exemplar's first pixel."""
+    style = np.broadcast_to(np.asarray(face)[0, 0, 1:], (*codes.shape, 2))
+    return np.concatenate([codes[..., None], style], -1)
 
 
 def negative(image):
@@ -96,7 +115,7 @@ def test_pictures_are_sent_upright_and_opaque(client, tmp_path):
 
 
 def test_change_expression_of_lists(client, monkeypatch):
-    monkeypatch.setattr(tfface.client, "_MOST_PICTURES", 3)
+    monkeypatch.setattr(tfface.packing, "_MOST_PICTURES", 3)
     requests = []
     predict = client.predict
     monkeypatch.setattr(
@@ -113,9 +132,9 @@ def test_change_expression_of_lists(client, monkeypatch):
 
 
 def test_requests_are_kept_small(client, monkeypatch):
-    monkeypatch.setattr(tfface.client, "_MOST_BYTES", 2000)
+    monkeypatch.setattr(tfface.packing, "_MOST_BYTES", 2000)
     rows = [{"a": b"x" * size} for size in (900, 900, 900, 5000, 10)]
-    sizes = [[len(row["a"]) for row in some] for some in tfface.client._requests(rows)]
+    sizes = [[len(data) for data in inputs["a"]] for inputs in tfface.packing.requests(rows)]
     assert sizes == [[900, 900], [900], [5000], [10]]
 
 
@@ -129,6 +148,72 @@ def test_transfer_attribute(elegant):
     assert np.array_equal(steps[1], negative(reference))
     pairs = elegant.transfer_attribute([source, reference], [reference, source], "Smiling")
     assert np.array_equal(pairs[1], negative(source))
+
+
+def test_generate(painter, tmp_path, monkeypatch):
+    codes, face = codes_of(), picture(1)
+    file, coloured = tmp_path / "map.png", tmp_path / "coloured.png"
+    save_label_map(codes, file)
+    face.save(tmp_path / "face.jpg")
+    for condition in (codes, codes.astype(np.int64), file, str(file), file.read_bytes()):
+        assert np.array_equal(painter.generate(condition, face), painted(codes, face))
+    lines = codes_of(2, 19) * (codes_of(3) < 4)
+    assert np.array_equal(painter.generate(lines, face), painted(lines, face))
+    sent = []
+    predict = painter.predict
+    monkeypatch.setattr(painter, "predict", lambda i, **k: sent.append(i) or predict(i, **k))
+    save_colours(codes, coloured)
+    painter.generate(coloured, tmp_path / "face.jpg")
+    assert sent == [
+        {
+            "condition_bytes": [coloured.read_bytes()],
+            "exemplar_bytes": [(tmp_path / "face.jpg").read_bytes()],
+        }
+    ]
+
+
+def test_generate_of_lists(painter, monkeypatch):
+    monkeypatch.setattr(tfface.packing, "_MOST_PICTURES", 2)
+    maps, faces = [codes_of(seed) for seed in range(3)], [picture(seed) for seed in range(3)]
+    for conditions, exemplars in (
+        (maps, faces),
+        (np.stack(maps), faces[0]),
+        (maps[0], faces),
+        (maps[:1], faces[0]),
+    ):
+        made = painter.generate(conditions, exemplars)
+        assert len(made) == (1 if len(conditions) == 1 else 3)
+        for i, one in enumerate(made):
+            codes = conditions if conditions is maps[0] else conditions[i]
+            face = exemplars[i] if exemplars is faces else exemplars
+            assert np.array_equal(one, painted(codes, face))
+    assert painter.generate([], faces[0]) == []
+
+
+MANY = np.full((20, 24), 300)
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("nope.png", "nope.png: no such file"),
+        (b"no picture", "the condition: not a PNG; a label map must be one"),
+        (png(picture())[:300], "the condition: cannot be read as a picture"),
+        (png(picture()), r"the condition: has the colour \(.*CelebAMask-HQ's classes and white"),
+        (picture(), r"the condition is Image uint8 \[20, 24, 3\]: expected a PNG file"),
+        (codes_of() / 18, r"the condition is ndarray float64 \[20, 24\]: expected .* 0 to 19"),
+        (MANY, r"the condition is ndarray int64 \[20, 24\]: expected .* integers"),
+        (MANY - 301, r"the condition is ndarray int64 \[20, 24\]: expected .* integers"),
+        (codes_of(0, 20), "the condition: has the value 20 .*expected 0 to 19"),
+        (codes_of()[:9], "the condition: 24x9 is not the shape of a face picture"),
+        ([codes_of(), codes_of()], "lists of different lengths: 2 of condition_bytes, 3 of"),
+    ],
+)
+def test_mistakes_with_conditions(painter, monkeypatch, condition, message):
+    monkeypatch.setattr(painter, "predict", None)
+    exemplar = [picture()] * 3 if isinstance(condition, list) else picture()
+    with pytest.raises(UserError, match=message):
+        painter.generate(condition, exemplar)
 
 
 def test_mistakes_with_pictures(client, tmp_path):

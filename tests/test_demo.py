@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -9,6 +11,7 @@ import sys
 
 import pytest
 
+import tfface
 from tfface.demo import main
 
 
@@ -34,6 +37,21 @@ def test_help_needs_no_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "--preset" in done.stdout
+
+
+@pytest.mark.parametrize("method", tfface.list_methods())
+def test_every_method_has_a_demonstration(method):
+    parts = importlib.import_module(f"tfface.methods.{method}.demo")
+    assert isinstance(parts.TITLE, str) and isinstance(parts.BASELINES, str)
+    assert isinstance(parts.CLASSIFIED, bool)
+    assert parts.CURVES and all("/" in curve for curve in parts.CURVES)
+    expected = {
+        "evaluate": ["trained", "client", "classifier", "small"],
+        "show": ["trained", "client"],
+        "table": ["figures"],
+    }
+    for name, parameters in expected.items():
+        assert list(inspect.signature(getattr(parts, name)).parameters) == parameters
 
 
 def test_a_server_that_cannot_start_is_told(tmp_path):

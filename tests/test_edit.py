@@ -7,10 +7,12 @@ from PIL import Image
 
 import tfface
 from tfface.config import from_dict, parse_training, to_dict
+from tfface.data.label_maps import colour, save_colours, save_label_map, to_labels
 from tfface.data.pictures import face_box, load_picture, to_array
 from tfface.edit import edit_pictures, main
 from tfface.engine.load import write_run
 from tfface.methods import get_config, get_method
+from tfface.methods.label_maps import example_labels
 
 CLASSES = ("happy", "neutral", "sad")
 ATTRIBUTES = ("Eyeglasses", "Smiling")
@@ -279,3 +281,125 @@ def test_averages_are_used(tmp_path):
     assert loaded.step == 7
     assert all((v.numpy() == 0.25).all() for v in loaded.nets["generator"].trainable_variables)
     assert any((v.numpy() != 0.25).any() for v in loaded.nets["discriminator"].variables)
+
+
+# Faces made from label maps.
+
+
+@pytest.fixture(scope="module")
+def aligned(root):
+    """A run that takes label maps, and some of those; the networks' pictures have 32 pixels."""
+    run = write_tiny_run(root / "aligned", "domain_alignment")
+    save_label_map(plain_face(48), root / "map.png")
+    return run
+
+
+def plain_face(size, width=None):
+    return example_labels(size).numpy()[0][:, :width]
+
+
+def paint(root, tmp_path, condition, *options, status=0):
+    """Makes faces of a label map or a folder of them; returns the files written."""
+    out = tmp_path / "out"
+    words = [str(root / w) if w.startswith("face") else str(w) for w in options]
+    argv = [str(root / "aligned"), "--condition", str(condition), "--out", str(out), *words]
+    assert main(argv) == status
+    return {p.name: load_picture(p) for p in sorted(out.iterdir())} if out.exists() else {}
+
+
+def test_faces_from_a_label_map(root, aligned, tmp_path):
+    exemplars = ["--exemplar", "face1.png", "face2.png"]
+    made = paint(root, tmp_path, root / "map.png", *exemplars, "--grid")
+    grid = made.pop("grid.png")
+    assert list(made) == ["map-face-1.png", "map-face-2.png"]
+    assert all(picture.size == (32, 32) for picture in made.values())
+    assert differs(made["map-face-1.png"], made["map-face-2.png"])
+    assert min(grid.size) >= 128 and grid.width > 3 * 128  # The label map and two faces.
+    labels = to_labels(plain_face(48), 32)[None]
+    for i in (1, 2):
+        exemplar = to_array(load_picture(root / f"face{i}.png"), 32)[None]
+        given = aligned.method.encode(tf.constant(labels))
+        expected = aligned.method.generate(aligned.nets, given, tf.constant(exemplar))["image"][0]
+        assert np.abs(np.asarray(made[f"map-face-{i}.png"]) - (expected + 1) * 127.5).max() <= 1
+
+
+def test_the_grid_shows_label_maps_in_their_colours(root, aligned, tmp_path):
+    made = paint(root, tmp_path, root / "map.png", "--exemplar", "face1.png", "--grid")
+    assert list(made) == ["grid.png", "map-face.png"]
+    shown = {tuple(c) for c in np.asarray(made["grid.png"]).reshape(-1, 3)}
+    assert {tuple(c) for c in colour(plain_face(48)[12:36:4, 12:36:4]).reshape(-1, 3)} <= shown
+
+
+def test_faces_from_a_folder_of_label_maps(root, aligned, tmp_path, capsys):
+    """Ids and colours are the same; other shapes are cropped; what cannot be read is named."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    save_label_map(plain_face(48), folder / "a.png")
+    save_colours(plain_face(48), folder / "b.png")
+    save_label_map(plain_face(48, width=40), folder / "c.png")
+    Image.fromarray(colour(plain_face(48))).save(folder / "d.jpg")
+    made = paint(root, tmp_path, folder, "--exemplar", "face1.png", status=2)
+    assert set(made) == {"a-face.png", "b-face.png", "c-face.png"}
+    assert all(picture.size == (32, 32) for picture in made.values())
+    assert not differs(made["a-face.png"], made["b-face.png"])
+    assert differs(made["a-face.png"], made["c-face.png"])
+    told = capsys.readouterr().err
+    assert "d.jpg: not a PNG" in told and "1 of 4 pictures could not be read" in told
+
+
+def test_label_maps_do_not_mix(aligned):
+    maps = [plain_face(40 + i) for i in range(3)]
+    options = {"exemplar": [face(9, 40, 40)]}
+    together = edit_pictures(aligned, maps, options)
+    for labels, rows in zip(maps, together, strict=True):
+        [[[(name, alone)]]] = edit_pictures(aligned, [labels], options)
+        assert name == "face"
+        assert np.abs(np.asarray(alone, int) - np.asarray(rows[0][0][1], int)).max() <= 1
+
+
+def refused(capsys, *argv):
+    """All that a command that fails says on stderr."""
+    assert main([str(a) for a in argv]) == 2
+    told = capsys.readouterr().err.strip()
+    assert "Traceback" not in told and told.splitlines()[-1].startswith("tfface.edit: error: ")
+    return told
+
+
+@pytest.mark.usefixtures("aligned")
+def test_bad_label_maps(root, tmp_path, capsys):
+    labels = plain_face(48)
+    Image.fromarray(np.where(labels == 1, 255, 0).astype(np.uint8)).save(tmp_path / "skin.png")
+    Image.fromarray(colour(labels)).save(tmp_path / "map.jpg")
+    Image.fromarray(labels[:10].astype(np.uint8)).save(tmp_path / "flat.png")
+    (tmp_path / "bad.png").write_bytes(b"garbage")
+    out = ["--out", tmp_path / "out", "--exemplar", root / "face1.png"]
+    for name, expected in {
+        "skin.png": "the mask of a single part; expected a label map, into which",
+        "map.jpg": "not a PNG; a label map must be one",
+        "flat.png": "48x10 is not the shape of a face picture",
+        "bad.png": "bad.png: not a",
+        "missing.png": "no such file",
+    }.items():
+        told = refused(capsys, root / "aligned", "--condition", tmp_path / name, *out)
+        assert name in told and expected in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("aligned")
+def test_wrong_inputs_of_methods(root, tmp_path, capsys):
+    picture, labels = root / "face0.png", ["--condition", root / "map.png"]
+    for argv, expected in {
+        ("aligned",): "expected one of: a picture to edit, or --condition with a label map",
+        ("aligned", picture, *labels): "expected one of: a picture to edit, or --condition",
+        ("sargan",): "expected one of: a picture to edit, or --condition",
+        ("sargan", *labels): "is a run of sargan, which needs a picture to edit",
+        ("aligned", picture): "is a run of domain_alignment, which needs --condition",
+        ("aligned", *labels): "--exemplar is missing: a face whose style the result shall have",
+        ("aligned", *labels, "--exemplar", root / "none.png"): "none.png: no such file",
+        ("aligned", *labels, "--expression", "happy"): "is no option of domain alignment; it has "
+        "--exemplar",
+        ("sargan", picture, "--exemplar", picture): "--exemplar is no option of SARGAN",
+    }.items():
+        message = failure(capsys, root, root / argv[0], *argv[1:], "--out", tmp_path / "out")
+        assert expected in message, argv
+    assert not (tmp_path / "out").exists()

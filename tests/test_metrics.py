@@ -6,11 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from test_synthetic import EagerFaces
 
+from tfface.config import Data
 from tfface.data.synthetic import EXPRESSIONS, render, with_attribute, with_expression
 from tfface.metrics.classifier import Classifier, train_classifier
 from tfface.metrics.synthetic_truth import (
     INTENSITY,
+    evaluate_alignment,
     evaluate_exchange,
     evaluate_expressions,
     held_out,
@@ -161,3 +164,77 @@ def test_the_same_seed_gives_the_same_weights(tiny, monkeypatch):
     again = train_classifier(SIZE, NAMES[:2], steps=3)
     for a, b in zip(again.model.weights, tiny[1].model.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+# Alignment.
+
+PAIRS = 32
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    monkeypatch.setattr("tfface.metrics.synthetic_truth.SyntheticFaces", EagerFaces)
+
+
+def the_pairs(seed):
+    """What is asked for, and what it should look like: label maps, exemplars, targets."""
+    batches = EagerFaces(Data(size=SIZE)).exemplars("test", 16, seed=seed).take(PAIRS // 16)
+    return [
+        np.concatenate([batch[name] for batch in batches])
+        for name in ("label_map", "exemplar", "image")
+    ]
+
+
+def half(pictures):
+    pictures = np.asarray(pictures)
+    return pictures.reshape(len(pictures), SIZE // 2, 2, SIZE // 2, 2, 3).mean((2, 4))
+
+
+def double(pictures):
+    return pictures.repeat(2, 1).repeat(2, 2)
+
+
+def copies(labels, exemplars):
+    return exemplars, half(exemplars)
+
+
+@pytest.mark.usefixtures("eager")
+def test_painting_the_truth_has_no_error():
+    labels, exemplars, targets = the_pairs(4)
+    asked = []
+
+    def paint(some, others):
+        for one, other in zip(np.asarray(some), np.asarray(others), strict=True):
+            (at,) = np.flatnonzero((labels == one).all((1, 2)))
+            np.testing.assert_array_equal(exemplars[at], other)
+            asked.append(at)
+        painted = targets[asked[-len(some) :]]
+        return painted, half(painted)
+
+    found = evaluate_alignment(paint, SIZE, PAIRS, 4)
+    assert asked == list(range(PAIRS)) and found["pairs"] == PAIRS
+    assert found["painted"]["error"] == 0.0
+    # Of half the size even the truth has lost its details.
+    expected = np.abs(double(half(targets)) - targets).mean() / 2
+    assert found["warped"]["error"] == pytest.approx(expected, rel=1e-4) and expected > 0.005
+    assert found["copy"]["error"] > 2 * expected
+
+
+@pytest.mark.usefixtures("eager")
+def test_painting_the_exemplar_is_the_copy():
+    _, exemplars, targets = the_pairs(4)
+    found = evaluate_alignment(copies, SIZE, PAIRS, 4)
+    json.dumps(found, allow_nan=False)
+    assert found["painted"] == found["copy"]
+    error = (exemplars - targets) / 2
+    assert found["copy"]["error"] == pytest.approx(np.abs(error).mean(), rel=1e-4)
+    psnr = -10 * np.log10(np.square(error).mean())
+    assert found["copy"]["psnr"] == pytest.approx(psnr, abs=1e-3)
+    assert found["warped"]["error"] != found["copy"]["error"]
+
+
+@pytest.mark.usefixtures("eager")
+def test_pairs_of_people_are_the_same_for_a_seed_and_others_for_another():
+    first, again, other = (evaluate_alignment(copies, SIZE, 16, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first["copy"] != other["copy"]

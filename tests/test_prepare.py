@@ -91,7 +91,7 @@ def test_an_interrupted_copy_leaves_nothing(small, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tfface.prepare.shutil.copyfile", interrupted)
+    monkeypatch.setattr("tfface.prepare_files.shutil.copyfile", interrupted)
     words = ["--path", str(small), "--out", str(tmp_path / "faces"), *rules("a=+Smiling")]
     assert main(["folders", *words]) == 130
     assert not list(tmp_path.iterdir())

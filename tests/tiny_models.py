@@ -38,6 +38,13 @@ def _negate_file(data):
     return tf.io.encode_png(255 - picture)
 
 
+def _paint(pair):
+    codes = tf.io.decode_png(pair[0], 1)
+    face = tf.io.decode_image(pair[1], channels=3, expand_animations=False)
+    style = tf.broadcast_to(face[:1, :1, 1:], [*tf.unstack(tf.shape(codes)[:2]), 2])
+    return tf.io.encode_png(tf.concat([codes, style], -1))
+
+
 class TinyModel(tf.Module):
     """Every face turns into its negative; raw variables, as in an export."""
 
@@ -69,6 +76,11 @@ class TinyModel(tf.Module):
     def transfer(self, source_bytes, reference_bytes, attribute, strength):
         chosen = tf.where(strength > 0.5, reference_bytes, source_bytes)
         return {"image_bytes": tf.map_fn(_negate_file, chosen, fn_output_signature=tf.string)}
+
+    @tf.function(input_signature=[_strings("condition_bytes"), _strings("exemplar_bytes")])
+    def paint(self, condition_bytes, exemplar_bytes):
+        pairs = (condition_bytes, exemplar_bytes)
+        return {"image_bytes": tf.map_fn(_paint, pairs, fn_output_signature=tf.string)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     def types(self, x):

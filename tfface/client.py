@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tfface import packing
 from tfface.errors import UserError
 
 # gRPC and the messages (which import TensorFlow) are imported where they are used: commands that
@@ -16,10 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    Picture = str | Path | bytes | Image.Image
+    from tfface.packing import Condition, Picture
 
-_MOST_PICTURES = 32  # in a request
-_MOST_BYTES = 32 * 2**20  # in a request, unless one picture alone has more
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
 _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 
@@ -127,7 +124,7 @@ class FaceClient:
         self._address(request.model_spec)
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
-            request.inputs[name].CopyFrom(wire.to_proto(_as_array(value)))
+            request.inputs[name].CopyFrom(wire.to_proto(packing.as_array(value)))
         response = self._call(self._prediction.Predict, request, self.timeout)
         return {name: wire.to_array(proto) for name, proto in response.outputs.items()}
 
@@ -223,7 +220,7 @@ class FaceClient:
             UserError: A picture that cannot be read, lists of different lengths.
             ServerError: The server refused, or was not reached within the timeout.
         """
-        return self._edit({"image_bytes": picture}, {"expression": expression})
+        return self._edit({"image_bytes": picture, "expression": expression})
 
     def transfer_attribute(
         self,
@@ -250,24 +247,48 @@ class FaceClient:
             ServerError: The server refused, or was not reached within the timeout.
         """
         return self._edit(
-            {"source_bytes": source, "reference_bytes": reference},
-            {"attribute": attribute, "strength": strength},
+            {
+                "source_bytes": source,
+                "reference_bytes": reference,
+                "attribute": attribute,
+                "strength": strength,
+            }
         )
 
-    def _edit(self, pictures: dict[str, Any], values: dict[str, Any]):
-        import numpy as np
+    def generate(
+        self, condition: Condition | Sequence[Condition], exemplar: Picture | Sequence[Picture]
+    ) -> Image.Image | list[Image.Image]:
+        """Makes faces of the shape of one thing in the style of another (domain alignment).
 
-        lengths = {n: len(v) for n, v in {**pictures, **values}.items() if _is_list(v)}
+        A single value goes with every value of a list; two lists must be of one length.
+
+        Args:
+            condition: The shape, a label map or a line drawing as the served model was trained
+                with: a PNG as `tfface.data.label_maps.load_label_map` reads it, the bytes of one,
+                or integers [H,W] of codes 0 to 19; or a list of them.
+            exemplar: A face in the style wanted: a file, the bytes of one, or a Pillow image; or a
+                list of them.
+
+        Returns:
+            The face, a square of the networks' size; a list if a list was given.
+
+        Raises:
+            UserError: A condition that is no PNG or neither a label map nor a drawing, a picture
+                that cannot be read, lists of different lengths.
+            ServerError: The server refused, such as a label map where it expects a drawing, or was
+                not reached within the timeout.
+        """
+        return self._edit({"condition_bytes": condition, "exemplar_bytes": exemplar})
+
+    def _edit(self, values: dict[str, Any]) -> Image.Image | list[Image.Image]:
+        lengths = {name: len(v) for name, v in values.items() if packing.is_list(v)}
         if len(set(lengths.values())) > 1:
             given = ", ".join(f"{length} of {name}" for name, length in lengths.items())
             raise UserError(f"lists of different lengths: {given}")
         edited: list[Image.Image] = []
-        for rows in _requests(_rows(pictures, values, lengths)):
-            inputs = {name: [row[name] for row in rows] for name in rows[0]}
-            if "strength" in inputs:
-                inputs["strength"] = np.array(inputs["strength"], np.float32)
+        for inputs in packing.requests(packing.rows(values, lengths)):
             reply = self.predict(inputs, signature="bytes")["image_bytes"]
-            edited += [_decode(data) for data in reply]
+            edited += [packing.decode(data) for data in reply]
         return edited if lengths else edited[0]
 
     def _address(self, spec) -> None:
@@ -307,80 +328,3 @@ class FaceClient:
             elif failure.code != "DEADLINE_EXCEEDED":
                 raise failure
             raise unreachable or failure
-
-
-def _is_list(value) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
-
-
-def _rows(pictures: dict[str, Any], values: dict[str, Any], lengths: dict[str, int]):
-    """The inputs of one face after the other; what is no list goes into every one.
-
-    Pictures are read when their turn comes, so that not all are in memory at once.
-    """
-    row = {name: _encode(value) for name, value in pictures.items() if name not in lengths}
-    row |= {name: value for name, value in values.items() if name not in lengths}
-    for index in range(max(lengths.values(), default=1)):
-        for name in lengths:
-            row[name] = _encode(pictures[name][index]) if name in pictures else values[name][index]
-        yield dict(row)
-
-
-def _requests(rows):
-    """As many rows together as go into one request."""
-    taken: list[dict] = []
-    size = 0
-    for row in rows:
-        row_size = sum(len(value) for value in row.values() if isinstance(value, bytes))
-        if taken and (len(taken) == _MOST_PICTURES or size + row_size > _MOST_BYTES):
-            yield taken
-            taken, size = [], 0
-        taken.append(row)
-        size += row_size
-    if taken:
-        yield taken
-
-
-def _encode(picture: Picture) -> bytes:
-    """A picture as the server decodes it: JPEG or PNG, upright, 8-bit colour.
-
-    A file that is such a picture already goes as it is.
-    """
-    from PIL import Image
-
-    from tfface.data.pictures import load_picture
-
-    if isinstance(picture, Image.Image):
-        return _png(picture.convert("RGB"))
-    loaded = load_picture(picture)
-    data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-    with Image.open(io.BytesIO(data)) as opened:
-        upright = opened.getexif().get(0x0112, 1) == 1
-        if opened.format in ("JPEG", "PNG") and opened.mode in ("RGB", "L") and upright:
-            if not opened.has_transparency_data:
-                return data
-    return _png(loaded)
-
-
-def _png(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, format="PNG", compress_level=1)  # the default level takes ten times as long
-    return file.getvalue()
-
-
-def _decode(data: bytes) -> Image.Image:
-    from PIL import Image
-
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-    return picture
-
-
-def _as_array(value) -> np.ndarray:
-    import numpy as np
-
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "SU":
-        return value
-    array = np.asarray(value)
-    # From a list of bytes NumPy would make fixed-width strings, cut at trailing zeros.
-    return np.array(value, object) if array.dtype.kind in "SU" else array

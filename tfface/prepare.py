@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shutil
 import sys
-import uuid
 from pathlib import Path
 
 from tfface.cli import Parser, command, import_tensorflow
@@ -15,6 +13,7 @@ from tfface.config import Data
 from tfface.data import SOURCES
 from tfface.data.base import SPLITS
 from tfface.errors import UserError
+from tfface.prepare_files import compose_label_maps, draw, folders, list_exemplars
 
 _FOLDERS = """\
 Sorts CelebA's pictures into a folder per class, by rules on their attributes:
@@ -34,10 +33,14 @@ outside the inner face, as a PNG in the colours of the parts (white: other lines
 hand if wanted and given to models whose condition is a line drawing. Lines are one pixel wide and
 break when the drawing is made smaller: give the model's own size with --size.
 """
+_EXEMPLARS = """\
+Writes exemplars.txt into the folder of CelebAMask-HQ (over one that is there): for every picture
+the most similar other ones of its split, the most similar first. Methods that paint in the style of
+an exemplar then train with these. Pictures are compared by VGG19's features, which without a GPU
+takes hours for all 30,000.
+"""
 _COLUMNS = 8
 _DRAWN = 256
-
-Rules = dict[str, tuple[tuple[str, bool], ...]]
 
 
 def _count(text: str) -> int:
@@ -97,6 +100,20 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--size", type=_count, metavar="N", help="side of the drawing (as the label map's square)")
     add("--out", default="lines.png", metavar="FILE", help="picture to write (lines.png)")
 
+    about = "list for each picture of CelebAMask-HQ the most similar ones, as exemplars"
+    alike = verbs.add_parser(
+        "exemplars", help=about, description=_EXEMPLARS, formatter_class=as_it_is
+    )
+    add = alike.add_argument
+    add("--path", required=True, metavar="FOLDER", help="folder of CelebAMask-HQ")
+    add("--count", type=_count, default=20, metavar="N", help="pictures to list for each (20)")
+    add("--weights", default="", metavar="FILE",
+        help="VGG19's weights without its top, in Keras's layout (downloaded)")  # fmt: skip
+    add("--features", choices=("vgg19", "random"), default="vgg19",
+        help="random: of a network that has learnt nothing, which tells light and colours apart "
+        "at best; for work without VGG19's weights (vgg19)")  # fmt: skip
+    add("--size", type=_count, default=256, metavar="N", help="side to compare them at (256)")
+
     return parser.parse_args(argv)
 
 
@@ -121,6 +138,14 @@ def main(argv: list[str] | None = None) -> int:
         compose_label_maps(Path(arguments.path))
     elif arguments.verb == "lines":
         draw(arguments.map, arguments.photo, arguments.size, Path(arguments.out))
+    elif arguments.verb == "exemplars":
+        list_exemplars(
+            Path(arguments.path),
+            arguments.count,
+            features=arguments.features,
+            weights=arguments.weights,
+            size=arguments.size,
+        )
     else:
         rules = dict(arguments.rule)
         if len(rules) < len(arguments.rule):
@@ -241,111 +266,6 @@ def _print_histogram(data: Data, source, split: str) -> None:
     print(f"\nof {number} in {split}:")
     for name, members in found.items():
         print(f"  {members:7}  {members / max(number, 1):4.0%}  {name}")
-
-
-def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> None:
-    """Copies CelebA's pictures into `out/{train,val,test}/CLASS`; whole or not at all.
-
-    Args:
-        path: Folder of CelebA.
-        out: Folder to make; must not exist, or be empty.
-        rules: Attributes that the pictures of each class have (True) or lack (False).
-        limit: Most pictures per class and split.
-
-    Raises:
-        UserError: `out` has something in it, an unknown attribute, a picture that answers two
-            rules, a rule that no training picture answers.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: is not empty; name a new folder, or remove this one first")
-    import_tensorflow()
-
-    from tfface.data import open_source
-
-    source = open_source(Data("celeba", str(path)))
-    chosen = {
-        split: {name: source.select(split, *where) for name, where in rules.items()}
-        for split in SPLITS
-    }
-    for split, classes in chosen.items():
-        _check_exclusive(classes)
-        for name, files in classes.items():
-            if split == "train" and not files:
-                raise UserError(f"--rule {name}: no training picture answers it")
-            classes[name] = files[:limit]
-    temporary = out.absolute().with_name(f".{out.absolute().name}.{uuid.uuid4().hex}.tmp")
-    try:
-        for split, classes in chosen.items():
-            for name, files in classes.items():
-                (temporary / split / name).mkdir(parents=True)
-                for file in files:
-                    shutil.copyfile(file, temporary / split / name / file.name)
-                print(f"{split:5}  {len(files):7}  {name}")
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    print(f"wrote {out}")
-
-
-def compose_label_maps(path: Path) -> None:
-    """Writes `CelebAMask-HQ-label/{i}.png` for every picture that has none yet.
-
-    Args:
-        path: Folder of CelebAMask-HQ.
-
-    Raises:
-        UserError: No such data set, too many bad masks, or a file cannot be written.
-    """
-    import_tensorflow()
-
-    from tfface.data import open_source
-
-    written = open_source(Data("celebamask_hq", str(path))).write_label_maps()
-    print(f"wrote {written} label maps")
-
-
-def draw(label_map: str | Path, photo: str | Path | None, size: int | None, out: Path) -> None:
-    """Writes a line drawing; see `tfface.data.lines`.
-
-    Args:
-        label_map: A label map; its central square is drawn.
-        photo: The photograph that it belongs to, of any size.
-        size: Side of the drawing in pixels; None: as the central square.
-        out: File to write.
-
-    Raises:
-        UserError: A file cannot be read or written, or the two are not of one shape.
-    """
-    from tfface.data import lines, pictures
-    from tfface.data.label_maps import load_label_map, save_colours, to_labels
-
-    labels, image = load_label_map(label_map), None
-    size = size or min(labels.shape)
-    if photo:
-        picture = pictures.load_picture(photo)
-        (height, width), (across, down) = labels.shape, picture.size
-        if abs(across * height - down * width) > max(across, down):
-            raise UserError(
-                f"--photo {photo}: is {across}x{down}, but {label_map} is {width}x{height}; "
-                "expected the same proportions"
-            )
-        image = pictures.to_array(picture, size)
-    save_colours(lines.draw_lines(to_labels(labels, size), image), out)
-    print(f"wrote {out}")
-
-
-def _check_exclusive(classes: dict[str, list[Path]]) -> None:
-    owner: dict[Path, str] = {}
-    for name, files in classes.items():
-        for file in files:
-            other = owner.setdefault(file, name)
-            if other != name:
-                raise UserError(
-                    f"--rule: {file.name} answers both {other} and {name}; "
-                    "add attributes so that each picture answers one rule"
-                )
 
 
 if __name__ == "__main__":

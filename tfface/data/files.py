@@ -26,6 +26,7 @@ HELD_OUT_SHARE = 0.05
 # exemplars that are no pair, 5 of 7 are the most similar picture and 2 the least similar.
 ENLARGED = 286 / 256
 EASY = 5 / 7
+EXEMPLARS = "exemplars.txt"
 _STRATIFIED_FROM = 10
 
 logger = logging.getLogger("tfface")
@@ -106,6 +107,12 @@ class FileSource(Source):
         """Files of the pictures of a split that have or lack all these attributes, in order."""
         return [self._root / self._names[row] for row in self._rows(split, *where)]
 
+    def readable(self, split: str) -> dict[str, bool]:
+        """Names of the pictures of a split, in order, and whether each is good as far as known."""
+        with self._lock:
+            bad = {row for row, _ in self._bad}
+        return {self._names[row]: row not in bad for row in self._rows(split).tolist()}
+
     def batches(
         self,
         split: str,
@@ -158,7 +165,7 @@ class FileSource(Source):
         rows = self._rows(split)
         if not len(rows):
             raise UserError(f"{self._root}: no pictures in the split {split!r}")
-        listed = read_lists(Path(self.data.path) / "exemplars.txt", self._names, rows)
+        listed = read_lists(Path(self.data.path) / EXEMPLARS, self._names, rows)
         image, labels = self._spec("image"), self._spec("label_map")
         specs = {"image": image, "label_map": labels}
         specs |= {"exemplar": image, "exemplar_label_map": labels, "paired": (tf.float32, ())}

@@ -44,13 +44,13 @@ _GREY, _COLOURED = ("1", "L", "I", "I;16", "I;16B"), ("RGB", "RGBA", "P")
 
 
 def load_label_map(
-    source: str | Path | bytes, lines: bool = False, name: str | None = None
+    source: str | Path | bytes, lines: bool | None = False, name: str | None = None
 ) -> np.ndarray:
     """Reads a label map, or a line drawing, from a PNG.
 
     Args:
         source: A file, or the bytes of one: grey, of class ids, or in the colours of PALETTE.
-        lines: A line drawing is expected, see `tfface.data.lines`.
+        lines: A line drawing is expected, see `tfface.data.lines`; None: either.
         name: What to call it in an error; the file's path if not given.
 
     Returns:
@@ -66,12 +66,12 @@ def load_label_map(
     with opened(source, name, unknown, ("PNG",)) as picture:
         if picture.mode in _GREY:
             values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
-            labels = _from_ids(values, lines, name)
+            labels = _from_ids(values, lines is not False, name)
         elif picture.mode in _COLOURED:
             # The transparency of a palette belongs to its colours; of RGB it would be one more.
             opaque = picture.mode == "RGB" or not picture.has_transparency_data
             values = np.asarray(picture.convert("RGB" if opaque else "RGBA"))
-            labels = _from_colours(values, lines, name)
+            labels = _from_colours(values, lines is not False, name)
         else:
             raise UserError(f"{name}: is partly transparent; expected ids in grey, or colours")
     if lines and np.count_nonzero(labels) * 2 > labels.size:

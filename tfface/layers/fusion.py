@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 _HIDDEN = 16
+_GAIN = 10.0
 
 
 @keras.saving.register_keras_serializable("tfface")
@@ -15,8 +16,8 @@ class AdaptiveFusion(keras.layers.Layer):
     Both are projected, pooled to `side` x `side` places and compared, every place with every other:
     the long-range correlation R. Three coefficients of a place say how well the aligned style
     coheres with the condition: its best correlation with any place, that with the same place, and
-    the best one relative to the average of all places. Two small convolutions turn them into a
-    weight.
+    the best one relative to the average of all places. The weight is the sigmoid of the last one
+    times 10, as in UNITE's code, and of what two small convolutions make of all three.
 
     From the paper's abstract (CVIU 2023): weights learned from long-range correlation coefficients.
     Inferred: which coefficients, and the convolutions.
@@ -37,8 +38,8 @@ class AdaptiveFusion(keras.layers.Layer):
         self.hidden = keras.layers.Conv2D(
             _HIDDEN, 3, padding="same", activation="relu", name="hidden", dtype="float32"
         )
-        self.weight = keras.layers.Conv2D(
-            1, 3, padding="same", activation="sigmoid", name="weight", dtype="float32"
+        self.correction = keras.layers.Conv2D(
+            1, 3, padding="same", name="correction", dtype="float32"
         )
 
     def build(self, condition_shape, aligned_shape):
@@ -47,7 +48,7 @@ class AdaptiveFusion(keras.layers.Layer):
         self.project_aligned.build(aligned_shape)
         grid = (None, self.side, self.side)
         self.hidden.build((*grid, 3))
-        self.weight.build((*grid, _HIDDEN))
+        self.correction.build((*grid, _HIDDEN))
 
     def call(self, condition, aligned):
         """Returns the weights."""
@@ -66,7 +67,7 @@ class AdaptiveFusion(keras.layers.Layer):
         here = ops.sum(a * z, -1)
         relative = best - ops.mean(best, -1, keepdims=True)
         grid = ops.reshape(ops.stack([best, here, relative], -1), (-1, self.side, self.side, 3))
-        weight = self.weight(self.hidden(grid))
+        weight = ops.sigmoid(_GAIN * grid[..., 2:] + self.correction(self.hidden(grid)))
         return ops.repeat(ops.repeat(weight, factor, 1), factor, 2)
 
     def compute_output_shape(self, condition_shape, aligned_shape):

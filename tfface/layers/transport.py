@@ -77,8 +77,10 @@ def _offset(x: tf.Tensor, k: int) -> tf.Tensor:
         low, high = tf.where(total < wanted, m, low), tf.where(total < wanted, high, m)
         newton = m + tf.math.log(wanted / total) * tf.math.divide_no_nan(total, slope)
         inside = (newton >= low) & (newton <= high) & (slope > 0)
-        error = tf.reduce_max(tf.abs(total - wanted))
-        return low, high, tf.where(inside, newton, 0.5 * (low + high)), error
+        error = tf.abs(total - wanted)
+        # A row that is there stays, where no slope tells how to come nearer.
+        other = tf.where(error <= tolerance, m, 0.5 * (low + high))
+        return low, high, tf.where(inside, newton, other), tf.reduce_max(error)
 
     # The error is that before a step, and far less after it.
     return tf.while_loop(

@@ -218,7 +218,7 @@ def preview(case: Case) -> None:
 
 @contract_check
 def resumes(case: Case) -> None:
-    """Six steps are three, a crash and three more, bit for bit."""
+    """Six steps are three, a crash and three more, up to the order in which threads add up."""
     check_resume(case.name, case.folder, jit="off")
 
 
@@ -249,7 +249,7 @@ def check_resume(name: str, folder: Path, **train: Any) -> None:
 
 
 def compare_trainers(found: Trainer, expected: Trainer) -> None:
-    """Requires the same networks, averages, optimisers and metrics, bit for bit."""
+    """Requires the same metrics, and networks, averages and optimisers but for their last bits."""
     for kind in ("nets", "averages", "optimizers"):
         # On some processors threads add up in the order in which they end: the last bits differ.
         pair = [_snapshot(getattr(trainer, kind)) for trainer in (found, expected)]

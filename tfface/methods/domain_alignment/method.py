@@ -134,7 +134,6 @@ class DomainAlignment(Method):
             labels `warped_labels` [B,S/2,S/2,19]; with block alignment `index` and `weights` of the
             retrieved blocks.
         """
-        width = self.config.width
         fine, middle, compared = nets["condition_encoder"](given, training=training)
         e_fine, e_middle, e_compared = nets["exemplar_encoder"](exemplar, training=training)
         query, _ = nets["correspondence"](compared, training=training)

@@ -285,7 +285,10 @@ class Generator(Network):
                 else:
                     x = keras.layers.UpSampling2D(2, name=f"up_{at}")(x)
                 x = _spade_block(x, seen, filters, spade_width, f"block_{at}")
-            x = keras.layers.Conv2D(3, 3, padding="same", name="picture_conv")(_act(x))
+            # LeakyReLU, written out: TensorFlow's graph optimiser fails, loudly, at the operation's
+            # gradient behind the addition of a residual block.
+            x = ops.maximum(x, _SLOPE * x)
+            x = keras.layers.Conv2D(3, 3, padding="same", name="picture_conv")(x)
             picture = keras.layers.Activation("tanh", dtype="float32", name="picture")(x)
             super().__init__(
                 [given, *own, warped, *others],

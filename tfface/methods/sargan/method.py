@@ -105,21 +105,18 @@ class Sargan(Method):
     def _judge(self, nets: Networks, judged: list[tf.Tensor], batch: Batch):
         """Realness maps of each of the `judged` batches, and expression logits of the first one.
 
-        One pass over all of them, as no layer mixes pictures.
+        The logits are of the pictures under noise, if the batch has any. One pass over all, as no
+        layer mixes pictures.
         """
-        classified = self._classified(judged[0], batch)
-        same = classified is judged[0]
-        passed = judged if same else [*judged, classified]
+        noisy = "noise" in batch
+        passed = [*judged, judged[0] + batch["noise"]] if noisy else judged
         realness, logits = nets["discriminator"](tf.concat(passed, 0), training=True)
-        logits = tf.split(logits, len(passed))[0 if same else -1]
+        logits = tf.split(logits, len(passed))[-1 if noisy else 0]
         return tf.split(realness, len(passed))[: len(judged)], logits
 
-    def _classified(self, images: tf.Tensor, batch: Batch) -> tf.Tensor:
-        """Pictures as they are when their expression is classified: under noise."""
-        return images + batch["noise"] if "noise" in batch else images
-
     def _classifier_loss(self, nets: Networks, batch: Batch):
-        _, logits = nets["discriminator"](self._classified(batch["image"], batch), training=True)
+        image = batch["image"] + batch.get("noise", 0.0)
+        _, logits = nets["discriminator"](image, training=True)
         cls = classification(batch["expression"], logits)
         return cls, {"cls": cls}
 

@@ -1,0 +1,90 @@
+"""Which pictures of a data set look alike, so that each can be an exemplar to the other."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfface.data.files import FileSource, user_errors
+from tfface.metrics.classifier import progress
+
+_BATCH = 16
+_ROWS = 512  # Pictures compared with all others at a time.
+
+
+def similar_pictures(
+    source: FileSource, split: str, network: keras.Model, count: int
+) -> list[list[str]]:
+    """Lists for each picture the most similar other pictures of its split.
+
+    The similarity is the cosine of features averaged over the picture. RABIT's
+    util/retrieve_ref_vgg.py takes VGG19's pool5; how it compares them is not published.
+
+    Args:
+        source: The data set; pictures that cannot be read are left out.
+        split: "train", "val" or "test".
+        network: From pictures [B,S,S,3] in [-1,1] to a list of features, of which the last is
+            taken; S as in `source.data.size`.
+        count: Pictures to list for each, as far as there are so many others.
+
+    Returns:
+        For each picture its name and those of others, the most similar first; empty if the split
+        has less than two pictures.
+
+    Raises:
+        UserError: Too many pictures cannot be read; names them.
+    """
+    if source.count(split) < 2:
+        return []
+    features = _describe(source, split, network)
+    found = source.readable(split)
+    names = [name for name, good in found.items() if good]
+    if len(names) < 2:
+        return []
+    alike = most_alike(features[list(found.values())], count)
+    return [
+        [name, *(names[other] for other in others)]
+        for name, others in zip(names, alike, strict=True)
+    ]
+
+
+def _describe(source: FileSource, split: str, network: keras.Model) -> np.ndarray:
+    """Features float32 [N,C] of a split's pictures in order; of another one for a bad picture."""
+    size = source.data.size
+
+    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3])])
+    def describe(image):
+        return tf.reduce_mean(network(image)[-1], (1, 2))
+
+    parts = []
+    with user_errors(source), progress() as bar:
+        task = bar.add_task(f"looking at {split}", total=source.count(split))
+        for batch in source.batches(split, _BATCH):
+            parts.append(describe(batch["image"]).numpy())
+            bar.advance(task, len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def most_alike(features: np.ndarray, count: int) -> np.ndarray:
+    """The nearest others of each by the cosine; never all similarities are in memory at once.
+
+    Args:
+        features: float32 [N,C], N at least 2.
+        count: Others wanted, at least 1.
+
+    Returns:
+        int64 [N,min(count,N-1)]: indices, the most similar first.
+    """
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    unit = features / np.maximum(lengths, np.finfo(np.float32).tiny)
+    count = min(count, len(unit) - 1)
+    found = np.zeros((len(unit), count), np.int64)
+    for start in range(0, len(unit), _ROWS):
+        cosine = unit[start : start + _ROWS] @ unit.T
+        row = np.arange(len(cosine))
+        cosine[row, start + row] = -np.inf
+        best = np.argpartition(cosine, -count)[:, -count:]
+        order = np.argsort(-np.take_along_axis(cosine, best, 1), kind="stable")
+        found[start : start + _ROWS] = np.take_along_axis(best, order, 1)
+    return found

@@ -1,0 +1,150 @@
+"""What the client sends: encoded pictures and label maps, as many as go into a request."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfface.errors import UserError
+
+# NumPy and Pillow are imported where they are used, as `tfface.client` says.
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    Picture = str | Path | bytes | Image.Image
+    Condition = str | Path | bytes | np.ndarray
+
+_MOST_PICTURES = 32  # in a request
+_MOST_BYTES = 32 * 2**20  # in a request, unless one picture alone has more
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value is several; an array [H,W] is one label map."""
+    return (
+        hasattr(value, "__len__")
+        and not isinstance(value, str | bytes)
+        and getattr(value, "ndim", 1) != 2
+    )
+
+
+def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """The inputs of one face after the other; what is no list goes into every one.
+
+    Pictures are read when their turn comes, so that not all are in memory at once.
+
+    Args:
+        values: By input name: pictures where it ends in `_bytes`, label maps where it is
+            `condition_bytes`.
+        lengths: Of the values that are lists.
+    """
+    row = {name: _encode(name, value) for name, value in values.items() if name not in lengths}
+    for index in range(max(lengths.values(), default=1)):
+        row |= {name: _encode(name, values[name][index]) for name in lengths}
+        yield dict(row)
+
+
+def requests(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """As many rows together as go into one request: lists by input name, numbers as float32."""
+    taken: list[dict] = []
+    size = 0
+    for row in rows:
+        row_size = sum(len(value) for value in row.values() if isinstance(value, bytes))
+        if taken and (len(taken) == _MOST_PICTURES or size + row_size > _MOST_BYTES):
+            yield _columns(taken)
+            taken, size = [], 0
+        taken.append(row)
+        size += row_size
+    if taken:
+        yield _columns(taken)
+
+
+def _columns(taken: list[dict[str, Any]]) -> dict[str, Any]:
+    import numpy as np
+
+    inputs: dict[str, Any] = {name: [row[name] for row in taken] for name in taken[0]}
+    if "strength" in inputs:
+        inputs["strength"] = np.array(inputs["strength"], np.float32)
+    return inputs
+
+
+def _encode(name: str, value: Any) -> Any:
+    if name == "condition_bytes":
+        return _encode_condition(value)
+    return _encode_picture(value) if name.endswith("_bytes") else value
+
+
+def _encode_picture(picture: Picture) -> bytes:
+    """A picture as the server decodes it: JPEG or PNG, upright, 8-bit colour.
+
+    A file that is such a picture already goes as it is.
+    """
+    from PIL import Image
+
+    from tfface.data.pictures import load_picture
+
+    if isinstance(picture, Image.Image):
+        return _png(picture.convert("RGB"))
+    loaded = load_picture(picture)
+    data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+    with Image.open(io.BytesIO(data)) as opened:
+        upright = opened.getexif().get(0x0112, 1) == 1
+        if opened.format in ("JPEG", "PNG") and opened.mode in ("RGB", "L") and upright:
+            if not opened.has_transparency_data:
+                return data
+    return _png(loaded)
+
+
+def _encode_condition(condition: Condition) -> bytes:
+    """A label map or line drawing (the server knows which it takes) as a PNG; a file as it is."""
+    import numpy as np
+    from PIL import Image
+
+    from tfface.data.label_maps import LINE, load_label_map
+
+    if isinstance(condition, str | Path):
+        load_label_map(condition, lines=None)
+        return Path(condition).read_bytes()
+    if not isinstance(condition, bytes):
+        codes = np.asarray(condition)
+        plain = codes.ndim == 2 and codes.dtype.kind in "iu"
+        if (
+            isinstance(condition, Image.Image)
+            or not plain
+            or (codes != codes.astype("uint8")).any()
+        ):
+            raise UserError(
+                f"the condition is {type(condition).__name__} {codes.dtype} {list(codes.shape)}: "
+                f"expected a PNG file, the bytes of one, or integers [H,W] of 0 to {LINE}"
+            )
+        condition = _png(Image.fromarray(codes.astype("uint8")))
+    load_label_map(condition, lines=None, name="the condition")
+    return condition
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format="PNG", compress_level=1)  # the default level takes ten times as long
+    return file.getvalue()
+
+
+def decode(data: bytes) -> Image.Image:
+    """The picture of a reply."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+    return picture
+
+
+def as_array(value: Any) -> np.ndarray:
+    """An input as an array; strings as objects."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "SU":
+        return value
+    array = np.asarray(value)
+    # From a list of bytes NumPy would make fixed-width strings, cut at trailing zeros.
+    return np.array(value, object) if array.dtype.kind in "SU" else array

@@ -1,0 +1,188 @@
+"""The files that `tfface.prepare` makes: class folders, label maps, drawings, exemplars."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from tfface.cli import import_tensorflow
+from tfface.config import Data
+from tfface.data import check_path
+from tfface.data.base import SPLITS
+from tfface.errors import UserError
+
+Rules = dict[str, tuple[tuple[str, bool], ...]]
+
+
+def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> None:
+    """Copies CelebA's pictures into `out/{train,val,test}/CLASS`; whole or not at all.
+
+    Args:
+        path: Folder of CelebA.
+        out: Folder to make; must not exist, or be empty.
+        rules: Attributes that the pictures of each class have (True) or lack (False).
+        limit: Most pictures per class and split.
+
+    Raises:
+        UserError: `out` has something in it, an unknown attribute, a picture that answers two
+            rules, a rule that no training picture answers.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: is not empty; name a new folder, or remove this one first")
+    import_tensorflow()
+
+    from tfface.data import open_source
+
+    source = open_source(Data("celeba", str(path)))
+    chosen = {
+        split: {name: source.select(split, *where) for name, where in rules.items()}
+        for split in SPLITS
+    }
+    for split, classes in chosen.items():
+        _check_exclusive(classes)
+        for name, files in classes.items():
+            if split == "train" and not files:
+                raise UserError(f"--rule {name}: no training picture answers it")
+            classes[name] = files[:limit]
+    temporary = out.absolute().with_name(f".{out.absolute().name}.{uuid.uuid4().hex}.tmp")
+    try:
+        for split, classes in chosen.items():
+            for name, files in classes.items():
+                (temporary / split / name).mkdir(parents=True)
+                for file in files:
+                    shutil.copyfile(file, temporary / split / name / file.name)
+                print(f"{split:5}  {len(files):7}  {name}")
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"wrote {out}")
+
+
+def compose_label_maps(path: Path) -> None:
+    """Writes `CelebAMask-HQ-label/{i}.png` for every picture that has none yet.
+
+    Args:
+        path: Folder of CelebAMask-HQ.
+
+    Raises:
+        UserError: No such data set, too many bad masks, or a file cannot be written.
+    """
+    import_tensorflow()
+
+    from tfface.data import open_source
+
+    written = open_source(Data("celebamask_hq", str(path))).write_label_maps()
+    print(f"wrote {written} label maps")
+
+
+def draw(label_map: str | Path, photo: str | Path | None, size: int | None, out: Path) -> None:
+    """Writes a line drawing; see `tfface.data.lines`.
+
+    Args:
+        label_map: A label map; its central square is drawn.
+        photo: The photograph that it belongs to, of any size.
+        size: Side of the drawing in pixels; None: as the central square.
+        out: File to write.
+
+    Raises:
+        UserError: A file cannot be read or written, or the two are not of one shape.
+    """
+    from tfface.data import lines, pictures
+    from tfface.data.label_maps import load_label_map, save_colours, to_labels
+
+    labels, image = load_label_map(label_map), None
+    size = size or min(labels.shape)
+    if photo:
+        picture = pictures.load_picture(photo)
+        (height, width), (across, down) = labels.shape, picture.size
+        if abs(across * height - down * width) > max(across, down):
+            raise UserError(
+                f"--photo {photo}: is {across}x{down}, but {label_map} is {width}x{height}; "
+                "expected the same proportions"
+            )
+        image = pictures.to_array(picture, size)
+    save_colours(lines.draw_lines(to_labels(labels, size), image), out)
+    print(f"wrote {out}")
+
+
+def list_exemplars(
+    path: Path, count: int = 20, *, features: str = "vgg19", weights: str = "", size: int = 256
+) -> None:
+    """Writes `exemplars.txt`, see `tfface.data.files.FileSource.exemplars`; whole or not at all.
+
+    Pictures are compared by the features relu5_2 of `perceptual_network`; see
+    `tfface.data.retrieval.similar_pictures`.
+
+    Args:
+        path: Folder of CelebAMask-HQ.
+        count: Pictures to list for each, as far as its split has so many others.
+        features: "vgg19"; or "random", a stand-in that has learnt nothing: what it finds alike is
+            as bright and of the same colours at best, whatever it shows.
+        weights: File of VGG19's weights without its top, in Keras's layout; "": Keras downloads
+            them.
+        size: Side that pictures are compared at, in pixels; RABIT's util/retrieve_ref_vgg.py: 256.
+
+    Raises:
+        UserError: No such data set, too many bad pictures, no split with two of them, weights that
+            are missing or something else, or the folder cannot be written to.
+    """
+    data = Data("celebamask_hq", str(path), size)
+    check_path(data)
+    if weights and features != "vgg19":
+        raise UserError(f"--weights {weights}: is of no use with --features {features}")
+    if weights and not Path(weights).is_file():
+        raise UserError(f"--weights {weights}: no such file")
+    if not os.access(path, os.W_OK):
+        raise UserError(f"--path {path}: exemplars.txt cannot be written here: no permission")
+    import_tensorflow()
+
+    from tfface.data import open_source
+    from tfface.data.files import EXEMPLARS
+    from tfface.data.retrieval import similar_pictures
+    from tfface.engine.run import write_text
+
+    source = open_source(data)
+    network, lines = _network(features, size, weights), []
+    for split in SPLITS:
+        found = similar_pictures(source, split, network, count)
+        print(f"{split:5}  {len(found):7}")
+        lines += [",".join(names) + "\n" for names in found]
+    if not lines:
+        raise UserError(f"{path}: no split has two pictures that could be compared")
+    try:
+        write_text(path / EXEMPLARS, "".join(lines))
+    except OSError as error:
+        raise UserError(f"{path / EXEMPLARS}: cannot be written: {error.strerror}") from error
+    print(f"wrote {path / EXEMPLARS}")
+
+
+def _network(features: str, size: int, weights: str):
+    """The perceptual network; its mistakes in the words of this verb's options."""
+    from tfface.methods.domain_alignment.perceptual import perceptual_network
+
+    try:
+        return perceptual_network(features, size, weights)
+    except UserError as error:
+        if weights:
+            expected = "not VGG19's weights without its top, in Keras's layout"
+            raise UserError(f"--weights {weights}: {expected}") from error
+        raise UserError(
+            "VGG19's weights cannot be downloaded; give their file with --weights, or do with "
+            "--features random"
+        ) from error
+
+
+def _check_exclusive(classes: dict[str, list[Path]]) -> None:
+    owner: dict[Path, str] = {}
+    for name, files in classes.items():
+        for file in files:
+            other = owner.setdefault(file, name)
+            if other != name:
+                raise UserError(
+                    f"--rule: {file.name} answers both {other} and {name}; "
+                    "add attributes so that each picture answers one rule"
+                )
