@@ -63,7 +63,9 @@ def _milliseconds(layer, side: int, config) -> float:
     import tensorflow as tf
 
     channels = (config.channels, config.channels, 3 + 6 * config.width)
-    inputs = [tf.random.stateless_normal((4, side, side, c), (0, i)) for i, c in enumerate(channels)]
+    inputs = [
+        tf.random.stateless_normal((4, side, side, c), (0, i)) for i, c in enumerate(channels)
+    ]
 
     @tf.function
     def run(query, key, value):

@@ -104,16 +104,13 @@ def test_feature_matching_sums_maps_and_averages_scales():
 
 @quick
 @given(st.lists(st.tuples(st.floats(0, 9), st.booleans()), min_size=1, max_size=6), st.floats(0, 9))
-def test_of_pairs_is_the_mean_of_pairs_whatever_the_others_are(examples, other):
+def test_weights_of_pairs_make_a_mean_that_of_pairs_whatever_the_others_are(examples, other):
     values, paired = (np.float32(x) for x in zip(*examples, strict=True))
     wanted = values[paired > 0].mean() if paired.any() else 0.0
-    assert float(losses.of_pairs(tf.constant(values), paired)) == pytest.approx(wanted, rel=1e-5)
-    changed = tf.constant(np.where(paired > 0, values, np.float32(other)))
-    with tf.GradientTape() as tape:
-        tape.watch(changed)
-        loss = losses.of_pairs(changed, paired)
-    assert float(loss) == pytest.approx(wanted, rel=1e-5)
-    np.testing.assert_allclose(tape.gradient(loss, changed), paired / max(paired.sum(), 1.0))
+    weights = losses.pair_weights(tf.constant(paired)).numpy()
+    assert (values * weights).mean() == pytest.approx(wanted, rel=1e-5)
+    changed = np.where(paired > 0, values, np.float32(other))
+    assert (changed * weights).mean() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_absolute_is_a_mean_of_each_example():
@@ -150,7 +147,7 @@ def test_a_class_that_the_exemplar_lacks_costs_nothing():
     assert float(losses.warped_mask(warped, condition, exemplar)) == pytest.approx(0, abs=1e-6)
     # Of two exemplars each counts for itself: the second one has a hat.
     pair = [tf.concat(x, 0) for x in ((warped,) * 2, (condition,) * 2, (exemplar, condition))]
-    assert float(losses.warped_mask(*pair)) == pytest.approx(-np.log(1e-10) / 3, rel=1e-4)
+    assert float(losses.warped_mask(*pair)) == pytest.approx(-np.log(1e-10) / 4, rel=1e-4)
     # Nothing in common, nothing to count.
     assert float(losses.warped_mask(warped, one_hot([14, 15]), exemplar)) == 0.0
 
@@ -196,6 +193,14 @@ def test_contextual_loss_grows_with_unlikeness():
     exemplar, other = normal(2, 6, 6, 16), normal(2, 6, 6, 16, seed=1)
     found = [float(losses.contextual(exemplar + a * other, exemplar)) for a in (0, 0.3, 1, 3)]
     assert found == sorted(found) and found[-1] > found[0] + 0.3
+
+
+def test_contextual_loss_asks_each_made_feature_to_be_like_one_of_the_exemplars():
+    exemplar = centred(normal(1, 4, 4, 8))
+    one = tf.broadcast_to(exemplar[:, :1, :1], exemplar.shape)
+    assert float(losses.contextual(one, exemplar)) < 0.01
+    # All of the exemplar's are alike: each gets a sixteenth.
+    assert float(losses.contextual(exemplar, one)) == pytest.approx(np.log(16), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["unlike", "the same", "zero", "constant"])
@@ -387,6 +392,7 @@ def test_the_result_depends_on_condition_and_exemplar(opened, nets, batch):
         assert np.abs(method.generate(nets, *changed)["image"] - image).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"alignment": "dense"}, {"solver": "sinkhorn", "iterations": 10}],
@@ -446,10 +452,20 @@ def test_examples_that_are_no_pairs_get_no_losses_of_pairs(opened, nets, batch):
     other = {**batch, "image": tf.where(unpaired, batch["image"], -batch["image"])}
     found = terms_of(method, nets, other)
     assert all(found[name] != pytest.approx(terms[name], rel=1e-3) for name in PAIR_TERMS)
-    found = terms_of(method, nets, {**batch, "paired": tf.zeros(4)})
+    found = terms_of(method, nets, {**batch, "pair_weight": tf.zeros(4)})
     assert all(found[name] == 0.0 for name in PAIR_TERMS)
     for name in set(terms) - set(PAIR_TERMS):
         assert found[name] == pytest.approx(terms[name], rel=1e-4), name
+
+
+def test_losses_of_a_batch_are_the_means_of_those_of_its_halves(opened, nets, batch):
+    """What several devices see of a batch adds up to the same loss."""
+    whole = terms_of(opened[0], nets, batch)
+    halves = [{k: v[i : i + 2] for k, v in batch.items()} for i in (0, 2)]
+    found = [terms_of(opened[0], nets, half) for half in halves]
+    for name, value in whole.items():
+        mean = np.mean([terms[name] for terms in found])
+        assert mean == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
 def test_the_total_is_the_weighted_sum_and_weights_of_0_leave_terms_out(opened, nets, batch):
@@ -502,6 +518,7 @@ def test_preview_frames_only_the_rims_of_the_blocks_that_were_found(opened, nets
     np.testing.assert_allclose(columns["result"], made["image"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_lines_are_drawn_trained_on_and_edited_from(opened, tmp_path, capsys):
     method, source = opened
     method = with_options(method, condition="lines")

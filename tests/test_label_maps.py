@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tfface.config import Data
 from tfface.data.label_maps import (
     CLASSES_19,
     FLIPPED,
@@ -25,6 +26,7 @@ from tfface.data.label_maps import (
 )
 from tfface.data.lines import OUTLINED, draw_lines
 from tfface.data.pictures import load_picture, to_array
+from tfface.data.synthetic import SyntheticFaces, render
 from tfface.errors import UserError
 from tfface.methods import label_maps as graph
 from tfface.prepare import main
@@ -271,3 +273,15 @@ def test_clients_need_no_tensorflow():
         "sys.exit('tensorflow' in sys.modules or 'skimage' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_label_maps_are_no_line_drawings_and_line_drawings_are(size):
+    faces = SyntheticFaces(Data()).factors("test", 0, 24)
+    for labels in render(faces, size, ("label_map",))["label_map"].numpy():
+        with pytest.raises(UserError, match="expected a line drawing"):
+            load_label_map(encoded(labels.astype(np.uint8)), lines=True)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected a line drawing"):
+            in_graph(True)(encoded(labels.astype(np.uint8)))
+        drawn = draw_lines(labels)
+        assert (both(encoded(drawn), True) == drawn).all()

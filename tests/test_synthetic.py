@@ -25,7 +25,7 @@ from tfface.data.synthetic import (
     with_factors,
 )
 from tfface.data.synthetic.factors import uniform
-from tfface.data.synthetic.source import _offset
+from tfface.data.synthetic.source import STYLES, _offset
 from tfface.errors import UserError
 
 SIZE = 64
@@ -419,7 +419,7 @@ def test_a_pair_is_its_shape_in_the_exemplars_colours(seed):
     count = 48
     made = exemplars("test", count, seed=seed, paired=1.0)
     first = _offset(seed)
-    shape, style = (source().factors("test", first + far, count) for far in (0, 2**57))
+    shape, style = (source().factors("test", first + far, count) for far in (0, STYLES))
     drawn, exemplar = (render(f, 32, ("image", "label_map")) for f in (shape, style))
     # Both are who they are said to be,
     np.testing.assert_array_equal(made["exemplar_label_map"], exemplar["label_map"])

@@ -148,6 +148,8 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 inputs[path] = load(path)
             except UserError as error:
+                if len(paths) == 1:
+                    raise
                 bad.append(path)
                 print(f"skipped: {error}", file=sys.stderr)
         if inputs:

@@ -35,6 +35,9 @@ PALETTE = np.array(
 LINE = 19
 """In a line drawing, the code of a line that is not the outline of a part; drawn white."""
 
+THICKEST = 32
+"""A drawing's lines are up to two of so many parts of its side thick; what is more is an area."""
+
 FLIPPED = np.arange(LINE + 1, dtype=np.int32)
 """The code that takes the place of each code when a picture is mirrored: sides are swapped."""
 FLIPPED[[4, 5, 6, 7, 8, 9]] = 5, 4, 7, 6, 9, 8
@@ -74,12 +77,24 @@ def load_label_map(
             labels = _from_colours(values, lines is not False, name)
         else:
             raise UserError(f"{name}: is partly transparent; expected ids in grey, or colours")
-    if lines and np.count_nonzero(labels) * 2 > labels.size:
+    if lines and _is_filled(labels):
         raise UserError(
-            f"{name}: is a label map, or has far too many lines; expected a line drawing, which "
-            "`python -m tfface.prepare lines` makes of a label map"
+            f"{name}: is a label map, or its lines are far too thick; expected a line drawing, "
+            "which `python -m tfface.prepare lines` makes of a label map"
         )
     return labels.astype(np.uint8)
+
+
+def _is_filled(labels: np.ndarray) -> bool:
+    """Whether codes [H,W] fill areas: half of all, or a quarter of the marked within its like."""
+    far = max(min(labels.shape) // THICKEST, 1)
+    padded = np.pad(labels, far, mode="edge")
+    height, width = labels.shape
+    within = labels > 0
+    for down, across in ((0, far), (2 * far, far), (far, 0), (far, 2 * far)):
+        within = within & (padded[down : down + height, across : across + width] == labels)
+    marked = np.count_nonzero(labels)
+    return 2 * marked > labels.size or 4 * np.count_nonzero(within) > marked
 
 
 def _from_ids(values: np.ndarray, lines: bool, name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from tfface.layers.blocks import merge_blocks, partition_blocks
 from tfface.layers.transport import sinkhorn_top_k, soft_top_k
 
 _WEIGHT_FLOOR = 1e-6  # Added to a block's weight before its logarithm.
-_CHUNK_BYTES = 2**25  # Of the gathered keys and values that are held at a time.
+_CHUNK_BYTES = 2**26  # Of the gathered keys and values that are held at a time.
 
 
 def unit(x: tf.Tensor) -> tf.Tensor:
@@ -45,10 +45,10 @@ def dense_attention(query, key, value, temperature: float) -> tf.Tensor:
         [B,H,W,V].
     """
     _, height, width, channels = query.shape
-    q = tf.reshape(query, (-1, height * width, channels))
+    q = tf.reshape(query / temperature, (-1, height * width, channels))
     k = tf.reshape(key, (-1, key.shape[1] * key.shape[2], channels))
     v = tf.reshape(value, (-1, value.shape[1] * value.shape[2], value.shape[-1]))
-    weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) / temperature)
+    weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True))
     return tf.reshape(tf.matmul(weights, v), (-1, height, width, value.shape[-1]))
 
 
@@ -56,7 +56,7 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
     """Every pixel attends to the pixels of the k blocks that were retrieved for its own block.
 
     Keys and values are gathered for some query blocks at a time, and gathered again for the
-    gradient, so that at most 32 MiB of them are held instead of all k copies.
+    gradient, so that at most 64 MiB of them are held instead of all k copies.
 
     Args:
         query: [B,M,P,C], as from `partition_blocks`.
@@ -109,9 +109,8 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
                     tape.watch(inputs)
                     made = attend(*inputs)
                 to_q, to_k, to_v, to_b = tape.gradient(made, inputs, upstream[i])
-                where = tf.reshape(rows, (-1, 1))
-                d_k = tf.tensor_scatter_nd_add(d_k, where, tf.reshape(to_k, (-1, *k.shape[1:])))
-                d_v = tf.tensor_scatter_nd_add(d_v, where, tf.reshape(to_v, (-1, *v.shape[1:])))
+                d_k += _sums(to_k, rows, k)
+                d_v += _sums(to_v, rows, v)
                 return i + 1, d_k, d_v, d_q.write(i, to_q), d_b.write(i, to_b)
 
             zeros = (tf.zeros_like(k), tf.zeros_like(v))
@@ -134,6 +133,12 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
         tf.reshape(bias, (-1, retrieved)),
     )
     return tf.reshape(made, (-1, blocks, query.shape[2], width))
+
+
+def _sums(values: tf.Tensor, index: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Sums of the values of each index, in a tensor like `like`, [n,...]."""
+    values = tf.reshape(values, (-1, *like.shape[1:]))
+    return tf.math.unsorted_segment_sum(values, tf.reshape(index, (-1,)), tf.shape(like)[0])
 
 
 def _divisor(number: int, limit: int) -> int:
@@ -218,7 +223,7 @@ class BlockAlignment(keras.layers.Layer):
             `weight` float32 [B,M,k] in [0,1], how far each of them is chosen.
         """
         _, height, width, _ = query.shape
-        q, k = (partition_blocks(unit(x), self.side) for x in (query, key))
+        q, k = (unit(partition_blocks(x, self.side)) for x in (query, key))
         index, weight = self.rank(q, k)
         v = partition_blocks(tf.cast(value, q.dtype), self.side)
         bias = tf.math.log(weight + _WEIGHT_FLOOR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfface.data.label_maps import CLASSES_19, LINE, colour
+from tfface.data.label_maps import CLASSES_19, LINE, THICKEST, colour
 from tfface.data.lines import draw_lines
 from tfface.data.pictures import MAX_ASPECT, MAX_PIXELS, MIN_SIDE
 from tfface.methods.pictures import _png_shape, _square
@@ -52,11 +52,25 @@ def decode_labels(encoded: tf.Tensor, lines: bool = False) -> tf.Tensor:
             lambda: _decode_colours(encoded, lines),
         )
     if lines:
-        few = 2 * tf.math.count_nonzero(labels) <= tf.size(labels, tf.int64)
-        message = "received a label map, or far too many lines; expected a line drawing"
-        with tf.control_dependencies([tf.debugging.Assert(few, [message])]):
+        message = "received a label map, or far too thick lines; expected a line drawing"
+        with tf.control_dependencies([tf.debugging.Assert(~_is_filled(labels), [message])]):
             labels = tf.identity(labels)
     return labels
+
+
+def _is_filled(labels: tf.Tensor) -> tf.Tensor:
+    """As `tfface.data.label_maps._is_filled`."""
+    height, width = tf.shape(labels)[0], tf.shape(labels)[1]
+    far = tf.maximum(tf.minimum(height, width) // THICKEST, 1)
+    down, across = tf.range(height), tf.range(width)
+    within = labels > 0
+    for shift in (-far, far):
+        rows = tf.clip_by_value(down + shift, 0, height - 1)
+        columns = tf.clip_by_value(across + shift, 0, width - 1)
+        within &= tf.equal(tf.gather(labels, rows), labels)
+        within &= tf.equal(tf.gather(labels, columns, axis=1), labels)
+    marked = tf.math.count_nonzero(labels)
+    return (2 * marked > tf.size(labels, tf.int64)) | (4 * tf.math.count_nonzero(within) > marked)
 
 
 def _byte(encoded: tf.Tensor, place: int) -> tf.Tensor:

@@ -18,6 +18,7 @@ from tfface.data.synthetic import (
     with_attribute,
     with_expression,
 )
+from tfface.errors import UserError
 from tfface.metrics.classifier import Classifier, first_face, progress
 
 # Training faces have intensities uniform in [0.7, 1]; an edit is asked for a name only.
@@ -114,7 +115,7 @@ class _Tally:
             "confusion": shares.tolist(),
             "error_outside": float(outside),
             "error_inside": float(inside),
-            "psnr": float(-10.0 * np.log10(mean)) if mean > 0 else None,
+            "psnr": _decibels(mean),
         }
 
 
@@ -188,9 +189,14 @@ def evaluate_alignment(paint: Painting, size: int, count: int, seed: int) -> dic
     Returns:
         `pairs`; and for `painted`, `warped` (at twice its size) and the baseline `copy` (the
         exemplar): `error`, the mean absolute difference to the truth as a share of the range of the
-        pixels' values; `psnr` in dB of the mean squared one.
+        pixels' values; `psnr` in dB of the mean squared one (None without any error).
+
+    Raises:
+        UserError: `count` is no multiple of 16.
     """
     batch_size = _BATCH // 2
+    if count < 1 or count % batch_size:
+        raise UserError(f"count is {count}: expected a multiple of {batch_size}")
     data = SyntheticFaces(Data(size=size)).exemplars("test", batch_size, seed=seed)
     sums: dict[str, np.ndarray] = {}
     with progress() as bar:
@@ -206,10 +212,15 @@ def evaluate_alignment(paint: Painting, size: int, count: int, seed: int) -> dic
     return {
         "pairs": count,
         **{
-            name: {"error": float(absolute), "psnr": float(-10.0 * np.log10(squared))}
+            name: {"error": float(absolute), "psnr": _decibels(squared)}
             for name, (absolute, squared) in sums.items()
         },
     }
+
+
+def _decibels(squared: float) -> float | None:
+    """Peak signal-to-noise ratio of a mean squared error; None without any."""
+    return float(-10.0 * np.log10(squared)) if squared > 0 else None
 
 
 def _exchange_shares(right: np.ndarray, exchanged: int) -> dict[str, float]:

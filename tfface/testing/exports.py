@@ -13,9 +13,10 @@ from PIL import Image
 
 from tfface.data.label_maps import load_label_map, to_labels
 from tfface.data.pictures import load_picture, paste_back, to_array, to_picture
+from tfface.export import TOLERANCE
 from tfface.methods.label_maps import example_label_png, example_labels
 from tfface.server.status import ServingError
-from tfface.testing.case import ATOL, Case, contract_check, require
+from tfface.testing.case import Case, contract_check, require
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -95,7 +96,7 @@ def signatures(case: Case) -> None:
             }
             for way, found in ways.items():
                 for key, value in expected.items():
-                    pair, atol = [np.asarray(found[key]), value.numpy()], ATOL
+                    pair, atol = [np.asarray(found[key]), value.numpy()], TOLERANCE
                     require(len(pair[0]) == count, f"{name} through {way}: {len(pair[0])} results")
                     if value.dtype == tf.string:
                         pair = [

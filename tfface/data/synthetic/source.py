@@ -19,6 +19,8 @@ from tfface.errors import UserError
 
 # Faces drawn at a time: their planes stay in the processor's cache.
 _CHUNK = 16
+# Where the faces begin whose colours exemplars have: behind all that `batches` reach.
+STYLES = 2**58
 
 
 def _check(kind: str, names, known: tuple[str, ...]) -> None:
@@ -131,7 +133,7 @@ class SyntheticFaces(Source):
             first = number * batch_size + offset
             shape = self.factors(split, first, batch_size)
             # Other faces than any that `batches` and the targets reach.
-            style = self.factors(split, first + 2**57, batch_size)
+            style = self.factors(split, first + STYLES, batch_size)
             pair = uniform(shape["identity"], "paired")[:, 0] < paired
             other = with_factors(shape, colours=style)
             target = {k: tf.where(pair, other[k], value) for k, value in shape.items()}

@@ -30,13 +30,17 @@ def feature_matching(fake: list[tf.Tensor], real: list[tf.Tensor], scales: int) 
     return tf.add_n(terms) / scales
 
 
-def of_pairs(differences: tf.Tensor, paired: tf.Tensor) -> tf.Tensor:
-    """Mean of the values [B] of those examples that are pairs, float32 [B] of 0 and 1.
+def pair_weights(paired: tf.Tensor) -> tf.Tensor:
+    """Weights [B] with which a mean over a whole batch is the mean over its pairs.
 
-    The mean is over the pairs there are in a batch, not divided by the batch once more as in
-    CoCosNet's code. 0 if there is none.
+    0 for the others, and for all if there is no pair. (CoCosNet's code divides by the number of
+    pairs and by that of the batch.)
+
+    Args:
+        paired: float32 [B] of 0 and 1.
     """
-    return tf.reduce_sum(differences * paired) / tf.maximum(tf.reduce_sum(paired), 1.0)
+    count = tf.cast(tf.size(paired), tf.float32)
+    return paired * count / tf.maximum(tf.reduce_sum(paired), 1.0)
 
 
 def absolute(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
@@ -57,7 +61,8 @@ def warped_mask(warped: tf.Tensor, condition: tf.Tensor, exemplar: tf.Tensor) ->
     """Negative log-likelihood of the condition's classes in the exemplar's warped label map.
 
     Places whose class the exemplar does not have count nothing. CoCosNet leaves the background out
-    always; here it is left out only if the exemplar has none.
+    always; here it is left out only if the exemplar has none. The mean is over the places of an
+    example, then over examples, so that it is the same on any number of devices.
 
     Args:
         warped: Shares of the classes [B,H,W,19], each place's sum is 1.
@@ -66,8 +71,8 @@ def warped_mask(warped: tf.Tensor, condition: tf.Tensor, exemplar: tf.Tensor) ->
     """
     there = tf.cast(tf.reduce_max(exemplar, (1, 2), keepdims=True) > 0, warped.dtype)
     weight = condition * there
-    likelihood = -tf.reduce_sum(weight * tf.math.log(warped + 1e-10), -1)
-    return tf.reduce_sum(likelihood) / (tf.reduce_sum(weight) + 1e-5)
+    likelihood = -tf.reduce_sum(weight * tf.math.log(warped + 1e-10), (1, 2, 3))
+    return tf.reduce_mean(likelihood / (tf.reduce_sum(weight, (1, 2, 3)) + 1e-5))
 
 
 def contextual(made: tf.Tensor, exemplar: tf.Tensor) -> tf.Tensor:

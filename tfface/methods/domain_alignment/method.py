@@ -97,13 +97,21 @@ class DomainAlignment(Method):
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
-        """Batches of `Source.exemplars`, and the `condition` int32 [B,S,S] drawn from them."""
-        data = source.exemplars(
-            split, batch_size, seed=seed, start=start, paired=self.config.paired
-        )
-        if self.takes == "label_map":
-            return data.map(lambda batch: {**batch, "condition": batch["label_map"]})
-        return data.map(lambda batch: {**batch, "condition": _lines(batch)})
+        """Batches of `Source.exemplars`, with the weights of pairs and the condition.
+
+        `pair_weight` float32 [B] as of `losses.pair_weights`; `condition` int32 [B,S,S].
+        """
+
+        def complete(batch):
+            return {
+                **batch,
+                "pair_weight": losses.pair_weights(batch["paired"]),
+                "condition": batch["label_map"] if self.takes == "label_map" else _lines(batch),
+            }
+
+        paired = self.config.paired
+        data = source.exemplars(split, batch_size, seed=seed, start=start, paired=paired)
+        return data.map(complete)
 
     # The alignment and what is made of it.
 
@@ -192,13 +200,17 @@ class DomainAlignment(Method):
         given = self.encode(batch["condition"])
         made = self.generate(nets, given, batch["exemplar"], batch["exemplar_label_map"], True)
         (_, real_maps), (logits, maps) = self._judge(nets, given, [target, made["image"]])
+
+        def of_pairs(values):
+            return tf.reduce_mean(values * batch["pair_weight"])
+
         terms = {
             "adversarial": losses.hinge_generator(logits),
             "disc_features": losses.feature_matching(
                 maps, [tf.stop_gradient(m) for m in real_maps], Discriminator.scales
             ),
-            "pixel": losses.of_pairs(losses.absolute(made["image"], target), batch["paired"]),
-            "warp": losses.of_pairs(losses.absolute(made["warped"], half(target)), batch["paired"]),
+            "pixel": of_pairs(losses.absolute(made["image"], target)),
+            "warp": of_pairs(losses.absolute(made["warped"], half(target))),
         }
         if c.lambda_domain:
             features = nets["exemplar_encoder"](target, training=True)[2]
@@ -230,7 +242,7 @@ class DomainAlignment(Method):
             w * losses.contextual(m, e) for w, m, e in zip(_IN_CONTEXT, *pooled, strict=True)
         ]
         return {
-            "pair_features": losses.of_pairs(matched, batch["paired"]),
+            "pair_features": tf.reduce_mean(matched * batch["pair_weight"]),
             "perceptual": tf.reduce_mean(tf.square(made[3] - targets[3])),
             "contextual": tf.add_n(context),
         }

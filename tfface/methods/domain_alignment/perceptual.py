@@ -60,17 +60,17 @@ def _vgg19(size: int, weights: str) -> keras.Model:
         return keras.applications.VGG19(
             include_top=False, weights=weights or "imagenet", input_shape=(size, size, 3)
         )
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"vgg_weights is {weights!r}: not VGG19's weights without its top, in Keras's layout"
-        ) from error
-    except Exception as error:  # Keras raises a bare Exception when a download fails.
-        if "fetch" not in str(error):
-            raise
-        raise UserError(
-            f"VGG19's weights cannot be downloaded ({error}); give their file with --vgg_weights, "
-            f"or work without: --perceptual random, or none"
-        ) from error
+    except (
+        Exception
+    ) as error:  # What readers and downloads raise is anything, a bare Exception too.
+        if weights:
+            message = f"vgg_weights is {weights!r}: not VGG19's weights without its top, for Keras"
+        else:
+            message = (
+                f"VGG19's weights cannot be downloaded ({error}); give their file with "
+                "--vgg_weights, or try with others: --perceptual random"
+            )
+        raise UserError(message) from error
 
 
 def _random_network(size: int) -> keras.Model:
