@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from test_synthetic import EagerFaces
+from test_exemplars import EagerFaces
 
 from tfface.config import Data
 from tfface.data.synthetic import EXPRESSIONS, render, with_attribute, with_expression
