@@ -204,15 +204,6 @@ def draw(factors: dict, size: int) -> list[Image]:
     return [to_picture(array) for array in render(factors, size)["image"].numpy()]
 
 
-def png(picture: Image) -> bytes:
-    """A picture as a PNG."""
-    import io
-
-    file = io.BytesIO()
-    picture.save(file, format="PNG")
-    return file.getvalue()
-
-
 def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections: list[str]) -> str:
     from tfface import report
 

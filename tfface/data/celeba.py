@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfface.data import check_path
 from tfface.data.files import FileSource, check_names, logger, shortened, split_by_name
 from tfface.errors import UserError
 
@@ -31,9 +32,8 @@ class CelebA(FileSource):
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
         super().__init__(data, attributes, classes, fields)
+        check_path(data)
         root = Path(data.path)
-        if not root.is_dir():
-            raise UserError(f"data.path is {data.path!r}: no such folder")
         if classes:
             raise UserError(
                 f"{root}: CelebA has no expression classes (asked for: {', '.join(classes)}); "

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfface.data import check_path
 from tfface.data.celeba import PARTITION, find, read_attributes, read_lines, read_partition
 from tfface.data.files import FileSource, check_names, logger, shortened, split_by_name
 from tfface.data.label_maps import CLASSES_19, load_label_map, save_label_map
@@ -36,9 +37,8 @@ class CelebAMaskHQ(FileSource):
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
         super().__init__(data, attributes, classes, fields)
+        check_path(data)
         root = self._path = Path(data.path)
-        if not root.is_dir():
-            raise UserError(f"data.path is {data.path!r}: no such folder")
         if classes:
             raise UserError(
                 f"{root}: CelebAMask-HQ has no expression classes (asked for: {', '.join(classes)})"

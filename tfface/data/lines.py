@@ -15,7 +15,7 @@ OUTLINED = (
     "skin", "l_brow", "r_brow", "l_eye", "r_eye", "l_ear", "r_ear", "nose", "u_lip", "mouth",
     "l_lip", "eye_g", "hair",
 )  # fmt: skip
-"""The parts with an outline: CoCosNet, data/celebahqedge_dataset.py."""
+"""The parts with an outline, in the order of CoCosNet's data/celebahqedge_dataset.py."""
 
 _CODES = [CLASSES_19.index(name) for name in OUTLINED]
 _INNER = [code for code in _CODES if CLASSES_19[code] != "hair"]

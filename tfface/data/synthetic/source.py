@@ -19,7 +19,7 @@ from tfface.errors import UserError
 
 # Faces drawn at a time: their planes stay in the processor's cache.
 _CHUNK = 16
-# Where the faces begin whose colours exemplars have: behind all that `batches` reach.
+# Where the faces begin whose colours exemplars have: behind all that `batches` and targets reach.
 STYLES = 2**58
 
 
@@ -132,7 +132,6 @@ class SyntheticFaces(Source):
         def draw(number):
             first = number * batch_size + offset
             shape = self.factors(split, first, batch_size)
-            # Other faces than any that `batches` and the targets reach.
             style = self.factors(split, first + STYLES, batch_size)
             pair = uniform(shape["identity"], "paired")[:, 0] < paired
             other = with_factors(shape, colours=style)

@@ -9,7 +9,7 @@ from tfface.client import FaceClient
 from tfface.config import Data
 from tfface.data.pictures import to_picture
 from tfface.data.synthetic import SyntheticFaces
-from tfface.demo import SEED, SHOWN, png
+from tfface.demo import SEED, SHOWN
 from tfface.engine.load import Trained
 from tfface.methods.label_maps import colour_labels
 from tfface.metrics.synthetic_truth import evaluate_alignment
@@ -44,7 +44,7 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
         batch["label_map"], batch["exemplar"].numpy(), batch["image"].numpy(), strict=True
     ):
         given = to_picture(exemplar)
-        made = client.generate(labels.numpy().astype("uint8"), png(given))
+        made = client.generate(labels.numpy().astype("uint8"), given)
         map_ = to_picture(colour_labels(labels).numpy())
         rows.append(("", [map_, given, made, to_picture(truth)]))
     return [

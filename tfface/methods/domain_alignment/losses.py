@@ -53,8 +53,12 @@ def domain_alignment(condition: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
 
     CoCosNet's code, `novgg_featpair`.
     """
-    a, b = (x * tf.math.rsqrt(tf.reduce_sum(x * x, -1, True) + 1e-12) for x in (condition, picture))
-    return tf.reduce_mean(tf.abs(a - b))
+    return tf.reduce_mean(tf.abs(_directions(condition) - _directions(picture)))
+
+
+def _directions(x: tf.Tensor) -> tf.Tensor:
+    """Features [...,C] at length 1; not centred, unlike `tfface.layers.attention.unit`."""
+    return x * tf.math.rsqrt(tf.reduce_sum(x * x, -1, keepdims=True) + 1e-12)
 
 
 def warped_mask(warped: tf.Tensor, condition: tf.Tensor, exemplar: tf.Tensor) -> tf.Tensor:
@@ -86,8 +90,7 @@ def contextual(made: tf.Tensor, exemplar: tf.Tensor) -> tf.Tensor:
     _, height, width, channels = made.shape
     x, y = (tf.reshape(f, (-1, height * width, channels)) for f in (made, exemplar))
     mean = tf.reduce_mean(y, -1, keepdims=True)  # PONO: of the exemplar, at the same place.
-    x, y = (f - mean for f in (x, y))
-    x, y = (f * tf.math.rsqrt(tf.reduce_sum(f * f, -1, keepdims=True) + 1e-12) for f in (x, y))
+    x, y = (_directions(f - mean) for f in (x, y))
     distance = tf.maximum(1.0 - tf.matmul(x, y, transpose_b=True), 0.0)
     relative = distance / (tf.reduce_min(distance, -1, keepdims=True) + 1e-3)
     alike = tf.nn.softmax((1.0 - relative) / _BANDWIDTH)

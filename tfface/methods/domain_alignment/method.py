@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfface.data import open_source
 from tfface.data.base import Source
 from tfface.data.label_maps import CLASSES_19
+from tfface.data.lines import draw_lines
 from tfface.errors import UserError
 from tfface.layers import BlockAlignment, DenseAlignment
 from tfface.methods.base import Batch, Edit, Method, Networks, Phase, Signature, only
@@ -354,8 +355,6 @@ def shares(labels: tf.Tensor) -> tf.Tensor:
 
 
 def _lines(batch: Batch) -> tf.Tensor:
-    from tfface.data.lines import draw_lines
-
     def draw(labels, images):
         pairs = zip(labels, images, strict=True)
         return np.stack([draw_lines(*pair) for pair in pairs]).astype(np.int32)

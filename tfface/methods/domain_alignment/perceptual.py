@@ -60,9 +60,8 @@ def _vgg19(size: int, weights: str) -> keras.Model:
         return keras.applications.VGG19(
             include_top=False, weights=weights or "imagenet", input_shape=(size, size, 3)
         )
-    except (
-        Exception
-    ) as error:  # What readers and downloads raise is anything, a bare Exception too.
+    except Exception as error:
+        # Readers and downloads raise nearly anything, a bare Exception too.
         if weights:
             message = f"vgg_weights is {weights!r}: not VGG19's weights without its top, for Keras"
         else:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfface import report
 from tfface.client import FaceClient
-from tfface.demo import KINDS, SEED, draw, png
+from tfface.demo import KINDS, SEED, draw
 from tfface.engine.load import Trained
 from tfface.metrics.classifier import Classifier
 from tfface.metrics.synthetic_truth import evaluate_exchange, held_out
@@ -52,9 +52,9 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
             strict=True,
         )
         for has, lacks in pairs:
-            a, b = png(has), png(lacks)
-            rows.append((name, [has, lacks, *client.transfer_attribute([a, b], [b, a], name)]))
-            blended = client.transfer_attribute(b, a, name, list(_STRENGTHS))
+            exchanged = client.transfer_attribute([has, lacks], [lacks, has], name)
+            rows.append((name, [has, lacks, *exchanged]))
+            blended = client.transfer_attribute(lacks, has, name, list(_STRENGTHS))
             steps.append((name, [has, lacks, *blended]))
     columns = ("A (has it)", "B (lacks it)")
     return [

@@ -9,7 +9,7 @@ import numpy as np
 from tfface import report
 from tfface.client import FaceClient
 from tfface.data.synthetic import EXPRESSIONS, with_expression
-from tfface.demo import KINDS, SEED, SHOWN, draw, png
+from tfface.demo import KINDS, SEED, SHOWN, draw
 from tfface.engine.load import Trained
 from tfface.metrics.classifier import Classifier
 from tfface.metrics.synthetic_truth import INTENSITY, evaluate_expressions, held_out
@@ -45,7 +45,7 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
     ]
     rows = []
     for i, picture in enumerate(draw(people, size)):
-        edited = client.change_expression(png(picture), list(EXPRESSIONS))
+        edited = client.change_expression(picture, list(EXPRESSIONS))
         rows.append(("edited", [picture, *edited]))
         rows.append(("truth", [None, *(faces[i] for faces in truth)]))
     return [
