@@ -14,7 +14,7 @@ from tfface.data.lines import OUTLINED
 from tfface.data.pictures import load_picture, save_picture, to_picture
 from tfface.edit import main as edit
 from tfface.engine.load import write_run
-from tfface.engine.step import TrainStep
+from tfface.engine.step import TrainStep, make_optimizers
 from tfface.engine.trainer import adam
 from tfface.methods.domain_alignment.method import DomainAlignment, double, half, shares
 from tfface.methods.label_maps import colour_labels
@@ -59,11 +59,7 @@ def take_steps(method, nets, batches):
     """Training steps as the engine takes them, but not compiled; the terms of the last one."""
     tf.config.run_functions_eagerly(True)
     try:
-        optimizers = {}
-        for phase in method.phases():
-            optimizers[phase.name] = adam(method.config.adam)
-            weights = [v for name in phase.updates for v in nets[name].trainable_variables]
-            optimizers[phase.name].build(weights)
+        optimizers = make_optimizers(method, nets, adam)
         step = TrainStep(method, tf.distribute.get_strategy(), nets, {}, optimizers)
         for number, batch in enumerate(batches):
             names, values = step(number, batch)

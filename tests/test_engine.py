@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from toy_method import Toy, lines, sgd, steps, toy, weights
 
-from tfface.config import learning_rate
+from tfface.config import Adam, learning_rate
 from tfface.engine.step import make_strategy
+from tfface.engine.trainer import adam
 from tfface.errors import UserError
 from tfface.methods.base import Phase
 
@@ -258,3 +259,51 @@ def test_two_devices_equal_one(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "all equal" in done.stdout
+
+
+class TwoRates(Toy):
+    """One phase that updates both networks, the critic more slowly."""
+
+    def phases(self):
+        return (Phase("both", ("painter", "critic"), rate=2.0, rates={"critic": 0.1}),)
+
+    def loss(self, phase, nets, batch):
+        made = nets["painter"](batch["image"], training=False)
+        return tf.reduce_mean(nets["critic"](made)) + tf.reduce_mean(made), {}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_networks_of_a_phase_have_their_own_rates(tmp_path, policy):
+    trainer = toy(
+        tmp_path, kind=TwoRates, optimizer=sgd, adam_l2=0.0, adam_schedule="constant",
+        train_precision=policy,
+    )  # fmt: skip
+    assert set(trainer.optimizers) == {"both", "both@0.1"}
+    batch = next(trainer.batches(0))
+    nets = {name: net.trainable_variables for name, net in trainer.nets.items()}
+    with tf.GradientTape() as tape:
+        loss, _ = trainer.method.loss("both", trainer.nets, batch)
+    gradients = tape.gradient(loss, nets)
+    before = {name: [v.numpy() for v in some] for name, some in nets.items()}
+    trainer.step(0, batch)
+    tolerance = 0.02 if policy == "mixed_float16" else 1e-3
+    for name, rate in (("painter", 2e-2), ("critic", 2e-3)):
+        for variable, old, gradient in zip(nets[name], before[name], gradients[name], strict=True):
+            np.testing.assert_allclose(
+                variable.numpy() - old,
+                -rate * gradient.numpy(),
+                rtol=tolerance,
+                atol=tolerance * rate * float(tf.reduce_max(tf.abs(gradient))),
+            )
+
+
+def test_gradients_are_clipped_to_a_norm():
+    optimizer = adam(Adam(clip_norm=5.0))
+    gradients = [tf.fill([4], 30.0), tf.fill([5], 40.0)]
+    clipped = optimizer._clip_gradients(gradients)
+    norms = [float(tf.linalg.global_norm(g)) for g in (gradients, clipped)]
+    assert norms[1] == pytest.approx(5.0)
+    ratio = norms[0] / 5.0
+    for small, large in zip(clipped, gradients, strict=True):
+        np.testing.assert_allclose(np.asarray(small) * ratio, large, rtol=1e-5)
+    assert adam(Adam()).global_clipnorm is None

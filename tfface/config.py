@@ -62,6 +62,8 @@ class Adam:
         beta_2: Decay of the second moment.
         epsilon: Added to the denominator.
         l2: Coupled weight decay: l2 * weight is added to each gradient.
+        clip_norm: Longest gradient of an optimiser's weights, all together; longer ones are scaled
+            down to it. 0: any length.
         schedule: "constant"; "step": times `decay_factor` every `decay_every` steps; "linear": down
             to 0 between `decay_start` and the last step, changed every `decay_every` steps.
         decay_factor: Factor of the schedule "step".
@@ -74,6 +76,7 @@ class Adam:
     beta_2: float = 0.999
     epsilon: float = 1e-8
     l2: float = 0.0
+    clip_norm: float = 0.0
     schedule: Literal["constant", "step", "linear"] = "constant"
     decay_factor: float = 0.97
     decay_every: int = 1
@@ -84,6 +87,7 @@ class Adam:
             self.learning_rate > 0,
             f"adam.learning_rate is {self.learning_rate}: expected a number above 0",
         )
+        check(self.clip_norm >= 0, f"adam.clip_norm is {self.clip_norm}: expected 0 or more")
         check(self.decay_every >= 1, f"adam.decay_every is {self.decay_every}: expected at least 1")
 
 

@@ -23,7 +23,7 @@ class Checkpoints:
         folder: Where the checkpoints are.
         nets: Networks by name.
         averages: Averaged networks by name.
-        optimizers: Optimisers by phase; empty when only the networks are wanted.
+        optimizers: Optimisers by name; None when only the networks are wanted.
         keep: How many to keep.
     """
 

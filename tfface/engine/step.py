@@ -7,10 +7,12 @@ XLA cannot; so under several replicas their update stays outside.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
+from tfface.config import Adam
 from tfface.errors import UserError
 from tfface.methods.base import Batch, Method, Networks, Phase
 
@@ -41,6 +43,27 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
+def make_optimizers(
+    method: Method, nets: Networks, make: Callable[[Adam], keras.Optimizer]
+) -> dict[str, keras.Optimizer]:
+    """Built optimisers for all phases, by the names of `Phase.groups`.
+
+    Args:
+        method: The method.
+        nets: Its networks.
+        make: Makes an optimiser from the method's Adam options.
+    """
+    config, optimizers = method.config, {}
+    for phase in method.phases():
+        for group, (names, _) in phase.groups().items():
+            made = make(config.adam)
+            if config.train.precision == "mixed_float16":
+                made = keras.optimizers.LossScaleOptimizer(made)
+            made.build([v for name in names for v in nets[name].trainable_variables])
+            optimizers[group] = made
+    return optimizers
+
+
 class TrainStep:
     """Runs the phases that are due in a step.
 
@@ -49,7 +72,7 @@ class TrainStep:
         strategy: Its variables were made under it.
         nets: Networks by name.
         averages: Copies with averaged weights, by name.
-        optimizers: Built optimisers by phase.
+        optimizers: As from `make_optimizers`.
 
     Attributes:
         compilation: What XLA compiles, in words.
@@ -89,39 +112,50 @@ class TrainStep:
         names, function = self._steps[key]
         return names, function(batch)
 
-    def _variables(self, phase: Phase) -> list:
-        return [v for name in phase.updates for v in self._nets[name].trainable_variables]
+    def _groups(self, phase: Phase) -> list[tuple[keras.Optimizer, list]]:
+        """The optimisers of a phase, each with the variables that it updates."""
+        return [
+            (
+                self._optimizers[group],
+                [v for name in names for v in self._nets[name].trainable_variables],
+            )
+            for group, (names, _) in phase.groups().items()
+        ]
 
     def _gradient_function(self, phase: Phase, jit: bool):
-        variables, optimizer = self._variables(phase), self._optimizers[phase.name]
+        groups = self._groups(phase)
+        variables = [some for _, some in groups]
         replicas, l2 = self._strategy.num_replicas_in_sync, self._method.config.adam.l2
 
         @tf.function(jit_compile=jit)
         def gradients(batch: Batch):
+            # Other than 1 with mixed_float16 only; every optimiser undoes its own.
+            scales = [optimizer.scale_loss(tf.constant(1.0)) for optimizer, _ in groups]
             with tf.GradientTape() as tape:
                 total, terms = self._method.loss(phase.name, self._nets, batch)
                 objective = total
                 if l2:
                     # d/dw of l2/2 * w^2 is the l2 * w that coupled weight decay adds.
-                    objective += l2 * tf.add_n([tf.nn.l2_loss(v.value) for v in variables])
+                    decayed = [tf.nn.l2_loss(v.value) for some in variables for v in some]
+                    objective += l2 * tf.add_n(decayed)
                 # Keras sums the gradients of replicas.
-                objective = optimizer.scale_loss(objective / replicas)
+                objective = scales[0] * objective / replicas
             found = tape.gradient(objective, variables)
+            for i in range(1, len(groups)):
+                found[i] = [g * (scales[i] / scales[0]) for g in found[i]]
             # The total last: a report of values that are not finite then names the term at fault.
             return found, {**terms, "total": total}
 
         return gradients
 
     def _update_function(self, phase: Phase, jit: bool):
-        variables, optimizer = self._variables(phase), self._optimizers[phase.name]
+        groups = self._groups(phase)
 
-        @tf.function(jit_compile=jit)
         def update(gradients):
-            optimizer.apply(gradients, variables)
+            for (optimizer, variables), some in zip(groups, gradients, strict=True):
+                optimizer.apply(some, variables)
 
-        if jit:
-            return update
-        return lambda gradients: optimizer.apply(gradients, variables)
+        return tf.function(update, jit_compile=True) if jit else update
 
     def _step_function(self, due: tuple[Phase, ...]):
         names: list[str] = []
@@ -160,7 +194,8 @@ class TrainStep:
         pictures = config.data.batch_size * phase.every
         decay = 0.5 ** (pictures / (1000 * config.train.ema_half_life))
         # Fewer updates are averaged at the beginning, or the random first weights would last.
-        count = tf.cast(self._optimizers[phase.name].iterations.value, tf.float32)
+        optimizer, _ = self._groups(phase)[0]
+        count = tf.cast(optimizer.iterations.value, tf.float32)
         weight = 1.0 - tf.minimum(decay, (1.0 + count) / (10.0 + count))
         for mean, new in pairs:
             mean.assign_sub(tf.cast(weight, mean.dtype) * (mean - new))

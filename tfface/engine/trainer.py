@@ -22,7 +22,7 @@ from tfface.engine.checkpoint import Checkpoints
 from tfface.engine.load import averaged
 from tfface.engine.report import Report, logging_to
 from tfface.engine.run import Run
-from tfface.engine.step import TrainStep, make_strategy
+from tfface.engine.step import TrainStep, make_optimizers, make_strategy
 from tfface.errors import UserError
 from tfface.layers import precision
 from tfface.methods.base import Batch, Method
@@ -37,7 +37,13 @@ class Interrupted(Exception):
 
 def adam(config: Adam) -> keras.Optimizer:
     """The optimiser of a phase; the engine sets its learning rate."""
-    return keras.optimizers.Adam(config.learning_rate, config.beta_1, config.beta_2, config.epsilon)
+    return keras.optimizers.Adam(
+        config.learning_rate,
+        config.beta_1,
+        config.beta_2,
+        config.epsilon,
+        global_clipnorm=config.clip_norm or None,
+    )
 
 
 class Trainer:
@@ -75,20 +81,10 @@ class Trainer:
         with self.strategy.scope(), precision(self.config.precision):
             self.nets = method.build()
             self.averages = averaged(method, self.nets)
-            optimizers = {}
-            for phase in method.phases():
-                made = optimizer(config.adam)
-                if self.config.precision == "mixed_float16":
-                    made = keras.optimizers.LossScaleOptimizer(made)
-                made.build(
-                    [v for name in phase.updates for v in self.nets[name].trainable_variables]
-                )
-                optimizers[phase.name] = made
-            self.optimizers = optimizers
-            self._step = TrainStep(method, self.strategy, self.nets, self.averages, optimizers)
-            self.checkpoints = Checkpoints(
-                run.path / "checkpoints", self.nets, self.averages, optimizers, self.config.keep
-            )
+            self.optimizers = make_optimizers(method, self.nets, optimizer)
+            parts = self.nets, self.averages, self.optimizers
+            self._step = TrainStep(method, self.strategy, *parts)
+            self.checkpoints = Checkpoints(run.path / "checkpoints", *parts, self.config.keep)
 
     def train(self) -> int:
         """Trains up to `train.steps`.
@@ -137,7 +133,8 @@ class Trainer:
         rate = learning_rate(config.adam, number, self.config.steps)
         if rate != getattr(self, "_rate", None):
             for phase in self.method.phases():
-                self.optimizers[phase.name].learning_rate = rate * phase.rate
+                for group, (_, factor) in phase.groups().items():
+                    self.optimizers[group].learning_rate = rate * factor
             self._rate = rate
         return self._step(number, batch)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -24,9 +24,11 @@ class Phase:
 
     Attributes:
         name: Passed to `Method.loss`.
-        updates: Names of the networks whose weights it changes; they share one optimiser.
+        updates: Names of the networks whose weights it changes.
         every: It runs in every such step.
         rate: Its learning rate relative to the method's (two time scales, Heusel et al. 2017).
+        rates: Learning rates of single networks relative to the phase's. Networks of one rate share
+            an optimiser.
         start: The first step, counted from 0, in which it may run.
         stop: The step from which on it no longer runs; None: it runs to the end.
     """
@@ -35,8 +37,22 @@ class Phase:
     updates: tuple[str, ...]
     every: int = 1
     rate: float = 1.0
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
     start: int = 0
     stop: int | None = None
+
+    def groups(self) -> dict[str, tuple[tuple[str, ...], float]]:
+        """The optimisers: name to the networks that each updates, and its learning rate."""
+        by_rate: dict[float, list[str]] = {}
+        for name in self.updates:
+            by_rate.setdefault(self.rates.get(name, 1.0), []).append(name)
+        return {
+            self.name if factor == 1.0 else f"{self.name}@{factor:g}": (
+                tuple(names),
+                self.rate * factor,
+            )
+            for factor, names in by_rate.items()
+        }
 
     def due(self, number: int) -> bool:
         """Whether it runs in the step `number`, counted from 0."""

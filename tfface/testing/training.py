@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfface.config import from_dict, learning_rate, parse_training, presets, to_dict
 from tfface.engine.run import Run
-from tfface.engine.step import TrainStep
+from tfface.engine.step import TrainStep, make_optimizers
 from tfface.engine.trainer import Trainer, adam
 from tfface.methods import get_config
 from tfface.methods.base import Method, Networks, Phase
@@ -99,11 +99,9 @@ def updates(case: Case) -> None:
         alone = copy.copy(case.method)
         alone.phases = lambda phase=phase: (dataclasses.replace(phase, every=1, start=0),)
         nets = case.build()
-        optimizer = adam(case.config.adam)
-        weights = [v for name in phase.updates for v in nets[name].trainable_variables]
-        optimizer.build(weights)
+        optimizers = make_optimizers(alone, nets, adam)
         before = _snapshot(nets)
-        step = TrainStep(alone, tf.distribute.get_strategy(), nets, {}, {phase.name: optimizer})
+        step = TrainStep(alone, tf.distribute.get_strategy(), nets, {}, optimizers)
         names, values = step(0, case.batch)
         _finite(dict(zip(names, values.numpy(), strict=True)), f"phase {phase.name}:")
         after = _snapshot(nets)
