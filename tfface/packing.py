@@ -37,7 +37,7 @@ def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, 
 
     Args:
         values: By input name: pictures where it ends in `_bytes`, label maps where it is
-            `condition_bytes`.
+            `condition_bytes` or `label_map_bytes`.
         lengths: Of the values that are lists.
     """
     row = {name: _encode(name, value) for name, value in values.items() if name not in lengths}
@@ -71,7 +71,7 @@ def _columns(taken: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _encode(name: str, value: Any) -> Any:
-    if name == "condition_bytes":
+    if name in ("condition_bytes", "label_map_bytes"):
         return _encode_condition(value)
     return _encode_picture(value) if name.endswith("_bytes") else value
 

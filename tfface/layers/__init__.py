@@ -10,6 +10,7 @@ from tfface.layers.blocks import merge_blocks, partition_blocks
 from tfface.layers.fusion import AdaptiveFusion
 from tfface.layers.network import Network, precision
 from tfface.layers.norm import InstanceNormalization
+from tfface.layers.spade import PositionalNormalization, Spade
 from tfface.layers.spatial import ConcatLabel, ReflectionPadding2D, UpConv2D
 from tfface.layers.spectral import SpectralConv2D, spectral_norm
 from tfface.layers.transport import sinkhorn_top_k, soft_top_k
@@ -21,7 +22,9 @@ __all__ = [
     "DenseAlignment",
     "InstanceNormalization",
     "Network",
+    "PositionalNormalization",
     "ReflectionPadding2D",
+    "Spade",
     "SpectralConv2D",
     "UpConv2D",
     "block_attention",

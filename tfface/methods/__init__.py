@@ -10,6 +10,7 @@ from tfface.errors import UserError
 METHODS = {
     "domain_alignment": "DomainAlignment",
     "elegant": "Elegant",
+    "mask_guided": "MaskGuided",
     "sargan": "Sargan",
 }
 

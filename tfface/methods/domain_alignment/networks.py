@@ -15,6 +15,7 @@ from tfface.layers import (
     InstanceNormalization,
     Network,
     ReflectionPadding2D,
+    Spade,
     SpectralConv2D,
     precision,
 )
@@ -22,57 +23,6 @@ from tfface.layers import (
 _SLOPE = 0.2
 _COARSEST = 8  # Side of the generator's first feature map; CoCosNet.
 _WIDEST = 16  # Its channels relative to the last one's, at most; CoCosNet.
-
-
-@keras.saving.register_keras_serializable("tfface.domain_alignment")
-class PositionalNormalization(keras.layers.Layer):
-    """Mean and variance over the channels of each place (PONO, Li et al. 2019); no weights."""
-
-    def call(self, inputs):
-        """Normalises [B,H,W,C], in float32."""
-        x = ops.cast(inputs, "float32")
-        x = x - ops.mean(x, -1, keepdims=True)
-        x = x * ops.rsqrt(ops.mean(ops.square(x), -1, keepdims=True) + 1e-5)
-        return ops.cast(x, self.compute_dtype)
-
-
-@keras.saving.register_keras_serializable("tfface.domain_alignment")
-class Spade(keras.layers.Layer):
-    """Spatially-adaptive normalisation (Park et al. 2019): N(x)(1 + gamma(c)) + beta(c).
-
-    Args:
-        width: Channels between the condition and its modulation; 128 in SPADE.
-
-    Inputs: features [B,H,W,C], condition [B,H,W,D]. Output: [B,H,W,C].
-    """
-
-    def __init__(self, width: int = 128, **kwargs):
-        super().__init__(**kwargs)
-        self.width = width
-        self.normalize = PositionalNormalization(name="normalize")
-        self.shared = keras.layers.Conv2D(
-            width, 3, padding="same", activation="relu", name="shared"
-        )
-
-    def build(self, features_shape, condition_shape):
-        """Makes the convolutions."""
-        channels = features_shape[-1]
-        self.modulate = keras.layers.Conv2D(2 * channels, 3, padding="same", name="modulate")
-        self.shared.build(condition_shape)
-        self.modulate.build((*condition_shape[:-1], self.width))
-
-    def call(self, features, condition):
-        """Modulates."""
-        gamma, beta = ops.split(self.modulate(self.shared(condition)), 2, axis=-1)
-        return self.normalize(features) * (1.0 + gamma) + beta
-
-    def compute_output_shape(self, features_shape, condition_shape):
-        """As the features."""
-        return features_shape
-
-    def get_config(self) -> dict:
-        """Returns the arguments."""
-        return {**super().get_config(), "width": self.width}
 
 
 def _act(x):
