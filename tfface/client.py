@@ -280,14 +280,48 @@ class FaceClient:
         """
         return self._edit({"condition_bytes": condition, "exemplar_bytes": exemplar})
 
-    def _edit(self, values: dict[str, Any]) -> Image.Image | list[Image.Image]:
+    def synthesize(
+        self,
+        label_map: Condition | Sequence[Condition],
+        seed: int | Sequence[int] | None = None,
+        reference: Picture | Sequence[Picture] | None = None,
+    ) -> Image.Image | list[Image.Image]:
+        """Makes faces that fit a label map (mask-guided synthesis), in one style or in many.
+
+        A single value goes with every value of a list; two lists must be of one length.
+
+        Args:
+            label_map: A PNG as `tfface.data.label_maps.load_label_map` reads it, the bytes of one,
+                or integers [H,W] of 0 to 18; or a list of them.
+            seed: Number of a style, the same on every label map; or a list of them.
+            reference: In place of the seed, a face whose style is taken: a file, the bytes of one,
+                or a Pillow image; or a list of them.
+
+        Returns:
+            The face, a square of the networks' size; a list if a list was given.
+
+        Raises:
+            UserError: Both or neither of seed and reference, what is no label map, a picture that
+                cannot be read, lists of different lengths.
+            ServerError: The server refused, or was not reached within the timeout.
+        """
+        if (seed is None) == (reference is None):
+            raise UserError("expected one of: a seed, or a reference face")
+        if reference is None:
+            return self._edit({"label_map_bytes": label_map, "seed": seed})
+        values = {"label_map_bytes": label_map, "reference_bytes": reference}
+        return self._edit(values, "reference_bytes")
+
+    def _edit(
+        self, values: dict[str, Any], signature: str = "bytes"
+    ) -> Image.Image | list[Image.Image]:
         lengths = {name: len(v) for name, v in values.items() if packing.is_list(v)}
         if len(set(lengths.values())) > 1:
             given = ", ".join(f"{length} of {name}" for name, length in lengths.items())
             raise UserError(f"lists of different lengths: {given}")
         edited: list[Image.Image] = []
         for inputs in packing.requests(packing.rows(values, lengths)):
-            reply = self.predict(inputs, signature="bytes")["image_bytes"]
+            reply = self.predict(inputs, signature)["image_bytes"]
             edited += [packing.decode(data) for data in reply]
         return edited if lengths else edited[0]
 

@@ -1,9 +1,10 @@
 """`python -m tfface.demo`: trains on built-in faces, exports, serves, edits, and reports.
 
 What it measures and shows of a method is in `tfface.methods.METHOD.demo`: `TITLE` of the report;
-`CURVES`, the metrics it plots; `CLASSIFIED`, whether a classifier of real renders judges the
-results; `BASELINES`, what they are compared with; `evaluate(trained, client, classifier, small)`, a
-dict of figures; `show(trained, client)`, sections of pictures; `table(figures)`, a header and rows.
+`CURVES`, the metrics it plots; `YARDSTICK`, a "classifier" or a "segmenter" of real renders that
+judges the results, or ""; `BASELINES`, what they are compared with; `evaluate(trained, client,
+yardstick, small)`, a dict of figures; `show(trained, client)`, sections of pictures;
+`table(figures)`, a header and rows.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 SEED = 1  # Of the people shown and measured.
 SHOWN = 6  # Rows of pictures, about.
 KINDS = {"edited": "edited", "copy": "copy of the input", "target": "true render"}
-_CLASSIFIER_STEPS = {"demo": None, "tiny": 5}
+_YARDSTICK_STEPS = {"demo": None, "tiny": 5}
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -50,7 +51,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--preset",
         default="demo",
-        choices=sorted(_CLASSIFIER_STEPS),
+        choices=sorted(_YARDSTICK_STEPS),
         help="size of all (%(default)s)",
     )
     arguments = parser.parse_args(argv)
@@ -77,17 +78,18 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     clock.lap("training")
     parts = importlib.import_module(f"tfface.methods.{trained.name}.demo")
-    classifier = None
-    if parts.CLASSIFIED:
-        classifier = _classifier(trained, arguments.preset, out.parent / ".cache")
-        clock.lap("classifier")
-    figures, sections = _serve_and_edit(trained, parts, arguments.preset, classifier, out, clock)
+    yardstick = None
+    if parts.YARDSTICK:
+        cache = out.parent / ".cache"
+        yardstick = _yardstick(parts.YARDSTICK, trained, arguments.preset, cache)
+        clock.lap(parts.YARDSTICK)
+    figures, sections = _serve_and_edit(trained, parts, arguments.preset, yardstick, out, clock)
     figures = {
         "method": trained.name,
         "preset": arguments.preset,
         "steps": trained.step,
         "seconds": clock.seconds,
-        **({"classifier": classifier.accuracy} if classifier else {}),
+        **({parts.YARDSTICK: yardstick.accuracy} if yardstick else {}),
         **figures,
     }
     header, rows = parts.table(figures)
@@ -126,17 +128,20 @@ def _train(name: str, preset: str, steps: int | None, path: Path) -> Trained:
     return tfface.load(str(run.path))
 
 
-def _classifier(trained: Trained, preset: str, cache: Path):
-    from tfface.metrics.classifier import STEPS, train_classifier
+def _yardstick(kind: str, trained: Trained, preset: str, cache: Path):
+    from tfface.metrics import classifier, segmenter
 
-    config = trained.method.config
+    config, steps = trained.method.config, _YARDSTICK_STEPS[preset]
+    if kind == "segmenter":
+        steps = steps or segmenter.STEPS
+        return segmenter.train_segmenter(config.data.size, steps=steps, cache=cache)
     attributes = getattr(config, "attributes", ())
-    steps = _CLASSIFIER_STEPS[preset] or STEPS
-    return train_classifier(config.data.size, attributes, steps=steps, cache=cache)
+    steps = steps or classifier.STEPS
+    return classifier.train_classifier(config.data.size, attributes, steps=steps, cache=cache)
 
 
 def _serve_and_edit(
-    trained: Trained, parts: ModuleType, preset: str, classifier, out: Path, clock: _Clock
+    trained: Trained, parts: ModuleType, preset: str, yardstick, out: Path, clock: _Clock
 ) -> tuple[dict[str, Any], list[str]]:
     """Figures, and the report's sections with pictures."""
     from tfface.client import FaceClient
@@ -150,7 +155,7 @@ def _serve_and_edit(
             client.wait_until_ready()
             sections = parts.show(trained, client)
             clock.lap("pictures")
-            figures = parts.evaluate(trained, client, classifier, small=preset == "tiny")
+            figures = parts.evaluate(trained, client, yardstick, small=preset == "tiny")
             clock.lap("evaluation")
     return figures, sections
 
@@ -210,11 +215,10 @@ def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections
     seconds = figures["seconds"]
     others = sum(value for name, value in seconds.items() if name != "training")
     notes = []
-    if "classifier" in figures:
-        accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures["classifier"].items())
+    if kind := parts.YARDSTICK:
+        accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures[kind].items())
         notes.append(
-            "The classifier has seen real renders only. On held-out renders it is right "
-            f"in: {accuracy}."
+            f"The {kind} has seen real renders only. On held-out renders it reaches: {accuracy}."
         )
     notes.append(parts.BASELINES)
     return report.page(

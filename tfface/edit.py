@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from tfface.engine.load import Trained
 
 BATCH = 16
-OPTIONS = ("expression", "attribute", "reference", "strength", "matrix", "exemplar")
+OPTIONS = (
+    "expression", "attribute", "reference", "strength", "matrix", "exemplar", "seed", "interpolate",
+)  # fmt: skip
+_MOST_SEEDS = 1000
 PICTURES = {"reference", "exemplar"}  # Options whose values are picture files.
 
 
@@ -33,16 +36,17 @@ def edit_pictures(
         options: As `Method.edits`, with `reference` and `exemplar` lists of pictures.
 
     Returns:
-        For each input the rows of (name of the edit, picture): of the original's size, or the
-        square that the networks made from a label map.
+        For each input the rows of (name of the edit, picture): of the original's size; the square
+        that the networks made from a label map; or the square's label map, in its colours.
 
     Raises:
         UserError: As `Method.edits`.
     """
     import numpy as np
     import tensorflow as tf
+    from PIL import Image
 
-    from tfface.data.label_maps import to_labels
+    from tfface.data.label_maps import colour, to_labels
     from tfface.data.pictures import paste_back, to_array, to_picture
 
     size = trained.method.config.data.size
@@ -54,13 +58,37 @@ def edit_pictures(
     batch = tf.stack([(to_array if of_pictures else to_labels)(x, size) for x in inputs])
     edited = [[(name, np.asarray(function(batch))) for name, function in row] for row in rows]
 
-    def finished(i: int, made: np.ndarray) -> Image:
+    def finished(i: int, made: np.ndarray) -> Image.Image:
+        if made.dtype.kind == "i":
+            return Image.fromarray(colour(made))
         return paste_back(inputs[i], made[i]) if of_pictures else to_picture(made[i])
 
     return [
         [[(name, finished(i, made)) for name, made in row] for row in edited]
         for i in range(len(inputs))
     ]
+
+
+def _seeds(text: str) -> list[int]:
+    """`3`, or `1..8` with both ends."""
+    first, dots, last = text.partition("..")
+    try:
+        seeds = list(range(int(first), int(last if dots else first) + 1))
+    except ValueError:
+        seeds = []
+    if not 1 <= len(seeds) <= _MOST_SEEDS or not 0 <= seeds[0] <= seeds[-1] < 2**63:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a number from 0 on, or FIRST..LAST of at most {_MOST_SEEDS}"
+        )
+    return seeds
+
+
+class _Joined(argparse.Action):
+    """Stores the lists that the words of an option are as one, each value once."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        joined = [value for some in values for value in some]
+        setattr(namespace, self.dest, list(dict.fromkeys(joined)))
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -71,18 +99,26 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         epilog="examples: %(prog)s runs/00000-sargan-synthetic me.jpg --expression happy sad; "
         "%(prog)s runs/00001-elegant-celeba faces/ --attribute Eyeglasses --reference glasses.jpg "
         "--strength 0.5 1 --grid; "
-        "%(prog)s runs/00002-domain_alignment-synthetic --condition map.png --exemplar face.jpg",
+        "%(prog)s runs/00002-domain_alignment-synthetic --condition map.png --exemplar face.jpg; "
+        "%(prog)s runs/00003-mask_guided-synthetic --mask map.png --seed 1..8",
     )
     parser.add_argument("run", help="run folder")
     parser.add_argument("input", nargs="?", help="a picture, or a folder of pictures")
     parser.add_argument("--out", default="edited", help="folder for the results (%(default)s)")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
     parser.add_argument("--grid", action="store_true", help="also write a side-by-side grid.png")
-    sargan = parser.add_argument_group("SARGAN")
-    sargan.add_argument("--expression", nargs="+", metavar="NAME", help='names, or "all" (default)')
+    expressions = parser.add_argument_group("SARGAN")
+    expressions.add_argument(
+        "--expression", nargs="+", metavar="NAME", help='names, or "all" (default)'
+    )
     elegant = parser.add_argument_group("ELEGANT")
     elegant.add_argument("--attribute", nargs="+", metavar="NAME", help="the exchanged attribute")
-    elegant.add_argument("--reference", nargs="+", metavar="PICTURE", help="faces to take it from")
+    elegant.add_argument(
+        "--reference",
+        nargs="+",
+        metavar="PICTURE",
+        help="faces to take it from; of mask-guided synthesis: faces whose style is taken",
+    )
     elegant.add_argument(
         "--strength",
         nargs="+",
@@ -97,15 +133,35 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="N x N matrix between the picture and three references of one "
         "attribute, or two attributes of one reference each",
     )
-    alignment = parser.add_argument_group("domain alignment")
-    alignment.add_argument(
+    maps = parser.add_argument_group("domain alignment and mask-guided synthesis")
+    maps.add_argument(
         "--condition",
+        "--mask",
         metavar="MAP",
         help="in place of the input: a label map or, if the run takes them, a drawing of lines, as "
         "PNG (see tfface.prepare); or a folder of them",
     )
-    alignment.add_argument(
-        "--exemplar", nargs="+", metavar="PICTURE", help="faces whose style the results shall have"
+    maps.add_argument(
+        "--exemplar",
+        nargs="+",
+        metavar="PICTURE",
+        help="of domain alignment: faces whose style the results shall have",
+    )
+    guided = parser.add_argument_group("mask-guided synthesis")
+    guided.add_argument(
+        "--seed",
+        nargs="+",
+        type=_seeds,
+        action=_Joined,
+        metavar="N",
+        help="styles by number, also as 1..8; the same on every map (default, without --reference: "
+        "1..4)",
+    )
+    guided.add_argument(
+        "--interpolate",
+        type=int,
+        metavar="N",
+        help="N faces from each style to the next one, both ends included",
     )
     return parser.parse_args(argv)
 

@@ -115,7 +115,7 @@ class _Tally:
             "confusion": shares.tolist(),
             "error_outside": float(outside),
             "error_inside": float(inside),
-            "psnr": _decibels(mean),
+            "psnr": decibels(mean),
         }
 
 
@@ -212,13 +212,13 @@ def evaluate_alignment(paint: Painting, size: int, count: int, seed: int) -> dic
     return {
         "pairs": count,
         **{
-            name: {"error": float(absolute), "psnr": _decibels(squared)}
+            name: {"error": float(absolute), "psnr": decibels(squared)}
             for name, (absolute, squared) in sums.items()
         },
     }
 
 
-def _decibels(squared: float) -> float | None:
+def decibels(squared: float) -> float | None:
     """Peak signal-to-noise ratio of a mean squared error; None without any."""
     return float(-10.0 * np.log10(squared)) if squared > 0 else None
 

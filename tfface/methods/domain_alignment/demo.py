@@ -16,7 +16,7 @@ from tfface.metrics.synthetic_truth import evaluate_alignment
 
 TITLE = "Domain alignment: a face from a label map in the style of another"
 CURVES = ("generator/pixel", "generator/warp", "generator/mask")
-CLASSIFIED = False
+YARDSTICK = ""
 BASELINES = (
     "The error is the mean absolute difference to the true render, as a share of the range of the "
     "pixels' values. Copying the exemplar shows what doing nothing scores."
@@ -24,7 +24,7 @@ BASELINES = (
 _PAIRS = 256
 
 
-def evaluate(trained: Trained, client: FaceClient, classifier: None, small: bool) -> dict[str, Any]:
+def evaluate(trained: Trained, client: FaceClient, yardstick: None, small: bool) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_alignment`."""
 
     def paint(condition, exemplar):

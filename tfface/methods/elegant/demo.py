@@ -15,7 +15,7 @@ from tfface.metrics.synthetic_truth import evaluate_exchange, held_out
 
 TITLE = "ELEGANT: changing an attribute of a face"
 CURVES = ("generator/reconstruction", "generator/adv1", "discriminator/disc1")
-CLASSIFIED = True
+YARDSTICK = "classifier"
 BASELINES = (
     "Copying the input shows what doing nothing scores, the true render what could be reached at "
     "best."
@@ -24,7 +24,7 @@ _STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def evaluate(
-    trained: Trained, client: FaceClient, classifier: Classifier, small: bool
+    trained: Trained, client: FaceClient, yardstick: Classifier, small: bool
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_exchange`."""
     config, pairs = trained.method.config, 4 if small else 96
@@ -38,7 +38,7 @@ def evaluate(
         }
         return client.predict(inputs)["image"]
 
-    return evaluate_exchange(transfer, config.attributes, config.data.size, pairs, SEED, classifier)
+    return evaluate_exchange(transfer, config.attributes, config.data.size, pairs, SEED, yardstick)
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:

@@ -16,7 +16,7 @@ from tfface.metrics.synthetic_truth import INTENSITY, evaluate_expressions, held
 
 TITLE = "SARGAN: changing an expression of a face"
 CURVES = ("generator/cls", "generator/rec", "discriminator/cls")
-CLASSIFIED = True
+YARDSTICK = "classifier"
 BASELINES = (
     "Copying the input shows what doing nothing scores, the true render what could be reached at "
     "best."
@@ -24,7 +24,7 @@ BASELINES = (
 
 
 def evaluate(
-    trained: Trained, client: FaceClient, classifier: Classifier, small: bool
+    trained: Trained, client: FaceClient, yardstick: Classifier, small: bool
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_expressions`."""
 
@@ -33,7 +33,7 @@ def evaluate(
         return client.predict({"image": images, "expression": names})["image"]
 
     size = trained.method.config.data.size
-    return evaluate_expressions(edit, size, 4 if small else 64, SEED, classifier)
+    return evaluate_expressions(edit, size, 4 if small else 64, SEED, yardstick)
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:
