@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfface.config import Data
 from tfface.methods.sargan.config import SarganConfig
+from tfface.methods.sargan.losses import classification, harder
 from tfface.methods.sargan.method import Sargan
 from tfface.testing import tiny_method
 
@@ -91,3 +92,41 @@ def test_label_noise_is_on_classified_pictures_only(nets, phase):
     assert noisy["cls"] != pytest.approx(clean["cls"], rel=1e-2)
     for name in set(clean) - {"cls"}:
         assert noisy[name] == pytest.approx(clean[name], rel=1e-4), name
+
+
+def test_harder_pictures_are_a_step_up_the_loss(nets):
+    batch, lengths = make_batch(), tf.constant([0.0, 0.5, 1.0, 2.0])[:, None, None, None]
+
+    def classify(pictures):
+        return nets["discriminator"](pictures)[1]
+
+    labels = batch["expression"]
+    made = harder(classify, batch["image"], labels, lengths)
+    moved = tf.norm(tf.reshape(made - batch["image"], (4, -1)), axis=1)
+    np.testing.assert_allclose(moved, lengths[:, 0, 0, 0], rtol=1e-3, atol=1e-6)
+    for i in range(1, 4):
+        pair = [
+            classification(labels[i : i + 1], classify(x[i : i + 1]))
+            for x in (made, batch["image"])
+        ]
+        assert pair[0] > pair[1]
+
+
+def test_label_attack_is_on_real_pictures_only(nets):
+    batch = make_batch()
+    attack = {**batch, "attack": tf.fill((4, 1, 1, 1), 3.0)}
+    for phase in ("classifier", "discriminator"):
+        clean, attacked = terms_of(nets, phase, batch), terms_of(nets, phase, attack)
+        assert attacked["cls"] > clean["cls"] + 1e-3
+        for name in set(clean) - {"cls"}:
+            assert attacked[name] == pytest.approx(clean[name], rel=1e-4), name
+    assert terms_of(nets, "generator", attack) == terms_of(nets, "generator", batch)
+
+
+def test_the_attack_grows_while_the_classifier_learns():
+    method, source = tiny_method("sargan")
+    method = type(method)(dataclasses.replace(method.config, classify_first=4, label_attack=2.0))
+    lengths = [
+        b["attack"].numpy().max() for b in method.batches(source, "train", 4, seed=0).take(6)
+    ]
+    assert lengths == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]

@@ -28,6 +28,10 @@ class SarganConfig:
         classify_batch: Pictures in a batch of these steps.
         label_noise: Standard deviation of the noise on pictures whose expression is classified:
             edits that only a network can see do not get through it. 0 in the paper.
+        label_attack: Length of the step against the discriminator that real pictures take before
+            their expression is classified (`losses.harder`), so that it learns what a face has to
+            show and not what fools a network. It grows over the steps of `classify_first`. 0 in the
+            paper.
         lambda_cls_disc: Weight of the discriminator's classification loss (the paper's lambda_cls).
         lambda_cls_gen: Weight of the generator's classification loss (the same in the paper).
         lambda_rec: Weight of the cycle reconstruction loss.
@@ -47,6 +51,7 @@ class SarganConfig:
     classify_first: int = 0
     classify_batch: int = 32
     label_noise: float = 0.0
+    label_attack: float = 0.0
     lambda_cls_disc: float = 1.0
     lambda_cls_gen: float = 1.0
     lambda_rec: float = 1.0
@@ -70,7 +75,7 @@ class SarganConfig:
             self.residual_init > 0,
             f"residual_init is {self.residual_init}: expected a number above 0",
         )
-        for name in ("classify_first", "label_noise"):
+        for name in ("classify_first", "label_noise", "label_attack"):
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
         for name in ("width", "attention_width", "disc_width", "generator_every", "classify_batch"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")

@@ -22,7 +22,7 @@ from tfface.methods.base import (
 from tfface.methods.labels import index_of
 from tfface.methods.pictures import edit_bytes, example_picture, example_png
 from tfface.methods.sargan.config import SarganConfig
-from tfface.methods.sargan.losses import classification, gradient_penalty
+from tfface.methods.sargan.losses import classification, gradient_penalty, harder
 from tfface.methods.sargan.networks import Discriminator, Generator, attention_maps
 
 
@@ -72,8 +72,10 @@ class Sargan(Method):
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
         """Adds `target`, a permutation of the batch's expressions, and the penalty's `alpha`.
 
-        In training, the batches of the first `classify_first` steps have `classify_batch` pictures.
+        If the options say so, also `noise` [B,S,S,3] and the length of the `attack` [B,1,1,1]. In
+        training, the batches of the first `classify_first` steps have `classify_batch` pictures.
         """
+        c = self.config
         noise_seed = 0 if seed is None else seed
 
         def add_noise(number, batch):
@@ -81,16 +83,19 @@ class Sargan(Method):
             target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
             alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
             made = {**batch, "target": target, "alpha": alpha}
-            if self.config.label_noise:
+            if c.label_noise:
                 noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
-                made["noise"] = self.config.label_noise * noise
+                made["noise"] = c.label_noise * noise
+            if c.label_attack:
+                share = tf.minimum(tf.cast(number, tf.float32) / max(c.classify_first, 1), 1.0)
+                made["attack"] = tf.fill(tf.shape(alpha), c.label_attack * share)
             return made
 
-        first = 0 if seed is None else self.config.classify_first
+        first = 0 if seed is None else c.classify_first
         data = source.batches(split, batch_size, seed=seed, start=max(start - first, 0))
         if start < first:
             # Other faces than those of the steps that follow.
-            more = source.batches(split, self.config.classify_batch, seed=seed + 1, start=start)
+            more = source.batches(split, c.classify_batch, seed=seed + 1, start=start)
             data = more.take(first - start).concatenate(data)
         return data.enumerate(start).map(add_noise)
 
@@ -102,21 +107,33 @@ class Sargan(Method):
         """The losses of StarGAN, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8)."""
         return getattr(self, f"_{phase}_loss")(nets, batch)
 
-    def _judge(self, nets: Networks, judged: list[tf.Tensor], batch: Batch):
-        """Realness maps of each of the `judged` batches, and expression logits of the first one.
+    def _judge(self, nets: Networks, judged: list[tf.Tensor], classified: tf.Tensor):
+        """Realness maps of each of the `judged` batches, and expression logits of `classified`.
 
-        The logits are of the pictures under noise, if the batch has any. One pass over all, as no
-        layer mixes pictures.
+        One pass over all, as no layer mixes pictures.
         """
-        noisy = "noise" in batch
-        passed = [*judged, judged[0] + batch["noise"]] if noisy else judged
+        same = classified is judged[0]
+        passed = judged if same else [*judged, classified]
         realness, logits = nets["discriminator"](tf.concat(passed, 0), training=True)
-        logits = tf.split(logits, len(passed))[-1 if noisy else 0]
+        logits = tf.split(logits, len(passed))[0 if same else -1]
         return tf.split(realness, len(passed))[: len(judged)], logits
 
+    def _noisy(self, pictures: tf.Tensor, batch: Batch) -> tf.Tensor:
+        return pictures + batch["noise"] if "noise" in batch else pictures
+
+    def _examples(self, nets: Networks, batch: Batch) -> tf.Tensor:
+        """The real pictures as the discriminator learns their expressions from them."""
+        pictures = self._noisy(batch["image"], batch)
+        if "attack" not in batch:
+            return pictures
+
+        def classify(x):
+            return nets["discriminator"](x, training=True)[1]
+
+        return harder(classify, pictures, batch["expression"], batch["attack"])
+
     def _classifier_loss(self, nets: Networks, batch: Batch):
-        image = batch["image"] + batch.get("noise", 0.0)
-        _, logits = nets["discriminator"](image, training=True)
+        _, logits = nets["discriminator"](self._examples(nets, batch), training=True)
         cls = classification(batch["expression"], logits)
         return cls, {"cls": cls}
 
@@ -124,7 +141,7 @@ class Sargan(Method):
         c, image = self.config, batch["image"]
         fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
         fake = tf.stop_gradient(fake)
-        (real_map, fake_map), logits = self._judge(nets, [image, fake], batch)
+        (real_map, fake_map), logits = self._judge(nets, [image, fake], self._examples(nets, batch))
         terms = {
             "real": -tf.reduce_mean(real_map),
             "fake": tf.reduce_mean(fake_map),
@@ -142,7 +159,7 @@ class Sargan(Method):
     def _generator_loss(self, nets: Networks, batch: Batch):
         c, image = self.config, batch["image"]
         fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
-        (fake_map,), logits = self._judge(nets, [fake], batch)
+        (fake_map,), logits = self._judge(nets, [fake], self._noisy(fake, batch))
         cycled = nets["generator"]([fake, self.one_hot(batch["expression"])], training=True)
         terms = {
             "fake": -tf.reduce_mean(fake_map),
