@@ -190,6 +190,22 @@ def test_generate_of_lists(painter, monkeypatch):
     assert painter.generate([], faces[0]) == []
 
 
+def test_synthesize(tmp_path_factory, monkeypatch):
+    path = tmp_path_factory.mktemp("guided")
+    save(path / "1", ("bytes=guided", "reference_bytes=guided_by_face"))
+    monkeypatch.setattr(tfface.packing, "_MOST_PICTURES", 2)
+    codes, face = codes_of(), picture(1)
+    with Server(path) as server, FaceClient(f"127.0.0.1:{server.port}") as client:
+        made = client.synthesize(codes, [5, 6, 7])
+        assert [np.asarray(one)[0, 0, 1:].tolist() for one in made] == [[5, 5], [6, 6], [7, 7]]
+        assert all((np.asarray(one)[..., 0] == codes).all() for one in made)
+        assert np.array_equal(client.synthesize(codes, 5), made[0])
+        assert np.array_equal(client.synthesize(codes, reference=face), painted(codes, face))
+        for wrong in ({}, {"seed": 1, "reference": face}):
+            with pytest.raises(UserError, match="expected one of: a seed, or a reference face"):
+                client.synthesize(codes, **wrong)
+
+
 MANY = np.full((20, 24), 300)
 
 

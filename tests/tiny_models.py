@@ -45,6 +45,12 @@ def _paint(pair):
     return tf.io.encode_png(tf.concat([codes, style], -1))
 
 
+def _guided(pair):
+    codes = tf.io.decode_png(pair[0], 1)
+    style = tf.fill([*tf.unstack(tf.shape(codes)[:2]), 2], tf.cast(pair[1], tf.uint8))
+    return tf.io.encode_png(tf.concat([codes, style], -1))
+
+
 class TinyModel(tf.Module):
     """Every face turns into its negative; raw variables, as in an export."""
 
@@ -80,6 +86,18 @@ class TinyModel(tf.Module):
     @tf.function(input_signature=[_strings("condition_bytes"), _strings("exemplar_bytes")])
     def paint(self, condition_bytes, exemplar_bytes):
         pairs = (condition_bytes, exemplar_bytes)
+        return {"image_bytes": tf.map_fn(_paint, pairs, fn_output_signature=tf.string)}
+
+    @tf.function(
+        input_signature=[_strings("label_map_bytes"), tf.TensorSpec([None], tf.int64, "seed")]
+    )
+    def guided(self, label_map_bytes, seed):
+        pairs = (label_map_bytes, seed)
+        return {"image_bytes": tf.map_fn(_guided, pairs, fn_output_signature=tf.string)}
+
+    @tf.function(input_signature=[_strings("label_map_bytes"), _strings("reference_bytes")])
+    def guided_by_face(self, label_map_bytes, reference_bytes):
+        pairs = (label_map_bytes, reference_bytes)
         return {"image_bytes": tf.map_fn(_paint, pairs, fn_output_signature=tf.string)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])

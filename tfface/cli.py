@@ -18,6 +18,7 @@ from tfface.errors import UserError
 VERBS = {
     "train": "train a method, or continue a run",
     "edit": "edit a picture or a folder of pictures with a trained run",
+    "evaluate": "measure a trained segmentation network on held-out pictures",
     "export": "write a run as a SavedModel for TF Serving",
     "serve": "serve SavedModels over TF Serving's gRPC API",
     "prepare": "look at a data set, or make one",
@@ -113,6 +114,15 @@ def import_tensorflow() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(null)
+
+
+def aligned(cells: list[list[str]]) -> str:
+    """A table for a terminal."""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
 
 
 def main() -> int:

@@ -204,7 +204,7 @@ class FaceClient:
     def change_expression(
         self, picture: Picture | Sequence[Picture], expression: str | Sequence[str]
     ) -> Image.Image | list[Image.Image]:
-        """Gives faces another expression (a served SARGAN).
+        """Gives faces another expression (a served SARGAN or seg_hierarchical).
 
         One picture with several expressions, several pictures with one expression, or as many of
         both: a single value goes with every value of the others.
@@ -312,8 +312,27 @@ class FaceClient:
         values = {"label_map_bytes": label_map, "reference_bytes": reference}
         return self._edit(values, "reference_bytes")
 
+    def segment(self, picture: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
+        """Finds the parts of faces (a served seg_hierarchical).
+
+        Args:
+            picture: A file, the bytes of one, or a Pillow image; or a list of them.
+
+        Returns:
+            The label map of the picture's central square, uint8 [S,S] of 0 to 18, of the networks'
+            size; a list if a list was given.
+
+        Raises:
+            UserError: A picture that cannot be read.
+            ServerError: The server refused, or was not reached within the timeout.
+        """
+        import numpy as np
+
+        found = self._edit({"image_bytes": picture}, "segment_bytes", "label_map_bytes")
+        return [np.asarray(x) for x in found] if isinstance(found, list) else np.asarray(found)
+
     def _edit(
-        self, values: dict[str, Any], signature: str = "bytes"
+        self, values: dict[str, Any], signature: str = "bytes", output: str = "image_bytes"
     ) -> Image.Image | list[Image.Image]:
         lengths = {name: len(v) for name, v in values.items() if packing.is_list(v)}
         if len(set(lengths.values())) > 1:
@@ -321,7 +340,7 @@ class FaceClient:
             raise UserError(f"lists of different lengths: {given}")
         edited: list[Image.Image] = []
         for inputs in packing.requests(packing.rows(values, lengths)):
-            reply = self.predict(inputs, signature)["image_bytes"]
+            reply = self.predict(inputs, signature=signature)[output]
             edited += [packing.decode(data) for data in reply]
         return edited if lengths else edited[0]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tfface.cli import Parser, command, import_tensorflow
+from tfface.cli import Parser, aligned, command, import_tensorflow
 from tfface.errors import UserError
 from tfface.methods import METHODS
 
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     header, rows = parts.table(figures)
     write_text(out / "figures.json", json.dumps(figures, indent=1) + "\n")
     write_text(out / "report.html", _page(trained, parts, figures, sections))
-    print(f"\n{_aligned([header, *rows])}\nlook at {(out / 'report.html').resolve()}")
+    print(f"\n{aligned([header, *rows])}\nlook at {(out / 'report.html').resolve()}")
     return 0
 
 
@@ -238,15 +238,6 @@ def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections
             ),
             report.section("Training", *report.training(trained.path, parts.CURVES)),
         ],
-    )
-
-
-def _aligned(cells: list[list[str]]) -> str:
-    """A table for a terminal."""
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
     )
 
 

@@ -107,7 +107,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", default="edited", help="folder for the results (%(default)s)")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
     parser.add_argument("--grid", action="store_true", help="also write a side-by-side grid.png")
-    expressions = parser.add_argument_group("SARGAN")
+    expressions = parser.add_argument_group("SARGAN and seg_hierarchical")
     expressions.add_argument(
         "--expression", nargs="+", metavar="NAME", help='names, or "all" (default)'
     )

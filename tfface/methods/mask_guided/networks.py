@@ -107,7 +107,9 @@ def _conv(filters: int, name: str, kernel: int = 3, **options) -> keras.layers.C
 
 
 def _act(x):
-    return keras.layers.LeakyReLU(_SLOPE)(x)
+    # LeakyReLU, written out: TensorFlow's graph optimiser fails, loudly, at the operation's
+    # gradient where the result of the convolution before it also goes elsewhere.
+    return ops.maximum(x, _SLOPE * x)
 
 
 def _half(x):
@@ -230,9 +232,7 @@ class Judge(Network):
             x = keras.layers.Conv2D(x.shape[-1], 4, kernel_initializer="he_normal", name="whole")(
                 _act(x)
             )
-            # LeakyReLU, written out: TensorFlow's graph optimiser fails, loudly, at the operation's
-            # gradient behind a convolution of its kind.
-            x = keras.layers.Flatten(name="flat")(ops.maximum(x, _SLOPE * x))
+            x = keras.layers.Flatten(name="flat")(_act(x))
             x = keras.layers.Dense(outputs, kernel_initializer="he_normal", name="last")(x)
             super().__init__(picture, _float32(x, "result"), arguments=arguments, name=name)
 
