@@ -250,9 +250,10 @@ def _presets_to_files(parser, argv: list[str]) -> list[str]:
 
 
 def _instantiate(parser, config_class: type, namespace) -> Any:
-    names = [f.name for f in dataclasses.fields(config_class)]
+    fields = dataclasses.fields(config_class)
+    names, optional = [f.name for f in fields], [f.name for f in fields if f.default is None]
     for key, value in namespace.items():
-        empty = value is None and key.split(".")[0] in names
+        empty = value is None and key.split(".")[0] in names and key not in optional
         check(not empty, f"{key} is empty: expected a value")
     objects = parser.instantiate(namespace)
     values = {name: objects[name] for name in names}

@@ -12,6 +12,7 @@ METHODS = {
     "elegant": "Elegant",
     "mask_guided": "MaskGuided",
     "sargan": "Sargan",
+    "seg_hierarchical": "SegHierarchical",
 }
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +13,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tfface.config import Data
-from tfface.data import synthetic
 from tfface.data.synthetic import ATTRIBUTES, EXPRESSIONS, SyntheticFaces, render
 from tfface.data.synthetic.factors import uniform
+from tfface.metrics.cache import Trained, kept
 
 STEPS = 1800
 HELD_OUT = 2048
@@ -27,6 +23,10 @@ _BATCH = 16
 _CHUNK = 16  # Faces drawn at a time: their planes stay in the processor's cache.
 _TOLD = 256  # Faces told at a time.
 _WIDTHS = ((32, 2), (64, 2), (64, 1), (128, 2))  # (channels, stride) of the convolutions.
+_LOSSES = {
+    "expression": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    "attributes": keras.losses.BinaryCrossentropy(from_logits=True),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,42 +84,17 @@ def train_classifier(
         UserError: An unknown attribute.
     """
     attributes = tuple(attributes)
-    path = None
-    if cache is not None:
-        path = Path(cache) / f"classifier-{_key(size, attributes, seed, steps)}"
-        if path.with_suffix(".json").exists():
-            accuracy = json.loads(path.with_suffix(".json").read_text())
-            model = keras.models.load_model(path.with_suffix(".keras"))
-            return Classifier(model, attributes, accuracy)
-    model = _build(size, len(attributes), seed)
-    offset = first_face(seed, "classifier")
-    _fit(model, _batches(size, attributes, "train", offset, _BATCH), steps)
-    classifier = Classifier(model, attributes, {})
-    classifier.accuracy.update(_accuracy(classifier, size))
-    if path is not None:
-        _keep(classifier, path)
-    return classifier
 
+    def train() -> Trained:
+        model = _build(size, len(attributes), seed)
+        batches = _batches(size, attributes, "train", first_face(seed, "classifier"), _BATCH)
+        losses = {name: _LOSSES[name] for name in model.output_names}
+        fit(model, batches, steps, losses, 2e-3, "training a classifier on real faces")
+        return model, _accuracy(Classifier(model, attributes, {}), size)
 
-def _key(*arguments: Any) -> str:
-    """Hash of all that determines the weights: arguments, versions, and how faces are drawn."""
-    digest = hashlib.sha256(repr((arguments, tf.__version__, keras.__version__)).encode())
-    for file in (*sorted(Path(synthetic.__file__).parent.glob("*.py")), Path(__file__)):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _keep(classifier: Classifier, path: Path) -> None:
-    """Writes both files whole or not at all; the second one says that the first is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.keras")
-    try:
-        classifier.model.save(temporary)
-        os.replace(temporary, path.with_suffix(".keras"))
-        temporary.write_text(json.dumps(classifier.accuracy, indent=1))
-        os.replace(temporary, path.with_suffix(".json"))
-    finally:
-        temporary.unlink(missing_ok=True)
+    arguments = (size, attributes, seed, steps)
+    model, accuracy = kept(cache, "classifier", arguments, (__file__,), train)
+    return Classifier(model, attributes, accuracy)
 
 
 def _build(size: int, attributes: int, seed: int) -> keras.Model:
@@ -182,22 +157,34 @@ def _batches(
     return drawn.rebatch(batch_size).prefetch(2)
 
 
-def _fit(model: keras.Model, batches: tf.data.Dataset, steps: int) -> None:
-    losses = {
-        "expression": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        "attributes": keras.losses.BinaryCrossentropy(from_logits=True),
-    }
+def fit(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    steps: int,
+    loss: Any,
+    rate: float,
+    title: str,
+    beta_2: float = 0.999,
+) -> None:
+    """Trains with Adam: a warm-up in a tenth of the steps, then a cosine decay; shows progress.
+
+    Args:
+        model: Keeps this training's compilation, with which it is saved and asked.
+        batches: Endless, as of `keras.Model.fit`.
+        steps: How many batches.
+        loss: As of `keras.Model.compile`.
+        rate: The highest learning rate.
+        title: Of the progress bar.
+        beta_2: Adam's decay of the squared gradients.
+    """
     warm = max(steps // 10, 1)
-    rate = keras.optimizers.schedules.CosineDecay(
-        1e-5, max(steps - warm, 1), warmup_target=2e-3, warmup_steps=warm
+    schedule = keras.optimizers.schedules.CosineDecay(
+        1e-5, max(steps - warm, 1), warmup_target=rate, warmup_steps=warm
     )
-    model.compile(
-        keras.optimizers.Adam(rate),
-        {name: losses[name] for name in model.output_names},
-        jit_compile=False,  # XLA's convolutions are slower on CPUs.
-    )
+    # XLA's convolutions are slower on CPUs.
+    model.compile(keras.optimizers.Adam(schedule, beta_2=beta_2), loss, jit_compile=False)
     with progress() as bar:
-        task = bar.add_task("training a classifier on real faces", total=steps)
+        task = bar.add_task(title, total=steps)
         advance = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: bar.advance(task)
         )

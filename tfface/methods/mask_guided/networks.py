@@ -107,9 +107,9 @@ def _conv(filters: int, name: str, kernel: int = 3, **options) -> keras.layers.C
 
 
 def _act(x):
-    # LeakyReLU, written out: TensorFlow's graph optimiser fails, loudly, at the operation's
-    # gradient where the result of the convolution before it also goes elsewhere.
-    return ops.maximum(x, _SLOPE * x)
+    # LeakyReLU, written so that TensorFlow's graph optimiser does not know it: where the result of
+    # the convolution before it also goes elsewhere, it fails, loudly, to make one of both.
+    return 0.5 * (1.0 + _SLOPE) * x + 0.5 * (1.0 - _SLOPE) * ops.abs(x)
 
 
 def _half(x):

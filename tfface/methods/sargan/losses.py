@@ -32,6 +32,45 @@ def gradient_penalty(
     return tf.reduce_mean(tf.square(norm - 1.0))
 
 
+def judge(
+    discriminator, judged: list[tf.Tensor], classified: tf.Tensor
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Realness maps of each of the `judged` batches, and expression logits of `classified`.
+
+    One pass over all, as no layer mixes pictures.
+
+    Args:
+        discriminator: Returns (realness, logits).
+        judged: Batches [B,S,S,3] of one size.
+        classified: [B,S,S,3]; may be the first of the judged.
+    """
+    same = classified is judged[0]
+    passed = judged if same else [*judged, classified]
+    realness, logits = discriminator(tf.concat(passed, 0), training=True)
+    logits = tf.split(logits, len(passed))[0 if same else -1]
+    return tf.split(realness, len(passed))[: len(judged)], logits
+
+
+def noisy(pictures: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Pictures under the batch's `noise`, if it has any (ours)."""
+    return pictures + batch["noise"] if "noise" in batch else pictures
+
+
+def examples(discriminator, pictures: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Real pictures as a discriminator learns their expressions from them.
+
+    Under the batch's `noise` and made `harder` by its `attack`, if it has any (ours).
+    """
+    pictures = noisy(pictures, batch)
+    if "attack" not in batch:
+        return pictures
+
+    def classify(x):
+        return discriminator(x, training=True)[1]
+
+    return harder(classify, pictures, batch["expression"], batch["attack"])
+
+
 def harder(
     classify: Callable[[tf.Tensor], tf.Tensor],
     pictures: tf.Tensor,

@@ -21,8 +21,8 @@ from tfface.methods.base import (
 )
 from tfface.methods.labels import index_of
 from tfface.methods.pictures import edit_bytes, example_picture, example_png
+from tfface.methods.sargan import losses
 from tfface.methods.sargan.config import SarganConfig
-from tfface.methods.sargan.losses import classification, gradient_penalty, harder
 from tfface.methods.sargan.networks import Discriminator, Generator, attention_maps
 
 
@@ -107,46 +107,23 @@ class Sargan(Method):
         """The losses of StarGAN, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8)."""
         return getattr(self, f"_{phase}_loss")(nets, batch)
 
-    def _judge(self, nets: Networks, judged: list[tf.Tensor], classified: tf.Tensor):
-        """Realness maps of each of the `judged` batches, and expression logits of `classified`.
-
-        One pass over all, as no layer mixes pictures.
-        """
-        same = classified is judged[0]
-        passed = judged if same else [*judged, classified]
-        realness, logits = nets["discriminator"](tf.concat(passed, 0), training=True)
-        logits = tf.split(logits, len(passed))[0 if same else -1]
-        return tf.split(realness, len(passed))[: len(judged)], logits
-
-    def _noisy(self, pictures: tf.Tensor, batch: Batch) -> tf.Tensor:
-        return pictures + batch["noise"] if "noise" in batch else pictures
-
-    def _examples(self, nets: Networks, batch: Batch) -> tf.Tensor:
-        """The real pictures as the discriminator learns their expressions from them."""
-        pictures = self._noisy(batch["image"], batch)
-        if "attack" not in batch:
-            return pictures
-
-        def classify(x):
-            return nets["discriminator"](x, training=True)[1]
-
-        return harder(classify, pictures, batch["expression"], batch["attack"])
-
     def _classifier_loss(self, nets: Networks, batch: Batch):
-        _, logits = nets["discriminator"](self._examples(nets, batch), training=True)
-        cls = classification(batch["expression"], logits)
+        pictures = losses.examples(nets["discriminator"], batch["image"], batch)
+        _, logits = nets["discriminator"](pictures, training=True)
+        cls = losses.classification(batch["expression"], logits)
         return cls, {"cls": cls}
 
     def _discriminator_loss(self, nets: Networks, batch: Batch):
         c, image = self.config, batch["image"]
         fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
         fake = tf.stop_gradient(fake)
-        (real_map, fake_map), logits = self._judge(nets, [image, fake], self._examples(nets, batch))
+        examples = losses.examples(nets["discriminator"], image, batch)
+        (real_map, fake_map), logits = losses.judge(nets["discriminator"], [image, fake], examples)
         terms = {
             "real": -tf.reduce_mean(real_map),
             "fake": tf.reduce_mean(fake_map),
-            "cls": classification(batch["expression"], logits),
-            "gp": gradient_penalty(nets["discriminator"], image, fake, batch["alpha"]),
+            "cls": losses.classification(batch["expression"], logits),
+            "gp": losses.gradient_penalty(nets["discriminator"], image, fake, batch["alpha"]),
         }
         total = (
             terms["real"]
@@ -159,11 +136,11 @@ class Sargan(Method):
     def _generator_loss(self, nets: Networks, batch: Batch):
         c, image = self.config, batch["image"]
         fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
-        (fake_map,), logits = self._judge(nets, [fake], self._noisy(fake, batch))
+        (fake_map,), logits = losses.judge(nets["discriminator"], [fake], losses.noisy(fake, batch))
         cycled = nets["generator"]([fake, self.one_hot(batch["expression"])], training=True)
         terms = {
             "fake": -tf.reduce_mean(fake_map),
-            "cls": classification(batch["target"], logits),
+            "cls": losses.classification(batch["target"], logits),
             "rec": tf.reduce_mean(tf.abs(image - cycled)),
         }
         return terms["fake"] + c.lambda_cls_gen * terms["cls"] + c.lambda_rec * terms["rec"], terms

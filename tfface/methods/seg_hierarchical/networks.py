@@ -1,0 +1,230 @@
+"""Global and local generators, and the network that fuses their results.
+
+The discriminators are StarGAN's, `tfface.methods.sargan.networks.Discriminator`. The trunk of the
+generators is StarGAN's too, but for how it is told the expression: tiled onto the picture, as
+StarGAN does it, the instance normalisation behind the first convolution takes it away again but at
+the borders, which the small networks of short training hardly learn to use. Here every residual
+block adds a bias that depends on the expression (ours).
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfface.layers import InstanceNormalization, Network, precision
+from tfface.methods.seg_hierarchical.masks import cut
+
+
+def _initializer(gain: float = 1.0) -> keras.initializers.Initializer:
+    """PyTorch's default for convolutions, which StarGAN leaves as it is: U(+-1/sqrt(fan_in))."""
+    return keras.initializers.VarianceScaling(gain**2 / 3, "fan_in", "uniform")
+
+
+def _conv(x, filters: int, kernel: int, name: str, stride: int = 1, label=None, relu: bool = True):
+    """Convolution without bias, instance norm, the label's bias if there is one, ReLU."""
+    x = keras.layers.Conv2D(
+        filters,
+        kernel,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=_initializer(),
+        name=f"{name}_conv",
+    )(x)
+    x = InstanceNormalization(name=f"{name}_norm")(x)
+    if label is not None:
+        bias = keras.layers.Dense(filters, use_bias=False, name=f"{name}_label")(label)
+        bias = keras.layers.Reshape((1, 1, filters), name=f"{name}_bias")(bias)
+        x = keras.layers.Add(name=f"{name}_shift")([x, bias])
+    return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+def _residual_blocks(x, blocks: int, label=None):
+    for i in range(1, blocks + 1):
+        y = _conv(x, x.shape[-1], 3, f"block{i}a", label=label)
+        y = _conv(y, x.shape[-1], 3, f"block{i}b", relu=False)
+        x = keras.layers.Add(name=f"block{i}_add")([x, y])
+    return x
+
+
+def _trunk(x, label, width: int, blocks: int):
+    """StarGAN's trunk: down to a quarter, residual blocks, up again; [B,S,S,width]."""
+    x = _conv(x, width, 7, "head")
+    x = _conv(x, 2 * width, 4, "down1", stride=2)
+    x = _conv(x, 4 * width, 4, "down2", stride=2)
+    x = _residual_blocks(x, blocks, label)
+    for i, filters in ((1, 2 * width), (2, width)):
+        x = keras.layers.Conv2DTranspose(
+            filters,
+            4,
+            strides=2,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=_initializer(),
+            name=f"up{i}_conv",
+        )(x)
+        x = InstanceNormalization(name=f"up{i}_norm")(x)
+        x = keras.layers.ReLU(name=f"up{i}_relu")(x)
+    return x
+
+
+def _last(x, filters: int, activation: str, name: str, gain: float = 1.0):
+    """The last convolution, float32."""
+    x = keras.layers.Conv2D(
+        filters,
+        7,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=_initializer(gain),
+        name=f"{name}_conv",
+    )(x)
+    return keras.layers.Activation(activation, dtype="float32", name=name)(x)
+
+
+def _towards(image, x, gain: float):
+    """Moves pixels by a share |t| of the way to white (t > 0) or black (t < 0): in [-1,1] always.
+
+    For small t it adds t, as SARGAN's residual, which learns much sooner than painting does. Ours.
+    """
+    t = _last(x, 3, "tanh", "residual", gain)
+    return image + t - ops.abs(t) * image
+
+
+@keras.saving.register_keras_serializable("tfface.seg_hierarchical")
+class GlobalGenerator(Network):
+    """Face, expression and masks of its regions to face.
+
+    Args:
+        size: Side of the pictures, a multiple of 4.
+        classes: Number of expressions.
+        regions: Number of regions.
+        width: Channels of the first convolution.
+        blocks: Residual blocks.
+        attention: GANimation's head: A * input + (1 - A) * colour, where A is the output of the
+            layer "attention". Otherwise a residual.
+        residual_init: Factor on the first weights that make the residual.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Inputs: pictures [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]; masks [B,S,S,regions] in
+    [0,1]. Output: float32 [B,S,S,3] in [-1,1].
+    """
+
+    def __init__(
+        self,
+        size: int,
+        classes: int,
+        regions: int,
+        width: int = 64,
+        blocks: int = 6,
+        attention: bool = False,
+        residual_init: float = 1.0,
+        dtype=None,
+        name: str = "global_generator",
+    ):
+        arguments = {
+            "size": size,
+            "classes": classes,
+            "regions": regions,
+            "width": width,
+            "blocks": blocks,
+            "attention": attention,
+            "residual_init": residual_init,
+        }
+        with precision(dtype):
+            image = keras.Input((size, size, 3), name="image")
+            label = keras.Input((classes,), name="label")
+            masks = keras.Input((size, size, regions), name="masks")
+            x = keras.layers.Concatenate(name="concat")([image, masks])
+            x = _trunk(x, label, width, blocks)
+            if attention:
+                kept = _last(x, 1, "sigmoid", "attention")
+                made = kept * image + (1.0 - kept) * _last(x, 3, "tanh", "colour")
+            else:
+                made = _towards(image, x, residual_init)
+            super().__init__([image, label, masks], made, arguments=arguments, name=name)
+
+
+@keras.saving.register_keras_serializable("tfface.seg_hierarchical")
+class LocalGenerator(Network):
+    """Face, expression and the mask of one region to face; only the region is seen and used.
+
+    Args:
+        size: Side of the pictures, a multiple of 4.
+        classes: Number of expressions.
+        width: Channels of the first convolution.
+        blocks: Residual blocks.
+        residual_init: Factor on the first weights that make the residual.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Inputs: pictures [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]; the grown mask [B,S,S,1]
+    in [0,1]. Output: float32 [B,S,S,3] in [-1,1], of use inside the mask.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        classes: int,
+        width: int = 32,
+        blocks: int = 3,
+        residual_init: float = 1.0,
+        dtype=None,
+        name: str = "local_generator",
+    ):
+        arguments = {
+            "size": size,
+            "classes": classes,
+            "width": width,
+            "blocks": blocks,
+            "residual_init": residual_init,
+        }
+        with precision(dtype):
+            image = keras.Input((size, size, 3), name="image")
+            label = keras.Input((classes,), name="label")
+            mask = keras.Input((size, size, 1), name="mask")
+            x = _trunk(cut(image, mask), label, width, blocks)
+            made = _towards(image, x, residual_init)
+            super().__init__([image, label, mask], made, arguments=arguments, name=name)
+
+
+@keras.saving.register_keras_serializable("tfface.seg_hierarchical")
+class Combiner(Network):
+    """Fusion network: the global result, and the one with regions pasted in, to the face.
+
+    As APDrawingGAN's, but that it adds a residual to the pasted result (ours).
+
+    Args:
+        size: Side of the pictures.
+        width: Channels.
+        blocks: Residual blocks.
+        residual_init: Factor on the first weights that make the residual.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Inputs: global and pasted results [B,S,S,3] in [-1,1]. Output: float32 [B,S,S,3] in [-1,1].
+    """
+
+    def __init__(
+        self,
+        size: int,
+        width: int = 32,
+        blocks: int = 2,
+        residual_init: float = 1.0,
+        dtype=None,
+        name: str = "fusion",
+    ):
+        arguments = {
+            "size": size,
+            "width": width,
+            "blocks": blocks,
+            "residual_init": residual_init,
+        }
+        with precision(dtype):
+            whole = keras.Input((size, size, 3), name="global")
+            pasted = keras.Input((size, size, 3), name="pasted")
+            x = keras.layers.Concatenate(name="concat")([whole, pasted])
+            x = _residual_blocks(_conv(x, width, 7, "head"), blocks)
+            made = _towards(pasted, x, residual_init)
+            super().__init__([whole, pasted], made, arguments=arguments, name=name)

@@ -1,0 +1,82 @@
+"""What an exported model of this method offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from tfface.methods.base import Networks, Signature
+from tfface.methods.labels import index_of
+from tfface.methods.pictures import edit_bytes, example_picture, example_png, to_squares
+
+if TYPE_CHECKING:
+    from tfface.methods.seg_hierarchical.method import SegHierarchical
+
+
+def signatures(method: SegHierarchical, nets: Networks) -> dict[str, Signature]:
+    """Signatures by name.
+
+    `serving_default` and `bytes` give faces expressions, and float pictures their label maps too;
+    `segment` and `segment_bytes` give label maps, and float pictures probabilities too. Of a
+    segmentation network alone, the first two are the same as the last two.
+    """
+    size, classes = method.config.data.size, method.config.classes
+    text = tf.TensorSpec([None], tf.string)
+    pictures = tf.TensorSpec([None, size, size, 3], tf.float32)
+    picture = example_picture(size)
+
+    def segment(image):
+        probabilities = method.segment(nets, image)
+        return {"label_map": _labels(probabilities), "probabilities": probabilities}
+
+    def segment_bytes(image_bytes):
+        labels = _labels(method.segment(nets, to_squares(image_bytes, size)))
+        return {"label_map_bytes": _encode(labels)}
+
+    segmenting = (
+        Signature(segment, {"image": pictures}, {"image": picture}),
+        Signature(segment_bytes, {"image_bytes": text}, {"image_bytes": example_png(picture)}),
+    )
+    if method.config.only_segmenter:
+        changing = segmenting
+    else:
+        name = tf.constant([classes[0]])
+
+        def change(image, expression):
+            made = method.edit(nets, image, index_of(expression, classes, "expression"))
+            return {"image": made["image"], "label_map": made["label_map"]}
+
+        def change_bytes(image_bytes, expression):
+            def edit(squares):
+                return change(squares, expression)["image"]
+
+            return {"image_bytes": edit_bytes(edit, image_bytes, size)}
+
+        changing = (
+            Signature(
+                change,
+                {"image": pictures, "expression": text},
+                {"image": picture, "expression": name},
+            ),
+            Signature(
+                change_bytes,
+                {"image_bytes": text, "expression": text},
+                {"image_bytes": example_png(picture), "expression": name},
+            ),
+        )
+    names = ("serving_default", "bytes", "segment", "segment_bytes")
+    return dict(zip(names, (*changing, *segmenting), strict=True))
+
+
+def _labels(probabilities: tf.Tensor) -> tf.Tensor:
+    return tf.argmax(probabilities, -1, tf.int32)
+
+
+def _encode(labels: tf.Tensor) -> tf.Tensor:
+    """Label maps int32 [B,S,S] as grey PNGs of their ids, string [B]."""
+    return tf.map_fn(
+        lambda x: tf.io.encode_png(tf.cast(x[..., None], tf.uint8)),
+        labels,
+        fn_output_signature=tf.TensorSpec([], tf.string),
+    )

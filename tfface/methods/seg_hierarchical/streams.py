@@ -1,0 +1,97 @@
+"""The training batches: a stream of faces with expressions, and one of faces with label maps."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfface.data.base import Source
+from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
+
+
+def label_maps(
+    source: Source, split: str, batch_size: int, seed: int | None, start: int
+) -> tf.data.Dataset:
+    """Batches of `seg_image` float32 [B,S,S,3] and `seg_label_map` int32 [B,S,S]."""
+    data = source.batches(split, batch_size, seed=seed, start=start)
+    return data.map(lambda x: {"seg_image": x["image"], "seg_label_map": x["label_map"]})
+
+
+def both(
+    config: SegHierarchicalConfig,
+    source: Source,
+    labelled: Source | None,
+    split: str,
+    batch_size: int,
+    seed: int,
+    start: int,
+) -> tf.data.Dataset:
+    """Batches of both streams; the one that a stage does not need stands still, and costs nothing.
+
+    Args:
+        config: The config.
+        source: With expressions.
+        labelled: With label maps; None: `source` has both.
+        split: "train", "val" or "test".
+        batch_size: Of the faces with expressions.
+        seed: As of `Source.batches`.
+        start: Number of the first batch.
+    """
+    maps = labelled or source
+    maps_size = config.labelled.batch_size if labelled else batch_size
+
+    # Each stream has other faces.
+    def faces(begin: int) -> tf.data.Dataset:
+        return source.batches(split, batch_size, seed=seed, start=begin)
+
+    def classified(begin: int) -> tf.data.Dataset:
+        return source.batches(split, config.classify_batch, seed=seed + 1, start=begin)
+
+    def mapped(begin: int) -> tf.data.Dataset:
+        return label_maps(maps, split, maps_size, seed + 2, begin)
+
+    def still(stream):
+        return lambda begin: stream(0).take(1).cache().repeat()
+
+    segmented, joint = config.seg_steps, config.seg_steps + config.gan_steps
+    game = segmented + config.classify_first
+    stages = (
+        (segmented, still(faces), mapped),
+        (game, classified, still(mapped)),
+        (joint, faces, still(mapped)),
+        (tf.int64.max, faces, mapped),
+    )
+    data = None
+    for end, expressions, labels in stages:
+        if start < end:
+            part = tf.data.Dataset.zip(expressions(start), labels(start)).take(end - start)
+            data = part if data is None else data.concatenate(part)
+            start = end
+    return data.map(lambda x, y: {**x, **y})
+
+
+def with_targets(
+    data: tf.data.Dataset, seed: int, start: int, config: SegHierarchicalConfig
+) -> tf.data.Dataset:
+    """Adds what the losses of expressions need, from (seed, number of the batch).
+
+    `target` [B], a permutation of the batch's expressions; `alpha` [B,1,1,1] in [0,1), of the
+    gradient penalty; and, if the options say so, `noise` [B,S,S,3] and the length of the `attack`
+    [B,1,1,1].
+    """
+
+    def add(number, batch):
+        key = tf.stack([tf.constant(seed, tf.int64), number])
+        target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
+        alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
+        made = {k: v for k, v in batch.items() if k != "label_map"}
+        made |= {"target": target, "alpha": alpha}
+        if config.label_noise:
+            noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
+            made["noise"] = config.label_noise * noise
+        if config.label_attack:
+            done = tf.cast(number - config.seg_steps, tf.float32) / max(config.classify_first, 1)
+            length = config.label_attack * tf.clip_by_value(done, 0.0, 1.0)
+            made["attack"] = tf.fill(tf.shape(alpha), length)
+        return made
+
+    return data.enumerate(start).map(add)
