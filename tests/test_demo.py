@@ -85,3 +85,19 @@ def test_demo_from_end_to_end(method, tmp_path, capsys):
             k: figures[k] for k in ("edited", "classifier")
         }
         assert sorted(p.name for p in (out / "model").iterdir()) == ["1", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "kinds"),
+    [
+        ("mask_guided", {"segmentation", "diversity", "palette", "segmenter"}),
+        ("seg_hierarchical", {"edited", "segmentation", "classifier"}),
+    ],
+)
+def test_demo_of_methods_with_label_maps(method, kinds, tmp_path):
+    out = tmp_path / "demo"
+    assert main(["--method", method, "--preset", "tiny", "--out", str(out)]) == 0
+    assert kinds <= set(json.loads((out / "figures.json").read_text()))
+    page = (out / "report.html").read_text()
+    assert page.count("<img") > 30 and "<svg" in page
