@@ -292,11 +292,12 @@ def test_only_stages_that_come_have_phases(options, expected):
 
 
 def test_the_attack_grows_while_the_classifiers_learn(source):
-    method = method_with(classify_first=2, classify_batch=4, label_attack=3.0)
-    lengths = [
-        b["attack"].numpy().max() for b in method.batches(source, "train", 4, seed=0).take(6)
-    ]
-    assert lengths == [0.0, 0.0, 0.0, 1.5, 3.0, 3.0]  # Steps 2 and 3 classify.
+    method = method_with(
+        classify_first=8, classify_batch=4, label_attack=3.0, gan_steps=8, train=Train(steps=12)
+    )
+    batches = method.batches(source, "train", 4, seed=0).take(9)
+    lengths = [batch["attack"].numpy().max() for batch in batches]
+    assert lengths == [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0]  # Steps 0 and 1 segment.
 
 
 def test_the_attack_is_on_real_pictures_only(nets, batch):

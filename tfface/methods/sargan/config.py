@@ -30,7 +30,7 @@ class SarganConfig:
             edits that only a network can see do not get through it. 0 in the paper.
         label_attack: Length of the step against the discriminator that real pictures take before
             their expression is classified (`losses.harder`), so that it learns what a face has to
-            show and not what fools a network. It grows over the steps of `classify_first`. 0 in the
+            show and not what fools a network. It grows with the steps of `classify_first`. 0 in the
             paper.
         lambda_cls_disc: Weight of the discriminator's classification loss (the paper's lambda_cls).
         lambda_cls_gen: Weight of the generator's classification loss (the same in the paper).

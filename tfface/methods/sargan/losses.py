@@ -71,6 +71,22 @@ def examples(discriminator, pictures: tf.Tensor, batch: dict[str, tf.Tensor]) ->
     return harder(classify, pictures, batch["expression"], batch["attack"])
 
 
+def attack_lengths(number: tf.Tensor, length: float, first: int, like: tf.Tensor) -> tf.Tensor:
+    """How far a batch's examples are moved by `harder`, of the shape of `like`.
+
+    Nothing in the first quarter of the steps in which the discriminator learns the expressions
+    alone, or it would never begin to; from then on more, up to `length` after five eighths of them.
+
+    Args:
+        number: The step, counted from the first of these steps, int64 [].
+        length: The full length.
+        first: How many such steps there are; 0: the length is full from the beginning.
+        like: Any tensor.
+    """
+    share = (8.0 * tf.cast(number, tf.float32) / first - 2.0) / 3.0 if first else tf.constant(1.0)
+    return tf.fill(tf.shape(like), length * tf.clip_by_value(share, 0.0, 1.0))
+
+
 def harder(
     classify: Callable[[tf.Tensor], tf.Tensor],
     pictures: tf.Tensor,

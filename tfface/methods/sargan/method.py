@@ -87,8 +87,9 @@ class Sargan(Method):
                 noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
                 made["noise"] = c.label_noise * noise
             if c.label_attack:
-                share = tf.minimum(tf.cast(number, tf.float32) / max(c.classify_first, 1), 1.0)
-                made["attack"] = tf.fill(tf.shape(alpha), c.label_attack * share)
+                made["attack"] = losses.attack_lengths(
+                    number, c.label_attack, c.classify_first, alpha
+                )
             return made
 
         first = 0 if seed is None else c.classify_first

@@ -64,8 +64,8 @@ class SegHierarchicalConfig:
         label_noise: Standard deviation of the noise on pictures whose expression is classified:
             edits that only a network can see do not get through it.
         label_attack: Length of the step against a discriminator that real pictures take before
-            their expression is classified (`tfface.methods.sargan.losses.harder`); it grows over
-            the steps of `classify_first`.
+            their expression is classified (`tfface.methods.sargan.losses.harder`); it grows
+            with the steps of `classify_first`.
         lambda_cls_disc: Weight of the discriminators' classification loss.
         lambda_cls_gen: Weight of the generators' classification loss.
         lambda_rec: Weight of the cycle reconstruction loss.

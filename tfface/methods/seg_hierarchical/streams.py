@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfface.data.base import Source
+from tfface.methods.sargan.losses import attack_lengths
 from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
 
 
@@ -89,9 +90,9 @@ def with_targets(
             noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
             made["noise"] = config.label_noise * noise
         if config.label_attack:
-            done = tf.cast(number - config.seg_steps, tf.float32) / max(config.classify_first, 1)
-            length = config.label_attack * tf.clip_by_value(done, 0.0, 1.0)
-            made["attack"] = tf.fill(tf.shape(alpha), length)
+            made["attack"] = attack_lengths(
+                number - config.seg_steps, config.label_attack, config.classify_first, alpha
+            )
         return made
 
     return data.enumerate(start).map(add)
