@@ -60,7 +60,7 @@ def edit_pictures(
 
     def finished(i: int, made: np.ndarray) -> Image.Image:
         if made.dtype.kind == "i":
-            return Image.fromarray(colour(made))
+            return Image.fromarray(colour(made[i]))
         return paste_back(inputs[i], made[i]) if of_pictures else to_picture(made[i])
 
     return [
