@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/python -m tfface.demo --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lint: $(READY)
 	$(BIN)/ruff check .

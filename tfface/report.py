@@ -8,12 +8,8 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tfface.data.pictures import load_picture
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image
 
 _PREVIEWS = 4
 
@@ -97,7 +93,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def faces(
-    columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image | None]]], group: int = 1
+    columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image | None]]], group: int = 1
 ) -> str:
     """Rows of pictures below captions.
 
@@ -121,7 +117,7 @@ def faces(
     )
 
 
-def image(picture: Image, alt: str) -> str:
+def image(picture: Image.Image, alt: str) -> str:
     """A picture within the page."""
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
@@ -171,7 +167,7 @@ def training(run: Path, terms: Sequence[str]) -> list[str]:
     count = min(len(paths), _PREVIEWS)
     chosen = [paths[round(i * (len(paths) - 1) / max(count - 1, 1))] for i in range(count)]
     previews = [
-        (f"step {int(path.stem)}", image(load_picture(path), f"preview of step {int(path.stem)}"))
+        (f"step {int(path.stem)}", image(Image.open(path), f"preview of step {int(path.stem)}"))
         for path in chosen
     ]
     return [

@@ -148,9 +148,13 @@ def paste_back(picture: Image.Image, array: np.ndarray) -> Image.Image:
         A copy of the picture, of the original size, with the face box replaced (bicubic).
     """
     left, upper, right, lower = face_box(*picture.size)
-    edited = to_picture(array).resize((right - left, lower - upper), Image.Resampling.BICUBIC)
+    size = (right - left, lower - upper)
+    # In floats, channel by channel: bytes would be clipped between the two directions, which at
+    # sharp edges takes them 20 levels from what the exported graphs paste.
+    channels = np.moveaxis(np.asarray(array, np.float32), -1, 0)
+    edited = [Image.fromarray(x).resize(size, Image.Resampling.BICUBIC) for x in channels]
     result = picture.copy()
-    result.paste(edited, (left, upper))
+    result.paste(to_picture(np.stack(edited, -1)), (left, upper))
     return result
 
 

@@ -73,7 +73,9 @@ class MaskGuided(Method):
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
         """Pictures with label maps; `latents` float32 [B,2,latent_dim]; `diversity` float32 [B].
 
-        `diversity` is the step's weight of the diversity, the same for all.
+        `diversity` is the step's weight of the diversity, the same for all. With
+        `reference_step` also `references` float32 [B,2,S,S,3], two other pictures of the batch:
+        chosen here, where the batch is whole, so that their choice knows nothing of devices.
         """
         c, noise_seed = self.config, 0 if seed is None else seed
 
@@ -82,11 +84,15 @@ class MaskGuided(Method):
             key = tf.stack([tf.constant(noise_seed, tf.int64), number])
             left = 1.0 - tf.cast(number, tf.float32) / max(c.diversity_steps, 1)
             weight = tf.maximum(left, 0.0) if c.diversity_steps else 1.0
+            image, more = batch["image"], {}
+            if c.reference_step:
+                more["references"] = tf.stack([tf.roll(image, -i, 0) for i in (1, 2)], 1)
             return {
-                "image": batch["image"],
+                "image": image,
                 "label_map": batch["label_map"],
                 "latents": tf.random.stateless_normal([count, 2, c.latent_dim], key),
                 "diversity": tf.fill([count], weight),
+                **more,
             }
 
         data = source.batches(split, batch_size, seed=seed, start=start)
@@ -103,18 +109,19 @@ class MaskGuided(Method):
         seen = [pictures] + ([given] if self.config.disc_condition == "label_map" else [])
         return nets["discriminator"](tf.concat(seen, -1), training=True)[:, 0]
 
-    def _others_style(self, nets: Networks, batch: Batch, shift: int) -> tf.Tensor:
-        """Codes [B,D] of the pictures so many places further in the batch, as constants."""
-        code = nets["style_decoder"](tf.roll(batch["image"], -shift, 0), training=True)
+    def _others_style(self, nets: Networks, batch: Batch, index: int) -> tf.Tensor:
+        """Codes [B,D] of the references of this index, as constants."""
+        code = nets["style_decoder"](batch["references"][:, index], training=True)
         return tf.stop_gradient(code)
 
     def _discriminator_loss(self, nets: Networks, batch: Batch):
         c, given = self.config, one_hot(batch["label_map"])
         codes = [nets["style_encoder"](batch["latents"][:, 0], training=True)]
         if c.reference_step:
-            codes.append(self._others_style(nets, batch, 1))
-        made = nets["generator"]([tf.concat([given] * len(codes), 0), tf.concat(codes, 0)])
-        made_logits = self._judge(nets, tf.stop_gradient(made), tf.concat([given] * len(codes), 0))
+            codes.append(self._others_style(nets, batch, 0))
+        givens = tf.concat([given] * len(codes), 0)
+        made = nets["generator"]([givens, tf.concat(codes, 0)])
+        made_logits = self._judge(nets, tf.stop_gradient(made), givens)
         r1, logits = losses.r1_penalty(lambda x: self._judge(nets, x, given), batch["image"])
         terms = {
             "real": losses.adversarial(logits, real=True),
@@ -131,24 +138,24 @@ class MaskGuided(Method):
         codes, others = [code], [other]
         if c.reference_step:
             # The first of the others is a constant, too: only the generator learns from these.
-            codes.append(self._others_style(nets, batch, 1))
-            others.append(self._others_style(nets, batch, 2))
+            codes.append(self._others_style(nets, batch, 0))
+            others.append(self._others_style(nets, batch, 1))
         count = len(codes)
+        givens = tf.concat([given] * count, 0)
 
         made = nets["generator"](
-            [tf.concat([given] * (count + 1), 0), tf.concat([*codes, own], 0)], training=True
+            [tf.concat([givens, given], 0), tf.concat([*codes, own], 0)], training=True
         )
         size = tf.shape(given)[0]
         made, rebuilt = made[: count * size], made[count * size :]
         found = nets["style_decoder"](made, training=True)
-        logits = self._judge(nets, made, tf.concat([given] * count, 0))
+        logits = self._judge(nets, made, givens)
         terms = {
             "adversarial": losses.adversarial(logits, real=True),
             "style": tf.reduce_mean(tf.abs(found - tf.concat(codes, 0))),
             "rec": tf.reduce_mean(tf.abs(rebuilt - image)),
         }
         if c.lambda_diversity:
-            givens = tf.concat([given] * count, 0)
             second = nets["generator"]([givens, tf.concat(others, 0)], training=True)
             terms["diversity"] = self._diversity(
                 made, tf.stop_gradient(second), latents, batch["diversity"], count
