@@ -221,7 +221,7 @@ def test_example():
         assert labels.shape == (1, size, size) and labels.dtype == tf.int32 == lines.dtype
         assert len(np.unique(labels)) == 14
         for made, drawn in ((labels, False), (lines, True)):
-            png = graph.example_label_png(made)
+            png = graph.encode_labels(made)
             np.testing.assert_array_equal(squares(size, drawn)(png), made)
 
 

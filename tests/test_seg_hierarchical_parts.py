@@ -143,7 +143,9 @@ def test_bisenet_has_the_weights_of_its_relative():
 # The segmentation network alone.
 
 
-@pytest.mark.parametrize("segmenter, loss", [("unet", "ce"), ("bisenet", "ohem")])
+@pytest.mark.parametrize(
+    "segmenter, loss", [("unet", "ce"), ("unet", "dice"), ("bisenet", "ohem")]
+)
 def test_the_segmenter_alone(segmenter, loss):
     config = SegHierarchicalConfig(
         only_segmenter=True, segmenter=segmenter, seg_width=4, seg_loss=loss,

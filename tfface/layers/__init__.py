@@ -8,7 +8,7 @@ from tfface.layers.attention import (
 )
 from tfface.layers.blocks import merge_blocks, partition_blocks
 from tfface.layers.fusion import AdaptiveFusion
-from tfface.layers.network import Network, precision
+from tfface.layers.network import Network, precision, to_float32, torch_default
 from tfface.layers.norm import InstanceNormalization
 from tfface.layers.spade import PositionalNormalization, Spade
 from tfface.layers.spatial import ConcatLabel, ReflectionPadding2D, UpConv2D
@@ -35,4 +35,6 @@ __all__ = [
     "sinkhorn_top_k",
     "soft_top_k",
     "spectral_norm",
+    "to_float32",
+    "torch_default",
 ]

@@ -1,4 +1,4 @@
-"""Base of the networks: functional graphs with a serialisable constructor."""
+"""Base of the networks: functional graphs with a serialisable constructor; and parts of them."""
 
 from __future__ import annotations
 
@@ -40,3 +40,13 @@ class Network(keras.Model):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {**self._arguments, "dtype": self.dtype_policy.name, "name": self.name}
+
+
+def torch_default(gain: float = 1.0) -> keras.initializers.Initializer:
+    """PyTorch's default weights of convolutions, U(+-gain/sqrt(fan_in)): what its authors leave."""
+    return keras.initializers.VarianceScaling(gain**2 / 3, "fan_in", "uniform")
+
+
+def to_float32(x, name: str):
+    """The tensor as the network's float32 output of this name, under any precision policy."""
+    return keras.layers.Activation("linear", dtype="float32", name=name)(x)

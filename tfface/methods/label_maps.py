@@ -180,6 +180,10 @@ def example_labels(size: int, lines: bool = False) -> tf.Tensor:
     return tf.constant((draw_lines(labels).astype(np.int32) if lines else labels)[None])
 
 
-def example_label_png(labels: tf.Tensor) -> tf.Tensor:
-    """A label map or line drawing int32 [1,S,S] as a grey PNG of its ids, string [1]."""
-    return tf.io.encode_png(tf.cast(labels[0, ..., None], tf.uint8))[None]
+def encode_labels(labels: tf.Tensor) -> tf.Tensor:
+    """Label maps or line drawings int32 [B,S,S] as grey PNGs of their ids, string [B]."""
+    return tf.map_fn(
+        lambda x: tf.io.encode_png(tf.cast(x[..., None], tf.uint8)),
+        labels,
+        fn_output_signature=tf.TensorSpec([], tf.string),
+    )

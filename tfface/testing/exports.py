@@ -14,7 +14,7 @@ from PIL import Image
 from tfface.data.label_maps import load_label_map, to_labels
 from tfface.data.pictures import load_picture, paste_back, to_array, to_picture
 from tfface.export import TIES, TOLERANCE
-from tfface.methods.label_maps import example_label_png, example_labels
+from tfface.methods.label_maps import encode_labels, example_labels
 from tfface.methods.pictures import to_squares
 from tfface.server.status import ServingError
 from tfface.testing.case import Case, contract_check, require
@@ -66,7 +66,7 @@ def _is_map(case: Case, key: str) -> bool:
 
 def _map_png(case: Case, width: int, height: int) -> bytes:
     labels = example_labels(max(width, height), case.method.takes == "lines")
-    return example_label_png(labels[:, :height, :width])[0].numpy()
+    return encode_labels(labels[:, :height, :width])[0].numpy()
 
 
 def _png(rng, width: int, height: int) -> bytes:

@@ -43,11 +43,6 @@ def pair_weights(paired: tf.Tensor) -> tf.Tensor:
     return paired * count / tf.maximum(tf.reduce_sum(paired), 1.0)
 
 
-def absolute(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Mean absolute difference of each example, [B]."""
-    return tf.reduce_mean(tf.abs(a - b), axis=tuple(range(1, a.shape.rank)))
-
-
 def domain_alignment(condition: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
     """Mean absolute difference of features [B,H,W,C], of length 1, of a condition and its picture.
 

@@ -28,10 +28,11 @@ from tfface.methods.domain_alignment.perceptual import perceptual_network
 from tfface.methods.label_maps import (
     check_labels,
     colour_labels,
-    example_label_png,
+    encode_labels,
     example_labels,
     to_label_squares,
 )
+from tfface.methods.losses import distance
 from tfface.methods.pictures import encode_squares, example_picture, example_png, to_squares
 
 # Weights of relu{1..5}_2 in the perceptual feature matching, and of relu{3..5}_2 in the contextual
@@ -210,8 +211,8 @@ class DomainAlignment(Method):
             "disc_features": losses.feature_matching(
                 maps, [tf.stop_gradient(m) for m in real_maps], Discriminator.scales
             ),
-            "pixel": of_pairs(losses.absolute(made["image"], target)),
-            "warp": of_pairs(losses.absolute(made["warped"], half(target))),
+            "pixel": of_pairs(distance(made["image"], target)),
+            "warp": of_pairs(distance(made["warped"], half(target))),
         }
         if c.lambda_domain:
             features = nets["exemplar_encoder"](target, training=True)[2]
@@ -236,7 +237,7 @@ class DomainAlignment(Method):
         made = self.perceptual(image)
         targets, exemplars = zip(*(tf.split(f, 2) for f in self.perceptual(fixed)), strict=True)
         matched = tf.add_n(
-            [w * losses.absolute(m, t) for w, m, t in zip(_MATCHED, made, targets, strict=True)]
+            [w * distance(m, t) for w, m, t in zip(_MATCHED, made, targets, strict=True)]
         )
         pooled = [[half(f[2]), f[3], f[4]] for f in (made, exemplars)]
         context = [
@@ -332,7 +333,7 @@ class DomainAlignment(Method):
                 paint_bytes,
                 {"condition_bytes": text, "exemplar_bytes": text},
                 {
-                    "condition_bytes": example_label_png(labels),
+                    "condition_bytes": encode_labels(labels),
                     "exemplar_bytes": example_png(picture),
                 },
             ),

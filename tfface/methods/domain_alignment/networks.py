@@ -18,6 +18,7 @@ from tfface.layers import (
     Spade,
     SpectralConv2D,
     precision,
+    to_float32,
 )
 
 _SLOPE = 0.2
@@ -99,7 +100,7 @@ class Encoder(Network):
             x = keras.layers.UpSampling2D(2, name="up")(x)
             x = keras.layers.Add(name="skip")([x, middle])
             compared = _norm_conv(_act(x), 4 * width, 3, 1, "c6")
-            ends = [_float32(x, n) for x, n in ((fine, "f2"), (middle, "f3"), (compared, "f6"))]
+            ends = [to_float32(x, n) for x, n in ((fine, "f2"), (middle, "f3"), (compared, "f6"))]
             super().__init__(inputs, ends, arguments=arguments, name=name)
 
 
@@ -156,7 +157,7 @@ class Correspondence(Network):
                         x = keras.layers.Add(name=f"block{i}_add")([x, skip])
                     x = _prelu(f"block{i}_prelu{j}")(x)
             ends = [
-                _float32(keras.layers.Conv2D(channels, 1, name=f"{n}_conv")(x), n)
+                to_float32(keras.layers.Conv2D(channels, 1, name=f"{n}_conv")(x), n)
                 for n in ("query", "key")
             ]
             super().__init__(features, ends, arguments=arguments, name=name)
@@ -242,7 +243,7 @@ class Generator(Network):
             picture = keras.layers.Activation("tanh", dtype="float32", name="picture")(x)
             super().__init__(
                 [given, *own, warped, *others],
-                [picture, _float32(weight, "weight")],
+                [picture, to_float32(weight, "weight")],
                 arguments=arguments,
                 name=name,
             )
@@ -306,9 +307,9 @@ def _patches(x, width: int, layers: int, name: str) -> list:
             stride = 2 if i < layers - 1 else 1
             x = _norm_conv(x, width * 2**i, 4, stride, f"{name}_c{i}")
         x = _act(x)
-        maps.append(_float32(x, f"{name}_map{i}"))
+        maps.append(to_float32(x, f"{name}_map{i}"))
     logits = keras.layers.Conv2D(1, 4, padding="same", name=f"{name}_logits")(x)
-    return [*maps, _float32(logits, f"{name}_realness")]
+    return [*maps, to_float32(logits, f"{name}_realness")]
 
 
 def _prelu(name: str):
@@ -324,7 +325,3 @@ def _sides(size: int) -> list[int]:
     while sides[0] % 2 == 0 and sides[0] > _COARSEST:
         sides.insert(0, sides[0] // 2)
     return sides
-
-
-def _float32(x, name: str):
-    return keras.layers.Activation("linear", dtype="float32", name=name)(x)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfface.methods.losses import distance
+
 
 def adversarial(logits: tf.Tensor, real: bool) -> tf.Tensor:
     """Mean softplus of -+ logits [B]: cross entropy to "real", or to "made" (Goodfellow 2014).
@@ -34,11 +36,6 @@ def r1_penalty(judge: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor) -> tupl
         total = tf.reduce_sum(logits)
     gradient = tape.gradient(total, real)
     return 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3))), logits
-
-
-def distance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Mean absolute difference of each example, [B]."""
-    return tf.reduce_mean(tf.abs(a - b), axis=tuple(range(1, a.shape.rank)))
 
 
 def dsgan(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:

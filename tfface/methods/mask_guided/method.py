@@ -15,7 +15,7 @@ from tfface.methods.base import Batch, Edit, Method, Networks, Phase, Signature,
 from tfface.methods.label_maps import (
     check_labels,
     colour_labels,
-    example_label_png,
+    encode_labels,
     example_labels,
     to_label_squares,
 )
@@ -256,7 +256,7 @@ class MaskGuided(Method):
         maps = tf.TensorSpec([None, size, size], tf.int32)
         pictures = tf.TensorSpec([None, size, size, 3], tf.float32)
         labels, picture = example_labels(size), example_picture(size)
-        map_png, seed = example_label_png(labels), tf.constant([1], tf.int64)
+        map_png, seed = encode_labels(labels), tf.constant([1], tf.int64)
 
         def paint(label_map, code):
             image = self.paint(nets, check_labels(label_map), code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tfface.layers import InstanceNormalization, Network, Spade, precision
+from tfface.layers import InstanceNormalization, Network, Spade, precision, to_float32
 
 _SLOPE = 0.2
 _BOTTLENECK = 16  # Side of the generator's smallest feature map; StarGAN v2.
@@ -143,10 +143,6 @@ def _widths(base: int, most: int, count: int) -> list[int]:
     return [min(base * 2**i, most) for i in range(count + 1)]
 
 
-def _float32(x, name: str):
-    return keras.layers.Activation("linear", dtype="float32", name=name)(x)
-
-
 @keras.saving.register_keras_serializable("tfface.mask_guided")
 class StyleEncoder(Network):
     """Latents to style codes: the paper's style encoder, StarGAN v2's mapping network.
@@ -184,7 +180,7 @@ class StyleEncoder(Network):
                     width, activation="relu", kernel_initializer="he_normal", name=f"hidden{i}"
                 )(x)
             x = keras.layers.Dense(style_dim, kernel_initializer="he_normal", name="code")(x)
-            super().__init__(latent, _float32(x, "style"), arguments=arguments, name=name)
+            super().__init__(latent, to_float32(x, "style"), arguments=arguments, name=name)
 
 
 @keras.saving.register_keras_serializable("tfface.mask_guided")
@@ -234,7 +230,7 @@ class Judge(Network):
             )
             x = keras.layers.Flatten(name="flat")(_act(x))
             x = keras.layers.Dense(outputs, kernel_initializer="he_normal", name="last")(x)
-            super().__init__(picture, _float32(x, "result"), arguments=arguments, name=name)
+            super().__init__(picture, to_float32(x, "result"), arguments=arguments, name=name)
 
 
 @keras.saving.register_keras_serializable("tfface.mask_guided")
@@ -297,7 +293,7 @@ class Generator(Network):
                 name_ = f"up{halvings - 1 - i}"
                 x = _styled_block(x, style, [maps[i + 1], maps[i]], widths[i], inject, name_)
             x = _act(InstanceNormalization(name="last_norm")(x))
-            picture = _float32(_conv(3, "last", kernel=1)(x), "picture")
+            picture = to_float32(_conv(3, "last", kernel=1)(x), "picture")
             super().__init__([label_map, style], picture, arguments=arguments, name=name)
 
 

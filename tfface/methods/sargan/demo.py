@@ -65,7 +65,12 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
 def table(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Edited faces, then the baselines."""
     header = ["SARGAN", "asked expression seen", "error outside", "error inside", "PSNR"]
-    rows = [
+    return header, rows(figures)
+
+
+def rows(figures: dict[str, Any]) -> list[list[str]]:
+    """Edited faces, then the baselines, as figures of `evaluate_expressions`."""
+    return [
         [
             title,
             f"{f['accuracy']:.1%}",
@@ -75,4 +80,3 @@ def table(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         ]
         for f, title in ((figures[kind], title) for kind, title in KINDS.items())
     ]
-    return header, rows

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from tfface.methods.sargan.config import SarganConfig
+    from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
 
 
 def classification(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -69,6 +74,44 @@ def examples(discriminator, pictures: tf.Tensor, batch: dict[str, tf.Tensor]) ->
         return discriminator(x, training=True)[1]
 
     return harder(classify, pictures, batch["expression"], batch["attack"])
+
+
+def with_targets(
+    data: tf.data.Dataset,
+    seed: int | None,
+    start: int,
+    config: SarganConfig | SegHierarchicalConfig,
+    begin: int = 0,
+) -> tf.data.Dataset:
+    """Adds what the losses need, from (seed, number of the batch).
+
+    `target` [B], a permutation of the batch's expressions; `alpha` [B,1,1,1] in [0,1), of the
+    gradient penalty; and, if the options say so, `noise` [B,S,S,3] and the length of the `attack`
+    [B,1,1,1].
+
+    Args:
+        data: Batches with `image` and `expression`.
+        seed: As of `Source.batches`.
+        start: Number of the first batch.
+        config: With `label_noise`, `label_attack` and `classify_first`.
+        begin: The first of the `classify_first` steps.
+    """
+
+    def add(number, batch):
+        key = tf.stack([tf.constant(seed or 0, tf.int64), number])
+        target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
+        alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
+        made = {**batch, "target": target, "alpha": alpha}
+        if config.label_noise:
+            noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
+            made["noise"] = config.label_noise * noise
+        if config.label_attack:
+            made["attack"] = attack_lengths(
+                number - begin, config.label_attack, config.classify_first, alpha
+            )
+        return made
+
+    return data.enumerate(start).map(add)
 
 
 def attack_lengths(number: tf.Tensor, length: float, first: int, like: tf.Tensor) -> tf.Tensor:

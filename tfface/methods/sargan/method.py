@@ -70,35 +70,18 @@ class Sargan(Method):
         return (Phase("classifier", ("discriminator",), stop=c.classify_first), *game)
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
-        """Adds `target`, a permutation of the batch's expressions, and the penalty's `alpha`.
+        """Faces with expressions, and what `losses.with_targets` adds to them.
 
-        If the options say so, also `noise` [B,S,S,3] and the length of the `attack` [B,1,1,1]. In
-        training, the batches of the first `classify_first` steps have `classify_batch` pictures.
+        In training, the batches of the first `classify_first` steps have `classify_batch` pictures.
         """
         c = self.config
-        noise_seed = 0 if seed is None else seed
-
-        def add_noise(number, batch):
-            key = tf.stack([tf.constant(noise_seed, tf.int64), number])
-            target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
-            alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
-            made = {**batch, "target": target, "alpha": alpha}
-            if c.label_noise:
-                noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
-                made["noise"] = c.label_noise * noise
-            if c.label_attack:
-                made["attack"] = losses.attack_lengths(
-                    number, c.label_attack, c.classify_first, alpha
-                )
-            return made
-
         first = 0 if seed is None else c.classify_first
         data = source.batches(split, batch_size, seed=seed, start=max(start - first, 0))
         if start < first:
             # Other faces than those of the steps that follow.
             more = source.batches(split, c.classify_batch, seed=seed + 1, start=start)
             data = more.take(first - start).concatenate(data)
-        return data.enumerate(start).map(add_noise)
+        return losses.with_targets(data, seed, start, c)
 
     def one_hot(self, expression: tf.Tensor) -> tf.Tensor:
         """Class indices [B] to float32 [B,N]."""

@@ -11,14 +11,10 @@ from tfface.layers import (
     Network,
     ReflectionPadding2D,
     precision,
+    torch_default,
 )
 
 SEDN_DEPTH = 2  # Levels of the attention branch; authors' code.
-
-
-def _torch_default(gain: float = 1.0) -> keras.initializers.Initializer:
-    """PyTorch's default for convolutions, which the authors leave as it is: U(+-1/sqrt(fan_in))."""
-    return keras.initializers.VarianceScaling(gain**2 / 3, "fan_in", "uniform")
 
 
 def _conv(x, filters: int, kernel: int, stride: int, name: str, transposed: bool = False):
@@ -30,7 +26,7 @@ def _conv(x, filters: int, kernel: int, stride: int, name: str, transposed: bool
         strides=stride,
         padding="same",
         use_bias=False,
-        kernel_initializer=_torch_default(),
+        kernel_initializer=torch_default(),
         name=f"{name}_conv",
     )(x)
     x = InstanceNormalization(name=f"{name}_norm")(x)
@@ -45,7 +41,7 @@ def _reflect_conv(x, filters: int, name: str, stride: int = 1, relu: bool = True
         3,
         strides=stride,
         use_bias=False,
-        kernel_initializer=_torch_default(),
+        kernel_initializer=torch_default(),
         name=f"{name}_conv",
     )(x)
     x = InstanceNormalization(name=f"{name}_norm")(x)
@@ -73,7 +69,7 @@ def _sarb(x, attention_width: int, name: str = "sarb"):
     attention = _sedn(residual, attention_width, SEDN_DEPTH, f"{name}_sedn")
     attention = ReflectionPadding2D(1, name=f"{name}_out_pad")(attention)
     attention = keras.layers.Conv2D(
-        1, 3, activation="sigmoid", kernel_initializer=_torch_default(), name="attention"
+        1, 3, activation="sigmoid", kernel_initializer=torch_default(), name="attention"
     )(attention)
     residual = keras.layers.Multiply(name=f"{name}_attend")([residual, attention])
     return keras.layers.Add(name=f"{name}_add")([x, residual])
@@ -131,7 +127,7 @@ class Generator(Network):
                 7,
                 padding="same",
                 use_bias=False,
-                kernel_initializer=_torch_default(residual_init),
+                kernel_initializer=torch_default(residual_init),
                 name="tail_conv",
             )(x)
             residual = keras.layers.Activation("tanh", dtype="float32", name="residual")(x)
@@ -175,7 +171,7 @@ class Discriminator(Network):
                     4,
                     strides=2,
                     padding="same",
-                    kernel_initializer=_torch_default(),
+                    kernel_initializer=torch_default(),
                     bias_initializer=keras.initializers.RandomUniform(-bound, bound),
                     name=f"down{i + 1}_conv",
                 )(x)
@@ -185,14 +181,14 @@ class Discriminator(Network):
                 3,
                 padding="same",
                 use_bias=False,
-                kernel_initializer=_torch_default(),
+                kernel_initializer=torch_default(),
                 name="realness",
             )(x)
             logits = keras.layers.Conv2D(
                 classes,
                 size // 2**layers,
                 use_bias=False,
-                kernel_initializer=_torch_default(),
+                kernel_initializer=torch_default(),
                 name="logits",
             )(x)
             logits = keras.layers.Reshape((classes,), name="flatten")(logits)

@@ -29,7 +29,8 @@ class SegHierarchicalConfig:
         segmenter: The segmentation network.
         seg_width: Channels of its first convolution; the deepest have 16 times as many in U-Net, 8
             times in BiSeNet.
-        seg_loss: Cross entropy of all pixels, or of the hard ones ("ohem").
+        seg_loss: Cross entropy of all pixels ("ce"), or of the hard ones ("ohem"); or "dice", with
+            which small parts are found sooner.
         regions: Names of the regions with their own generator and discriminator, of REGIONS.
         grow: Side of the window, odd, in pixels, in which a region's mask is grown (maximum): a
             mouth that opens leaves its mask.
@@ -86,7 +87,7 @@ class SegHierarchicalConfig:
     only_segmenter: bool = False
     segmenter: Literal["bisenet", "unet"] = "bisenet"
     seg_width: int = 64
-    seg_loss: Literal["ce", "ohem"] = "ohem"
+    seg_loss: Literal["ce", "ohem", "dice"] = "ohem"
     regions: tuple[str, ...] = ("eyes", "nose", "mouth")
     grow: int = 17
     blur: int = 5

@@ -11,12 +11,13 @@ from tfface import report
 from tfface.client import FaceClient
 from tfface.data.pictures import to_picture
 from tfface.data.synthetic import EXPRESSIONS, render
-from tfface.demo import KINDS, SEED, SHOWN, draw
+from tfface.demo import SEED, SHOWN, draw
 from tfface.engine.load import Trained
 from tfface.methods.label_maps import colour_labels
+from tfface.methods.sargan import demo as sargan
 from tfface.metrics.classifier import Classifier
 from tfface.metrics.segmentation import Confusion
-from tfface.metrics.synthetic_truth import evaluate_expressions, held_out
+from tfface.metrics.synthetic_truth import held_out
 
 TITLE = "Segmentation with hierarchical GANs: face parts, and another expression"
 CURVES = ("segmentation/seg", "generator/cls", "joint/cls", "joint/seg", "joint/rec")
@@ -31,12 +32,7 @@ _SEGMENTED, _AT_ONCE = 256, 32
 def evaluate(
     trained: Trained, client: FaceClient, yardstick: Classifier, small: bool
 ) -> dict[str, Any]:
-    """Figures of held-out people: as of `evaluate_expressions`, and of the `segmentation`."""
-
-    def edit(images, asked):
-        names = np.array(EXPRESSIONS, object)[asked]
-        return client.predict({"image": images, "expression": names})["image"]
-
+    """Figures of held-out people: those of SARGAN's demonstration, and of the `segmentation`."""
     size = trained.method.config.data.size
     people = held_out(_AT_ONCE if small else _SEGMENTED, SEED)
     confusion = Confusion()
@@ -45,7 +41,7 @@ def evaluate(
         drawn = render(some, size, ("image", "label_map"))
         found = client.predict({"image": drawn["image"].numpy()}, "segment")["label_map"]
         confusion.add(found, drawn["label_map"].numpy())
-    figures = evaluate_expressions(edit, size, 4 if small else 64, SEED, yardstick)
+    figures = sargan.evaluate(trained, client, yardstick, small)
     return {**figures, "segmentation": confusion.result()}
 
 
@@ -94,17 +90,8 @@ def _coloured(labels: Any):
 
 def table(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The edits, the baselines, and the segmentation."""
-    rows = [
-        [
-            title,
-            f"{figures[kind]['accuracy']:.1%}",
-            f"{figures[kind]['error_outside']:.2%}",
-            f"{figures[kind]['error_inside']:.2%}",
-            "exact" if figures[kind]["psnr"] is None else f"{figures[kind]['psnr']:.1f} dB",
-        ]
-        for kind, title in KINDS.items()
-    ]
     found = figures["segmentation"]
     told = f"mIoU {found['miou']:.3f}", f"F1 {found['mean_f1']:.3f}"
-    rows.append(["segmentation", *told, f"pixels {found['pixel_accuracy']:.1%}", ""])
-    return ["SEG_HIERARCHICAL", "asked seen", "outside", "inside", "PSNR"], rows
+    segmentation = ["segmentation", *told, f"pixels {found['pixel_accuracy']:.1%}", ""]
+    header = ["SEG_HIERARCHICAL", "asked seen", "outside", "inside", "PSNR"]
+    return header, [*sargan.rows(figures), segmentation]

@@ -9,6 +9,8 @@ import math
 
 import tensorflow as tf
 
+from tfface.metrics.segmenter import entropy_and_dice
+
 # face-parsing.PyTorch: pixels with a probability below 0.7 are hard; at least so many are counted.
 _HARD = -math.log(0.7)
 _AT_LEAST = 1 / 16
@@ -26,19 +28,21 @@ def segmentation(
         label_map: int32 [B,S,S] of 0 to 18.
         heads: Logits [B,S,S,19], the result first.
         kind: "ce": the mean over all pixels; "ohem": over the hard pixels of each picture (in the
-            original those of the batch), but over no fewer than 1/16 of all.
+            original those of the batch), but over no fewer than 1/16 of all; "dice": cross entropy
+            in which small classes count for more, and the Dice measure of each picture (ours).
 
     Returns:
         The sum over all heads, and the share of pixels in which the result's largest logit is that
         of the label.
     """
-    reduce = tf.reduce_mean if kind == "ce" else _hard_mean
-    total = tf.add_n(
-        [
-            reduce(tf.nn.sparse_softmax_cross_entropy_with_logits(label_map, logits))
-            for logits in heads
-        ]
-    )
+
+    def loss(logits):
+        if kind == "dice":
+            return tf.reduce_mean(entropy_and_dice(label_map, logits, (1, 2)))
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(label_map, logits)
+        return tf.reduce_mean(losses) if kind == "ce" else _hard_mean(losses)
+
+    total = tf.add_n([loss(logits) for logits in heads])
     right = tf.equal(tf.argmax(heads[0], -1, tf.int32), label_map)
     return total, tf.reduce_mean(tf.cast(right, tf.float32))
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
+from tfface.data.label_maps import CLASSES_19
 from tfface.errors import UserError
 from tfface.methods.base import (
     Batch,
@@ -34,6 +35,7 @@ from tfface.methods.sargan.losses import (
     gradient_penalty,
     judge,
     noisy,
+    with_targets,
 )
 from tfface.methods.sargan.networks import Discriminator
 from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
@@ -47,7 +49,7 @@ from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks,
 from tfface.methods.seg_hierarchical.networks import Combiner, GlobalGenerator, LocalGenerator
 from tfface.methods.seg_hierarchical.segmenters import BiSeNet, UNet
 from tfface.methods.seg_hierarchical.serving import signatures
-from tfface.methods.seg_hierarchical.streams import both, label_maps, with_targets
+from tfface.methods.seg_hierarchical.streams import both, label_maps
 
 
 class SegHierarchical(Method):
@@ -159,7 +161,7 @@ class SegHierarchical(Method):
             data = source.batches(split, batch_size, start=start)
         else:
             data = both(c, source, self.labelled, split, batch_size, seed, start)
-        return with_targets(data, seed or 0, start, c)
+        return with_targets(data, seed, start, c, begin=c.seg_steps)
 
     # What the networks make together.
 
@@ -225,9 +227,13 @@ class SegHierarchical(Method):
 
     def _classifier_loss(self, nets: Networks, batch: Batch):
         image = batch["image"]
-        grown = tf.stop_gradient(self.grown(self.segment(nets, image)))
+        # Of true label maps where there are any: the segmentation costs more than all of this.
+        if "label_map" in batch:
+            given = tf.one_hot(batch["label_map"], len(CLASSES_19))
+        else:
+            given = tf.stop_gradient(self.segment(nets, image))
         by_kind: dict[str, Batch] = {}
-        for kind, view in self._views(image, grown).items():
+        for kind, view in self._views(image, self.grown(given)).items():
             discriminator = nets[f"{kind}_discriminator"]
             _, logits = discriminator(examples(discriminator, view, batch))
             by_kind[kind] = {"cls": classification(batch["expression"], logits)}

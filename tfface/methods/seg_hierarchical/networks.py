@@ -12,13 +12,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tfface.layers import InstanceNormalization, Network, precision
+from tfface.layers import InstanceNormalization, Network, precision, torch_default
 from tfface.methods.seg_hierarchical.masks import cut
-
-
-def _initializer(gain: float = 1.0) -> keras.initializers.Initializer:
-    """PyTorch's default for convolutions, which StarGAN leaves as it is: U(+-1/sqrt(fan_in))."""
-    return keras.initializers.VarianceScaling(gain**2 / 3, "fan_in", "uniform")
 
 
 def _conv(x, filters: int, kernel: int, name: str, stride: int = 1, label=None, relu: bool = True):
@@ -29,7 +24,7 @@ def _conv(x, filters: int, kernel: int, name: str, stride: int = 1, label=None, 
         strides=stride,
         padding="same",
         use_bias=False,
-        kernel_initializer=_initializer(),
+        kernel_initializer=torch_default(),
         name=f"{name}_conv",
     )(x)
     x = InstanceNormalization(name=f"{name}_norm")(x)
@@ -61,7 +56,7 @@ def _trunk(x, label, width: int, blocks: int):
             strides=2,
             padding="same",
             use_bias=False,
-            kernel_initializer=_initializer(),
+            kernel_initializer=torch_default(),
             name=f"up{i}_conv",
         )(x)
         x = InstanceNormalization(name=f"up{i}_norm")(x)
@@ -76,7 +71,7 @@ def _last(x, filters: int, activation: str, name: str, gain: float = 1.0):
         7,
         padding="same",
         use_bias=False,
-        kernel_initializer=_initializer(gain),
+        kernel_initializer=torch_default(gain),
         name=f"{name}_conv",
     )(x)
     return keras.layers.Activation(activation, dtype="float32", name=name)(x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 
 from tfface.data.label_maps import CLASSES_19
-from tfface.layers import Network, precision
+from tfface.layers import Network, precision, to_float32
 
 _GROUPS = 32  # Wu and He 2018, their default.
 # Ours: with one group of 16 channels at full size, a U-Net of this width learned more slowly.
@@ -44,7 +44,7 @@ def _conv(x, filters: int, kernel: int, name: str, stride: int = 1, relu: bool =
 def _logits(x, size: int, name: str):
     """A 1x1 convolution to the classes, enlarged to the picture's size, float32."""
     x = keras.layers.Conv2D(len(CLASSES_19), 1, use_bias=False, name=f"{name}_classes")(x)
-    x = keras.layers.Activation("linear", dtype="float32", name=f"{name}_float32")(x)
+    x = to_float32(x, f"{name}_float32")
     factor = size // x.shape[1]
     up = keras.layers.UpSampling2D(
         factor, interpolation="bilinear", dtype="float32", name=f"{name}_logits"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from tfface.methods.base import Networks, Signature
+from tfface.methods.label_maps import encode_labels
 from tfface.methods.labels import index_of
 from tfface.methods.pictures import edit_bytes, example_picture, example_png, to_squares
 
@@ -32,7 +33,7 @@ def signatures(method: SegHierarchical, nets: Networks) -> dict[str, Signature]:
 
     def segment_bytes(image_bytes):
         labels = _labels(method.segment(nets, to_squares(image_bytes, size)))
-        return {"label_map_bytes": _encode(labels)}
+        return {"label_map_bytes": encode_labels(labels)}
 
     segmenting = (
         Signature(segment, {"image": pictures}, {"image": picture}),
@@ -71,12 +72,3 @@ def signatures(method: SegHierarchical, nets: Networks) -> dict[str, Signature]:
 
 def _labels(probabilities: tf.Tensor) -> tf.Tensor:
     return tf.argmax(probabilities, -1, tf.int32)
-
-
-def _encode(labels: tf.Tensor) -> tf.Tensor:
-    """Label maps int32 [B,S,S] as grey PNGs of their ids, string [B]."""
-    return tf.map_fn(
-        lambda x: tf.io.encode_png(tf.cast(x[..., None], tf.uint8)),
-        labels,
-        fn_output_signature=tf.TensorSpec([], tf.string),
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfface.data.base import Source
-from tfface.methods.sargan.losses import attack_lengths
 from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
 
 
@@ -68,31 +67,3 @@ def both(
             data = part if data is None else data.concatenate(part)
             start = end
     return data.map(lambda x, y: {**x, **y})
-
-
-def with_targets(
-    data: tf.data.Dataset, seed: int, start: int, config: SegHierarchicalConfig
-) -> tf.data.Dataset:
-    """Adds what the losses of expressions need, from (seed, number of the batch).
-
-    `target` [B], a permutation of the batch's expressions; `alpha` [B,1,1,1] in [0,1), of the
-    gradient penalty; and, if the options say so, `noise` [B,S,S,3] and the length of the `attack`
-    [B,1,1,1].
-    """
-
-    def add(number, batch):
-        key = tf.stack([tf.constant(seed, tf.int64), number])
-        target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
-        alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
-        made = {k: v for k, v in batch.items() if k != "label_map"}
-        made |= {"target": target, "alpha": alpha}
-        if config.label_noise:
-            noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
-            made["noise"] = config.label_noise * noise
-        if config.label_attack:
-            made["attack"] = attack_lengths(
-                number - config.seg_steps, config.label_attack, config.classify_first, alpha
-            )
-        return made
-
-    return data.enumerate(start).map(add)
