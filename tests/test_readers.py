@@ -298,7 +298,7 @@ def test_too_many_bad_pictures_stop_the_pipeline(tmp_path):
         damage(tmp_path / "img_align_celeba" / name, "text")
     source = celeba(tmp_path)
     with pytest.raises(UserError, match="2 of the 40 .*more than 1%: 000003.jpg, 000012.jpg"):
-        with user_errors(source):
+        with user_errors(None, celeba(tmp_path), source):  # Whichever it was.
             for _ in source.batches("train", 4, seed=0):
                 pass
     assert isinstance(source.failure, UserError)

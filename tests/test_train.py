@@ -151,6 +151,10 @@ def test_mistakes(faces, celeba, tmp_path, capfd):
     assert f"{missing!r}: no such folder" in told(
         *tiny, "--data.name", "folder", "--data.path", missing
     )
+    assert f"labelled.path is {missing!r}: no such folder" in told(
+        "seg_hierarchical", "--preset", "tiny", "--labelled.name", "celebamask_hq",
+        "--labelled.path", missing, "--labelled.size", "32",
+    )  # fmt: skip
     assert "'hapy'" in told(*tiny, "--classes", "[hapy, sad]")
     folder = ["--data.name", "folder", "--data.path", str(faces)]
     assert "perhaps you mean 'happy'" in told(*tiny, *folder, "--classes", "[hapy, sad]")

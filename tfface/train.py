@@ -18,6 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     configs = {name: get_config(name) for name in METHODS}
     method_name, config, run_path = parse_training(argv, configs, program("train"))
     check_path(config.data)
+    if getattr(config, "labelled", None):
+        check_path(config.labelled, "labelled.path")
     import_tensorflow()  # The slow import comes after everything that can be told without it.
 
     from tfface.engine.run import Run

@@ -30,9 +30,9 @@ def open_source(
     return getattr(importlib.import_module(module), name)(data, attributes, classes, fields)
 
 
-def check_path(data: Data) -> None:
+def check_path(data: Data, option: str = "data.path") -> None:
     """Raises a UserError when the folder of a data set is missing; imports no TensorFlow."""
     from pathlib import Path
 
     if data.name != "synthetic" and not Path(data.path).is_dir():
-        raise UserError(f"data.path is {data.path!r}: no such folder")
+        raise UserError(f"{option} is {data.path!r}: no such folder")

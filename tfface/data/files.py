@@ -296,21 +296,22 @@ def _arrays(stored: dict, size: int, flip: bool) -> list[np.ndarray]:
 
 
 @contextlib.contextmanager
-def user_errors(source: Source) -> Iterator[None]:
+def user_errors(*sources: Source | None) -> Iterator[None]:
     """Gives the UserError of a reader its own type back; to be put around the use of its batches.
 
     TensorFlow turns every exception inside a pipeline into one of its own.
 
     Args:
-        source: Any source; those that read no files pass everything through.
+        *sources: Any; those that read no files, and None, pass everything through.
 
     Raises:
-        UserError: The source gave up; names the files at fault.
+        UserError: A source gave up; names the files at fault.
     """
     try:
         yield
     except tf.errors.OpError:
-        failure = getattr(source, "failure", None)
+        failures = [getattr(source, "failure", None) for source in sources]
+        failure = next((f for f in failures if f), None)
         if failure is None:
             raise
         raise failure from None

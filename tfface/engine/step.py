@@ -140,7 +140,12 @@ class TrainStep:
                     objective += l2 * tf.add_n(decayed)
                 # Keras sums the gradients of replicas.
                 objective = scales[0] * objective / replicas
-            found = tape.gradient(objective, variables)
+            # Zeros for weights that the phase's loss does not reach: the critic's, while the
+            # discriminator learns classes alone.
+            found = [
+                [tf.zeros_like(v.value) if g is None else g for g, v in zip(*pair, strict=True)]
+                for pair in zip(tape.gradient(objective, variables), variables, strict=True)
+            ]
             for i in range(1, len(groups)):
                 found[i] = [g * (scales[i] / scales[0]) for g in found[i]]
             # The total last: a report of values that are not finite then names the term at fault.

@@ -46,6 +46,16 @@ def adam(config: Adam) -> keras.Optimizer:
     )
 
 
+def batch_sizes(config: Any) -> dict[str, int]:
+    """Sizes of a method's training batches, by their options; all are split over the devices."""
+    sizes = {"data.batch_size": config.data.batch_size}
+    if getattr(config, "labelled", None):
+        sizes["labelled.batch_size"] = config.labelled.batch_size
+    if getattr(config, "classify_first", 0):
+        sizes["classify_batch"] = config.classify_batch
+    return sizes
+
+
 class Trainer:
     """Trains a method, or continues where the run folder's newest checkpoint was.
 
@@ -72,11 +82,9 @@ class Trainer:
         self.config = config.train
         self.strategy = make_strategy(self.config.replicas)
         replicas = self.strategy.num_replicas_in_sync
-        if config.data.batch_size % replicas:
-            raise UserError(
-                f"data.batch_size is {config.data.batch_size}: expected a multiple of the "
-                f"{replicas} devices"
-            )
+        for name, size in batch_sizes(config).items():
+            if size % replicas:
+                raise UserError(f"{name} is {size}: expected a multiple of the {replicas} devices")
         keras.utils.set_random_seed(self.config.seed)
         with self.strategy.scope(), precision(self.config.precision):
             self.nets = method.build()
@@ -105,7 +113,7 @@ class Trainer:
             with (
                 Report(self.run, console, start, self.config.steps) as report,
                 _stop_signals() as stopped,
-                user_errors(self.source),
+                user_errors(self.source, self.method.labelled),
             ):
                 return self._loop(start, report, stopped)
 

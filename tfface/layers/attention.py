@@ -78,40 +78,42 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
     bytes_each = retrieved * pixels * (channels + width) * query.dtype.size
     chunk = _divisor(blocks, max(_CHUNK_BYTES // bytes_each, 1))
 
-    def attend(q, k, v, b):
-        """Q [c,P,C], k [c,kQ,C], v [c,kQ,V], b [c,k]."""
-        logits = tf.matmul(q, k, transpose_b=True) / temperature
-        logits += tf.repeat(b, pixels, axis=1)[:, None]
-        return tf.matmul(tf.nn.softmax(logits), v)
-
     def gathered(table, rows):
         return tf.reshape(tf.gather(table, rows), (chunk, retrieved * pixels, table.shape[-1]))
 
     @tf.custom_gradient
     def run(q, k, v, b):
         chunks = tf.shape(q)[0] // chunk
-        split = [tf.reshape(x, (-1, chunk, *x.shape[1:])) for x in (q, b, index)]
+        split = [tf.reshape(x, (-1, chunk, *x.shape[1:])) for x in (q / temperature, b, index)]
 
         def forward(parts):
             q_c, b_c, rows = parts
-            return attend(q_c, gathered(k, rows), gathered(v, rows), b_c)
+            logits = tf.matmul(q_c, gathered(k, rows), transpose_b=True)
+            weights = tf.nn.softmax(logits + tf.repeat(b_c, pixels, axis=1)[:, None])
+            return tf.matmul(weights, gathered(v, rows)), weights
 
-        spec = tf.TensorSpec((chunk, q.shape[1], width), q.dtype)
-        out = tf.map_fn(forward, tuple(split), fn_output_signature=spec, parallel_iterations=1)
+        specs = [
+            tf.TensorSpec((chunk, q.shape[1], n), q.dtype) for n in (width, retrieved * pixels)
+        ]
+        out, weights = tf.map_fn(
+            forward, tuple(split), fn_output_signature=tuple(specs), parallel_iterations=1
+        )
 
         def gradient(upstream):
-            upstream = tf.reshape(upstream, (-1, chunk, *q.shape[1:-1], width))
+            upstream = tf.reshape(upstream, tf.shape(out))
+            # Of a softmax's gradient: sum(dw * w) over the keys is sum(upstream * out).
+            mean = tf.reduce_sum(upstream * out, -1, keepdims=True)
 
             def backward(i, d_k, d_v, d_q, d_b):
-                q_c, b_c, rows = (x[i] for x in split)
-                inputs = (q_c, gathered(k, rows), gathered(v, rows), b_c)
-                with tf.GradientTape() as tape:
-                    tape.watch(inputs)
-                    made = attend(*inputs)
-                to_q, to_k, to_v, to_b = tape.gradient(made, inputs, upstream[i])
-                d_k += _sums(to_k, rows, k)
-                d_v += _sums(to_v, rows, v)
-                return i + 1, d_k, d_v, d_q.write(i, to_q), d_b.write(i, to_b)
+                q_c, _, rows = (x[i] for x in split)
+                to_weights = tf.matmul(upstream[i], gathered(v, rows), transpose_b=True)
+                to_logits = weights[i] * (to_weights - mean[i])
+                to_b = tf.reshape(tf.reduce_sum(to_logits, 1), (chunk, retrieved, pixels))
+                to_q = tf.matmul(to_logits, gathered(k, rows)) / temperature
+                d_k += _sums(tf.matmul(to_logits, q_c, transpose_a=True), rows, k)
+                d_v += _sums(tf.matmul(weights[i], upstream[i], transpose_a=True), rows, v)
+                d_b = d_b.write(i, tf.reduce_sum(to_b, -1))
+                return i + 1, d_k, d_v, d_q.write(i, to_q), d_b
 
             zeros = (tf.zeros_like(k), tf.zeros_like(v))
             arrays = (

@@ -91,10 +91,12 @@ class Method(abc.ABC):
         takes: What its `edits` are made of: "image", pictures [B,S,S,3] in [-1,1] that are changed;
             "label_map" or "lines", codes int32 [B,S,S] that new pictures are made from.
         averaged: Names of the networks that get averaged weights, and that an export needs.
+        labelled: A second data set from which `batches` takes label maps, if there is one.
     """
 
     averaged: ClassVar[tuple[str, ...]]
     takes = "image"
+    labelled: Source | None = None
 
     def __init__(self, config: Any):
         self.config = config

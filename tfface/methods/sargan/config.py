@@ -36,6 +36,8 @@ class SarganConfig:
         lambda_cls_gen: Weight of the generator's classification loss (the same in the paper).
         lambda_rec: Weight of the cycle reconstruction loss.
         lambda_gp: Weight of the gradient penalty.
+        lambda_change: Weight of the change of the picture, which makes the generator choose the
+            smallest one that shows the expression. 0 in the paper; for short training.
         data: The data set.
         adam: Both optimisers.
         train: The training loop.
@@ -56,6 +58,7 @@ class SarganConfig:
     lambda_cls_gen: float = 1.0
     lambda_rec: float = 1.0
     lambda_gp: float = 10.0
+    lambda_change: float = 0.0
     data: Data = Data(size=128, batch_size=8)
     adam: Adam = Adam(learning_rate=1e-4, schedule="linear", decay_every=5000, decay_start=100_000)
     train: Train = Train(steps=200_000)
@@ -75,7 +78,7 @@ class SarganConfig:
             self.residual_init > 0,
             f"residual_init is {self.residual_init}: expected a number above 0",
         )
-        for name in ("classify_first", "label_noise", "label_attack"):
+        for name in ("classify_first", "label_noise", "label_attack", "lambda_change"):
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
         for name in ("width", "attention_width", "disc_width", "generator_every", "classify_batch"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")

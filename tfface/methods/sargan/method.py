@@ -127,7 +127,11 @@ class Sargan(Method):
             "cls": losses.classification(batch["target"], logits),
             "rec": tf.reduce_mean(tf.abs(image - cycled)),
         }
-        return terms["fake"] + c.lambda_cls_gen * terms["cls"] + c.lambda_rec * terms["rec"], terms
+        total = terms["fake"] + c.lambda_cls_gen * terms["cls"] + c.lambda_rec * terms["rec"]
+        if c.lambda_change:
+            terms["change"] = tf.reduce_mean(tf.abs(fake - image))
+            total += c.lambda_change * terms["change"]
+        return total, terms
 
     def edit(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
         """Pictures [B,S,S,3] with the expressions of class indices [B]; both are in [-1,1]."""

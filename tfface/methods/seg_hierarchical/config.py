@@ -72,8 +72,7 @@ class SegHierarchicalConfig:
         lambda_rec: Weight of the cycle reconstruction loss.
         lambda_gp: Weight of the gradient penalty.
         lambda_local: Weight of the losses of each local discriminator beside the global one's.
-        lambda_identity: Weight of the change when asked for the expression that a face has.
-        lambda_background: Weight of the change outside the grown masks.
+        lambda_change: Weight of the change of the face; for short training, as SARGAN's.
         lambda_seg: Weight of the segmentation loss in the third stage.
         lambda_gan2seg: Weight of the generators' loss for the segmentation network.
         data: The data set with expressions; it needs label maps too if `labelled` is not given.
@@ -118,8 +117,7 @@ class SegHierarchicalConfig:
     lambda_rec: float = 10.0
     lambda_gp: float = 10.0
     lambda_local: float = 0.25
-    lambda_identity: float = 0.0
-    lambda_background: float = 0.0
+    lambda_change: float = 0.0
     lambda_seg: float = 1.0
     lambda_gan2seg: float = 0.1
     data: Data = Data(size=128)
@@ -186,7 +184,7 @@ class SegHierarchicalConfig:
         for name in (
             "seg_steps", "gan_steps", "classify_first", "label_noise", "label_attack",
             "lambda_cls_disc", "lambda_cls_gen", "lambda_rec", "lambda_gp", "lambda_local",
-            "lambda_identity", "lambda_background", "lambda_seg", "lambda_gan2seg",
+            "lambda_change", "lambda_seg", "lambda_gan2seg",
         ):  # fmt: skip
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
         for name in ("residual_init", "seg_rate", "seg_rate_joint"):

@@ -1,4 +1,4 @@
-"""Losses of the segmentation network, of the change outside the regions, and sums of GANs' terms.
+"""Losses of the segmentation network, and sums of GANs' terms.
 
 Those of the GANs are SARGAN's, which are StarGAN's: `tfface.methods.sargan.losses`.
 """
@@ -56,11 +56,6 @@ def _hard_mean(losses: tf.Tensor) -> tf.Tensor:
     mean = tf.reduce_sum(hard * losses, 1) / tf.maximum(number, 1.0)
     worst = tf.reduce_mean(tf.math.top_k(losses, count, sorted=False).values, 1)
     return tf.reduce_mean(tf.where(number > count, mean, worst))
-
-
-def outside_change(images: tf.Tensor, made: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
-    """Mean absolute difference of pictures [B,S,S,3] outside a soft mask [B,S,S,1] in [0,1]."""
-    return tf.reduce_mean((1.0 - inside) * tf.abs(made - images))
 
 
 def total_of(

@@ -39,12 +39,7 @@ from tfface.methods.sargan.losses import (
 )
 from tfface.methods.sargan.networks import Discriminator
 from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
-from tfface.methods.seg_hierarchical.losses import (
-    WHOLE,
-    outside_change,
-    segmentation,
-    total_of,
-)
+from tfface.methods.seg_hierarchical.losses import WHOLE, segmentation, total_of
 from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks, scale_gradient
 from tfface.methods.seg_hierarchical.networks import Combiner, GlobalGenerator, LocalGenerator
 from tfface.methods.seg_hierarchical.segmenters import BiSeNet, UNet
@@ -58,9 +53,6 @@ class SegHierarchical(Method):
     Args:
         config: With the expressions' names in `classes`.
 
-    Attributes:
-        labelled: The data set of the label maps, if it is another one than that of the expressions.
-
     Networks: "segmenter"; and, but for `only_segmenter`, "global_generator",
     "global_discriminator", a "REGION_generator" and a "REGION_discriminator" for each region, and
     "fusion" for the fusion "combiner".
@@ -68,7 +60,6 @@ class SegHierarchical(Method):
 
     def __init__(self, config: SegHierarchicalConfig):
         super().__init__(config)
-        self.labelled: Source | None = None
         kinds = (WHOLE, *config.regions)
         self.generators = tuple(f"{kind}_generator" for kind in kinds)
         if config.fusion == "combiner":
@@ -310,16 +301,10 @@ class SegHierarchical(Method):
         total, terms = total_of(by_kind, weights, c.lambda_local)
         cycled = self.manipulate(nets, fake, own, seen)["image"]
         terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
-        if c.lambda_identity:
-            same = self.manipulate(nets, image, own, given)["image"]
-            terms["identity"] = tf.reduce_mean(tf.abs(image - same))
-        if c.lambda_background:
-            # A given: masks that grow would be the easy way to lower it.
-            inside = tf.stop_gradient(tf.reduce_sum(self.grown(given), -1, keepdims=True))
-            terms["background"] = outside_change(image, fake, tf.minimum(inside, 1.0))
-        for name in ("rec", "identity", "background"):
-            if name in terms:
-                total += getattr(c, f"lambda_{name}") * terms[name]
+        total += c.lambda_rec * terms["rec"]
+        if c.lambda_change:
+            terms["change"] = tf.reduce_mean(tf.abs(fake - image))
+            total += c.lambda_change * terms["change"]
         return total, terms
 
     # Use.

@@ -4,7 +4,7 @@ The discriminators are StarGAN's, `tfface.methods.sargan.networks.Discriminator`
 generators is StarGAN's too, but for how it is told the expression: tiled onto the picture, as
 StarGAN does it, the instance normalisation behind the first convolution takes it away again but at
 the borders, which the small networks of short training hardly learn to use. Here every residual
-block adds a bias that depends on the expression (ours).
+block, and each convolution on the way up, adds a bias that depends on the expression (ours).
 """
 
 from __future__ import annotations
@@ -27,8 +27,14 @@ def _conv(x, filters: int, kernel: int, name: str, stride: int = 1, label=None, 
         kernel_initializer=torch_default(),
         name=f"{name}_conv",
     )(x)
+    return _norm(x, name, label, relu)
+
+
+def _norm(x, name: str, label=None, relu: bool = True):
+    """Instance norm, the label's bias if there is one, ReLU."""
     x = InstanceNormalization(name=f"{name}_norm")(x)
     if label is not None:
+        filters = x.shape[-1]
         bias = keras.layers.Dense(filters, use_bias=False, name=f"{name}_label")(label)
         bias = keras.layers.Reshape((1, 1, filters), name=f"{name}_bias")(bias)
         x = keras.layers.Add(name=f"{name}_shift")([x, bias])
@@ -59,8 +65,7 @@ def _trunk(x, label, width: int, blocks: int):
             kernel_initializer=torch_default(),
             name=f"up{i}_conv",
         )(x)
-        x = InstanceNormalization(name=f"up{i}_norm")(x)
-        x = keras.layers.ReLU(name=f"up{i}_relu")(x)
+        x = _norm(x, f"up{i}", label)
     return x
 
 
