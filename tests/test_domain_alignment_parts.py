@@ -14,6 +14,7 @@ from tfface.errors import UserError
 from tfface.methods.domain_alignment import losses
 from tfface.methods.domain_alignment.conditions import CHANNELS, PARTS, encode, line_channels
 from tfface.methods.domain_alignment.perceptual import perceptual_network
+from tfface.methods.losses import distance
 
 SIZE = 32
 quick = settings(max_examples=15, deadline=None)
@@ -47,15 +48,13 @@ def test_line_channels_are_city_block_distances_between_two_maps_of_lines(lines)
     np.testing.assert_array_equal(made[..., 0], lines > 0)
     np.testing.assert_array_equal(made[..., 14], (lines > 0) & (lines != LINE))
     for i, part in enumerate(PARTS):
-        for picture, distance in zip(
-            lines == CLASSES_19.index(part), made[..., 1 + i], strict=True
-        ):
+        for picture, found in zip(lines == CLASSES_19.index(part), made[..., 1 + i], strict=True):
             if not picture.any():
-                np.testing.assert_array_equal(distance, 1.0)
+                np.testing.assert_array_equal(found, 1.0)
                 continue
             expected = distance_transform_cdt(~picture, "taxicab") * 286 / (3 * 255 * size)
-            np.testing.assert_allclose(distance, expected, rtol=1e-5)
-            assert distance.max() < 1.0  # Only what is absent saturates.
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+            assert found.max() < 1.0  # Only what is absent saturates.
 
 
 def test_parts_of_the_line_channels_are_those_that_are_drawn():
@@ -100,9 +99,9 @@ def test_weights_of_pairs_make_a_mean_that_of_pairs_whatever_the_others_are(exam
     assert (changed * weights).mean() == pytest.approx(wanted, rel=1e-5)
 
 
-def test_absolute_is_a_mean_of_each_example():
+def test_a_distance_is_a_mean_of_each_example():
     a = tf.constant([[[1.0, -1.0]], [[0.0, 4.0]]])
-    np.testing.assert_allclose(losses.absolute(a, tf.zeros_like(a)), [1.0, 2.0])
+    np.testing.assert_allclose(distance(a, tf.zeros_like(a)), [1.0, 2.0])
 
 
 def test_domain_alignment_is_of_directions():

@@ -205,7 +205,8 @@ def compare(name, make):
     start = toy_method.weights(trainers[0].nets)
     for trainer in trainers:
         # Two: of more steps, last bits decide which block domain alignment's top-k finds.
-        for _ in toy_method.steps(trainer, 2):
+        last_stage = max(phase.start for phase in trainer.method.phases())
+        for _ in toy_method.steps(trainer, 2, last_stage):
             pass
     assert [t.strategy.num_replicas_in_sync for t in trainers] == [1, 2]
     one, two = (toy_method.weights(t.nets) for t in trainers)

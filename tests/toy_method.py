@@ -119,9 +119,9 @@ def lines(path):
     return [json.loads(line) for line in (Path(path) / "metrics.jsonl").open()]
 
 
-def steps(trainer, count):
-    batches = trainer.batches(0)
-    for number in range(count):
+def steps(trainer, count, start=0):
+    batches = trainer.batches(start)
+    for number in range(start, start + count):
         yield trainer.step(number, next(batches))
 
 
