@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/python -m tfface.demo --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

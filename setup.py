@@ -37,7 +37,7 @@ setup(
         "demo": ["gradio>=6"],
         "weights": WEIGHTS,
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],
-        "dev": [*SERVING, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9"],
+        "dev": [*SERVING, "pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["tfface=tfface.cli:main"]},
 )

@@ -16,10 +16,16 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 def pytest_collection_modifyitems(items):
     """One process runs a file's tests, or, of the contract, a method's: they share what they made.
 
-    With `--dist loadgroup`.
+    Those that take long begin first, so that all processes end at about the same time. With
+    `--dist loadgroup --no-loadscope-reorder`.
     """
+    long = set()
     for item in items:
-        group = item.path.stem
-        if group == "test_contract":
-            group += item.callspec.params["case"]
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.group = item.path.stem
+        if item.group == "test_contract":
+            item.group += item.callspec.params["case"]
+            long.add(item.group)
+        elif item.get_closest_marker("slow"):
+            long.add(item.group)
+        item.add_marker(pytest.mark.xdist_group(item.group))
+    items.sort(key=lambda item: item.group not in long)
