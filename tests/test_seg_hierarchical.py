@@ -324,6 +324,7 @@ def test_streams_stand_still_when_they_are_not_needed(source):
     for b in whole:
         assert sorted(b["target"].numpy()) == sorted(b["expression"].numpy())
         assert b["noise"].shape == b["image"].shape
+        assert b["label_map"].shape == b["image"].shape[:3]
     for number in range(1, 8):
         again = next(iter(method.batches(source, "train", 4, seed=0, start=number)))
         for name, value in again.items():

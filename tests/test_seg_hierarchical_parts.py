@@ -158,8 +158,11 @@ def test_bisenet_has_the_weights_of_its_relative():
 # The segmentation network alone.
 
 
-@pytest.mark.parametrize("segmenter, loss", [("unet", "ce"), ("unet", "dice"), ("bisenet", "ohem")])
-def test_the_segmenter_alone(segmenter, loss):
+@pytest.mark.parametrize(
+    "segmenter, loss, falls_to",
+    [("unet", "ce", 0.8), ("unet", "dice", 0.95), ("bisenet", "ohem", 0.8)],
+)
+def test_the_segmenter_alone(segmenter, loss, falls_to):
     config = SegHierarchicalConfig(
         only_segmenter=True, segmenter=segmenter, seg_width=4, seg_loss=loss,
         data=Data(size=SIZE, batch_size=4), adam=Adam(1e-2), train=Train(9, jit="off"),
@@ -173,7 +176,7 @@ def test_the_segmenter_alone(segmenter, loss):
     step = TrainStep(method, tf.distribute.get_strategy(), nets, {}, optimizers)
     batches = method.batches(source, "train", 4, seed=0)
     found = [float(step(i, b)[1][0]) for i, b in enumerate(batches.take(15))]
-    assert np.mean(found[-3:]) < 0.95 * np.mean(found[:3])
+    assert np.mean(found[-3:]) < falls_to * np.mean(found[:3])
     batch = next(iter(batches))
     assert set(batch) == {"seg_image", "seg_label_map"}
     assert list(method.preview(nets, batch)) == ["input", "segmentation", "truth"]

@@ -155,6 +155,9 @@ def test_mistakes(faces, celeba, tmp_path, capfd):
         "seg_hierarchical", "--preset", "tiny", "--labelled.name", "celebamask_hq",
         "--labelled.path", missing, "--labelled.size", "32",
     )  # fmt: skip
+    assert "data.path is" in told(  # Not labelled.path, which is of no effect.
+        "seg_hierarchical", "--preset", "paper", "--only_segmenter", "true", "--data.path", missing
+    )
     assert "'hapy'" in told(*tiny, "--classes", "[hapy, sad]")
     folder = ["--data.name", "folder", "--data.path", str(faces)]
     assert "perhaps you mean 'happy'" in told(*tiny, *folder, "--classes", "[hapy, sad]")

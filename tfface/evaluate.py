@@ -51,7 +51,7 @@ def evaluate_segmentation(
             f"the figures of other methods are in the report of tfface.demo"
         )
     config = method.config
-    data = config.data if config.only_segmenter else config.labelled or config.data
+    data = config.labelled or config.data
     if path is not None:
         data = dataclasses.replace(data, path=path)
     check_path(data)

@@ -142,6 +142,7 @@ class SegHierarchicalConfig:
             f"blur is {self.blur}: expected at most grow, {self.grow}, or masks would shrink",
         )
         if self.only_segmenter:
+            object.__setattr__(self, "labelled", None)  # Nothing reads it then, nothing checks it.
             return
         for name in ("disc_layers", "local_disc_layers"):
             check(

@@ -70,7 +70,7 @@ class SegHierarchical(Method):
     @classmethod
     def open(cls, config: SegHierarchicalConfig) -> tuple[SegHierarchical, Source]:
         """Opens the data set of the expressions, and that of the label maps if it is another."""
-        with_maps = config.only_segmenter or config.labelled is None
+        with_maps = config.labelled is None
         source = open_source(
             config.data,
             classes=() if config.only_segmenter else config.classes,
