@@ -19,7 +19,7 @@ from tfface.export import export_run, main
 from tfface.methods import torch_weights
 from tfface.methods.elegant import convert as elegant_convert
 from tfface.methods.sargan import convert as sargan_convert
-from tfface.server.models import SavedModel
+from tfface.server.saved_model import SavedModel
 
 GOLDEN = Path(__file__).parent / "golden"
 LABELS = {

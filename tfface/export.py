@@ -109,7 +109,7 @@ def _check(trained: Trained, path: Path) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from tfface.server.models import SavedModel
+    from tfface.server.saved_model import SavedModel
 
     saved = SavedModel(path)
     try:

@@ -11,8 +11,10 @@ from pathlib import Path
 import grpc
 
 from tfface.errors import UserError
+from tfface.server.answers import Answers
 from tfface.server.checks import check_address, check_base_path
-from tfface.server.services import model_service, prediction_service
+from tfface.server.models import Models
+from tfface.server.services import services
 from tfface.server.status import shortened
 from tfface.server.versions import Model
 
@@ -44,7 +46,7 @@ class Server:
         poll_seconds: Time between two looks for new versions; 0 or less: look only at the start.
 
     Attributes:
-        models: The models by name.
+        models: The models.
         port: The port; known after `start`.
         addresses: All addresses listened on, as HOST:PORT; known after `start`.
     """
@@ -61,7 +63,7 @@ class Server:
         health: bool = False,
         poll_seconds: float = 1.0,
     ):
-        self.models = {model_name: Model(model_name, Path(model_base_path), warm_up)}
+        self.models = Models([Model(model_name, Path(model_base_path), warm_up)])
         self.host = host
         self.port = port
         self.addresses: list[str] = []
@@ -80,10 +82,9 @@ class Server:
         """
         check_address(self.host or "127.0.0.1", self.port)
         try:
-            for model in self.models.values():
+            for model in self.models:
                 _load_first(model)
-            services = (prediction_service(self.models), model_service(self.models))
-            self._grpc.add_generic_rpc_handlers(services)
+            self._grpc.add_generic_rpc_handlers(services(Answers(self.models)))
             if self._health:
                 _add_health_service(self._grpc)
             self._listen()
@@ -106,14 +107,13 @@ class Server:
         self._threads.shutdown(wait=False)
         if self._watcher.is_alive():
             self._watcher.join()
-        for model in self.models.values():
-            model.close()
+        self.models.close()
 
     def describe(self) -> str:
         """One line: every model with the versions that answer."""
         return "; ".join(
-            f"model {name}, version {', '.join(map(str, model.available()))}"
-            for name, model in self.models.items()
+            f"model {model.name}, version {', '.join(map(str, model.available()))}"
+            for model in self.models
         )
 
     def __enter__(self) -> Server:
@@ -147,11 +147,7 @@ class Server:
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._poll_seconds):
-            for model in self.models.values():
-                try:
-                    model.update()
-                except Exception:  # the next look may find things in order again
-                    logger.exception("model %s: looking for new versions failed", model.name)
+            self.models.update()
 
 
 def _load_first(model: Model) -> None:

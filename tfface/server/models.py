@@ -1,152 +1,94 @@
-"""One version of a model: a SavedModel on a v1 Session, the runtime that TF Serving uses."""
+"""The models that are served, by name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
 
 import grpc
-import numpy as np
-import tensorflow as tf
-from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow.python.client import pywrap_tf_session
-from tensorflow.python.saved_model import loader_impl
+from tensorflow_serving.apis import model_pb2
 
+from tfface.server.saved_model import SavedModel
 from tfface.server.status import ServingError, invalid
+from tfface.server.versions import Model, State, not_found
+
+logger = logging.getLogger("tfface.server")
 
 
-@dataclass(frozen=True)
-class Signature:
-    """A signature, its tensors found in the graph.
-
-    Attributes:
-        definition: As in the SavedModel.
-        inputs: Handle of the graph's tensor, by input name.
-        shapes: Shape of each input with None for a free dimension; None for a free rank.
-        outputs: Handle of the graph's tensor, by output name; None for what is no tensor.
-    """
-
-    definition: meta_graph_pb2.SignatureDef
-    inputs: dict[str, object]
-    shapes: dict[str, tuple[int | None, ...] | None]
-    outputs: dict[str, object]
-
-
-class SavedModel:
-    """A loaded SavedModel.
-
-    The Session's own run call sits below `Session.run`, which converts dtypes silently and rewrites
-    error texts; like this the checks and the texts are those of TF Serving, and a call costs less.
+class Models:
+    """The models that are served.
 
     Args:
-        path: Folder with `saved_model.pb`; the part tagged `serve` is loaded.
-
-    Attributes:
-        signatures: By name.
-
-    Raises:
-        ServingError: It cannot be loaded.
+        models: Each with a name of its own.
     """
 
-    def __init__(self, path: Path):
-        graph = tf.Graph()
-        config = tf.compat.v1.ConfigProto()
-        config.gpu_options.allow_growth = True
-        self._session = tf.compat.v1.Session(graph=graph, config=config)
-        try:
-            loader = loader_impl.SavedModelLoader(str(path))
-            meta_graph = loader.load(self._session, [tf.saved_model.SERVING])
-        except tf.errors.OpError as error:
-            self.close()
-            raise ServingError.from_tensorflow(error) from error
-        except (OSError, RuntimeError, ValueError) as error:
-            self.close()
-            raise ServingError(grpc.StatusCode.NOT_FOUND, str(error)) from error
-        self._session._extend_graph()
-        self.signatures = {
-            name: _signature(graph, definition)
-            for name, definition in meta_graph.signature_def.items()
-        }
+    def __init__(self, models: Iterable[Model]):
+        self._by_name = {model.name: model for model in models}
 
-    def run(
-        self,
-        signature: Signature,
-        inputs: dict[str, np.ndarray],
-        outputs: list[str],
-        timeout: float | None = None,
-    ) -> dict[str, np.ndarray]:
-        """Runs a signature.
+    def __iter__(self) -> Iterator[Model]:
+        return iter(list(self._by_name.values()))
+
+    def __getitem__(self, name: str) -> Model:
+        return self._by_name[name]
+
+    @contextlib.contextmanager
+    def use(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[int, SavedModel]]:
+        """Holds the version that a request asks for while it runs.
 
         Args:
-            signature: One of `signatures`.
-            inputs: All its inputs, by name; strings as object arrays of bytes.
-            outputs: Names of the outputs wanted.
-            timeout: Seconds after which to give up; None: never.
+            spec: The request's.
 
-        Returns:
-            The outputs by name.
+        Yields:
+            The version's number and the loaded model.
 
         Raises:
-            ServingError: A shape that is not the signature's, or what the graph says.
+            ServingError: There is none such, with TF Serving's answer.
         """
-        for name, value in inputs.items():
-            _check_shape(name, signature.shapes[name], value.shape)
-        feeds = {signature.inputs[name]: value for name, value in inputs.items()}
-        fetches = [signature.outputs[name] for name in outputs]
-        if None in feeds or None in fetches:
+        if not spec.name:
+            raise invalid("ModelSpec has no name specified.")
+        if spec.WhichOneof("version_choice") == "version_label":
+            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
+        number = _version(spec)
+        if spec.name not in self._by_name:
+            raise not_found(spec.name, number)
+        with self._by_name[spec.name].use(number) as used:
+            yield used
+
+    def status(self, spec: model_pb2.ModelSpec) -> dict[int, tuple[State, ServingError | None]]:
+        """State of every version ever seen, or of the one asked for; newest first.
+
+        Raises:
+            ServingError: NOT_FOUND.
+        """
+        name, number = spec.name, _version(spec)
+        found = self._by_name[name].status() if name in self._by_name else {}
+        if number is not None:
+            if number not in found:
+                raise ServingError(
+                    grpc.StatusCode.NOT_FOUND, f"Could not find version {number} of model {name}"
+                )
+            return {number: found[number]}
+        if not found:
             raise ServingError(
-                grpc.StatusCode.OUT_OF_RANGE, "the signature names something that is no tensor"
+                grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}"
             )
-        options = None
-        if timeout is not None:
-            run_options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
-            options = pywrap_tf_session.TF_NewBufferFromString(run_options.SerializeToString())
-        try:
-            values = self._session._call_tf_sessionrun(options, feeds, fetches, [], None)
-        except tf.errors.OpError as error:
-            raise ServingError.from_tensorflow(error) from error
-        finally:
-            if options is not None:
-                pywrap_tf_session.TF_DeleteBuffer(options)
-        return dict(zip(outputs, values, strict=True))
+        return found
+
+    def update(self) -> None:
+        """Looks for new and removed versions of every model; never fails."""
+        for model in self:
+            try:
+                model.update()
+            except Exception:  # the next look may find things in order again
+                logger.exception("model %s: looking for new versions failed", model.name)
 
     def close(self) -> None:
-        """Frees the memory; nothing may be running."""
-        self._session.close()
+        """Unloads everything once it is no longer used."""
+        for model in self:
+            model.close()
 
 
-def _signature(graph: tf.Graph, definition: meta_graph_pb2.SignatureDef) -> Signature:
-    return Signature(
-        definition=definition,
-        inputs={name: _handle(graph, info.name) for name, info in definition.inputs.items()},
-        shapes={name: _shape(info.tensor_shape) for name, info in definition.inputs.items()},
-        outputs={name: _handle(graph, info.name) for name, info in definition.outputs.items()},
-    )
-
-
-def _handle(graph: tf.Graph, name: str):
-    """The Session's handle of a tensor; None for an operation (`__saved_model_init_op` is one)."""
-    try:
-        return graph.get_tensor_by_name(name)._as_tf_output()
-    except (KeyError, ValueError):
-        return None
-
-
-def _shape(shape) -> tuple[int | None, ...] | None:
-    if shape.unknown_rank:
-        return None
-    return tuple(dim.size if dim.size >= 0 else None for dim in shape.dim)
-
-
-def _check_shape(name: str, expected, received: tuple[int, ...]) -> None:
-    """Stricter than TF Serving, where a wrong rank ends the whole process in a failed CHECK."""
-    if expected is None:
-        return
-    if len(expected) != len(received) or any(
-        size is not None and size != other for size, other in zip(expected, received, strict=True)
-    ):
-        wanted = ",".join("-1" if size is None else str(size) for size in expected)
-        raise invalid(
-            f"input {name} must have the signature's shape [{wanted}] but has shape "
-            f"[{','.join(map(str, received))}]"
-        )
+def _version(spec: model_pb2.ModelSpec) -> int | None:
+    """The version asked for; one that is set to 0 is version 0, not the newest."""
+    return spec.version.value if spec.HasField("version") else None

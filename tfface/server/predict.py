@@ -1,13 +1,13 @@
-"""Predict: a request to a reply, with TF Serving's checks in TF Serving's order."""
+"""Predict: a request to its outputs, with TF Serving's checks in TF Serving's order."""
 
 from __future__ import annotations
 
 import grpc
 import numpy as np
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from tfface.server import wire
-from tfface.server.models import SavedModel, Signature
+from tfface.server.saved_model import SavedModel, Signature
 from tfface.server.status import ServingError, invalid
 
 _DEFAULT_SIGNATURE = "serving_default"
@@ -15,7 +15,7 @@ _DEFAULT_SIGNATURE = "serving_default"
 
 def predict(
     model: SavedModel, version: int, request: predict_pb2.PredictRequest, timeout: float | None
-) -> bytes:
+) -> tuple[dict[str, np.ndarray], model_pb2.ModelSpec]:
     """Answers a request whose model has been looked up.
 
     Args:
@@ -25,7 +25,7 @@ def predict(
         timeout: Seconds left; None: no deadline.
 
     Returns:
-        A serialised PredictResponse.
+        The outputs by name, and the model, version and signature that answered.
 
     Raises:
         ServingError: A request that does not fit the signature, or an error of the graph.
@@ -40,11 +40,9 @@ def predict(
     inputs = _inputs(signature, request)
     outputs = _outputs(signature, request)
     values = model.run(signature, inputs, outputs, timeout)
-    spec = predict_pb2.PredictResponse().model_spec
-    spec.name = request.model_spec.name
+    spec = model_pb2.ModelSpec(name=request.model_spec.name, signature_name=signature_name)
     spec.version.value = version
-    spec.signature_name = signature_name
-    return wire.response(values, spec)
+    return values, spec
 
 
 def _inputs(signature: Signature, request) -> dict[str, np.ndarray]:

@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfface.server.checks import find_versions
-from tfface.server.models import SavedModel
 from tfface.server.predict import predict
+from tfface.server.saved_model import SavedModel
 from tfface.server.status import ServingError, invalid
 
 logger = logging.getLogger("tfface.server")

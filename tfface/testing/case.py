@@ -19,7 +19,7 @@ from tfface.export import export_run
 from tfface.layers import precision
 from tfface.methods import get_config, get_method
 from tfface.methods.base import Method, Networks
-from tfface.server.models import SavedModel
+from tfface.server.saved_model import SavedModel
 
 RTOL, ATOL = 1e-4, 1e-5
 POOL = 48
