@@ -8,7 +8,14 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "tfface" / "__init__.py").read_text())[1]
 
-SERVING = ["tensorflow-serving-api>=2.21,<2.22", "grpcio-health-checking>=1.80"]
+SERVING = [
+    "tensorflow-serving-api>=2.21,<2.22",
+    "grpcio-health-checking>=1.80",
+    "grpcio-reflection>=1.80",
+    "httpx>=0.27",
+    "waitress>=3",
+    "Werkzeug>=3",
+]
 WEIGHTS = ["torch", "safetensors"]
 
 setup(
