@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 _SQUARINGS = 6  # Powers of W^T W by squaring: 2^6 iterations of the power method.
+_TINY = 1e-30  # So that a matrix of zeros gives zero.
 
 
 def spectral_norm(matrix):
@@ -23,14 +24,16 @@ def spectral_norm(matrix):
     fixed = ops.stop_gradient(matrix)
     power = ops.matmul(ops.transpose(fixed), fixed)
     for _ in range(_SQUARINGS):
-        power = power / (ops.trace(power) + 1e-30)
+        power = power / (ops.max(power) + _TINY)  # The largest is on the diagonal.
         power = ops.matmul(power, power)
     start = np.random.RandomState(0).normal(size=(matrix.shape[1], 1)).astype("float32")
-    right = ops.matmul(power / (ops.trace(power) + 1e-30), start)
-    right = right / (ops.norm(right) + 1e-30)
-    left = ops.matmul(fixed, right)
-    left = left / (ops.norm(left) + 1e-30)
+    right = _unit(ops.matmul(power / (ops.max(power) + _TINY), start))
+    left = _unit(ops.matmul(fixed, right))
     return ops.sum(left * ops.matmul(matrix, right))
+
+
+def _unit(vector):
+    return vector / (ops.sqrt(ops.sum(vector * vector)) + _TINY)
 
 
 @keras.saving.register_keras_serializable("tfface")
