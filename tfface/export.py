@@ -75,7 +75,9 @@ def _save(trained: Trained, path: Path) -> None:
             key: tf.TensorSpec(spec.shape, spec.dtype, name=key)
             for key, spec in signature.inputs.items()
         }
-        functions[name] = tf.function(signature.function).get_concrete_function(**specs)
+        functions[name] = tf.function(signature.function, autograph=False).get_concrete_function(
+            **specs
+        )
     tf.saved_model.save(module, str(path), signatures=functions)
 
 

@@ -127,7 +127,7 @@ class TrainStep:
         variables = [some for _, some in groups]
         replicas, l2 = self._strategy.num_replicas_in_sync, self._method.config.adam.l2
 
-        @tf.function(jit_compile=jit)
+        @tf.function(jit_compile=jit, autograph=False)
         def gradients(batch: Batch):
             # Other than 1 with mixed_float16 only; every optimiser undoes its own.
             scales = [optimizer.scale_loss(tf.constant(1.0)) for optimizer, _ in groups]
@@ -160,7 +160,7 @@ class TrainStep:
             for (optimizer, variables), some in zip(groups, gradients, strict=True):
                 optimizer.apply(some, variables)
 
-        return tf.function(update, jit_compile=True) if jit else update
+        return tf.function(update, jit_compile=True, autograph=False) if jit else update
 
     def _step_function(self, due: tuple[Phase, ...]):
         names: list[str] = []
@@ -174,7 +174,7 @@ class TrainStep:
             names[:] = values
             return tf.stack([tf.cast(v, tf.float32) for v in values.values()])
 
-        @tf.function
+        @tf.function(autograph=False)
         def step(batch: Batch):
             values = self._strategy.run(replica_step, args=(batch,))
             for phase in due:

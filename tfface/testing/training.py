@@ -47,7 +47,9 @@ def _random_inputs(net, count: int) -> list[tf.Tensor]:
 def _losses(method: Method, phase: Phase, nets: Networks, batch, **options) -> dict[str, Any]:
     function = method.loss
     if options:
-        function = tf.function(lambda b: method.loss(phase.name, nets, b), **options)
+        function = tf.function(
+            lambda b: method.loss(phase.name, nets, b), autograph=False, **options
+        )
         total, terms = function(batch)
     else:
         total, terms = function(phase.name, nets, batch)

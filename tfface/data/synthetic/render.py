@@ -110,7 +110,9 @@ def _drawer(size: int, wanted: tuple[str, ...]):
     Not inlined: a pipeline that calls it is built in a moment, and eager calls run the same code.
     """
     seeds = tf.TensorSpec([None], tf.int64)
-    specs = tf.function(sample_factors).get_concrete_function(seeds).structured_outputs
+    specs = (
+        tf.function(sample_factors, autograph=False).get_concrete_function(seeds).structured_outputs
+    )
     names = sorted(specs)
 
     def draw(*values):
@@ -123,7 +125,7 @@ def _drawer(size: int, wanted: tuple[str, ...]):
 
     signature = [tf.TensorSpec([None], specs[name].dtype) for name in names]
     options = {"experimental_attributes": {"_noinline": True}}
-    draw = tf.function(draw, input_signature=signature, **options)
+    draw = tf.function(draw, signature, autograph=False, **options)
     return lambda f: draw(*(f[name] for name in names))
 
 
