@@ -32,6 +32,7 @@ from tiny_models import (
 from tfface.errors import UserError
 from tfface.server.app import Server
 from tfface.server.checks import find_versions
+from tfface.server.config import ModelConfig, Options
 from tfface.server.versions import Model, State
 
 CHECKOUT = Path(__file__).parents[1]
@@ -99,7 +100,7 @@ def test_new_version_takes_over_without_a_failed_request(export, tmp_path):
 
 def test_old_version_stays_until_its_requests_are_answered(export, tmp_path):
     add_version(export, tmp_path, 1)
-    model = Model("g", tmp_path)
+    model = Model(ModelConfig("g", tmp_path), Options())
     model.update()
     with model.use() as (number, loaded):
         add_version(export, tmp_path, 2)
@@ -119,7 +120,7 @@ def test_broken_version_is_tried_again_when_mended(export, tmp_path):
     add_version(export, tmp_path, 1)
     variables = tmp_path / "1" / "variables"
     variables.rename(tmp_path / "aside")
-    model = Model("g", tmp_path)
+    model = Model(ModelConfig("g", tmp_path), Options())
     model.update()
     state, error = model.status()[1]
     assert state is State.END
@@ -173,7 +174,7 @@ def test_command_line_mistakes(tmp_path):
         port = taken.getsockname()[1]
         model = tmp_path / "model"
         cases = [
-            ([], "--model_base_path is missing"),
+            ([], "--model_base_path and --model_config_file are missing: give one of them"),
             (["--prot=3", f"--model_base_path={model}"], "--prot; perhaps you mean '--port'?"),
             (["--model_base", model], "unknown flag --model_base; perhaps"),
             (["--port", "x", "--model_base_path", model], "'x': expected a number"),
