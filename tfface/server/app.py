@@ -94,9 +94,9 @@ class Server:
             self.stop()
             raise
         self._grpc.start()
-        self._watch(options.poll_seconds, self.models.update)
+        self._watch("versions", options.poll_seconds, self.models.update)
         if options.model_config_file:
-            self._watch(options.config_poll_seconds, self._read_models_again())
+            self._watch("models", options.config_poll_seconds, self._read_models_again())
         return self
 
     def wait(self) -> None:
@@ -211,28 +211,31 @@ class Server:
             names.append(health.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._grpc)
 
-    def _watch(self, seconds: float, look: Callable[[], None]) -> None:
+    def _watch(self, name: str, seconds: float, look: Callable[[], None]) -> None:
         def watch() -> None:
             while not self._stopping.wait(seconds):
                 look()
 
         if seconds > 0:
-            self._watchers.append(threading.Thread(target=watch, daemon=True))
+            self._watchers.append(threading.Thread(target=watch, name=name, daemon=True))
             self._watchers[-1].start()
 
     def _read_models_again(self) -> Callable[[], None]:
         """What to do every so often; the same mistake is told once."""
-        told = ""
+        file, told = self._options.model_config_file, ""
 
         def look() -> None:
             nonlocal told
+            problem = ""
             try:
-                self.models.configure(read_models(self._options.model_config_file))
-                told = ""
-            except (UserError, ServingError) as error:
-                if str(error) != told:
-                    told = str(error)
-                    logger.error("%s read again: %s", self._options.model_config_file, told)
+                self.models.configure(read_models(file))
+            except UserError as error:  # names the file
+                problem = str(error)
+            except ServingError as error:
+                problem = f"--model_config_file {file}: {error}"
+            if problem and problem != told:
+                logger.error("%s", problem)
+            told = problem
 
         return look
 

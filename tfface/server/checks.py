@@ -33,11 +33,12 @@ def check_models(models: Iterable[ModelConfig], options: Options) -> None:
     """
     for model in models:
         _check_folder(model)
-        for number in () if options.allow_unavailable_labels else model.labels.values():
+        if model.labels and not options.allow_unavailable_labels:
+            number = next(iter(model.labels.values()))
             raise UserError(
                 f"Request to assign label to version {number} of model {model.name}, which is not "
-                "currently available for inference: at the start none is, unless "
-                "--allow_version_labels_for_unavailable_models is given"
+                "currently available for inference: none is at the start, for which there is "
+                "--allow_version_labels_for_unavailable_models"
             )
 
 

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -41,7 +41,7 @@ class _Version:
     error: ServingError | None = None
     model: SavedModel | None = None
     users: int = 0
-    failed_as: tuple = field(default=())
+    failed_as: tuple = ()
     failures: int = 0
     retry_at: float = 0.0
 
