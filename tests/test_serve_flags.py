@@ -213,7 +213,7 @@ class FakeRest:
 
     def __init__(self, answers, **settings):
         self.answers, self.settings, self.state = answers, settings, "made"
-        self.port = 4321
+        self.port, self.addresses = 4321, ["127.0.0.1:4321"]
         FakeRest.made = self
 
     def start(self):
@@ -231,9 +231,10 @@ def test_rest_gets_its_settings(folder, monkeypatch):
         rest = FakeRest.made
         assert rest.answers.models is server.models
         assert rest.settings == {
-            "host": "127.0.0.1", "port": 0, "threads": 3, "timeout": 2.5,
+            "host": None, "port": 0, "threads": 3, "timeout": 2.5,
             "metrics_path": "/metrics", "allow_cors": True,
         }  # fmt: skip
         assert rest.state == "started"
         assert server.rest_port == 4321
+        assert server.addresses[-1] == "http://127.0.0.1:4321"
     assert rest.state == "stopped"

@@ -255,10 +255,9 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecation of the v1 loader
     server = Server(models, **vars(options)).start()
-    addresses = list(server.addresses)
-    if server.rest_port:
-        addresses.append(f"http://{options.host or '127.0.0.1'}:{server.rest_port}")
-    print(f"tfface.serve: ready at {' and '.join(addresses)}: {server.describe()}", flush=True)
+    print(
+        f"tfface.serve: ready at {' and '.join(server.addresses)}: {server.describe()}", flush=True
+    )
     try:
         server.wait()
     except KeyboardInterrupt:

@@ -47,7 +47,8 @@ class Server:
         models: The models.
         port: The gRPC port; known after `start`; 0: there is only a socket.
         rest_port: The REST port; known after `start`; None: there is none.
-        addresses: All addresses of the gRPC API, as HOST:PORT or unix:PATH; known after `start`.
+        addresses: All addresses, as HOST:PORT, unix:PATH and, of the REST API, http://HOST:PORT;
+            known after `start`.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ class Server:
         options = self._options
         rest = RestServer(
             answers,
-            host=options.host or "127.0.0.1",
+            host=options.host,
             port=options.rest_port,
             threads=options.rest_threads or 4 * (os.cpu_count() or 1),
             timeout=options.rest_timeout,
@@ -198,6 +199,7 @@ class Server:
         )
         rest.start()
         self._rest, self.rest_port = rest, rest.port
+        self.addresses += [f"http://{address}" for address in rest.addresses]
 
     def _add_health_and_reflection(self) -> None:
         names = [services.PREDICTION, services.MODEL, reflection.SERVICE_NAME]
