@@ -90,7 +90,8 @@ _FLAGS = {
         "model_name": ("its name for clients", {"default": "default", "metavar": "NAME"}),
         "model_config_file": ("models to serve (text ModelServerConfig), instead", _FILE),
         "model_config_file_poll_wait_seconds": (
-            "time after which the file is read again; its models replace those served", _SECONDS,
+            "time after which the file is read again, whose models replace those served; 0: never",
+            _SECONDS | {"default": 0},
         ),
         "allow_version_labels_for_unavailable_models": (
             "let new labels point to versions that are not available (yet)", _OFF,
