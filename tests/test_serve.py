@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +12,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-import tensorflow as tf
-from tensorflow_serving.apis import (
-    prediction_log_pb2,
-    prediction_service_pb2_grpc,
-)
+from model_folders import add_version
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tiny_models import (
     Stubs,
     good,
@@ -32,6 +27,7 @@ from tiny_models import (
 from tfface.errors import UserError
 from tfface.server.app import Server
 from tfface.server.checks import find_versions
+from tfface.server.config import ModelConfig, Options
 from tfface.server.versions import Model, State
 
 CHECKOUT = Path(__file__).parents[1]
@@ -43,21 +39,6 @@ def export(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "1"
     save(path)
     return path
-
-
-def add_version(export, base_path, number, warm_up=None):
-    """Adds a version as an export does: whole, by renaming."""
-    temporary = base_path / f".{number}.tmp"
-    shutil.copytree(export, temporary)
-    if warm_up is not None:
-        extra = temporary / "assets.extra"
-        extra.mkdir(exist_ok=True)
-        with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-            for item in warm_up:
-                log = prediction_log_pb2.PredictionLog()
-                log.predict_log.request.CopyFrom(item)
-                writer.write(log.SerializeToString())
-    os.rename(temporary, base_path / str(number))
 
 
 def test_new_version_takes_over_without_a_failed_request(export, tmp_path):
@@ -99,7 +80,7 @@ def test_new_version_takes_over_without_a_failed_request(export, tmp_path):
 
 def test_old_version_stays_until_its_requests_are_answered(export, tmp_path):
     add_version(export, tmp_path, 1)
-    model = Model("g", tmp_path)
+    model = Model(ModelConfig("g", tmp_path), Options())
     model.update()
     with model.use() as (number, loaded):
         add_version(export, tmp_path, 2)
@@ -119,7 +100,7 @@ def test_broken_version_is_tried_again_when_mended(export, tmp_path):
     add_version(export, tmp_path, 1)
     variables = tmp_path / "1" / "variables"
     variables.rename(tmp_path / "aside")
-    model = Model("g", tmp_path)
+    model = Model(ModelConfig("g", tmp_path), Options())
     model.update()
     state, error = model.status()[1]
     assert state is State.END
@@ -151,46 +132,7 @@ def test_version_folders(tmp_path):
     assert sorted(find_versions(tmp_path)) == [7, 12]
 
 
-def test_port_in_use(export):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"127.0.0.1:{port}: the port is in use"):
-            Server(export.parent, port=port).start()
-
-
-def serve(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "tfface.serve", *map(str, arguments)],
-        cwd=CHECKOUT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-
-
-def test_command_line_mistakes(tmp_path):
-    (tmp_path / "model" / "1").mkdir(parents=True)
-    (tmp_path / "version").mkdir()
-    (tmp_path / "version" / "saved_model.pb").touch()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        model = tmp_path / "model"
-        cases = [
-            ([], "--model_base_path is missing"),
-            (["--prot=3", f"--model_base_path={model}"], "--prot; perhaps you mean '--port'?"),
-            (["--model_base", model], "unknown flag --model_base; perhaps"),
-            (["--port", "x", "--model_base_path", model], "'x': expected a number"),
-            (["--enable_model_warmup=maybe", "--model_base_path", model], "'maybe': expected true"),
-            (["--model_base_path", tmp_path / "nope"], "nope: no such folder"),
-            (["--model_base_path", tmp_path / "model" / "1"], "no version in it"),
-            (["--model_base_path", tmp_path / "version"], "it is a version itself"),
-            (["--model_base_path", model, "--port", port], "the port is in use"),
-        ]
-        for arguments, message in cases:
-            done = serve(*arguments)
-            assert (done.returncode, done.stdout) == (2, ""), arguments
-            assert done.stderr.count("\n") == 1
-            assert "error: " in done.stderr
-            assert message in done.stderr
-
-
+@pytest.mark.slow
 def test_help_needs_neither_tensorflow_nor_grpc():
     code = (
         "import sys, tfface.serve, tfface.client\n"
@@ -205,6 +147,7 @@ def test_help_needs_neither_tensorflow_nor_grpc():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_command_serves_until_it_is_told_to_stop(export):
     process = subprocess.Popen(
         [sys.executable, "-m", "tfface.serve", f"--model_base_path={export.parent}", "--port=0",

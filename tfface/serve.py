@@ -4,23 +4,48 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import signal
 import sys
 from pathlib import Path
 
+from tfface import __version__
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError
-from tfface.server.checks import check_address, check_base_path
+from tfface.server.checks import check_addresses, check_models
+from tfface.server.config import (
+    ModelConfig,
+    Options,
+    read_metrics_path,
+    read_models,
+    read_tls,
+)
+from tfface.server.protos import BatchingParameters, read_text
 
 _EPILOG = """\
-The model's folder holds versions in sub-folders named by numbers, as `python -m
+A model's folder holds versions in sub-folders named by numbers, as `python -m
 tfface.export` writes them. The newest is served; a newer one that appears takes over
-without a failed request.
+without a failed request. A --model_config_file names several models, serves several
+versions of one, and gives labels to versions.
 
 Status: 0 after Ctrl-C or SIGTERM (running requests are finished first), 2 if the server
-cannot start. TF Serving waits for ever for a model's folder that is missing or empty; this
-server says so and ends.
+cannot start.
+
+Other than tensorflow_model_server:
+- It listens on the loopback addresses only, unless --host says otherwise.
+- A model's folder that is missing or empty, or a model that cannot be loaded, ends the
+  start at once; TF Serving waits for ever, or tries again first.
+- An unknown flag, or one that has no effect with the others, is a mistake.
+- gRPC's reflection is always on.
 """
+# A flag of the first column does nothing without the one of the second.
+_NEEDS = {
+    "batching_parameters_file": "enable_batching",
+    "enable_per_model_batching_parameters": "enable_batching",
+    "model_config_file_poll_wait_seconds": "model_config_file",
+    "monitoring_config_file": "rest_api_port",
+    "rest_api_enable_cors_support": "rest_api_port",
+}
 
 
 def _boolean(text: str) -> bool:
@@ -36,38 +61,171 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _threads(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of at least 1")
-    return int(text)
+def _at_least(least: int):
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a number of at least {least}")
+        return int(text)
+
+    return number
+
+
+def _arguments(text: str) -> dict[str, int | str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE,NAME=VALUE")
+    return {k: int(v) if re.fullmatch(r"[+-]?\d+", v) else v for k, _, v in pairs}
+
+
+_NUMBER = {"type": _at_least(0), "metavar": "N"}
+_COUNT = {"type": _at_least(1), "metavar": "N"}
+_SECONDS = {"type": int, "metavar": "S"}
+_FILE = {"metavar": "FILE", "default": ""}
+_FLAG = {"type": _boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
+_OFF, _ON = _FLAG | {"default": False}, _FLAG | {"default": True}
+_FLAGS = {
+    "models": {
+        "model_base_path": ("folder of the versions of a model", {"metavar": "FOLDER"}),
+        "model_name": ("its name for clients", {"default": "default", "metavar": "NAME"}),
+        "model_config_file": ("models to serve (text ModelServerConfig), instead", _FILE),
+        "model_config_file_poll_wait_seconds": (
+            "time after which the file is read again, whose models replace those served; 0: never",
+            _SECONDS | {"default": 0},
+        ),
+        "allow_version_labels_for_unavailable_models": (
+            "let new labels point to versions that are not available (yet)", _OFF,
+        ),
+        "file_system_poll_wait_seconds": (
+            "time between two looks for new versions; 0: look only at the start",
+            _SECONDS | {"default": 1},
+        ),
+    },
+    "loading": {
+        "saved_model_tags": (
+            "tags of the part of a SavedModel that is loaded, as A,B",
+            {"default": "serve", "metavar": "TAGS"},
+        ),
+        "max_num_load_retries": (
+            "how often a new version that cannot be loaded is tried again; it is anyway when its "
+            "files change", _NUMBER | {"default": 5},
+        ),
+        "load_retry_interval_micros": ("time between two tries", _NUMBER | {"default": 60_000_000}),
+        "enable_model_warmup": ("run a version's warm-up requests before it answers", _ON),
+        "num_request_iterations_for_warmup": ("how often each is run; 0: once", _NUMBER),
+    },
+    "gRPC": {
+        "port": ("port; 0: any free one, or none with a socket", {"type": _port, "default": 8500}),
+        "host": ("address to listen on, such as 0.0.0.0 for all; for REST, too", {}),
+        "grpc_socket_path": ("Unix socket to listen on as well", {"metavar": "PATH"}),
+        "grpc_max_threads": ("requests that run at the same time (4 times the CPUs)", _COUNT),
+        "grpc_channel_arguments": (
+            "gRPC's own settings, as NAME=VALUE,NAME=VALUE",
+            {"type": _arguments, "default": {}, "metavar": "LIST"},
+        ),
+        "ssl_config_file": ("key and certificate for TLS (text SSLConfig)", _FILE),
+        "enable_grpc_healthcheck_service": ("offer the gRPC health service", _OFF),
+        "enable_serialization_as_tensor_content": (
+            "answer Predict with tensor_content rather than typed fields", _OFF,
+        ),
+    },
+    "REST": {
+        "rest_api_port": ("port; 0: no REST API", {"type": _port, "default": 0}),
+        "rest_api_num_threads": ("requests that run at the same time (4 times the CPUs)", _COUNT),
+        "rest_api_timeout_in_ms": (
+            "time after which a request is given up", _COUNT | {"default": 30000},
+        ),
+        "rest_api_enable_cors_support": ("let web pages of other origins call", _OFF),
+        "monitoring_config_file": ("Prometheus' metrics (text MonitoringConfig)", _FILE),
+    },
+    "computing": {
+        "enable_batching": ("put requests together in batches", _OFF),
+        "batching_parameters_file": ("how (text BatchingParameters)", _FILE),
+        "enable_per_model_batching_parameters": (
+            "batch only versions that hold a batching_params.pbtxt, and according to it", _OFF,
+        ),
+        "tensorflow_session_parallelism": ("both of the two below", _NUMBER),
+        "tensorflow_intra_op_parallelism": (
+            "threads within one operation; 0: TensorFlow decides", _NUMBER,
+        ),
+        "tensorflow_inter_op_parallelism": (
+            "operations that run at the same time; 0: TensorFlow decides", _NUMBER,
+        ),
+    },
+}  # fmt: skip
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "serve",
         word="flag",
-        description="Serves an exported model over TF Serving's gRPC API.",
+        description="Serves exported models over TF Serving's API.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=0,
     )
-    flag = {"type": _boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
-    add = parser.add_argument
-    add("--model_base_path", metavar="FOLDER", help="folder of the model's versions (required)")
-    add("--model_name", default="default", metavar="NAME", help="name for clients (default)")
-    add("--port", type=_port, default=8500, help="port of the gRPC API (8500); 0: any free one")
-    add("--host", help="address to listen on, such as 0.0.0.0 for all (loopback only)")
-    add("--grpc_max_threads", type=_threads, metavar="N",
-        help="requests that run at the same time (4 times the CPUs)")  # fmt: skip
-    add("--enable_model_warmup", default=True, **flag,
-        help="run a version's warm-up requests before it answers (true)")  # fmt: skip
-    add("--enable_grpc_healthcheck_service", default=False, **flag,
-        help="offer the gRPC health service (false)")  # fmt: skip
-    add("--file_system_poll_wait_seconds", type=int, default=1, metavar="S",
-        help="time between two looks for new versions (1); 0: look only at the start")  # fmt: skip
+    for title, flags in _FLAGS.items():
+        group = parser.add_argument_group(title)
+        for name, (text, settings) in flags.items():
+            default = settings.get("default")
+            shown = f" ({str(default).lower()})" if default not in (None, "", {}) else ""
+            group.add_argument(f"--{name}", help=text + shown, **settings)
+    parser.add_argument("--version", action="version", version=f"tfface {__version__}")
     arguments = parser.parse_args(argv)
-    if not arguments.model_base_path:  # Or empty.
-        raise UserError("--model_base_path is missing: the folder of the model's versions")
+    for flag, needed in _NEEDS.items():
+        if getattr(arguments, flag) and not getattr(arguments, needed):
+            raise UserError(f"--{flag} has no effect without --{needed}")
     return arguments
+
+
+def _models(arguments: argparse.Namespace) -> tuple[ModelConfig, ...]:
+    base_path, file = arguments.model_base_path, arguments.model_config_file
+    if bool(base_path) == bool(file):  # Or empty.
+        state = "are both given" if file else "are missing"
+        raise UserError(f"--model_base_path and --model_config_file {state}: give one of them")
+    return read_models(file) if file else (ModelConfig(arguments.model_name, Path(base_path)),)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    a = arguments
+    both = a.tensorflow_session_parallelism
+    if both and (a.tensorflow_intra_op_parallelism or a.tensorflow_inter_op_parallelism):
+        raise UserError("--tensorflow_session_parallelism sets both: give it, or the other two")
+    batching = None
+    if a.batching_parameters_file:
+        flag = "--batching_parameters_file"
+        batching = read_text(a.batching_parameters_file, BatchingParameters, flag)
+    elif a.enable_batching:
+        batching = BatchingParameters()
+    monitoring, tls = a.monitoring_config_file, a.ssl_config_file
+    return Options(
+        host=a.host or None,
+        port=a.port,
+        socket_path=a.grpc_socket_path or "",
+        threads=a.grpc_max_threads or None,
+        channel_arguments=a.grpc_channel_arguments,
+        tls=read_tls(tls) if tls else None,
+        health=a.enable_grpc_healthcheck_service,
+        tensor_content=a.enable_serialization_as_tensor_content,
+        rest_port=a.rest_api_port or None,
+        rest_threads=a.rest_api_num_threads or None,
+        rest_timeout=a.rest_api_timeout_in_ms / 1000,
+        rest_cors=a.rest_api_enable_cors_support,
+        metrics_path=read_metrics_path(monitoring) if monitoring else None,
+        poll_seconds=a.file_system_poll_wait_seconds,
+        model_config_file=Path(a.model_config_file) if a.model_config_file else None,
+        config_poll_seconds=a.model_config_file_poll_wait_seconds,
+        allow_unavailable_labels=a.allow_version_labels_for_unavailable_models,
+        max_load_retries=a.max_num_load_retries,
+        retry_seconds=a.load_retry_interval_micros / 1e6,
+        warm_up=a.enable_model_warmup,
+        warm_up_iterations=a.num_request_iterations_for_warmup or 1,
+        tags=tuple(a.saved_model_tags.split(",")),
+        intra_op_threads=both or a.tensorflow_intra_op_parallelism,
+        inter_op_threads=both or a.tensorflow_inter_op_parallelism,
+        batching=batching,
+        per_model_batching=a.enable_per_model_batching_parameters,
+    )
 
 
 def _interrupt(*_) -> None:
@@ -78,30 +236,26 @@ def _interrupt(*_) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Serves until Ctrl-C or SIGTERM."""
     arguments = _parse(argv)
-    check_base_path(Path(arguments.model_base_path))
-    check_address(arguments.host or "127.0.0.1", arguments.port)
-    signal.signal(signal.SIGTERM, _interrupt)
-    import_tensorflow()
-    logging.basicConfig(level=logging.WARNING, format="tfface.serve: %(message)s")
-    logging.getLogger("tfface.server").setLevel(logging.INFO)
     try:
-        from tfface.server.app import Server
+        return _serve(arguments)
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("tfface"):
             raise
         raise UserError(f"no module {error.name}: pip install 'tfface[serving]'") from error
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    models, options = _models(arguments), _options(arguments)
+    check_models(models, options)
+    check_addresses(options)
+    signal.signal(signal.SIGTERM, _interrupt)
+    import_tensorflow()
+    logging.basicConfig(level=logging.WARNING, format="tfface.serve: %(message)s")
+    logging.getLogger("tfface.server").setLevel(logging.INFO)
+    from tfface.server.app import Server
+
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecation of the v1 loader
-    server = Server(
-        arguments.model_base_path,
-        model_name=arguments.model_name,
-        host=arguments.host,
-        port=arguments.port,
-        threads=arguments.grpc_max_threads,
-        warm_up=arguments.enable_model_warmup,
-        health=arguments.enable_grpc_healthcheck_service,
-        poll_seconds=arguments.file_system_poll_wait_seconds,
-    )
-    server.start()
+    server = Server(models, **vars(options)).start()
     print(
         f"tfface.serve: ready at {' and '.join(server.addresses)}: {server.describe()}", flush=True
     )

@@ -1,12 +1,14 @@
-"""What can be said of a model's folder and of an address at once, without TensorFlow or gRPC."""
+"""What can be said of models and of addresses at once, without TensorFlow or gRPC."""
 
 from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 from tfface.errors import UserError
+from tfface.server.config import ModelConfig, Options
 
 
 def find_versions(base_path: Path) -> dict[int, Path]:
@@ -22,23 +24,47 @@ def find_versions(base_path: Path) -> dict[int, Path]:
     }
 
 
-def check_base_path(path: Path) -> None:
-    """Checks that there is something to load.
+def check_models(models: Iterable[ModelConfig], options: Options) -> None:
+    """Checks that there is something to load, before anything is.
 
     Raises:
-        UserError: No such folder, or no version in it.
+        UserError: No such folder, no version in it that would be served, or labels, which at this
+            time point to nothing that is available.
     """
+    for model in models:
+        _check_folder(model)
+        if model.labels and not options.allow_unavailable_labels:
+            number = next(iter(model.labels.values()))
+            raise UserError(
+                f"Request to assign label to version {number} of model {model.name}, which is not "
+                "currently available for inference: none is at the start, for which there is "
+                "--allow_version_labels_for_unavailable_models"
+            )
+
+
+def _check_folder(model: ModelConfig) -> None:
+    path = model.base_path
     if not path.is_dir():
-        raise UserError(f"--model_base_path {path}: no such folder")
-    if find_versions(path):
+        raise UserError(f"model {model.name}: {path}: no such folder")
+    found = find_versions(path)
+    if model.choose(found):
         return
+    if found:
+        raise UserError(
+            f"model {model.name}: {path}: none of the versions {_listed(model.specific)} is in it, "
+            f"but {_listed(found)}"
+        )
     hint = ""
     if (path / "saved_model.pb").exists():
         hint = "; it is a version itself: name it by a number and give the folder that it is in"
     raise UserError(
-        f"--model_base_path {path}: no version in it (a folder named by a number, such as "
+        f"model {model.name}: {path}: no version in it (a folder named by a number, such as "
         f"{path / '1'}, that holds a SavedModel){hint}"
     )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
 
 
 def check_address(host: str, port: int) -> None:
@@ -57,3 +83,18 @@ def check_address(host: str, port: int) -> None:
         if error.errno == errno.EADDRINUSE:
             reason = "the port is in use by another program (--port 0 takes a free one)"
         raise UserError(f"cannot listen on {host}:{port}: {reason}") from error
+
+
+def check_addresses(options: Options) -> None:
+    """Checks at once that a server can listen where it is to.
+
+    Raises:
+        UserError: Says why not.
+    """
+    host = options.host or "127.0.0.1"
+    if options.port or not options.socket_path:
+        check_address(host, options.port)
+    if options.rest_port is not None:
+        if options.rest_port == options.port != 0:
+            raise UserError(f"the REST API cannot have the gRPC API's port {options.port}")
+        check_address(host, options.rest_port)

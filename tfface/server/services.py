@@ -10,7 +10,10 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2,
     predict_pb2,
+    prediction_service_pb2,
 )
 
 from tfface.server import wire
@@ -19,14 +22,27 @@ from tfface.server.status import ServingError, shortened
 
 logger = logging.getLogger("tfface.server")
 
+PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
+MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 _NO_DEADLINE = 1e8  # seconds; a call without a deadline says some centuries
 
 
-def services(answers: Answers) -> tuple[grpc.GenericRpcHandler, ...]:
-    """PredictionService and ModelService."""
+def services(answers: Answers, tensor_content: bool = False) -> tuple[grpc.GenericRpcHandler, ...]:
+    """PredictionService and ModelService.
+
+    Args:
+        answers: What answers.
+        tensor_content: Answer Predict with `tensor_content` rather than typed fields.
+    """
 
     def answer_predict(request: predict_pb2.PredictRequest, timeout: float | None) -> bytes:
-        return wire.response(*answers.predict(request, timeout))
+        return wire.response(*answers.predict(request, timeout), tensor_content)
+
+    def answer_reload(
+        request: model_management_pb2.ReloadConfigRequest,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        answers.models.reload(request.config)
+        return model_management_pb2.ReloadConfigResponse(status={"error_code": 0})  # OK
 
     def message(answer: Callable) -> Callable:
         return lambda request, timeout: answer(request).SerializeToString()
@@ -41,10 +57,13 @@ def services(answers: Answers) -> tuple[grpc.GenericRpcHandler, ...]:
         "GetModelStatus": _handler(
             message(answers.status), get_model_status_pb2.GetModelStatusRequest
         ),
+        "HandleReloadConfigRequest": _handler(
+            message(answer_reload), model_management_pb2.ReloadConfigRequest
+        ),
     }
     return (
-        grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", prediction),
-        grpc.method_handlers_generic_handler("tensorflow.serving.ModelService", model),
+        grpc.method_handlers_generic_handler(PREDICTION, prediction),
+        grpc.method_handlers_generic_handler(MODEL, model),
     )
 
 

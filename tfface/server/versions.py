@@ -6,24 +6,20 @@ import contextlib
 import enum
 import logging
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import tensorflow as tf
-from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import prediction_log_pb2
 
 from tfface.server.checks import find_versions
-from tfface.server.predict import predict
+from tfface.server.config import ModelConfig, Options
+from tfface.server.loading import load
 from tfface.server.saved_model import SavedModel
-from tfface.server.status import ServingError, invalid
+from tfface.server.status import ServingError
 
 logger = logging.getLogger("tfface.server")
-
-WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
-_MOST_WARM_UP_RECORDS = 1000
 
 
 class State(enum.IntEnum):
@@ -40,31 +36,36 @@ class State(enum.IntEnum):
 class _Version:
     """What is known of a version; `failed_as` is what its folder held when loading failed."""
 
-    state: State = State.START
+    path: Path
+    state: State = State.LOADING
     error: ServingError | None = None
     model: SavedModel | None = None
     users: int = 0
-    failed_as: tuple = field(default=())
+    failed_as: tuple = ()
+    failures: int = 0
+    retry_at: float = 0.0
 
 
 class Model:
-    """A named model of which the newest version is served (TF Serving's policy "latest 1").
+    """A named model of which those versions are served that its policy chooses.
 
-    A new version is loaded and warmed up before the old one goes, and the old one stays loaded
-    until its last request is answered: no request fails. If the newest folder is removed, the model
-    goes back to the one before; if all are gone, it stays as it is.
+    New versions are loaded and warmed up before old ones go, and an old one stays loaded until its
+    last request is answered: no request fails. If all that the policy chooses are gone or cannot be
+    loaded, what is there goes on. As in TF Serving, a version that is available is not loaded again
+    when `config` names another folder that holds the same number.
 
     Args:
-        name: The name that clients use.
-        base_path: Folder of version folders, which are named by numbers.
-        warm_up: Run the requests in `assets.extra/tf_serving_warmup_requests` before a version
-            becomes available; one that fails makes the load fail.
+        config: Where the versions are, and which are served.
+        options: The server's.
+
+    Attributes:
+        config: May be replaced, which `update` then carries out; None: serve no version.
     """
 
-    def __init__(self, name: str, base_path: Path, warm_up: bool = True):
-        self.name = name
-        self.base_path = Path(base_path)
-        self._warm_up = warm_up
+    def __init__(self, config: ModelConfig, options: Options):
+        self.name = config.name
+        self.config: ModelConfig | None = config
+        self._options = options
         self._versions: dict[int, _Version] = {}
         self._lock = threading.Lock()
 
@@ -111,15 +112,22 @@ class Model:
             self._unload_if_unused(number, version)
 
     def update(self) -> None:
-        """Looks at the folder and brings what is loaded in line with it; errors go to `status`."""
-        numbers = find_versions(self.base_path)
-        if not numbers:
+        """Looks at the folder and brings what is loaded in line with it and with `config`.
+
+        Errors of loading go to `status`. One call at a time.
+        """
+        config = self.config
+        if config is None:
+            self.close()
             return
-        wanted = max(numbers)
-        if wanted not in self.available() and not self._load(wanted, numbers[wanted]):
-            return
-        for number in self.available():
-            if number != wanted:
+        numbers = find_versions(config.base_path)
+        chosen = config.choose(numbers)
+        for number in chosen:
+            if number not in self.available():
+                self._load(number, numbers[number])
+        available = set(self.available())
+        if available.intersection(chosen):
+            for number in available.difference(chosen):
                 self._retire(number)
 
     def close(self) -> None:
@@ -127,35 +135,33 @@ class Model:
         for number in self.available():
             self._retire(number)
 
-    def _load(self, number: int, path: Path) -> bool:
-        """Whether the version is now available. A failure is tried again when its files change."""
+    def _load(self, number: int, path: Path) -> None:
+        """Makes a version available; one that has failed is tried again when it is time to."""
         files = _fingerprint(path)
         with self._lock:
-            version = self._versions.get(number)
-            if version is not None and version.failed_as == files:
-                return False
-            if version is None or version.state is State.END:
-                version = self._versions[number] = _Version(State.LOADING)
-            else:  # an old one that is still answering its last requests
-                return False
-        model = None
+            old, failures = self._versions.get(number), 0
+            if old is not None and old.failed_as == files:
+                failures = old.failures
+                if failures > self._options.max_load_retries or time.monotonic() < old.retry_at:
+                    return
+            if old is not None and old.model is not None and old.path == path:
+                old.state = State.AVAILABLE  # it was still answering its last requests
+                return
+            version = self._versions[number] = _Version(path)
         try:
-            model = SavedModel(path)
-            if self._warm_up:
-                _run_warm_up(model, number, path / WARM_UP_FILE)
+            model = load(path, number, self._options)
         except Exception as error:
             if not isinstance(error, ServingError):
                 error = ServingError(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
-            if model is not None:
-                model.close()
             logger.error("model %s: version %d cannot be loaded: %s", self.name, number, error)
             with self._lock:
                 version.state, version.error, version.failed_as = State.END, error, files
-            return False
+                version.failures = failures + 1
+                version.retry_at = time.monotonic() + self._options.retry_seconds
+            return
         with self._lock:
             version.model, version.state = model, State.AVAILABLE
         logger.info("model %s: version %d is available", self.name, number)
-        return True
 
     def _retire(self, number: int) -> None:
         with self._lock:
@@ -187,26 +193,3 @@ def _fingerprint(path: Path) -> tuple:
     except OSError:  # it is changing right now
         return ()
     return ((str(path), 0, 0), *((name, s.st_size, s.st_mtime_ns) for name, s in stats))
-
-
-def _run_warm_up(model: SavedModel, number: int, path: Path) -> None:
-    if not path.exists():
-        return
-    try:
-        for count, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
-            if count >= _MOST_WARM_UP_RECORDS:
-                raise invalid(
-                    "Number of warmup records exceeds the maximum "
-                    f"({_MOST_WARM_UP_RECORDS}) at {path}"
-                )
-            log = prediction_log_pb2.PredictionLog.FromString(record)
-            if not log.HasField("predict_log"):
-                raise invalid(f"Unsupported log_type for warmup: {log.WhichOneof('log_type')}")
-            predict(model, number, log.predict_log.request, None)
-    except DecodeError as error:
-        raise invalid(f"Failed to parse warmup record from {path}") from error
-    except tf.errors.DataLossError as error:
-        raise ServingError(
-            grpc.StatusCode.DATA_LOSS,
-            f"{error.message}. Please verify your warmup data is in TFRecord format.",
-        ) from error

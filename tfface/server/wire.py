@@ -96,24 +96,30 @@ def _head(array: np.ndarray, dtype: int, **values) -> tensor_pb2.TensorProto:
     return tensor_pb2.TensorProto(dtype=dtype, tensor_shape=shape, **values)
 
 
-def response(outputs: dict[str, np.ndarray], spec: model_pb2.ModelSpec) -> bytes:
-    """A PredictResponse with typed fields, as bytes.
+def response(
+    outputs: dict[str, np.ndarray], spec: model_pb2.ModelSpec, tensor_content: bool = False
+) -> bytes:
+    """A PredictResponse, as bytes.
 
     Args:
         outputs: What a Session returned, by output name.
         spec: Model name, version and signature that answered.
+        tensor_content: Use that field rather than typed ones; strings are in `string_val` anyway.
     """
     chunks: list = []
     for name, value in outputs.items():
         key = _field(1, [name.encode()])
-        chunks += _field(1, key + _field(2, _tensor(value)))  # a map is a list of (key, value)
+        tensor = _tensor(value, tensor_content)
+        chunks += _field(1, key + _field(2, tensor))  # a map is a list of (key, value)
     chunks.append(predict_pb2.PredictResponse(model_spec=spec).SerializeToString())
     return b"".join(chunks)
 
 
-def _tensor(value) -> list:
+def _tensor(value, tensor_content: bool) -> list:
     # A scalar string comes out of a Session as bytes, which NumPy would cut at trailing zeros.
     array = np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
+    if tensor_content:
+        return [to_proto(array).SerializeToString()]
     dtype = types_pb2.DT_STRING
     if array.dtype != object:
         dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum

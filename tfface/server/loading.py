@@ -1,0 +1,88 @@
+"""A version from its folder to a loaded model that has answered its warm-up requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import prediction_log_pb2
+
+from tfface.server import protos
+from tfface.server.config import Options
+from tfface.server.predict import predict
+from tfface.server.saved_model import SavedModel
+from tfface.server.status import ServingError, invalid
+
+WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
+_BATCHING_FILE = "batching_params.pbtxt"
+_MOST_WARM_UP_RECORDS = 1000
+
+
+def load(path: Path, number: int, options: Options) -> SavedModel:
+    """Loads a version and runs the warm-up requests in its `assets.extra`.
+
+    Args:
+        path: The version's folder.
+        number: The version.
+        options: The server's.
+
+    Raises:
+        ServingError: It cannot be loaded, or a warm-up request fails.
+        UserError: Its `batching_params.pbtxt` cannot be read.
+    """
+    model = SavedModel(path, **_settings(path, options))
+    try:
+        if options.warm_up:
+            _run_warm_up(model, number, path / WARM_UP_FILE, options.warm_up_iterations)
+    except Exception:
+        model.close()
+        raise
+    return model
+
+
+def _settings(path: Path, options: Options) -> dict:
+    """Those arguments of SavedModel that are not what it does anyway."""
+    settings = {}
+    if options.tags != Options.tags:
+        settings["tags"] = options.tags
+    batching = options.batching
+    if options.per_model_batching:
+        file = path / _BATCHING_FILE
+        batching = None
+        if file.exists():
+            batching = protos.read_text(file, protos.BatchingParameters, _BATCHING_FILE)
+    if batching is not None:
+        settings["batching"] = batching
+    if options.intra_op_threads or options.inter_op_threads:
+        settings["session_config"] = tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=options.intra_op_threads,
+            inter_op_parallelism_threads=options.inter_op_threads,
+            gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
+        )
+    return settings
+
+
+def _run_warm_up(model: SavedModel, number: int, path: Path, iterations: int) -> None:
+    if not path.exists():
+        return
+    try:
+        for count, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
+            if count >= _MOST_WARM_UP_RECORDS:
+                raise invalid(
+                    "Number of warmup records exceeds the maximum "
+                    f"({_MOST_WARM_UP_RECORDS}) at {path}"
+                )
+            log = prediction_log_pb2.PredictionLog.FromString(record)
+            if not log.HasField("predict_log"):
+                raise invalid(f"Unsupported log_type for warmup: {log.WhichOneof('log_type')}")
+            for _ in range(iterations):
+                predict(model, number, log.predict_log.request, None)
+    except DecodeError as error:
+        raise invalid(f"Failed to parse warmup record from {path}") from error
+    except tf.errors.DataLossError as error:
+        raise ServingError(
+            grpc.StatusCode.DATA_LOSS,
+            f"{error.message}. Please verify your warmup data is in TFRecord format.",
+        ) from error
