@@ -8,9 +8,12 @@ from collections.abc import Callable
 import grpc
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     predict_pb2,
+    regression_pb2,
 )
 
 from tfface.server import wire
@@ -31,7 +34,15 @@ def services(answers: Answers) -> tuple[grpc.GenericRpcHandler, ...]:
     def message(answer: Callable) -> Callable:
         return lambda request, timeout: answer(request).SerializeToString()
 
+    def timed(answer: Callable) -> Callable:
+        return lambda request, timeout: answer(request, timeout).SerializeToString()
+
     prediction = {
+        "Classify": _handler(timed(answers.classify), classification_pb2.ClassificationRequest),
+        "Regress": _handler(timed(answers.regress), regression_pb2.RegressionRequest),
+        "MultiInference": _handler(
+            timed(answers.multi_inference), inference_pb2.MultiInferenceRequest
+        ),
         "Predict": _handler(answer_predict, predict_pb2.PredictRequest),
         "GetModelMetadata": _handler(
             message(answers.metadata), get_model_metadata_pb2.GetModelMetadataRequest

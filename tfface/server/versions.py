@@ -15,6 +15,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tfface.server import examples
 from tfface.server.checks import find_versions
 from tfface.server.predict import predict
 from tfface.server.saved_model import SavedModel
@@ -24,6 +25,12 @@ logger = logging.getLogger("tfface.server")
 
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
 _MOST_WARM_UP_RECORDS = 1000
+_WARM_UPS = {
+    "predict_log": predict,
+    "classify_log": examples.classify,
+    "regress_log": examples.regress,
+    "multi_inference_log": examples.multi_inference,
+}
 
 
 class State(enum.IntEnum):
@@ -200,9 +207,12 @@ def _run_warm_up(model: SavedModel, number: int, path: Path) -> None:
                     f"({_MOST_WARM_UP_RECORDS}) at {path}"
                 )
             log = prediction_log_pb2.PredictionLog.FromString(record)
-            if not log.HasField("predict_log"):
-                raise invalid(f"Unsupported log_type for warmup: {log.WhichOneof('log_type')}")
-            predict(model, number, log.predict_log.request, None)
+            kind = log.WhichOneof("log_type")
+            if kind not in _WARM_UPS:
+                raise ServingError(
+                    grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}"
+                )
+            _WARM_UPS[kind](model, number, getattr(log, kind).request, None)
     except DecodeError as error:
         raise invalid(f"Failed to parse warmup record from {path}") from error
     except tf.errors.DataLossError as error:
