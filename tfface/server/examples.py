@@ -216,7 +216,8 @@ def _classification(
 def _check_matrix(name: str, array: np.ndarray, dtype: int, count: int) -> None:
     if array.ndim != 2:
         raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
-    _check_type(name, array, dtype)
+    expected = types_pb2.DataType.Name(dtype)
+    _check_type(array, dtype, f"Expected {name} Tensor of {expected}. ")
     if len(array) != count:
         raise invalid(f"Expected {name} output batch size of {count}. Got: {len(array)}")
 
@@ -230,18 +231,17 @@ def _regression(values: dict[str, np.ndarray], count: int) -> regression_pb2.Reg
         )
     if len(array) != count:
         raise invalid(f"Input batch size did not match output batch size: {count} vs. {len(array)}")
-    _check_type("output", array, types_pb2.DT_FLOAT)
+    _check_type(array, types_pb2.DT_FLOAT, "Expected output Tensor of DT_FLOAT.  ")
     result = regression_pb2.RegressionResult()
     for value in array.ravel():
         result.regressions.add(value=value)
     return result
 
 
-def _check_type(name: str, array: np.ndarray, dtype: int) -> None:
+def _check_type(array: np.ndarray, dtype: int, refusal: str) -> None:
     found = wire.data_type(array)
     if found != dtype:
-        wanted, found = types_pb2.DataType.Name(dtype), types_pb2.DataType.Name(found)
-        raise invalid(f"Expected {name} Tensor of {wanted}. Got: {found}")
+        raise invalid(f"{refusal}Got: {types_pb2.DataType.Name(found)}")
 
 
 def _shape(array: np.ndarray) -> str:
