@@ -54,7 +54,7 @@ def _problem(parameters: BatchingParameters) -> str | None:
         return f"num_batch_threads must be positive; was {threads}"
     if timeout < 0:
         return f"batch_timeout_micros must be non-negative; was {timeout}"
-    if enqueued < splitting:  # TF Serving reads 0 as 1, but not when it splits
+    if enqueued < (1 if splitting else 0):  # as in TF Serving, which else reads 0 as 1
         return f"max_enqueued_batches must be positive; was {enqueued}"
     if not 1 <= execution <= size:
         return f"max_execution_batch_size must be from 1 to max_batch_size {size}; was {execution}"

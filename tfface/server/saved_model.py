@@ -59,25 +59,21 @@ class SavedModel:
         session_config: tf.compat.v1.ConfigProto | None = None,
         tags: tuple[str, ...] = (tf.saved_model.SERVING,),
     ):
+        self._batcher = None if batching is None else Batcher(batching, self._run)
         if session_config is None:
             session_config = tf.compat.v1.ConfigProto()
             session_config.gpu_options.allow_growth = True
         graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=graph, config=session_config)
-        self._batcher = None
         try:
             loader = loader_impl.SavedModelLoader(str(path))
             meta_graph = loader.load(self._session, list(tags))
-            self._batcher = Batcher(batching, self._run) if batching else None
         except tf.errors.OpError as error:
             self.close()
             raise ServingError.from_tensorflow(error) from error
         except (OSError, RuntimeError, ValueError) as error:
             self.close()
             raise ServingError(grpc.StatusCode.NOT_FOUND, str(error)) from error
-        except ServingError:
-            self.close()
-            raise
         self._session._extend_graph()
         self.signatures = {
             name: Signature(

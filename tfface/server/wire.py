@@ -61,7 +61,7 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
     values = _values(proto, field, dtype)[:count]
     if len(values) < count:
-        filler = values[-1] if len(values) else (b"" if dtype.hasobject else dtype.type())
+        filler = values[-1] if len(values) else (b"" if dtype.hasobject else dtype.type(0))
         padded = np.full(count, filler, dtype)
         padded[: len(values)] = values
         values = padded
