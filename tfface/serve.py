@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfface import __version__
 from tfface.cli import Parser, command, import_tensorflow
@@ -38,6 +39,9 @@ Other than tensorflow_model_server:
 - An unknown flag, or one that has no effect with the others, is a mistake.
 - gRPC's reflection is always on.
 """
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
 # A flag of the first column does nothing without the one of the second.
 _NEEDS = {
     "batching_parameters_file": "enable_batching",
@@ -195,6 +199,7 @@ def _options(arguments: argparse.Namespace) -> Options:
     if a.batching_parameters_file:
         flag = "--batching_parameters_file"
         batching = read_text(a.batching_parameters_file, BatchingParameters, flag)
+        _check_batching(batching, f"{flag} {a.batching_parameters_file}")
     elif a.enable_batching:
         batching = BatchingParameters()
     monitoring, tls = a.monitoring_config_file, a.ssl_config_file
@@ -226,6 +231,15 @@ def _options(arguments: argparse.Namespace) -> Options:
         batching=batching,
         per_model_batching=a.enable_per_model_batching_parameters,
     )
+
+
+def _check_batching(batching: Message, source: str) -> None:
+    from tfface.server.batching import check_batching  # imports gRPC
+
+    try:
+        check_batching(batching)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
 
 
 def _interrupt(*_) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_pb2,
     predict_pb2,
+    regression_pb2,
 )
 
+from tfface.server import examples
 from tfface.server.models import Models
 from tfface.server.predict import predict
 from tfface.server.status import invalid, shortened
@@ -44,6 +48,28 @@ class Answers:
         """
         with self.models.use(_spec(request)) as (number, model):
             return predict(model, number, request, timeout)
+
+    def classify(
+        self, request: classification_pb2.ClassificationRequest, timeout: float | None = None
+    ) -> classification_pb2.ClassificationResponse:
+        """Labels tf.Examples; `timeout`: seconds left, None: no deadline."""
+        with self.models.use(_spec(request)) as (number, model):
+            return examples.classify(model, number, request, timeout)
+
+    def regress(
+        self, request: regression_pb2.RegressionRequest, timeout: float | None = None
+    ) -> regression_pb2.RegressionResponse:
+        """Finds a number for each tf.Example; `timeout`: seconds left, None: no deadline."""
+        with self.models.use(_spec(request)) as (number, model):
+            return examples.regress(model, number, request, timeout)
+
+    def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest, timeout: float | None = None
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Several of both on the same tf.Examples; `timeout`: seconds left, None: no deadline."""
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        with self.models.use(spec) as (number, model):
+            return examples.multi_inference(model, number, request, timeout)
 
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import grpc
 import tensorflow as tf
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfface.server import protos
+from tfface.server import examples, protos
 from tfface.server.config import Options
 from tfface.server.predict import predict
 from tfface.server.saved_model import SavedModel
@@ -18,6 +18,12 @@ from tfface.server.status import ServingError, invalid
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
 _BATCHING_FILE = "batching_params.pbtxt"
 _MOST_WARM_UP_RECORDS = 1000
+_WARM_UPS = {
+    "predict_log": predict,
+    "classify_log": examples.classify,
+    "regress_log": examples.regress,
+    "multi_inference_log": examples.multi_inference,
+}
 
 
 def load(path: Path, number: int, options: Options) -> SavedModel:
@@ -32,7 +38,12 @@ def load(path: Path, number: int, options: Options) -> SavedModel:
         ServingError: It cannot be loaded, or a warm-up request fails.
         UserError: Its `batching_params.pbtxt` cannot be read.
     """
-    model = SavedModel(path, **_settings(path, options))
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=options.intra_op_threads,
+        inter_op_parallelism_threads=options.inter_op_threads,
+        gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
+    )
+    model = SavedModel(path, _batching(path, options), config, options.tags)
     try:
         if options.warm_up:
             _run_warm_up(model, number, path / WARM_UP_FILE, options.warm_up_iterations)
@@ -42,26 +53,14 @@ def load(path: Path, number: int, options: Options) -> SavedModel:
     return model
 
 
-def _settings(path: Path, options: Options) -> dict:
-    """Those arguments of SavedModel that are not what it does anyway."""
-    settings = {}
-    if options.tags != Options.tags:
-        settings["tags"] = options.tags
-    batching = options.batching
-    if options.per_model_batching:
-        file = path / _BATCHING_FILE
-        batching = None
-        if file.exists():
-            batching = protos.read_text(file, protos.BatchingParameters, _BATCHING_FILE)
-    if batching is not None:
-        settings["batching"] = batching
-    if options.intra_op_threads or options.inter_op_threads:
-        settings["session_config"] = tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=options.intra_op_threads,
-            inter_op_parallelism_threads=options.inter_op_threads,
-            gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
-        )
-    return settings
+def _batching(path: Path, options: Options) -> Message | None:
+    """How a version's requests are put together; None: not at all."""
+    if not options.per_model_batching:
+        return options.batching
+    file = path / _BATCHING_FILE
+    if not file.exists():
+        return None
+    return protos.read_text(file, protos.BatchingParameters, _BATCHING_FILE)
 
 
 def _run_warm_up(model: SavedModel, number: int, path: Path, iterations: int) -> None:
@@ -75,10 +74,13 @@ def _run_warm_up(model: SavedModel, number: int, path: Path, iterations: int) ->
                     f"({_MOST_WARM_UP_RECORDS}) at {path}"
                 )
             log = prediction_log_pb2.PredictionLog.FromString(record)
-            if not log.HasField("predict_log"):
-                raise invalid(f"Unsupported log_type for warmup: {log.WhichOneof('log_type')}")
+            kind = log.WhichOneof("log_type")
+            if kind not in _WARM_UPS:
+                raise ServingError(
+                    grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}"
+                )
             for _ in range(iterations):
-                predict(model, number, log.predict_log.request, None)
+                _WARM_UPS[kind](model, number, getattr(log, kind).request, None)
     except DecodeError as error:
         raise invalid(f"Failed to parse warmup record from {path}") from error
     except tf.errors.DataLossError as error:

@@ -10,7 +10,7 @@ from tfface.server import wire
 from tfface.server.saved_model import SavedModel, Signature
 from tfface.server.status import ServingError, invalid
 
-_DEFAULT_SIGNATURE = "serving_default"
+DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
@@ -30,7 +30,7 @@ def predict(
     Raises:
         ServingError: A request that does not fit the signature, or an error of the graph.
     """
-    signature_name = request.model_spec.signature_name or _DEFAULT_SIGNATURE
+    signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = model.signatures.get(signature_name)
     if signature is None:
         raise ServingError(

@@ -12,24 +12,25 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 
+from tfface.server import wire
+from tfface.server.batching import Batcher
+from tfface.server.protos import BatchingParameters
 from tfface.server.status import ServingError, invalid
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature, its tensors found in the graph.
+    """A signature.
 
     Attributes:
         definition: As in the SavedModel.
-        inputs: Handle of the graph's tensor, by input name.
-        shapes: Shape of each input with None for a free dimension; None for a free rank.
-        outputs: Handle of the graph's tensor, by output name; None for what is no tensor.
+        inputs: Name of the graph's tensor, by input name; empty for one that is not dense.
+        outputs: Name of the graph's tensor, by output name; empty for one that is not dense.
     """
 
     definition: meta_graph_pb2.SignatureDef
-    inputs: dict[str, object]
-    shapes: dict[str, tuple[int | None, ...] | None]
-    outputs: dict[str, object]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
 
 
 class SavedModel:
@@ -39,23 +40,34 @@ class SavedModel:
     error texts; like this the checks and the texts are those of TF Serving, and a call costs less.
 
     Args:
-        path: Folder with `saved_model.pb`; the part tagged `serve` is loaded.
+        path: Folder with `saved_model.pb`.
+        batching: Merge requests that come at the same time, in this way; None: run each alone.
+        session_config: Of the Session; None: TensorFlow's own, with GPU memory taken as needed.
+        tags: Of the part of the SavedModel that is loaded.
 
     Attributes:
         signatures: By name.
 
     Raises:
-        ServingError: It cannot be loaded.
+        ServingError: It cannot be loaded, or the batching parameters are wrong.
     """
 
-    def __init__(self, path: Path):
+    def __init__(
+        self,
+        path: Path,
+        batching: BatchingParameters | None = None,
+        session_config: tf.compat.v1.ConfigProto | None = None,
+        tags: tuple[str, ...] = (tf.saved_model.SERVING,),
+    ):
+        self._batcher = None if batching is None else Batcher(batching, self._run)
+        if session_config is None:
+            session_config = tf.compat.v1.ConfigProto()
+            session_config.gpu_options.allow_growth = True
         graph = tf.Graph()
-        config = tf.compat.v1.ConfigProto()
-        config.gpu_options.allow_growth = True
-        self._session = tf.compat.v1.Session(graph=graph, config=config)
+        self._session = tf.compat.v1.Session(graph=graph, config=session_config)
         try:
             loader = loader_impl.SavedModelLoader(str(path))
-            meta_graph = loader.load(self._session, [tf.saved_model.SERVING])
+            meta_graph = loader.load(self._session, list(tags))
         except tf.errors.OpError as error:
             self.close()
             raise ServingError.from_tensorflow(error) from error
@@ -64,8 +76,15 @@ class SavedModel:
             raise ServingError(grpc.StatusCode.NOT_FOUND, str(error)) from error
         self._session._extend_graph()
         self.signatures = {
-            name: _signature(graph, definition)
+            name: Signature(
+                definition, _tensor_names(definition.inputs), _tensor_names(definition.outputs)
+            )
             for name, definition in meta_graph.signature_def.items()
+        }
+        self._handles = {
+            name: _handle(graph, name)
+            for signature in self.signatures.values()
+            for name in (*signature.inputs.values(), *signature.outputs.values())
         }
 
     def run(
@@ -90,38 +109,58 @@ class SavedModel:
             ServingError: A shape that is not the signature's, or what the graph says.
         """
         for name, value in inputs.items():
-            _check_shape(name, signature.shapes[name], value.shape)
-        feeds = {signature.inputs[name]: value for name, value in inputs.items()}
-        fetches = [signature.outputs[name] for name in outputs]
-        if None in feeds or None in fetches:
+            _check_shape(name, signature.definition.inputs[name], value)
+        feeds = {self._tensor("input", name, signature.inputs): v for name, v in inputs.items()}
+        tensors = {name: self._tensor("output", name, signature.outputs) for name in outputs}
+        fetches = tuple(sorted(set(tensors.values())))
+        run = self._batcher.run if self._batcher else self._run
+        values = run(feeds, fetches, timeout)
+        return {name: values[tensor] for name, tensor in tensors.items()}
+
+    def close(self) -> None:
+        """Frees the memory, after what waits in batches has run; nothing else may be running."""
+        if self._batcher:
+            self._batcher.close()
+        self._session.close()
+
+    def _tensor(self, kind: str, name: str, tensors: dict[str, str]) -> str:
+        """The name of an input's or output's tensor, which there must be."""
+        tensor = tensors[name]
+        if not tensor:
+            raise invalid(f"{kind} {name} is a sparse or composite tensor; only dense ones can be "
+                          "sent and received")  # fmt: skip
+        if self._handles[tensor] is None:
             raise ServingError(
-                grpc.StatusCode.OUT_OF_RANGE, "the signature names something that is no tensor"
+                grpc.StatusCode.OUT_OF_RANGE, f"{kind} {name}: {tensor} is no tensor of the graph"
             )
+        return tensor
+
+    def _run(
+        self, feeds: dict[str, np.ndarray], fetches: tuple[str, ...], timeout: float | None
+    ) -> dict[str, np.ndarray]:
+        """Runs the graph from tensors to tensors, both by the graph's names."""
         options = None
         if timeout is not None:
             run_options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
             options = pywrap_tf_session.TF_NewBufferFromString(run_options.SerializeToString())
         try:
-            values = self._session._call_tf_sessionrun(options, feeds, fetches, [], None)
+            values = self._session._call_tf_sessionrun(
+                options,
+                {self._handles[name]: value for name, value in feeds.items()},
+                [self._handles[name] for name in fetches],
+                [],
+                None,
+            )
         except tf.errors.OpError as error:
             raise ServingError.from_tensorflow(error) from error
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
-        return dict(zip(outputs, values, strict=True))
-
-    def close(self) -> None:
-        """Frees the memory; nothing may be running."""
-        self._session.close()
+        return dict(zip(fetches, values, strict=True))
 
 
-def _signature(graph: tf.Graph, definition: meta_graph_pb2.SignatureDef) -> Signature:
-    return Signature(
-        definition=definition,
-        inputs={name: _handle(graph, info.name) for name, info in definition.inputs.items()},
-        shapes={name: _shape(info.tensor_shape) for name, info in definition.inputs.items()},
-        outputs={name: _handle(graph, info.name) for name, info in definition.outputs.items()},
-    )
+def _tensor_names(tensors) -> dict[str, str]:
+    return {alias: info.name for alias, info in tensors.items()}
 
 
 def _handle(graph: tf.Graph, name: str):
@@ -132,21 +171,18 @@ def _handle(graph: tf.Graph, name: str):
         return None
 
 
-def _shape(shape) -> tuple[int | None, ...] | None:
-    if shape.unknown_rank:
-        return None
-    return tuple(dim.size if dim.size >= 0 else None for dim in shape.dim)
+def _check_shape(name: str, info: meta_graph_pb2.TensorInfo, value: np.ndarray) -> None:
+    """Stricter than TF Serving, where a wrong rank ends the whole process in a failed CHECK.
 
-
-def _check_shape(name: str, expected, received: tuple[int, ...]) -> None:
-    """Stricter than TF Serving, where a wrong rank ends the whole process in a failed CHECK."""
-    if expected is None:
+    A wrong type is left to TensorFlow, which refuses it before it looks at the shape.
+    """
+    if info.tensor_shape.unknown_rank or wire.data_type(value) != info.dtype:
         return
-    if len(expected) != len(received) or any(
-        size is not None and size != other for size, other in zip(expected, received, strict=True)
+    expected = [dim.size for dim in info.tensor_shape.dim]
+    if len(expected) != value.ndim or any(
+        0 <= size != other for size, other in zip(expected, value.shape, strict=True)
     ):
-        wanted = ",".join("-1" if size is None else str(size) for size in expected)
         raise invalid(
-            f"input {name} must have the signature's shape [{wanted}] but has shape "
-            f"[{','.join(map(str, received))}]"
+            f"input {name} must have the signature's shape [{','.join(map(str, expected))}] but "
+            f"has shape [{','.join(map(str, value.shape))}]"
         )

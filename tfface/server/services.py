@@ -8,12 +8,15 @@ from collections.abc import Callable
 import grpc
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_service_pb2,
     predict_pb2,
     prediction_service_pb2,
+    regression_pb2,
 )
 
 from tfface.server import wire
@@ -47,7 +50,15 @@ def services(answers: Answers, tensor_content: bool = False) -> tuple[grpc.Gener
     def message(answer: Callable) -> Callable:
         return lambda request, timeout: answer(request).SerializeToString()
 
+    def timed(answer: Callable) -> Callable:
+        return lambda request, timeout: answer(request, timeout).SerializeToString()
+
     prediction = {
+        "Classify": _handler(timed(answers.classify), classification_pb2.ClassificationRequest),
+        "Regress": _handler(timed(answers.regress), regression_pb2.RegressionRequest),
+        "MultiInference": _handler(
+            timed(answers.multi_inference), inference_pb2.MultiInferenceRequest
+        ),
         "Predict": _handler(answer_predict, predict_pb2.PredictRequest),
         "GetModelMetadata": _handler(
             message(answers.metadata), get_model_metadata_pb2.GetModelMetadataRequest

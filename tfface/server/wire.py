@@ -32,6 +32,7 @@ _FIELDS = {
 }
 # Types whose packed field has the bytes that the array has in memory.
 _RAW = ("float_val", "double_val", "scomplex_val", "dcomplex_val", "bool_val")
+_NUMBERS = {field.name: field.number for field in tensor_pb2.TensorProto.DESCRIPTOR.fields}
 # A request of a few bytes can announce a tensor of any size (one value stands for all); no more
 # memory is given to one than a message could have brought.
 _LARGEST = 2**31
@@ -51,15 +52,16 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
         raise ValueError("not a dense tensor")
     count = math.prod(shape)
     dtype = np.dtype(tf.dtypes.as_dtype(proto.dtype).as_numpy_dtype)
+    # An empty tensor of [0,2**40] costs nothing, but what a graph makes of it may.
+    if math.prod(size or 1 for size in shape) * dtype.itemsize > _LARGEST:
+        raise ValueError("a tensor larger than any message")
     if proto.tensor_content:
         if field == "string_val" or len(proto.tensor_content) != count * dtype.itemsize:
             raise ValueError("tensor_content does not have the size of its shape")
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
     values = _values(proto, field, dtype)[:count]
     if len(values) < count:
-        if count * dtype.itemsize > _LARGEST:
-            raise ValueError("a tensor larger than any message")
-        filler = values[-1] if len(values) else (b"" if dtype.hasobject else dtype.type())
+        filler = values[-1] if len(values) else (b"" if dtype.hasobject else dtype.type(0))
         padded = np.full(count, filler, dtype)
         padded[: len(values)] = values
         values = padded
@@ -96,6 +98,19 @@ def _head(array: np.ndarray, dtype: int, **values) -> tensor_pb2.TensorProto:
     return tensor_pb2.TensorProto(dtype=dtype, tensor_shape=shape, **values)
 
 
+def as_array(value) -> np.ndarray:
+    """An output as an array: a scalar comes out of a Session as NumPy's scalar, or as bytes."""
+    # Of bytes NumPy would make a string that is cut at trailing zeros.
+    return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
+
+
+def data_type(array: np.ndarray) -> int:
+    """TensorFlow's number for an array's type; object arrays are strings."""
+    if array.dtype == object:
+        return types_pb2.DT_STRING
+    return tf.dtypes.as_dtype(array.dtype).as_datatype_enum
+
+
 def response(
     outputs: dict[str, np.ndarray], spec: model_pb2.ModelSpec, tensor_content: bool = False
 ) -> bytes:
@@ -104,31 +119,26 @@ def response(
     Args:
         outputs: What a Session returned, by output name.
         spec: Model name, version and signature that answered.
-        tensor_content: Use that field rather than typed ones; strings are in `string_val` anyway.
+        tensor_content: Send the values of all but strings in `tensor_content` (TF Serving's
+            --enable_serialization_as_tensor_content) in place of the typed fields.
     """
     chunks: list = []
     for name, value in outputs.items():
         key = _field(1, [name.encode()])
-        tensor = _tensor(value, tensor_content)
-        chunks += _field(1, key + _field(2, tensor))  # a map is a list of (key, value)
+        tensor = _field(2, _tensor(as_array(value), tensor_content))
+        chunks += _field(1, key + tensor)  # a map is a list of (key, value)
     chunks.append(predict_pb2.PredictResponse(model_spec=spec).SerializeToString())
     return b"".join(chunks)
 
 
-def _tensor(value, tensor_content: bool) -> list:
-    # A scalar string comes out of a Session as bytes, which NumPy would cut at trailing zeros.
-    array = np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
-    if tensor_content:
-        return [to_proto(array).SerializeToString()]
-    dtype = types_pb2.DT_STRING
-    if array.dtype != object:
-        dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
+def _tensor(array: np.ndarray, tensor_content: bool) -> list:
+    dtype = data_type(array)
     field = _FIELDS.get(dtype)
-    if field in _RAW:
+    if dtype != types_pb2.DT_STRING and (tensor_content or field in _RAW):
         chunks = [_head(array, dtype).SerializeToString()]
         if array.size:
-            number = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field].number
-            chunks += _field(number, [memoryview(np.ascontiguousarray(array)).cast("B")])
+            number = _NUMBERS["tensor_content" if tensor_content else field]
+            chunks += _field(number, [memoryview(array.reshape(-1).view(np.uint8))])
         return chunks
     if field is None:
         return [tf.make_tensor_proto(array).SerializeToString()]

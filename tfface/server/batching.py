@@ -1,0 +1,364 @@
+"""Dynamic batching with TF Serving's parameters: requests of the same time run as one."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent import futures
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+
+from tfface.errors import UserError
+from tfface.server.protos import BatchingParameters
+from tfface.server.status import ServingError, invalid
+
+_Tensors = dict[str, np.ndarray]
+_MAX_BATCH_SIZE = 1000
+_MAX_ENQUEUED_BATCHES = 10
+_FULL = "The batch scheduling queue to which this task was submitted is full"
+_OFF = (
+    "shapes and padding is turned off. Set pad_variable_length_inputs to true, or ensure that all "
+    "tensors with the same name have equal dimensions starting with the first dim."
+)
+
+
+def check_batching(parameters: BatchingParameters) -> None:
+    """Checks parameters for batching.
+
+    Stricter than TF Serving on `allowed_batch_sizes`: they must increase.
+
+    Raises:
+        UserError: Says which value is wrong.
+    """
+    problem = _problem(parameters)
+    if problem:
+        raise UserError(f"batching parameters: {problem}")
+
+
+def _problem(parameters: BatchingParameters) -> str | None:
+    size, execution = _sizes(parameters)
+    threads = _value(parameters, "num_batch_threads", 1)
+    enqueued = _value(parameters, "max_enqueued_batches", _MAX_ENQUEUED_BATCHES)
+    timeout = parameters.batch_timeout_micros.value
+    splitting = parameters.enable_large_batch_splitting.value
+    allowed = list(parameters.allowed_batch_sizes)
+    if size < 1:
+        return f"max_batch_size must be positive; was {size}"
+    if threads < 1:
+        return f"num_batch_threads must be positive; was {threads}"
+    if timeout < 0:
+        return f"batch_timeout_micros must be non-negative; was {timeout}"
+    if enqueued < (1 if splitting else 0):  # as in TF Serving, which else reads 0 as 1
+        return f"max_enqueued_batches must be positive; was {enqueued}"
+    if not 1 <= execution <= size:
+        return f"max_execution_batch_size must be from 1 to max_batch_size {size}; was {execution}"
+    if allowed != sorted(set(allowed)) or min(allowed, default=1) < 1:
+        return f"allowed_batch_sizes entries must be monotonically increasing; were {allowed}"
+    if allowed and allowed[-1] != size:
+        return (
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
+            f"{allowed[-1]}; expected {size}"
+        )
+    return None
+
+
+def _value(parameters: BatchingParameters, name: str, default: int) -> int:
+    return getattr(parameters, name).value if parameters.HasField(name) else default
+
+
+def _sizes(parameters: BatchingParameters) -> tuple[int, int]:
+    """Rows that a request may have, and rows that a batch may have."""
+    size = _value(parameters, "max_batch_size", _MAX_BATCH_SIZE)
+    if not parameters.enable_large_batch_splitting.value:
+        return size, size
+    return size, _value(parameters, "max_execution_batch_size", size)
+
+
+@dataclass
+class _Task:
+    """A request, or the part of one that fits in a batch; `deadline` as of time.monotonic."""
+
+    feeds: _Tensors
+    size: int
+    deadline: float
+    future: futures.Future = field(default_factory=futures.Future)
+
+
+@dataclass
+class _Batch:
+    """Tasks that run together; `opened` as of time.monotonic."""
+
+    opened: float
+    tasks: list[_Task] = field(default_factory=list)
+    size: int = 0
+
+
+class Batcher:
+    """Merges runs that feed and fetch the same tensors along their first dimension.
+
+    A run waits until its batch is full, or `batch_timeout_micros` old, and a batch thread is free.
+    A run that is alone in its batch is passed on without a copy. What goes wrong in a batch is the
+    answer to all runs in it.
+
+    Args:
+        parameters: How; see `check_batching`.
+        compute: Runs a batch: arrays by tensor name, the names of the tensors wanted and the
+            seconds left (None: no deadline), to the values of these tensors by name.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: the parameters are wrong.
+    """
+
+    def __init__(
+        self,
+        parameters: BatchingParameters,
+        compute: Callable[[_Tensors, tuple[str, ...], float | None], _Tensors],
+    ):
+        problem = _problem(parameters)
+        if problem:
+            raise invalid(problem)
+        self._compute = compute
+        self._largest_task, self._largest_batch = _sizes(parameters)
+        self._splits = parameters.enable_large_batch_splitting.value
+        self._pads = parameters.pad_variable_length_inputs
+        self._allowed = list(parameters.allowed_batch_sizes)
+        self._wait = parameters.batch_timeout_micros.value / 1e6
+        enqueued = _value(parameters, "max_enqueued_batches", _MAX_ENQUEUED_BATCHES)
+        self._most_batches = max(1, enqueued)
+        self._queues: dict[tuple, deque[_Batch]] = {}  # in the order of their turn; none is empty
+        self._changed = threading.Condition()
+        self._closing = False
+        count = _value(parameters, "num_batch_threads", os.cpu_count() or 1)
+        name = parameters.thread_pool_name.value or "batches"
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True)
+            for i in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def run(
+        self, feeds: _Tensors, fetches: tuple[str, ...], timeout: float | None = None
+    ) -> _Tensors:
+        """Takes part in a batch.
+
+        Args:
+            feeds: Arrays by tensor name, all with the same first dimension.
+            fetches: Names of the tensors wanted.
+            timeout: Seconds after which to give up; None: never.
+
+        Returns:
+            The rows of the wanted tensors that belong to `feeds`, by tensor name.
+
+        Raises:
+            ServingError: With TF Serving's texts: INVALID_ARGUMENT: not one number of rows, or
+                more than `max_batch_size`; UNAVAILABLE: too many wait already; DEADLINE_EXCEEDED:
+                no result in time; FAILED_PRECONDITION: the batch cannot be merged, or what comes
+                out is not one value per row; and what the model itself says.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        tasks = self._enqueue(feeds, fetches, deadline)
+        try:
+            results = [task.future.result(_seconds_until(deadline)) for task in tasks]
+        except futures.TimeoutError:
+            raise _too_late() from None
+        finally:
+            for task in tasks:
+                task.future.cancel()  # what still waits is not computed
+        if len(results) == 1:
+            return results[0]
+        return {name: np.concatenate([part[name] for part in results]) for name in fetches}
+
+    def close(self) -> None:
+        """Ends the threads, after they have run what waits."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _enqueue(self, feeds: _Tensors, fetches: tuple[str, ...], deadline: float) -> list[_Task]:
+        size = _size(feeds)
+        # A wrong type must reach the model as it is: merged with others, NumPy would convert them.
+        key = (frozenset((name, array.dtype) for name, array in feeds.items()), fetches)
+        with self._changed:
+            if self._closing:
+                raise ServingError(grpc.StatusCode.UNAVAILABLE, "the model is being unloaded")
+            batches = self._queues.get(key, deque())
+            tasks, start = [], 0
+            for part in self._parts(batches, size):
+                rows = feeds if part == size else _rows(feeds, start, start + part)
+                tasks.append(_Task(rows, part, deadline))
+                start += part
+            for task in tasks:
+                if not batches or batches[-1].size + task.size > self._largest_batch:
+                    batches.append(_Batch(time.monotonic()))
+                batches[-1].tasks.append(task)
+                batches[-1].size += task.size
+            self._queues[key] = batches
+            self._changed.notify(len(tasks))
+        return tasks
+
+    def _parts(self, batches: deque[_Batch], size: int) -> list[int]:
+        """Numbers of rows that a request is cut into; refuses one for which there is no room."""
+        if size > self._largest_task:
+            raise invalid(
+                f"Task size {size} is larger than maximum input batch size {self._largest_task}"
+            )
+        count = max(1, len(batches))  # TF Serving counts an open batch even while it is empty
+        used = batches[-1].size if batches else 0
+        room = self._largest_batch - used
+        if size <= room:
+            return [size]
+        if not self._splits:
+            if count >= self._most_batches:
+                raise ServingError(
+                    grpc.StatusCode.UNAVAILABLE,
+                    f"{_FULL}; currently {count} batches enqueued and max_enqueued_batches is "
+                    f"{self._most_batches}",
+                )
+            return [size]
+        capacity = (self._most_batches - count) * self._largest_batch + room
+        if size > capacity:
+            raise ServingError(
+                grpc.StatusCode.UNAVAILABLE,
+                f"{_FULL}; task size is {size} but scheduling capacity is only {capacity} "
+                f"(num_enqueued_batches={count}, max_enqueued_batches={self._most_batches}, "
+                f"open_batch_size={used}, max_execution_batch_size={self._largest_batch})",
+            )
+        whole, rest = divmod(size - room, self._largest_batch)
+        return [part for part in (room, *[self._largest_batch] * whole, rest) if part]
+
+    def _work(self) -> None:
+        while (found := self._next()) is not None:
+            self._process(*found)
+
+    def _next(self) -> tuple[list[_Task], tuple[str, ...]] | None:
+        """Waits for a batch that can run; the queues take turns. None: close."""
+        with self._changed:
+            while True:
+                now, due = time.monotonic(), math.inf
+                for key, batches in self._queues.items():
+                    ready_at = batches[0].opened + self._wait
+                    full = len(batches) > 1 or batches[0].size >= self._largest_batch
+                    if full or self._closing or ready_at <= now:
+                        del self._queues[key]
+                        tasks = batches.popleft().tasks
+                        if batches:
+                            self._queues[key] = batches
+                        self._changed.notify()  # another batch may have become due meanwhile
+                        return tasks, key[1]
+                    due = min(due, ready_at)
+                if self._closing:
+                    return None
+                self._changed.wait(_seconds_until(due))
+
+    def _process(self, tasks: list[_Task], fetches: tuple[str, ...]) -> None:
+        """Answers the tasks of a batch; nobody waits any more for those that are cancelled."""
+        tasks = [task for task in tasks if task.future.set_running_or_notify_cancel()]
+        now = time.monotonic()
+        for task in tasks:
+            if task.deadline <= now:
+                task.future.set_exception(_too_late())
+        tasks = [task for task in tasks if task.deadline > now]
+        if not tasks:
+            return
+        try:
+            results = self._run_together(tasks, fetches)
+        except Exception as error:  # whatever it is, those who wait must know
+            for task in tasks:
+                task.future.set_exception(error)
+        else:
+            for task, result in zip(tasks, results, strict=True):
+                task.future.set_result(result)
+
+    def _run_together(self, tasks: list[_Task], fetches: tuple[str, ...]) -> list[_Tensors]:
+        size = sum(task.size for task in tasks)
+        padding = self._padding(size)
+        feeds = {name: self._merge(name, tasks, padding) for name in tasks[0].feeds}
+        values = self._compute(feeds, fetches, _seconds_until(max(t.deadline for t in tasks)))
+        for value in values.values():
+            _check_rows(value, size + padding)
+        results, start = [], 0
+        for task in tasks:
+            results.append(_rows(values, start, start + task.size))
+            start += task.size
+        return results
+
+    def _padding(self, size: int) -> int:
+        """Rows that lift a batch to an allowed size; there is nothing to pad an empty one with."""
+        return next((allowed - size for allowed in self._allowed if allowed >= size > 0), 0)
+
+    def _merge(self, name: str, tasks: list[_Task], padding: int) -> np.ndarray:
+        arrays = [task.feeds[name] for task in tasks]
+        if len({array.shape[1:] for array in arrays}) > 1:
+            if not self._pads:
+                raise _differ(name, _OFF)
+            if len({array.ndim for array in arrays}) > 1:
+                raise _differ(name, "ranks")
+            inner = tuple(np.max([array.shape[1:] for array in arrays], axis=0))
+            arrays = [_padded(array, inner) for array in arrays]
+        if padding:
+            row = next(array for array in reversed(arrays) if len(array))[:1]
+            arrays += [row] * padding
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _size(feeds: _Tensors) -> int:
+    if not feeds:
+        raise invalid("Batching Run() must have at least one input tensor")
+    if any(array.ndim == 0 for array in feeds.values()):
+        raise invalid("Batching Run() input tensors must have at least one dimension")
+    sizes = {len(array) for array in feeds.values()}
+    if len(sizes) > 1:
+        raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
+    return sizes.pop()
+
+
+def _rows(tensors: _Tensors, start: int, stop: int) -> _Tensors:
+    return {name: array[start:stop] for name, array in tensors.items()}
+
+
+def _check_rows(value: np.ndarray, count: int) -> None:
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    if np.ndim(value) == 0:
+        raise ServingError(code, "Batched output tensor has 0 dimensions")
+    if len(value) != count:
+        raise ServingError(
+            code,
+            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension "
+            "sizes of the input tensors",
+        )
+
+
+def _padded(array: np.ndarray, inner: tuple[int, ...]) -> np.ndarray:
+    """Fills each row up to a shape with the array's very first value, as TF Serving does."""
+    if array.shape[1:] == inner:
+        return array
+    if not array.size:
+        raise invalid("Got empty tensor in batch of non-empty tensors.")
+    padded = np.full((len(array), *inner), array.flat[0], array.dtype)
+    padded[tuple(slice(size) for size in array.shape)] = array
+    return padded
+
+
+def _differ(name: str, what: str) -> ServingError:
+    return ServingError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        f"Tensors with name '{name}' from different tasks have different {what}",
+    )
+
+
+def _too_late() -> ServingError:
+    return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+
+def _seconds_until(moment: float) -> float | None:
+    """What is left until a moment of time.monotonic, not below zero; None: for ever."""
+    return None if moment == math.inf else max(0.0, moment - time.monotonic())
