@@ -11,6 +11,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfface.server.models import Models
+from tfface.server.monitoring import Monitor
 from tfface.server.predict import predict
 from tfface.server.status import invalid, shortened
 
@@ -24,10 +25,15 @@ class Answers:
 
     Args:
         models: The models that answer.
+
+    Attributes:
+        models: The models that answer.
+        monitor: What has been asked of them, and how long it took.
     """
 
     def __init__(self, models: Models):
         self.models = models
+        self.monitor = Monitor(models)
 
     def predict(
         self, request: predict_pb2.PredictRequest, timeout: float | None = None
@@ -42,7 +48,11 @@ class Answers:
             The outputs by name, strings as object arrays of bytes (a scalar one as bytes), and the
             model, version and signature that answered.
         """
-        with self.models.use(_spec(request)) as (number, model):
+        spec = _spec(request)
+        with (
+            self.models.use(spec) as (number, model),
+            self.monitor.running("Predict", spec.name),
+        ):
             return predict(model, number, request, timeout)
 
     def metadata(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import time
 from collections.abc import Callable
 
 import grpc
@@ -31,8 +33,11 @@ def services(answers: Answers) -> tuple[grpc.GenericRpcHandler, ...]:
     def message(answer: Callable) -> Callable:
         return lambda request, timeout: answer(request).SerializeToString()
 
+    def record(api: str) -> Callable:
+        return functools.partial(answers.monitor.request, api, "GRPC")
+
     prediction = {
-        "Predict": _handler(answer_predict, predict_pb2.PredictRequest),
+        "Predict": _handler(answer_predict, predict_pb2.PredictRequest, record("Predict")),
         "GetModelMetadata": _handler(
             message(answers.metadata), get_model_metadata_pb2.GetModelMetadataRequest
         ),
@@ -48,12 +53,21 @@ def services(answers: Answers) -> tuple[grpc.GenericRpcHandler, ...]:
     )
 
 
-def _handler(answer: Callable, request_type) -> grpc.RpcMethodHandler:
-    """An RPC whose reply is bytes already, and whose errors have TF Serving's codes and texts."""
+def _handler(
+    answer: Callable, request_type, record: Callable | None = None
+) -> grpc.RpcMethodHandler:
+    """An RPC whose reply is bytes already, and whose errors have TF Serving's codes and texts.
+
+    `record` gets the model's name, the status and the seconds it took.
+    """
 
     def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+        started = time.perf_counter()
+        request = request_type()
+        code, message = grpc.StatusCode.OK, ""
         try:
-            return answer(request_type.FromString(data), _remaining(context))
+            request.ParseFromString(data)
+            reply = answer(request, _remaining(context))
         except ServingError as error:
             code, message = error.code, error.message
         except DecodeError:
@@ -61,6 +75,10 @@ def _handler(answer: Callable, request_type) -> grpc.RpcMethodHandler:
         except Exception as error:
             logger.exception("a request failed")
             code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
+        if record is not None:
+            record(request.model_spec.name, code, time.perf_counter() - started)
+        if code is grpc.StatusCode.OK:
+            return reply
         context.abort(code, shortened(message))
 
     return grpc.unary_unary_rpc_method_handler(handle)
