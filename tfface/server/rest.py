@@ -35,7 +35,7 @@ from tfface.server.status import ServingError, invalid
 
 logger = logging.getLogger("tfface.server")
 
-LARGEST_BODY = 2**27
+LARGEST_BODY = 2**26
 _IN_MEMORY = 2**24  # bytes of a request or reply; longer ones wait in a temporary file
 _CONNECTIONS = 1000
 _LARGEST_VERSION = 2**63 - 1
@@ -73,8 +73,9 @@ _STATUS = {
 class RestServer:
     """TF Serving's REST API: model status, metadata, predict, classify and regress.
 
-    A body, also a compressed one once it is decompressed, holds at most 128 MiB
-    (`LARGEST_BODY`); larger ones are answered with status 413 and never held in memory whole.
+    A body holds at most 64 MiB (`LARGEST_BODY`), counted after decompression; larger ones are
+    answered with status 413 and never held in memory whole. Compressed bodies are unpacked one at
+    a time, so that small requests cannot fill the memory together either.
 
     Args:
         answers: What answers the requests.
@@ -110,6 +111,7 @@ class RestServer:
         self._timeout = timeout
         self._metrics_path = metrics_path
         self._cors = _CORS if allow_cors else {}
+        self._unpacking = threading.Lock()
         self._channels: dict = {}
         self._loop: threading.Thread | None = None
 
@@ -204,10 +206,23 @@ class RestServer:
         started = time.perf_counter()
         method = match["method"].lower()
         infer = getattr(self, f"_{method}")
-        code, status, body = _answer(lambda: infer(_spec(match), _document(request)))
+        code, status, body = _answer(lambda: infer(_spec(match), self._document(request)))
         seconds = time.perf_counter() - started
         self._answers.monitor.request(method, "REST", unquote(match["name"]), code, seconds)
         return status, body
+
+    def _document(self, request: Request) -> dict:
+        if request.headers.get("Content-Encoding", "").lower() != "gzip":
+            return rest_requests.parse(request.get_data(cache=False))
+        with self._unpacking:
+            try:
+                with gzip.GzipFile(fileobj=request.stream) as file:
+                    body = file.read(LARGEST_BODY + 1)
+            except (OSError, EOFError, zlib.error) as error:
+                raise invalid(f"the body is not whole gzip data: {error}") from error
+            if len(body) > LARGEST_BODY:
+                raise RequestEntityTooLarge(f"the body holds more than {LARGEST_BODY} bytes")
+            return rest_requests.parse(body)
 
     def _predict(self, spec: model_pb2.ModelSpec, document: dict) -> bytes:
         spec.signature_name = rest_requests.signature_name(document)
@@ -257,19 +272,6 @@ def _spec(match: re.Match) -> model_pb2.ModelSpec:
     elif match["label"]:
         spec.version_label = unquote(match["label"])
     return spec
-
-
-def _document(request: Request) -> dict:
-    if request.headers.get("Content-Encoding", "").lower() != "gzip":
-        return rest_requests.parse(request.get_data(cache=False))
-    try:
-        with gzip.GzipFile(fileobj=request.stream) as file:
-            body = file.read(LARGEST_BODY + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise invalid(f"the body is not whole gzip data: {error}") from error
-    if len(body) > LARGEST_BODY:
-        raise RequestEntityTooLarge(f"the body holds more than {LARGEST_BODY} bytes")
-    return rest_requests.parse(body)
 
 
 def _answer(call: Callable[[], bytes]) -> tuple[grpc.StatusCode, int, bytes]:

@@ -21,7 +21,6 @@ from tfface.server.status import ServingError, invalid
 
 _TYPE_NAMES = {
     type(None): "Null",
-    bool: "Bool",
     dict: "Object",
     list: "Array",
     str: "String",
@@ -30,6 +29,9 @@ _TYPE_NAMES = {
 }
 _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
 _LONGEST_SHOWN = 200  # characters
+# A list is two characters long and takes the memory of fifty, and time: without a bound a small
+# compressed body could keep a server busy for a minute.
+MOST_LISTS = 2**23
 # Whole numbers above these have no exact float32 or float64 of their own.
 _LARGEST_WHOLE = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}
 
@@ -38,10 +40,12 @@ def parse(body: bytes) -> dict:
     """The object that a request body holds; NaN, Infinity and -Infinity are numbers.
 
     Raises:
-        ServingError: It is not JSON, or not an object.
+        ServingError: It is not JSON, not an object, or has more than `MOST_LISTS` lists.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
+    if body.count(b"[") + body.count(b"{") > MOST_LISTS:
+        raise invalid(f"JSON Parse error: more than {MOST_LISTS} lists and objects")
     try:
         document = loads(body)
     except json.JSONDecodeError as error:
@@ -111,12 +115,12 @@ def examples(document: dict) -> input_pb2.Input:
     Raises:
         ServingError: There are none, or a feature mixes types.
     """
-    given = document.get("examples")
     if "examples" not in document:
         raise invalid(
             f"JSON Value: {_shown(document)} When method is classify, key 'examples' is expected "
             "and was not found"
         )
+    given = document["examples"]
     if not isinstance(given, list):
         raise invalid(f"JSON Value: {_shown(given)} Expecting 'examples' value to be an list/array")
     if not given:
@@ -132,8 +136,7 @@ def examples(document: dict) -> input_pb2.Input:
 
 def _example(features) -> example_pb2.Example:
     if not isinstance(features, dict):
-        kind = _TYPE_NAMES[type(features)]
-        raise invalid(f"Example must be JSON object but got JSON {kind}")
+        raise invalid(f"Example must be JSON object but got JSON {_kind(features)}")
     example = example_pb2.Example()
     for name, value in features.items():
         values = value if isinstance(value, list) else [value]
@@ -144,8 +147,7 @@ def _example(features) -> example_pb2.Example:
 def _feature(name: str, values: list) -> feature_pb2.Feature:
     for value in values:
         if value is None or isinstance(value, list) or _is_object(value):
-            kind = _TYPE_NAMES[type(value)]
-            raise invalid(f"Feature: {name} has element with unexpected JSON type: {kind}")
+            raise invalid(f"Feature: {name} has element with unexpected JSON type: {_kind(value)}")
     types = set(map(type, values))
     if types <= {str, dict}:
         bytes_list = feature_pb2.BytesList(value=map(_bytes, values))
@@ -230,6 +232,8 @@ def _tensor(name: str, value, data_type: int) -> np.ndarray:
         return _array(values, types, data_type).reshape(shape)
     except ServingError as error:
         raise ServingError(error.code, f"input {name}: {error.message}") from error
+    except ValueError as error:  # more dimensions than arrays have, or half a character
+        raise invalid(f"input {name}: {error}") from error
 
 
 def _array(values: list, types: set[type], data_type: int) -> np.ndarray:
@@ -279,7 +283,7 @@ def _check_types(values: list, types: set[type], allowed: set[type], data_type: 
 
 def _wrong_type(value, data_type: int) -> ServingError:
     return invalid(
-        f"JSON Value: {_shown(value)} Type: {_TYPE_NAMES[type(value)]} is not of expected type: "
+        f"JSON Value: {_shown(value)} Type: {_kind(value)} is not of expected type: "
         f"{_type_name(data_type)}"
     )
 
@@ -301,6 +305,11 @@ def _bytes(value: str | dict) -> bytes:
         return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise invalid("Unable to base64 decode") from error
+
+
+def _kind(value) -> str:
+    """What JSON calls a value."""
+    return str(value) if isinstance(value, bool) else _TYPE_NAMES[type(value)]
 
 
 def _type_name(data_type: int) -> str:
