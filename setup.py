@@ -13,6 +13,7 @@ SERVING = [
     "grpcio-health-checking>=1.80",
     "grpcio-reflection>=1.80",
     "httpx>=0.27",
+    "orjson>=3.10",
     "waitress>=3",
     "Werkzeug>=3",
 ]

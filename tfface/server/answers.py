@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -15,7 +18,9 @@ from tensorflow_serving.apis import (
 
 from tfface.server import examples
 from tfface.server.models import Models
+from tfface.server.monitoring import Monitor
 from tfface.server.predict import predict
+from tfface.server.saved_model import SavedModel
 from tfface.server.status import invalid, shortened
 
 _SIGNATURE_DEF = "signature_def"
@@ -28,10 +33,15 @@ class Answers:
 
     Args:
         models: The models that answer.
+
+    Attributes:
+        models: The models that answer.
+        monitor: What has been asked of them, and how long it took.
     """
 
     def __init__(self, models: Models):
         self.models = models
+        self.monitor = Monitor(models)
 
     def predict(
         self, request: predict_pb2.PredictRequest, timeout: float | None = None
@@ -46,21 +56,21 @@ class Answers:
             The outputs by name, strings as object arrays of bytes (a scalar one as bytes), and the
             model, version and signature that answered.
         """
-        with self.models.use(_spec(request)) as (number, model):
+        with self._running("Predict", request) as (number, model):
             return predict(model, number, request, timeout)
 
     def classify(
         self, request: classification_pb2.ClassificationRequest, timeout: float | None = None
     ) -> classification_pb2.ClassificationResponse:
         """Labels tf.Examples; `timeout`: seconds left, None: no deadline."""
-        with self.models.use(_spec(request)) as (number, model):
+        with self._running("Classify", request) as (number, model):
             return examples.classify(model, number, request, timeout)
 
     def regress(
         self, request: regression_pb2.RegressionRequest, timeout: float | None = None
     ) -> regression_pb2.RegressionResponse:
         """Finds a number for each tf.Example; `timeout`: seconds left, None: no deadline."""
-        with self.models.use(_spec(request)) as (number, model):
+        with self._running("Regress", request) as (number, model):
             return examples.regress(model, number, request, timeout)
 
     def multi_inference(
@@ -102,6 +112,13 @@ class Answers:
             status.status.error_code = error.code.value[0] if error else 0
             status.status.error_message = shortened(error.message) if error else ""
         return response
+
+    @contextlib.contextmanager
+    def _running(self, api: str, request) -> Iterator[tuple[int, SavedModel]]:
+        """Holds the version asked for, and records how long it runs."""
+        spec = _spec(request)
+        with self.models.use(spec) as used, self.monitor.running(api, spec.name):
+            yield used
 
 
 def _spec(request) -> model_pb2.ModelSpec:

@@ -10,7 +10,7 @@ from typing import Any
 from tfface.errors import UserError
 from tfface.server import protos
 
-_METRICS_PATH = "/monitoring/prometheus/metrics"
+METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def read_metrics_path(path: str) -> str | None:
     prometheus = protos.read_text(path, protos.MonitoringConfig, flag).prometheus_config
     if not prometheus.enable:
         return None
-    found = prometheus.path or _METRICS_PATH
+    found = prometheus.path or METRICS_PATH
     if not found.startswith("/"):
         raise UserError(f"{flag} {path}: path {found!r}: expected one that begins with /")
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import time
 from collections.abc import Callable
 
 import grpc
@@ -53,13 +55,20 @@ def services(answers: Answers, tensor_content: bool = False) -> tuple[grpc.Gener
     def timed(answer: Callable) -> Callable:
         return lambda request, timeout: answer(request, timeout).SerializeToString()
 
+    def counted(api: str, answer: Callable, request_type) -> grpc.RpcMethodHandler:
+        return _handler(
+            answer, request_type, functools.partial(answers.monitor.request, api, "GRPC")
+        )
+
     prediction = {
-        "Classify": _handler(timed(answers.classify), classification_pb2.ClassificationRequest),
-        "Regress": _handler(timed(answers.regress), regression_pb2.RegressionRequest),
+        "Predict": counted("Predict", answer_predict, predict_pb2.PredictRequest),
+        "Classify": counted(
+            "Classify", timed(answers.classify), classification_pb2.ClassificationRequest
+        ),
+        "Regress": counted("Regress", timed(answers.regress), regression_pb2.RegressionRequest),
         "MultiInference": _handler(
             timed(answers.multi_inference), inference_pb2.MultiInferenceRequest
         ),
-        "Predict": _handler(answer_predict, predict_pb2.PredictRequest),
         "GetModelMetadata": _handler(
             message(answers.metadata), get_model_metadata_pb2.GetModelMetadataRequest
         ),
@@ -78,12 +87,21 @@ def services(answers: Answers, tensor_content: bool = False) -> tuple[grpc.Gener
     )
 
 
-def _handler(answer: Callable, request_type) -> grpc.RpcMethodHandler:
-    """An RPC whose reply is bytes already, and whose errors have TF Serving's codes and texts."""
+def _handler(
+    answer: Callable, request_type, record: Callable | None = None
+) -> grpc.RpcMethodHandler:
+    """An RPC whose reply is bytes already, and whose errors have TF Serving's codes and texts.
+
+    `record` gets the model's name, the status and the seconds it took.
+    """
 
     def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+        started = time.perf_counter()
+        request = request_type()
+        code, message = grpc.StatusCode.OK, ""
         try:
-            return answer(request_type.FromString(data), _remaining(context))
+            request.ParseFromString(data)
+            reply = answer(request, _remaining(context))
         except ServingError as error:
             code, message = error.code, error.message
         except DecodeError:
@@ -91,6 +109,10 @@ def _handler(answer: Callable, request_type) -> grpc.RpcMethodHandler:
         except Exception as error:
             logger.exception("a request failed")
             code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
+        if record is not None:
+            record(request.model_spec.name, code, time.perf_counter() - started)
+        if code is grpc.StatusCode.OK:
+            return reply
         context.abort(code, shortened(message))
 
     return grpc.unary_unary_rpc_method_handler(handle)

@@ -1,0 +1,71 @@
+"""TF Serving's own test models: y = a x + b, to predict, classify and regress."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+tf1 = tf.compat.v1
+
+
+def save_graph(path, a=0.5, b=2.0):
+    """As TF 1 writes it: signatures with the method names of classify and regress."""
+    with tf.Graph().as_default(), tf1.Session() as session:
+        slope, offset = tf1.get_variable("a", initializer=a), tf1.get_variable("b", initializer=b)
+        examples = tf1.placeholder(tf.string, name="tf_example")
+        parsed = tf1.io.parse_example(examples, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+        x = tf.identity(parsed["x"], name="x")
+        y = tf.add(slope * x, offset, name="y")
+        flat = tf1.placeholder(tf.float32, [None], name="flat")
+        defs, constants = tf1.saved_model.signature_def_utils, tf1.saved_model.signature_constants
+        given = {"inputs": tf1.saved_model.build_tensor_info(examples)}
+        made = tf1.saved_model.build_tensor_info(y)
+        signatures = {
+            "serving_default": defs.predict_signature_def(
+                {"x": flat}, {"y": slope * flat + offset}
+            ),
+            "regress_x_to_y": defs.build_signature_def(
+                given, {"outputs": made}, constants.REGRESS_METHOD_NAME
+            ),
+            "classify_x_to_y": defs.build_signature_def(
+                given, {"scores": made}, constants.CLASSIFY_METHOD_NAME
+            ),
+        }
+        session.run(tf1.global_variables_initializer())
+        builder = tf1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+
+
+class HalfPlusTwo(tf.Module):
+    """As TF 2 writes it: all signatures have the method name of predict."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = tf.Variable(0.5), tf.Variable(2.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    def predict(self, x):
+        return {"y": self.a * x + self.b}
+
+    def _of_examples(self, inputs):
+        x = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
+        return self.a * x + self.b
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def regress(self, inputs):
+        return {"outputs": self._of_examples(inputs)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def classify(self, inputs):
+        return {"scores": self._of_examples(inputs)}
+
+
+def save_tf2(path):
+    """The same signatures, by `tf.saved_model.save`."""
+    model = HalfPlusTwo()
+    signatures = {
+        "serving_default": model.predict,
+        "regress_x_to_y": model.regress,
+        "classify_x_to_y": model.classify,
+    }
+    tf.saved_model.save(model, str(path), signatures)
