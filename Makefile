@@ -36,6 +36,8 @@ test-deployment: $(READY) $(DEPLOYMENT)/.ready $(NODE)/node_modules
 $(DEPLOYMENT)/.ready: serving/tests/requirements.txt
 	$(PYTHON) -m venv $(DEPLOYMENT)
 	$(DEPLOYMENT)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@# Only for the schema of compose files that is in it.
+	$(DEPLOYMENT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps docker-compose==1.29.2
 	@touch $@
 
 $(NODE)/node_modules: $(NODE)/package-lock.json
