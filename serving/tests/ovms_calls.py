@@ -17,11 +17,14 @@ try:
     refused = None
 except ovmsclient.tfs_compat.base.errors.ModelServerError as error:
     refused = type(error).__name__
+metadata = client.get_model_metadata("g", 1)
+if sys.argv[1] == "http":  # there the client hands on what the server says
+    metadata = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
 print(
     json.dumps(
         {
             "status": client.get_model_status("g", 1),
-            "inputs": sorted(client.get_model_metadata("g", 1)["inputs"]),
+            "inputs": sorted(metadata["inputs"]),
             "image": client.predict(inputs, "g", 1)["image"].ravel()[:3].tolist(),
             "refused": refused,
         }
