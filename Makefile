@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo test lint clean setup
+.PHONY: demo test test-deployment lint clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -25,6 +25,25 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+
+# Needs nginx, Node.js with npm, kubectl and package registries; see serving/README.md.
+DEPLOYMENT := build/deployment
+NODE := serving/clients/node
+
+test-deployment: $(READY) $(DEPLOYMENT)/.ready $(NODE)/node_modules
+	$(BIN)/python -m pytest serving/tests
+
+$(DEPLOYMENT)/.ready: serving/tests/requirements.txt
+	$(PYTHON) -m venv $(DEPLOYMENT)
+	$(DEPLOYMENT)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@# Only for the schema of compose files that is in it.
+	$(DEPLOYMENT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps docker-compose==1.29.2
+	@touch $@
+
+$(NODE)/node_modules: $(NODE)/package-lock.json
+	@command -v npm >/dev/null || { echo "make test-deployment needs npm (Node.js 18 or newer)" >&2; exit 2; }
+	npm ci --prefix $(NODE) --no-audit --no-fund
+	@touch $@
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,116 @@
+"""Calls any exported model, with nothing but TF Serving's own package.
+
+    pip install tensorflow-serving-api
+    python predict.py sargan image_bytes=@me.jpg expression=happy --out happy.png
+    python predict.py mask_guided label_map_bytes=@map.png seed=7 --target serving.example:8500
+
+`NAME=@FILE` sends a file's bytes, `NAME=TEXT` a word or a number; the model tells which it expects.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import grpc
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+# Every request may be repeated: it only computes. UNAVAILABLE is a server that has gone or is full.
+OPTIONS = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": "tensorflow.serving.PredictionService"}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+
+def connect(target):
+    """A channel without gRPC's limit of 4 MB, that balances and tries again."""
+    return grpc.insecure_channel(
+        target,
+        [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.service_config", json.dumps(OPTIONS)),
+        ],
+    )
+
+
+def input_types(stub, model, signature, timeout):
+    """The type of each input of a signature (`types_pb2.DT_...`), by name."""
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = model
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    reply = stub.GetModelMetadata(request, timeout=timeout)
+    reply.metadata["signature_def"].Unpack(signatures)
+    if signature not in signatures.signature_def:
+        known = ", ".join(n for n in sorted(signatures.signature_def) if not n.startswith("__"))
+        raise SystemExit(f"{model} has no signature {signature!r}, only {known}")
+    return {name: info.dtype for name, info in signatures.signature_def[signature].inputs.items()}
+
+
+def fill(tensor, dtype, text):
+    """Makes a tensor of shape [1], one picture's part of a batch."""
+    tensor.dtype = dtype
+    tensor.tensor_shape.dim.add(size=1)
+    if dtype == types_pb2.DT_STRING:
+        data = Path(text[1:]).read_bytes() if text.startswith("@") else text.encode()
+        tensor.string_val.append(data)
+    elif dtype == types_pb2.DT_FLOAT:
+        tensor.float_val.append(float(text))
+    else:
+        tensor.int64_val.append(int(text))
+
+
+def main():
+    """Sends one picture, writes the picture that comes back."""
+    parser = argparse.ArgumentParser(description="Call an exported model on TF Serving.")
+    parser.add_argument("model", help="the model's name")
+    parser.add_argument("inputs", nargs="+", metavar="NAME=VALUE", help="NAME=@FILE or NAME=TEXT")
+    parser.add_argument("--target", default="127.0.0.1:8500", help="HOST:PORT, or dns:///HOST:PORT")
+    parser.add_argument("--signature", default="bytes", help="default: bytes")
+    parser.add_argument("--out", type=Path, default=Path("out.png"), help="default: out.png")
+    parser.add_argument("--timeout", type=float, default=30, help="seconds (30)")
+    arguments = parser.parse_args()
+
+    with connect(arguments.target) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        try:
+            types = input_types(stub, arguments.model, arguments.signature, arguments.timeout)
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = arguments.model
+            request.model_spec.signature_name = arguments.signature
+            for pair in arguments.inputs:
+                name, _, text = pair.partition("=")
+                if name not in types:
+                    raise SystemExit(f"no input {name!r}: expected {', '.join(sorted(types))}")
+                fill(request.inputs[name], types[name], text)
+            reply = stub.Predict(request, timeout=arguments.timeout)
+        except grpc.RpcError as error:
+            raise SystemExit(f"{error.code().name}: {error.details()}") from None
+        except (OSError, ValueError) as error:
+            raise SystemExit(str(error)) from None
+    (picture,) = [tensor for tensor in reply.outputs.values() if tensor.string_val]
+    arguments.out.write_bytes(picture.string_val[0])
+    version = reply.model_spec.version.value
+    print(f"{arguments.out}: by {arguments.model}, version {version}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""The servers that the tests of the deployment share; `make test-deployment` runs them."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.append(str(Path(__file__).parents[2] / "tests"))  # tiny_models
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A model's folder with a version 1."""
+    from tiny_models import save
+
+    path = tmp_path_factory.mktemp("models") / "g"
+    save(path / "1")
+    return path
