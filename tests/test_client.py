@@ -131,10 +131,10 @@ def test_change_expression_of_lists(client, monkeypatch):
     assert client.change_expression([], "happy") == []
 
 
-def test_requests_are_kept_small(client, monkeypatch):
-    monkeypatch.setattr(tfface.packing, "_MOST_BYTES", 2000)
+def test_requests_are_kept_small():
     rows = [{"a": b"x" * size} for size in (900, 900, 900, 5000, 10)]
-    sizes = [[len(data) for data in inputs["a"]] for inputs in tfface.packing.requests(rows)]
+    requests = tfface.packing.requests(rows, 32, 3024, len)
+    sizes = [[len(data) for data in inputs["a"]] for inputs in requests]
     assert sizes == [[900, 900], [900], [5000], [10]]
 
 
