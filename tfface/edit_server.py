@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from tfface.client.types import Signatures
 
-# A named function that makes a picture of each file.
-Edit = tuple[str, Callable[[list[Path]], "list[Image]"]]
+# A named function from files to a list of pictures.
+Edit = tuple[str, Callable[[list[Path]], Any]]
 
 
 class Served(NamedTuple):

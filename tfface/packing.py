@@ -150,7 +150,7 @@ def decode(files: Iterable[bytes]) -> list[Image.Image]:
     """The pictures of a reply."""
     from PIL import Image
 
-    pictures = [Image.open(io.BytesIO(data)) for data in files]
+    pictures: list[Image.Image] = [Image.open(io.BytesIO(data)) for data in files]
     for picture in pictures:
         picture.load()
     return pictures

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 if TYPE_CHECKING:
     from tfface.client import AsyncFaceClient, FaceClient
 
-P, T, Item = ParamSpec("P"), TypeVar("T"), TypeVar("Item")
+P = ParamSpec("P")
+T = TypeVar("T")
+Item = TypeVar("Item")
 _AT_ONCE = 4  # requests of a list that are on their way at the same time
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,7 +93,7 @@ class Methods:
     @shared
     async def predict(
         self,
-        inputs: dict[str, np.ndarray | Sequence[str | bytes]],
+        inputs: Mapping[str, np.ndarray | Sequence[str | bytes]],
         signature: str = "serving_default",
     ) -> dict[str, np.ndarray]:
         """Runs a signature; one request, sent as it is.
@@ -316,7 +316,7 @@ class Methods:
         edited = await self._driver.in_order(edit, requests)
         return edited if lengths else edited[0]
 
-    async def _predict(self, inputs: dict[str, Any], signature: str) -> dict[str, np.ndarray]:
+    async def _predict(self, inputs: Mapping[str, Any], signature: str) -> dict[str, np.ndarray]:
         arrays = {name: packing.as_array(value) for name, value in inputs.items()}
 
         def once(timeout: float) -> Awaitable[dict[str, np.ndarray]]:

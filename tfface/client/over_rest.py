@@ -66,9 +66,8 @@ class RestTransport:
         elif tls is not None:
             raise UserError(f"{target}: TLS needs https://")
         self._driver = driver
-        self._http = (httpx.Client if driver.blocking else httpx.AsyncClient)(
-            base_url=url, verify=context
-        )
+        kind: Any = httpx.Client if driver.blocking else httpx.AsyncClient
+        self._http = kind(base_url=url, verify=context)
         self._path = f"v1/models/{quote(model.name, safe='')}"
         if model.version is not None:
             self._path += f"/versions/{model.version}"
@@ -96,7 +95,9 @@ class RestTransport:
         """State of the versions."""
         reply = await self._send("GET", "", timeout)
         return {
-            int(v["version"]): VersionStatus(v["state"], v["status"].get("error_message", ""))
+            int(v["version"]): VersionStatus(
+                v["state"], v.get("status", {}).get("error_message", "")
+            )
             for v in reply["model_version_status"]
         }
 
@@ -138,6 +139,7 @@ class RestTransport:
             raise ServerError("DEADLINE_EXCEEDED", "Deadline Exceeded") from error
         except httpx.TransportError as error:
             raise ServerError("UNAVAILABLE", str(error) or type(error).__name__) from error
+        reply: Any
         try:
             reply = await self._driver.work(json.loads, response.content)
         except ValueError:
