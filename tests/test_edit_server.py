@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from test_edit import write_tiny_run
 from tiny_models import picture
 
 import tfface
-from tfface import export
-from tfface.data.label_maps import save_label_map
+from tfface import edit_server, export
+from tfface.data.label_maps import colour, save_label_map
 from tfface.edit import main
+from tfface.errors import UserError
 from tfface.methods.label_maps import example_labels
 from tfface.server.app import Server
 
@@ -32,8 +34,9 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("inputs")
-    for i, size in enumerate([(50, 70), (90, 60), (32, 32), (32, 32)]):
-        small = picture(i, (6, 6)).resize(size, Image.Resampling.BICUBIC)
+    for i in range(3):
+        # Of the networks' own size: random weights blow up the last bits of a resized picture.
+        small = picture(i, (6, 6)).resize((32, 32), Image.Resampling.BICUBIC)
         small.save(root / f"face{i}.png")
     save_label_map(example_labels(48).numpy()[0], root / "map.png")
     return root
@@ -69,10 +72,8 @@ def edited(out, *argv):
         "sargan face0.png --expression sad happy",
         "elegant face0.png --attribute Smiling --reference face1.png",
         "elegant face1.png --attribute Smiling --reference face0.png face2.png --strength 0 0.5",
-        # Faces of the networks' own size: where the best blocks are chosen, the last bits of a
-        # resized picture decide.
-        "domain_alignment --condition map.png --exemplar face2.png",
-        "domain_alignment --condition map.png --exemplar face2.png face3.png --grid",
+        "domain_alignment --condition map.png --exemplar face1.png",
+        "domain_alignment --condition map.png --exemplar face1.png face2.png --grid",
         "mask_guided --mask map.png",
         "mask_guided --mask map.png --seed 7 --reference face1.png",
         "mask_guided --mask map.png --seed 7 --reference face1.png face2.png --interpolate 3",
@@ -96,11 +97,11 @@ def test_the_files_are_those_of_a_run(served, root, tmp_path, words):
 def test_faces_and_segmentation_of_a_served_seg_hierarchical(served, root, tmp_path):
     run, server = served("seg_hierarchical")
     name = tfface.load(str(run)).method.config.classes[0]
-    argv = [root / "face2.png", "--expression", name, "--grid"]
+    argv = [root / "face0.png", "--expression", name, "--grid"]
     address = ["--server", f"127.0.0.1:{server.port}", "--model", "seg_hierarchical"]
     by_run = edited(tmp_path / "run", run, *argv)
     by_server = edited(tmp_path / "server", *address, *argv)
-    pictures = [f"face2-{name}.png", "face2-segmentation.png"]
+    pictures = [f"face0-{name}.png", "face0-segmentation.png"]
     assert list(by_server) == [*pictures, "grid.png"]
     for file in pictures:
         difference = np.asarray(by_server[file], int) - np.asarray(by_run[file], int)
@@ -195,6 +196,50 @@ def test_mistakes(address, root, capsys, options, expected):
 )
 def test_mistakes_with_the_address(capsys, argv, expected):
     assert expected in told(capsys, *argv)
+
+
+def signature(*inputs):
+    return {"bytes": {"inputs": dict.fromkeys(inputs)}}
+
+
+EXPRESSIONS = signature("image_bytes", "expression")
+TRANSFERS = signature("source_bytes", "reference_bytes", "attribute", "strength")
+STYLES = signature("label_map_bytes", "seed")
+
+
+@pytest.mark.parametrize(
+    ("signatures", "options", "expected"),
+    [
+        ({}, {}, "model m at t has no signature `bytes` as tfface.export writes"),
+        (signature("x"), {}, "model m at t has no signature `bytes`"),
+        (EXPRESSIONS, {"seed": [1]}, "--seed is no option of the served model; it has --express"),
+        (signature("image_bytes"), {"expression": ["a"]}, "--expression is no option .* has none"),
+        (TRANSFERS, {"attribute": ["a"]}, "--reference is missing"),
+        (TRANSFERS, {"reference": ["a.png"]}, "--attribute: expected one name, received 0"),
+        (TRANSFERS, {"reference": ["a.png"], "attribute": ["a", "b"]}, "one name, received 2"),
+        (signature("condition_bytes", "exemplar_bytes"), {}, "--exemplar is missing"),
+        (STYLES, {"interpolate": 1}, "--interpolate is 1: expected at least 2"),
+        (STYLES, {"seed": [1], "interpolate": 3}, "--interpolate needs two styles or more"),
+    ],
+)
+def test_options_that_do_not_fit_the_served_model(signatures, options, expected):
+    client = types.SimpleNamespace(model="m", target="t")
+    with pytest.raises(UserError, match=expected):
+        edit_server._edits(client, signatures, options)
+
+
+def test_a_segmentation_network_alone_gives_its_label_map():
+    client = types.SimpleNamespace(segment=lambda files: [np.full((4, 4), 3) for _ in files])
+    takes, edits = edit_server._edits(client, signature("image_bytes"), {})
+    [[[(name, made)]]] = edit_server.Served(takes, 0, edits).edit(["a.png"])
+    assert (takes, name) == ("image", "segmentation")
+    assert np.array_equal(made, colour(np.full((4, 4), 3)))
+
+
+def test_pictures_that_would_be_written_to_one_file(address, root, tmp_path, capsys):
+    picture().save(tmp_path / "face0.png")
+    argv = [*address, root / "face0.png", tmp_path / "face0.png", "--expression", "happy"]
+    assert "several pictures would be edited into face0_png-*.png" in told(capsys, *argv)
 
 
 @pytest.mark.slow

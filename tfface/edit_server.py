@@ -77,8 +77,10 @@ def served(target: str, model: str, options: dict[str, Any]) -> Iterator[Served]
 
 
 def _size(signatures: Signatures) -> int:
-    shapes = [tensor["shape"] for tensor in signatures["serving_default"]["inputs"].values()]
-    return next(shape[1] for shape in shapes if len(shape) > 1)
+    """Side of the pictures; 0 if the model does not tell."""
+    inputs = signatures.get("serving_default", {"inputs": {}})["inputs"]
+    shapes = [tensor["shape"] or () for tensor in inputs.values()]
+    return next((shape[1] or 0 for shape in shapes if len(shape) > 1), 0)
 
 
 def _edits(

@@ -51,7 +51,7 @@ class Methods:
             `Tls`; None: no TLS. Of REST: a file or a `Tls`; None: the system's, with https://.
         max_request_bytes: Pictures of a list are sent together as long as the request, encoded, is
             no longer than this. Plain gRPC servers take 4 MiB (4 * 2**20); TF Serving takes any.
-        max_request_pictures: As many pictures at most are sent together.
+        max_request_pictures: So many pictures of a list at most go into a request.
 
     Raises:
         UserError: Both a version and a label, an address or a certificate that is none.

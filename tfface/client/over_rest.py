@@ -148,7 +148,8 @@ class RestTransport:
             return reply
         message = reply.get("error") if isinstance(reply, dict) else None
         code = "UNKNOWN" if response.is_success else _CODES.get(response.status_code, "UNKNOWN")
-        raise ServerError(code, message or f"HTTP status {response.status_code}, no TF Serving")
+        unknown = f"HTTP status {response.status_code}, not an answer of TF Serving"
+        raise ServerError(code, message or unknown)
 
 
 def _body(inputs: dict[str, np.ndarray], signature: str) -> bytes:
