@@ -1,18 +1,17 @@
-"""FaceClient against the embedded server."""
+"""The methods of FaceClient, against the embedded server."""
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
+import inspect
 
 import numpy as np
 import pytest
+from client_helpers import codes_of, negative, painted, refusal, spy
 from PIL import Image
 from tiny_models import SIZE, faces, picture, png, save
 
 import tfface.packing
-from tfface.client import FaceClient, ServerError
+from tfface.client import AsyncFaceClient, FaceClient, ServerError, VersionStatus
 from tfface.data.label_maps import save_colours, save_label_map
 from tfface.errors import UserError
 from tfface.server.app import Server
@@ -46,25 +45,6 @@ def painter(tmp_path_factory):
     save(path / "1", ("bytes=paint",))
     with Server(path) as server, FaceClient(f"127.0.0.1:{server.port}") as client:
         yield client
-
-
-def codes_of(seed=0, most=18):
-    return np.random.default_rng(seed).integers(0, most + 1, (20, 24), np.uint8)
-
-
-def painted(codes, face):
-    """What `tiny_models` paints: codes in red, the rest as the exemplar's first pixel."""
-    style = np.broadcast_to(np.asarray(face)[0, 0, 1:], (*codes.shape, 2))
-    return np.concatenate([codes[..., None], style], -1)
-
-
-def negative(image):
-    return 255 - np.asarray(image)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        return unused.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -115,26 +95,23 @@ def test_pictures_are_sent_upright_and_opaque(client, tmp_path):
 
 
 def test_change_expression_of_lists(client, monkeypatch):
-    monkeypatch.setattr(tfface.packing, "_MOST_PICTURES", 3)
-    requests = []
-    predict = client.predict
-    monkeypatch.setattr(
-        client, "predict", lambda *a, **k: requests.append(a[0]["expression"]) or predict(*a, **k)
-    )
+    monkeypatch.setattr(client, "_limits", (3, 2**20))
+    sent = spy(client, monkeypatch)
     pictures = [picture(seed, (20 + seed, 20)) for seed in range(7)]
     edited = client.change_expression(pictures, [str(number) for number in range(7)])
     assert [p.size for p in edited] == [p.size for p in pictures]
     assert all(np.array_equal(e, negative(p)) for e, p in zip(edited, pictures, strict=True))
-    assert requests == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
+    asked = [request["expression"] for request in sent]
+    assert asked == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
     assert len(client.change_expression(pictures[0], ["happy", "sad"])) == 2
     assert len(client.change_expression(pictures[:1], "happy")) == 1
     assert client.change_expression([], "happy") == []
 
 
-def test_requests_are_kept_small(client, monkeypatch):
-    monkeypatch.setattr(tfface.packing, "_MOST_BYTES", 2000)
+def test_requests_are_kept_small():
     rows = [{"a": b"x" * size} for size in (900, 900, 900, 5000, 10)]
-    sizes = [[len(data) for data in inputs["a"]] for inputs in tfface.packing.requests(rows)]
+    requests = tfface.packing.requests(rows, 32, 3024, len)
+    sizes = [[len(data) for data in inputs["a"]] for inputs in requests]
     assert sizes == [[900, 900], [900], [5000], [10]]
 
 
@@ -159,9 +136,7 @@ def test_generate(painter, tmp_path, monkeypatch):
         assert np.array_equal(painter.generate(condition, face), painted(codes, face))
     lines = codes_of(2, 19) * (codes_of(3) < 4)
     assert np.array_equal(painter.generate(lines, face), painted(lines, face))
-    sent = []
-    predict = painter.predict
-    monkeypatch.setattr(painter, "predict", lambda i, **k: sent.append(i) or predict(i, **k))
+    sent = spy(painter, monkeypatch)
     save_colours(codes, coloured)
     painter.generate(coloured, tmp_path / "face.jpg")
     assert sent == [
@@ -173,7 +148,7 @@ def test_generate(painter, tmp_path, monkeypatch):
 
 
 def test_generate_of_lists(painter, monkeypatch):
-    monkeypatch.setattr(tfface.packing, "_MOST_PICTURES", 2)
+    monkeypatch.setattr(painter, "_limits", (2, 2**20))
     maps, faces = [codes_of(seed) for seed in range(3)], [picture(seed) for seed in range(3)]
     for conditions, exemplars in (
         (maps, faces),
@@ -190,12 +165,12 @@ def test_generate_of_lists(painter, monkeypatch):
     assert painter.generate([], faces[0]) == []
 
 
-def test_synthesize(tmp_path_factory, monkeypatch):
+def test_synthesize(tmp_path_factory):
     path = tmp_path_factory.mktemp("guided")
     save(path / "1", ("bytes=guided", "reference_bytes=guided_by_face"))
-    monkeypatch.setattr(tfface.packing, "_MOST_PICTURES", 2)
     codes, face = codes_of(), picture(1)
-    with Server(path) as server, FaceClient(f"127.0.0.1:{server.port}") as client:
+    limits = {"max_request_pictures": 2}
+    with Server(path) as server, FaceClient(f"127.0.0.1:{server.port}", **limits) as client:
         made = client.synthesize(codes, [5, 6, 7])
         assert [np.asarray(one)[0, 0, 1:].tolist() for one in made] == [[5, 5], [6, 6], [7, 7]]
         assert all((np.asarray(one)[..., 0] == codes).all() for one in made)
@@ -226,10 +201,24 @@ MANY = np.full((20, 24), 300)
     ],
 )
 def test_mistakes_with_conditions(painter, monkeypatch, condition, message):
-    monkeypatch.setattr(painter, "predict", None)
+    sent = spy(painter, monkeypatch)
     exemplar = [picture()] * 3 if isinstance(condition, list) else picture()
     with pytest.raises(UserError, match=message):
         painter.generate(condition, exemplar)
+    assert sent == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((20, 24)), r"the picture is an array float64 \[20, 24\]: expected uint8 \[H,W,3"),
+        (np.zeros((20, 24, 3)), r"array float64 \[20, 24, 3\]: expected uint8 \[H,W,3\]"),
+        (np.zeros((1, 20, 24, 4), np.uint8), r"array uint8 \[20, 24, 4\]: expected uint8"),
+    ],
+)
+def test_arrays_that_are_no_pictures(client, wrong, message):
+    with pytest.raises(UserError, match=message):
+        client.change_expression([wrong] if wrong.ndim == 2 else wrong, "happy")
 
 
 def test_mistakes_with_pictures(client, tmp_path):
@@ -239,51 +228,48 @@ def test_mistakes_with_pictures(client, tmp_path):
         client.change_expression([picture(), picture()], ["a", "b", "c"])
 
 
+def test_pictures_as_arrays(client):
+    arrays = np.stack([np.asarray(picture(seed)) for seed in range(3)])
+    assert np.array_equal(client.change_expression(arrays[0], "happy"), negative(arrays[0]))
+    for several in (arrays, list(arrays), tuple(arrays)):
+        edited = client.change_expression(several, "happy")
+        assert np.array_equal(np.stack(edited), negative(arrays))
+
+
 def test_errors_of_the_server(client):
-    with pytest.raises(ServerError, match="shape") as caught:
-        client.predict({"image": faces()[0], "expression": ["happy"]})
-    assert caught.value.code == "INVALID_ARGUMENT"
-    with pytest.raises(ServerError, match='FAILED_PRECONDITION: Serving signature key "nope"'):
-        client.predict({}, "nope")
+    code, message = refusal(client.predict, {"image": faces()[0], "expression": ["happy"]})
+    assert code == "INVALID_ARGUMENT" and "shape" in message
+    assert refusal(client.predict, {}, "nope") == (
+        "FAILED_PRECONDITION",
+        'Serving signature key "nope" not found.',
+    )
     with FaceClient(client.target, "nope") as stranger:
         for call in (stranger.status, stranger.metadata):
-            with pytest.raises(ServerError) as caught:
-                call()
-            assert caught.value.code == "NOT_FOUND"
+            assert refusal(call)[0] == "NOT_FOUND"
         with pytest.raises(ServerError, match="NOT_FOUND: Could not find any versions"):
             stranger.wait_until_ready(0.2)
+
+
+def test_versions_and_labels(client):
+    with FaceClient(client.target, version=1) as first:
+        assert first.status() == {1: VersionStatus("AVAILABLE", "")}
     with FaceClient(client.target, version=9) as outdated:
-        with pytest.raises(ServerError, match=r"Specific\(default, 9\)"):
-            outdated.predict({})
+        assert refusal(outdated.predict, {})[1].endswith("Specific(default, 9)")
+    with FaceClient(client.target, label="canary") as labelled:
+        assert refusal(labelled.predict, {}) == (
+            "INVALID_ARGUMENT",
+            "Unrecognized servable version label: canary",
+        )
+    with pytest.raises(UserError, match="version 1 and label 'stable': expected one of them"):
+        FaceClient(client.target, version=1, label="stable")
 
 
-def test_deadline(client):
-    with FaceClient(client.target, timeout=0.3) as hasty:
-        with pytest.raises(ServerError) as caught:
-            hasty.predict({"x": np.zeros((1, 8), np.float32)}, "slow")
-    assert caught.value.code == "DEADLINE_EXCEEDED"
-
-
-def test_no_server():
-    target = f"127.0.0.1:{free_port()}"
-    with FaceClient(target, timeout=0.5) as client:
-        start = time.monotonic()
-        with pytest.raises(ServerError, match=f"UNAVAILABLE: {target} is not available"):
-            client.predict({"image": faces(), "expression": ["sad", "sad"]})
-        with pytest.raises(ServerError, match="UNAVAILABLE"):
-            client.wait_until_ready(0.5)
-    assert time.monotonic() - start < 3
-
-
-def test_call_waits_for_a_server_that_starts_late(export):
-    port = free_port()
-    started = []
-    starter = threading.Timer(0.5, lambda: started.append(Server(export, port=port).start()))
-    starter.start()
-    try:
-        with FaceClient(f"127.0.0.1:{port}") as client:
-            outputs = client.predict({"image": faces(), "expression": ["sad", "sad"]})
-        assert np.array_equal(outputs["image"], -faces())
-    finally:
-        starter.join()
-        started[0].stop()
+def test_both_clients_have_the_same_described_methods():
+    names = {name for name in vars(FaceClient.__base__) if not name.startswith("_")}
+    assert names >= {"predict", "status", "metadata", "wait_until_ready", "synthesize", "close"}
+    for name in names:
+        blocking, awaited = getattr(FaceClient, name), getattr(AsyncFaceClient, name)
+        assert not inspect.iscoroutinefunction(blocking) and inspect.iscoroutinefunction(awaited)
+        assert blocking.__doc__ == awaited.__doc__ and blocking.__doc__
+        assert inspect.signature(blocking) == inspect.signature(awaited)
+    assert inspect.signature(FaceClient.segment).return_annotation.startswith("np.ndarray")

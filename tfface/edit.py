@@ -1,12 +1,18 @@
-"""`python -m tfface.edit RUN INPUT`: edits a picture, or a folder of pictures, with a run."""
+"""`python -m tfface.edit RUN INPUT...`: edits pictures, or folders of them.
+
+With a run, or, in place of it, `--server ADDRESS`: with a served model.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError
@@ -69,6 +75,34 @@ def edit_pictures(
     ]
 
 
+class _Editor(NamedTuple):
+    """What edits: a run, or a served model.
+
+    Attributes:
+        described: The beginning of a sentence on it.
+        takes: As `Method.takes`; or "condition", a label map or lines.
+        size: Side of its pictures.
+        edit: From files, with what is in them, to results as of `edit_pictures`.
+    """
+
+    described: str
+    takes: str
+    size: int
+    edit: Callable[[dict[Path, Any]], list]
+
+
+# Whether `load_label_map` shall expect lines.
+_LINES = {"label_map": False, "lines": True, "condition": None}
+
+
+def _server(text: str) -> str:
+    if "://" not in text and not re.fullmatch(r".+:\d+", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected HOST:PORT of the gRPC API, or http://HOST:PORT of the REST API"
+        )
+    return text
+
+
 def _seeds(text: str) -> list[int]:
     """`3`, or `1..8` with both ends."""
     first, dots, last = text.partition("..")
@@ -100,10 +134,19 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "%(prog)s runs/00001-elegant-celeba faces/ --attribute Eyeglasses --reference glasses.jpg "
         "--strength 0.5 1 --grid; "
         "%(prog)s runs/00002-domain_alignment-synthetic --condition map.png --exemplar face.jpg; "
-        "%(prog)s runs/00003-mask_guided-synthetic --mask map.png --seed 1..8",
+        "%(prog)s runs/00003-mask_guided-synthetic --mask map.png --seed 1..8; "
+        "%(prog)s --server 127.0.0.1:8500 --model faces me.jpg --expression happy",
     )
-    parser.add_argument("run", help="run folder")
-    parser.add_argument("input", nargs="?", help="a picture, or a folder of pictures")
+    parser.add_argument("run", nargs="?", help="run folder; left out with --server")
+    parser.add_argument("input", nargs="*", help="a picture, or a folder of pictures; or several")
+    parser.add_argument(
+        "--server",
+        type=_server,
+        metavar="ADDRESS",
+        help="edit through a server in place of a run: HOST:PORT of its gRPC API, or "
+        "http://HOST:PORT of its REST API",
+    )
+    parser.add_argument("--model", metavar="NAME", help="the model's name on the server (default)")
     parser.add_argument("--out", default="edited", help="folder for the results (%(default)s)")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
     parser.add_argument("--grid", action="store_true", help="also write a side-by-side grid.png")
@@ -163,56 +206,95 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="N faces from each style to the next one, both ends included",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.server:
+        args.input = [args.run, *args.input] if args.run else args.input
+        if args.step is not None:
+            raise UserError("--step is for a run, not for --server")
+    elif args.model:
+        raise UserError("--model is for --server")
+    elif not args.run:
+        raise UserError("expected a run folder, or --server")
+    elif not Path(args.run).is_dir():
+        raise UserError(f"{args.run}: no such run folder")
+    if bool(args.input) == (args.condition is not None):
+        raise UserError("expected one of: a picture to edit, or --condition with a label map")
+    return args
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Edits; returns the exit status."""
-    from tfface.data.label_maps import load_label_map
     from tfface.data.pictures import list_pictures, load_picture
 
     args = _parse(argv)
-    if not Path(args.run).is_dir():
-        raise UserError(f"{args.run}: no such run folder")
-    if (args.input is None) == (args.condition is None):
-        raise UserError("expected one of: a picture to edit, or --condition with a label map")
-    source = Path(args.input or args.condition)
-    paths = list_pictures(source) if source.is_dir() else [source]
+    sources = [Path(source) for source in args.input or [args.condition]]
+    found = [p for s in sources for p in (list_pictures(s) if s.is_dir() else [s])]
+    paths = list(dict.fromkeys(found))
+    stems = _stems(paths)
     options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     for name in PICTURES & options.keys():
-        options[name] = [load_picture(path) for path in options[name]]
+        loaded = [load_picture(path) for path in options[name]]
+        if not args.server:  # To a server the file goes as it is.
+            options[name] = loaded
     if len(paths) == 1:
         load_picture(paths[0])  # What is wrong with it is told before the slow import.
+    with _editor(args, options) as editor:
+        return _edit_all(args, editor, paths, stems)
+
+
+@contextlib.contextmanager
+def _editor(args: argparse.Namespace, options: dict[str, Any]) -> Iterator[_Editor]:
+    if args.server:
+        from tfface.edit_server import served
+
+        model = args.model or "default"
+        with served(args.server, model, options) as found:
+            described = f"model {model} at {args.server}"
+            yield _Editor(described, found.takes, found.size, found.edit)
+        return
     import_tensorflow()
 
     import tfface
 
     trained = tfface.load(args.run, args.step)
-    takes = trained.method.takes
-    if (takes == "image") != (args.condition is None):
-        wanted = "a picture to edit" if takes == "image" else "--condition"
-        raise UserError(f"{args.run} is a run of {trained.name}, which needs {wanted}")
+    yield _Editor(
+        f"{args.run} is a run of {trained.name}, which",
+        trained.method.takes,
+        trained.method.config.data.size,
+        lambda inputs: edit_pictures(trained, list(inputs.values()), options),
+    )
 
-    def load(path: Path):
-        return load_picture(path) if takes == "image" else load_label_map(path, takes == "lines")
 
-    bad, sheet, stems = [], [], _stems(paths)
+def _edit_all(
+    args: argparse.Namespace, editor: _Editor, paths: list[Path], stems: dict[Path, str]
+) -> int:
+    from tfface.data.label_maps import load_label_map
+    from tfface.data.pictures import load_picture
+
+    of_pictures = editor.takes == "image"
+    if of_pictures != (args.condition is None):
+        wanted = "a picture to edit" if of_pictures else "--condition"
+        raise UserError(f"{editor.described} needs {wanted}")
+    bad, sheet = [], []
     for start in range(0, len(paths), BATCH):
         inputs = {}
         for path in paths[start : start + BATCH]:
             try:
-                inputs[path] = load(path)
+                inputs[path] = (
+                    load_picture(path)
+                    if of_pictures
+                    else load_label_map(path, _LINES[editor.takes])
+                )
             except UserError as error:
                 if len(paths) == 1:
                     raise
                 bad.append(path)
                 print(f"skipped: {error}", file=sys.stderr)
         if inputs:
-            made = edit_pictures(trained, list(inputs.values()), options)
-            sheet += _save(inputs, made, Path(args.out), stems, keep=args.grid)
+            sheet += _save(inputs, editor.edit(inputs), Path(args.out), stems, keep=args.grid)
     if args.grid and sheet:
-        _save_grid(sheet, Path(args.out), trained.method.config.data.size)
+        _save_grid(sheet, Path(args.out), editor.size)
     print(f"edited {len(paths) - len(bad)} picture(s); see {args.out}")
     if bad:
         raise UserError(f"{len(bad)} of {len(paths)} pictures could not be read")
@@ -222,7 +304,11 @@ def main(argv: list[str] | None = None) -> int:
 def _stems(paths: list[Path]) -> dict[Path, str]:
     """Names for the results: without suffix, unless two pictures differ in nothing else."""
     counts = Counter(path.stem for path in paths)
-    return {p: p.stem if counts[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
+    stems = {p: p.stem if counts[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
+    twice = [stem for stem, count in Counter(stems.values()).items() if count > 1]
+    if twice:
+        raise UserError(f"several pictures would be edited into {twice[0]}-*.png; rename one")
+    return stems
 
 
 def _save(inputs: dict, made: list, out: Path, stems: dict, keep: bool) -> list[list[tuple]]:

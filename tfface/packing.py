@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +14,19 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    Picture = str | Path | bytes | Image.Image
+    Picture = str | Path | bytes | Image.Image | np.ndarray
     Condition = str | Path | bytes | np.ndarray
 
-_MOST_PICTURES = 32  # in a request
-_MOST_BYTES = 32 * 2**20  # in a request, unless one picture alone has more
+_CONDITIONS = ("condition_bytes", "label_map_bytes")
+_HEAD = 1024  # bytes of a request for the names in it, and for shapes
 
 
-def is_list(value: Any) -> bool:
-    """Whether a value is several; an array [H,W] is one label map."""
-    return (
-        hasattr(value, "__len__")
-        and not isinstance(value, str | bytes)
-        and getattr(value, "ndim", 1) != 2
-    )
+def is_list(name: str, value: Any) -> bool:
+    """Whether an input's value is several; an array [H,W] is one label map, [H,W,3] one picture."""
+    if not hasattr(value, "__len__") or isinstance(value, str | bytes):
+        return False
+    of_one = 2 if name in _CONDITIONS else 3 if name.endswith("_bytes") else 0
+    return getattr(value, "ndim", None) != of_one
 
 
 def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -46,15 +45,24 @@ def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, 
         yield dict(row)
 
 
-def requests(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """As many rows together as go into one request: lists by input name, numbers as float32."""
+def requests(
+    rows: Iterator[dict[str, Any]], most_rows: int, most_bytes: int, size_of: Callable[[Any], int]
+) -> Iterator[dict[str, Any]]:
+    """As many rows together as go into one request: lists by input name, numbers as float32.
+
+    Args:
+        rows: The inputs of each face.
+        most_rows: So many at most in a request.
+        most_bytes: The length of a request, unless one row alone has more.
+        size_of: The bytes that a value takes in a request.
+    """
     taken: list[dict] = []
-    size = 0
+    size = _HEAD
     for row in rows:
-        row_size = sum(len(value) for value in row.values() if isinstance(value, bytes))
-        if taken and (len(taken) == _MOST_PICTURES or size + row_size > _MOST_BYTES):
+        row_size = sum(map(size_of, row.values()))
+        if taken and (len(taken) == most_rows or size + row_size > most_bytes):
             yield _columns(taken)
-            taken, size = [], 0
+            taken, size = [], _HEAD
         taken.append(row)
         size += row_size
     if taken:
@@ -71,7 +79,7 @@ def _columns(taken: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _encode(name: str, value: Any) -> Any:
-    if name in ("condition_bytes", "label_map_bytes"):
+    if name in _CONDITIONS:
         return _encode_condition(value)
     return _encode_picture(value) if name.endswith("_bytes") else value
 
@@ -81,10 +89,18 @@ def _encode_picture(picture: Picture) -> bytes:
 
     A file that is such a picture already goes as it is.
     """
+    import numpy as np
     from PIL import Image
 
     from tfface.data.pictures import load_picture
 
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise UserError(
+                f"the picture is an array {picture.dtype} {list(picture.shape)}: expected uint8 "
+                "[H,W,3]"
+            )
+        picture = Image.fromarray(picture)
     if isinstance(picture, Image.Image):
         return _png(picture.convert("RGB"))
     loaded = load_picture(picture)
@@ -130,13 +146,14 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def decode(data: bytes) -> Image.Image:
-    """The picture of a reply."""
+def decode(files: Iterable[bytes]) -> list[Image.Image]:
+    """The pictures of a reply."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-    return picture
+    pictures: list[Image.Image] = [Image.open(io.BytesIO(data)) for data in files]
+    for picture in pictures:
+        picture.load()
+    return pictures
 
 
 def as_array(value: Any) -> np.ndarray:

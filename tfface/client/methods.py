@@ -1,106 +1,99 @@
-"""A client of TF Serving's gRPC API, for the embedded server and for TF Serving alike."""
+"""What both clients can do, written once."""
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tfface import packing
+from tfface.client.driving import Awaiting, Blocking, shared
+from tfface.client.over_grpc import GrpcTransport
+from tfface.client.over_rest import RestTransport
+from tfface.client.types import Model, ServerError, Signatures, Tls, Transport, VersionStatus
 from tfface.errors import UserError
 
-# gRPC and the messages (which import TensorFlow) are imported where they are used: commands that
-# only may need a server answer `--help` at once.
+# NumPy, Pillow, gRPC, httpx and the messages (which import TensorFlow) are imported where they are
+# used: commands that only may need a server answer `--help` at once.
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
     from tfface.packing import Condition, Picture
 
+T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
-_STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 
 
-class ServerError(Exception):
-    """The server refused a request, or could not be reached.
+class Methods:
+    """The methods of `FaceClient` and `AsyncFaceClient`; of the latter, all are awaited.
 
-    Attributes:
-        code: gRPC status by name, such as "INVALID_ARGUMENT".
-        message: What the server said.
-    """
+    A picture is a file, the bytes of one, a Pillow image, or an array uint8 [H,W,3] in RGB. A list
+    of pictures goes to the server in as few requests as its limits allow; pictures are read when
+    their turn comes. Results are in the order of the list.
 
-    def __init__(self, code: str, message: str):
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-
-
-class VersionStatus(NamedTuple):
-    """State of a version of the model.
-
-    Attributes:
-        state: "START", "LOADING", "AVAILABLE", "UNLOADING" or "END".
-        message: Why it could not be loaded; empty if nothing is wrong.
-    """
-
-    state: str
-    message: str
-
-
-class FaceClient:
-    """Calls a served model.
-
-    Calls may come from several threads. While the server cannot be reached (UNAVAILABLE) a call is
-    tried again until its deadline, with growing pauses. Also a context manager.
+    While the server cannot be reached, or says that it is overloaded (both UNAVAILABLE), a call is
+    tried again until its deadline, with growing pauses of random length. This is safe, as no call
+    changes anything on the server. Nothing else is tried again: RESOURCE_EXHAUSTED means a message
+    that is too long or memory that is full, which more of the same does not mend.
 
     Args:
-        target: HOST:PORT.
+        target: HOST:PORT of the gRPC API, or http://HOST:PORT (https://HOST:PORT) of the REST API.
         model: The model's name on the server.
-        timeout: Seconds that one request may take.
+        timeout: Seconds that one request may take, tries included; a list of many pictures takes
+            several requests. Over REST the last try has so many seconds for each of: connecting,
+            sending, and every wait for more of the reply.
         version: The version to call; None: the newest.
+        label: In place of the version, the label of one.
+        tls: Of gRPC: True to trust the system's authorities, a file of certificates to trust, or a
+            `Tls`; None: no TLS. Of REST: a file or a `Tls`; None: the system's, with https://.
+        max_request_bytes: Pictures of a list are sent together as long as the request, encoded, is
+            no longer than this. Plain gRPC servers take 4 MiB (4 * 2**20); TF Serving takes any.
+        max_request_pictures: So many pictures of a list at most go into a request.
+
+    Raises:
+        UserError: Both a version and a label, an address or a certificate that is none.
     """
+
+    _driver: Blocking | Awaiting = Awaiting()
 
     def __init__(
         self,
         target: str = "127.0.0.1:8500",
         model: str = "default",
         timeout: float = 30.0,
+        *,
         version: int | None = None,
+        label: str | None = None,
+        tls: bool | str | Path | Tls | None = None,
+        max_request_bytes: int = 32 * 2**20,
+        max_request_pictures: int = 32,
     ):
-        import grpc
-        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
-
+        if version is not None and label is not None:
+            raise UserError(f"version {version} and label {label!r}: expected one of them")
+        over_http = target.startswith(("http://", "https://"))
+        kind = RestTransport if over_http else GrpcTransport
         self.target = target
         self.model = model
         self.timeout = timeout
         self.version = version
-        # gRPC's own pauses between connection attempts grow to two minutes.
-        self._channel = grpc.insecure_channel(
-            target,
-            [
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_receive_message_length", -1),
-                ("grpc.initial_reconnect_backoff_ms", 50),
-                ("grpc.min_reconnect_backoff_ms", 50),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-            ],
+        self.label = label
+        self._limits = max_request_pictures, max_request_bytes
+        self._transport: Transport = kind(
+            target, Model(model, version, label), Tls.of(tls), self._driver
         )
-        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def __enter__(self) -> FaceClient:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def close(self) -> None:
+    @shared
+    async def close(self) -> None:
         """Closes the connection."""
-        self._channel.close()
+        await self._transport.close()
 
-    def predict(
+    @shared
+    async def predict(
         self,
-        inputs: dict[str, np.ndarray | Sequence[str | bytes]],
+        inputs: Mapping[str, np.ndarray | Sequence[str | bytes]],
         signature: str = "serving_default",
     ) -> dict[str, np.ndarray]:
         """Runs a signature; one request, sent as it is.
@@ -116,27 +109,19 @@ class FaceClient:
         Raises:
             ServerError: The server refused, or was not reached within the timeout.
         """
-        from tensorflow_serving.apis import predict_pb2
+        return await self._predict(inputs, signature)
 
-        from tfface.server import wire
-
-        request = predict_pb2.PredictRequest()
-        self._address(request.model_spec)
-        request.model_spec.signature_name = signature
-        for name, value in inputs.items():
-            request.inputs[name].CopyFrom(wire.to_proto(packing.as_array(value)))
-        response = self._call(self._prediction.Predict, request, self.timeout)
-        return {name: wire.to_array(proto) for name, proto in response.outputs.items()}
-
-    def status(self) -> dict[int, VersionStatus]:
+    @shared
+    async def status(self) -> dict[int, VersionStatus]:
         """State of every version that the server knows (or of the one asked for), by number.
 
         Raises:
             ServerError: No such model, or the server was not reached within the timeout.
         """
-        return self._status(self.timeout)
+        return await self._tried(self._transport.status, self.timeout)
 
-    def wait_until_ready(self, timeout: float = 60.0) -> None:
+    @shared
+    async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Returns as soon as the model answers requests.
 
         Args:
@@ -148,7 +133,8 @@ class FaceClient:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                versions = self._status(max(deadline - time.monotonic(), 0.001))
+                left = max(deadline - time.monotonic(), 0.001)
+                versions = await self._tried(self._transport.status, left)
                 if any(version.state == "AVAILABLE" for version in versions.values()):
                     return
                 states = ", ".join(
@@ -162,9 +148,10 @@ class FaceClient:
                 error = answer
             if time.monotonic() + 0.1 > deadline:
                 raise error
-            time.sleep(0.1)
+            await self._driver.pause(0.1)
 
-    def metadata(self) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    @shared
+    async def metadata(self) -> Signatures:
         """The model's signatures.
 
         Returns:
@@ -175,33 +162,12 @@ class FaceClient:
         Raises:
             ServerError: No such model, or the server was not reached within the timeout.
         """
-        import tensorflow as tf
-        from tensorflow_serving.apis import get_model_metadata_pb2
+        found = await self._tried(self._transport.metadata, self.timeout)
+        # One with underscores is the initialisation, which nobody can call.
+        return {name: found[name] for name in found if not name.startswith("__")}
 
-        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-        self._address(request.model_spec)
-        response = self._call(self._prediction.GetModelMetadata, request, self.timeout)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-
-        def describe(tensors) -> dict[str, dict[str, Any]]:
-            return {
-                name: {
-                    "dtype": tf.dtypes.as_dtype(info.dtype).name,
-                    "shape": None
-                    if info.tensor_shape.unknown_rank
-                    else tuple(None if d.size < 0 else d.size for d in info.tensor_shape.dim),
-                }
-                for name, info in sorted(tensors.items())
-            }
-
-        return {
-            name: {"inputs": describe(d.inputs), "outputs": describe(d.outputs)}
-            for name, d in sorted(signatures.signature_def.items())
-            if not name.startswith("__")  # the initialisation, which nobody can call
-        }
-
-    def change_expression(
+    @shared
+    async def change_expression(
         self, picture: Picture | Sequence[Picture], expression: str | Sequence[str]
     ) -> Image.Image | list[Image.Image]:
         """Gives faces another expression (a served SARGAN or seg_hierarchical).
@@ -210,7 +176,7 @@ class FaceClient:
         both: a single value goes with every value of the others.
 
         Args:
-            picture: A file, the bytes of one, or a Pillow image; or a list of them.
+            picture: The picture to change, or a list of them.
             expression: Name of an expression, or a list of them.
 
         Returns:
@@ -220,9 +186,10 @@ class FaceClient:
             UserError: A picture that cannot be read, lists of different lengths.
             ServerError: The server refused, or was not reached within the timeout.
         """
-        return self._edit({"image_bytes": picture, "expression": expression})
+        return await self._edit({"image_bytes": picture, "expression": expression})
 
-    def transfer_attribute(
+    @shared
+    async def transfer_attribute(
         self,
         source: Picture | Sequence[Picture],
         reference: Picture | Sequence[Picture],
@@ -234,7 +201,7 @@ class FaceClient:
         A single value goes with every value of the lists, which must be of one length.
 
         Args:
-            source: The picture to change: a file, the bytes of one, or a Pillow image; or a list.
+            source: The picture to change, or a list of them.
             reference: The picture that has the attribute as wanted, or a list of them.
             attribute: Name of an attribute, or a list of them.
             strength: 0 leaves the source as it is, 1 exchanges the attribute fully; or a list.
@@ -246,7 +213,7 @@ class FaceClient:
             UserError: A picture that cannot be read, lists of different lengths.
             ServerError: The server refused, or was not reached within the timeout.
         """
-        return self._edit(
+        return await self._edit(
             {
                 "source_bytes": source,
                 "reference_bytes": reference,
@@ -255,7 +222,8 @@ class FaceClient:
             }
         )
 
-    def generate(
+    @shared
+    async def generate(
         self, condition: Condition | Sequence[Condition], exemplar: Picture | Sequence[Picture]
     ) -> Image.Image | list[Image.Image]:
         """Makes faces of the shape of one thing in the style of another (domain alignment).
@@ -266,8 +234,7 @@ class FaceClient:
             condition: The shape, a label map or a line drawing as the served model was trained
                 with: a PNG as `tfface.data.label_maps.load_label_map` reads it, the bytes of one,
                 or integers [H,W] of codes 0 to 19; or a list of them.
-            exemplar: A face in the style wanted: a file, the bytes of one, or a Pillow image; or a
-                list of them.
+            exemplar: A face in the style wanted, or a list of them.
 
         Returns:
             The face, a square of the networks' size; a list if a list was given.
@@ -278,9 +245,10 @@ class FaceClient:
             ServerError: The server refused, such as a label map where it expects a drawing, or was
                 not reached within the timeout.
         """
-        return self._edit({"condition_bytes": condition, "exemplar_bytes": exemplar})
+        return await self._edit({"condition_bytes": condition, "exemplar_bytes": exemplar})
 
-    def synthesize(
+    @shared
+    async def synthesize(
         self,
         label_map: Condition | Sequence[Condition],
         seed: int | Sequence[int] | None = None,
@@ -294,8 +262,7 @@ class FaceClient:
             label_map: A PNG as `tfface.data.label_maps.load_label_map` reads it, the bytes of one,
                 or integers [H,W] of 0 to 18; or a list of them.
             seed: Number of a style, the same on every label map; or a list of them.
-            reference: In place of the seed, a face whose style is taken: a file, the bytes of one,
-                or a Pillow image; or a list of them.
+            reference: In place of the seed, a face whose style is taken, or a list of them.
 
         Returns:
             The face, a square of the networks' size; a list if a list was given.
@@ -308,15 +275,16 @@ class FaceClient:
         if (seed is None) == (reference is None):
             raise UserError("expected one of: a seed, or a reference face")
         if reference is None:
-            return self._edit({"label_map_bytes": label_map, "seed": seed})
+            return await self._edit({"label_map_bytes": label_map, "seed": seed})
         values = {"label_map_bytes": label_map, "reference_bytes": reference}
-        return self._edit(values, "reference_bytes")
+        return await self._edit(values, "reference_bytes")
 
-    def segment(self, picture: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
+    @shared
+    async def segment(self, picture: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
         """Finds the parts of faces (a served seg_hierarchical).
 
         Args:
-            picture: A file, the bytes of one, or a Pillow image; or a list of them.
+            picture: A picture, or a list of them.
 
         Returns:
             The label map of the picture's central square, uint8 [S,S] of 0 to 18, of the networks'
@@ -328,54 +296,49 @@ class FaceClient:
         """
         import numpy as np
 
-        found = self._edit({"image_bytes": picture}, "segment_bytes", "label_map_bytes")
+        found = await self._edit({"image_bytes": picture}, "segment_bytes", "label_map_bytes")
         return [np.asarray(x) for x in found] if isinstance(found, list) else np.asarray(found)
 
-    def _edit(
+    async def _edit(
         self, values: dict[str, Any], signature: str = "bytes", output: str = "image_bytes"
     ) -> Image.Image | list[Image.Image]:
-        lengths = {name: len(v) for name, v in values.items() if packing.is_list(v)}
+        lengths = {name: len(v) for name, v in values.items() if packing.is_list(name, v)}
         if len(set(lengths.values())) > 1:
             given = ", ".join(f"{length} of {name}" for name, length in lengths.items())
             raise UserError(f"lists of different lengths: {given}")
-        edited: list[Image.Image] = []
-        for inputs in packing.requests(packing.rows(values, lengths)):
-            reply = self.predict(inputs, signature=signature)[output]
-            edited += [packing.decode(data) for data in reply]
+
+        async def edit(inputs: dict[str, Any]) -> list[Image.Image]:
+            reply = await self._predict(inputs, signature)
+            return await self._driver.work(packing.decode, reply[output])
+
+        rows = packing.rows(values, lengths)
+        requests = packing.requests(rows, *self._limits, self._transport.size)
+        edited = await self._driver.in_order(edit, requests)
         return edited if lengths else edited[0]
 
-    def _address(self, spec) -> None:
-        spec.name = self.model
-        if self.version is not None:
-            spec.version.value = self.version
+    async def _predict(self, inputs: Mapping[str, Any], signature: str) -> dict[str, np.ndarray]:
+        arrays = {name: packing.as_array(value) for name, value in inputs.items()}
 
-    def _status(self, timeout: float) -> dict[int, VersionStatus]:
-        from tensorflow_serving.apis import get_model_status_pb2
+        def once(timeout: float) -> Awaitable[dict[str, np.ndarray]]:
+            return self._transport.predict(arrays, signature, timeout)
 
-        request = get_model_status_pb2.GetModelStatusRequest()
-        self._address(request.model_spec)
-        response = self._call(self._models.GetModelStatus, request, timeout)
-        return {
-            v.version: VersionStatus(_STATES[v.state], v.status.error_message)
-            for v in response.model_version_status
-        }
+        return await self._tried(once, self.timeout)
 
-    def _call(self, method: Callable, request, timeout: float):
+    async def _tried(self, call: Callable[[float], Awaitable[T]], timeout: float) -> T:
         """Calls until it works, or there is an answer other than UNAVAILABLE, or time is up."""
-        import grpc
-
         deadline = time.monotonic() + timeout
         pause, unreachable = _FIRST_PAUSE, None
         while True:
             try:
-                return method(request, timeout=max(deadline - time.monotonic(), 0.001))
-            except grpc.RpcError as error:
-                failure = ServerError(error.code().name, error.details() or "")
+                return await call(max(deadline - time.monotonic(), 0.001))
+            except ServerError as error:
+                failure = error
             if failure.code == "UNAVAILABLE":
                 message = f"{self.target} is not available: {failure.message}"
                 unreachable = ServerError("UNAVAILABLE", message)
-                if time.monotonic() + pause < deadline:
-                    time.sleep(pause)
+                wait = pause * random.uniform(0.5, 1)  # Not all clients come back at once.
+                if time.monotonic() + wait < deadline:
+                    await self._driver.pause(wait)
                     pause = min(2 * pause, _LONGEST_PAUSE)
                     continue
             elif failure.code != "DEADLINE_EXCEEDED":
