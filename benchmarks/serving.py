@@ -1,0 +1,208 @@
+"""What serving costs: `python benchmarks/serving.py`, or `--soak MINUTES`.
+
+Exports untrained SARGANs of the `demo` size for 128 and 256 px (speed does not depend on weights),
+serves them with `python -m tfface.serve`, and calls them from this process, which also has the same
+SavedModels loaded. Latency: calls to either in turn, so that both see the same machine. Throughput:
+rounds of either in turn; the best of all numbers of threads counts for the process. The soak prints
+the server's memory while eight callers keep it busy, some of them with mistakes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+CALLS = 300
+SECONDS = 4.0
+CALLERS = (1, 8, 32)
+
+
+def export(size: int, folder: Path) -> Path:
+    """An untrained SARGAN for pictures of `size`; the folder of its versions."""
+    from tfface.config import parse_training
+    from tfface.engine.load import Trained
+    from tfface.export import export_run
+    from tfface.methods import get_config, get_method
+
+    words = ["sargan", "--preset", "demo", "--data.size", str(size)]
+    _, config, _ = parse_training(words, {"sargan": get_config("sargan")})
+    method, _ = get_method("sargan").open(config)
+    trained = Trained("sargan", method, method.build(), 0, folder)
+    return export_run(trained, folder / f"sargan{size}").parent
+
+
+@contextlib.contextmanager
+def serving(folders: dict[str, Path], flags: list[str]):
+    """A server process of these models: its HOST:PORT and process number."""
+    config = "".join(
+        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}'
+        for name, path in folders.items()
+    )
+    file = next(iter(folders.values())).parent / "models.config"
+    file.write_text(f"model_config_list {{ {config} }}")
+    words = ["--port=0", f"--model_config_file={file}", *flags]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfface.serve", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield re.search(r"ready at (\S+)", process.stdout.readline())[1], process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def requests(size: int) -> dict[str, dict]:
+    """One picture for signature `bytes`, and one for `serving_default`."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tfface.config import Data
+    from tfface.data import open_source
+
+    image = next(iter(open_source(Data(size=size)).batches("test", 1)))["image"].numpy()
+    file = tf.io.encode_jpeg(tf.cast((image[0] + 1) * 127.5, tf.uint8), quality=95).numpy()
+    asked = np.array([b"happy"], object)
+    return {
+        "bytes": {"image_bytes": np.array([file], object), "expression": asked},
+        "serving_default": {"image": image, "expression": asked},
+    }
+
+
+class Ways:
+    """The two ways to run a signature on the same inputs, each without arguments."""
+
+    def __init__(self, folder: Path, target: str, name: str, signature: str, inputs: dict):
+        import grpc
+        from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+        from tfface.server import wire
+        from tfface.server.saved_model import SavedModel
+
+        model = SavedModel(next(folder.glob("[0-9]*")))
+        found = model.signatures[signature]
+        outputs = list(found.outputs)
+        self.in_process = lambda: model.run(found, inputs, outputs)
+        request = predict_pb2.PredictRequest(model_spec={"name": name, "signature_name": signature})
+        for key, value in inputs.items():
+            request.inputs[key].CopyFrom(wire.to_proto(value))
+        channel = grpc.insecure_channel(target, [("grpc.max_receive_message_length", -1)])
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self.served = lambda: stub.Predict(request, timeout=60)
+
+
+def latency(ways: Ways) -> dict[str, tuple[float, float]]:
+    """Median and 99th percentile in ms of calls by either way, in turn."""
+    times: dict[str, list[float]] = {"in_process": [], "served": []}
+    for number in range(CALLS + 20):
+        for way, some in times.items():
+            begin = time.perf_counter()
+            getattr(ways, way)()
+            if number >= 20:
+                some.append(1e3 * (time.perf_counter() - begin))
+    return {
+        way: (statistics.median(some), statistics.quantiles(some, n=100)[-1])
+        for way, some in times.items()
+    }
+
+
+def throughput(call, callers: int, seconds: float = SECONDS) -> tuple[float, float, float]:
+    """Calls a second by so many threads, with median and 99th percentile in ms."""
+    times: list[list[float]] = [[] for _ in range(callers)]
+    end = time.perf_counter() + seconds
+
+    def work(some: list[float]) -> None:
+        while (begin := time.perf_counter()) < end:
+            call()
+            some.append(1e3 * (time.perf_counter() - begin))
+
+    threads = [threading.Thread(target=work, args=(some,)) for some in times]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    passed = time.perf_counter() - begin
+    every = sorted(itertools.chain(*times))
+    return len(every) / passed, statistics.median(every), every[int(0.99 * len(every))]
+
+
+def compare(folders: dict[str, Path], target: str) -> None:
+    """Prints both tables."""
+    print("| one picture | in process, ms | served, ms | added | 99th percentiles |")
+    print("|---|---|---|---|---|")
+    cases = [("sargan128", 128, "bytes"), ("sargan256", 256, "serving_default")]
+    for name, size, signature in cases:
+        ways = Ways(folders[name], target, name, signature, requests(size)[signature])
+        (inside, inside_99), (served, served_99) = latency(ways).values()
+        print(
+            f"| {size} px, `{signature}` | {inside:.2f} | {served:.2f} | {served - inside:+.2f} "
+            f"| {inside_99:.2f}, {served_99:.2f} |"
+        )
+    ways = Ways(folders["sargan128"], target, "sargan128", "bytes", requests(128)["bytes"])
+    best = 0.0
+    found: dict[int, list[tuple[float, float, float]]] = {n: [] for n in CALLERS}
+    for _ in range(3):
+        for callers in (1, 2, 4, 8):
+            best = max(best, throughput(ways.in_process, callers)[0])
+        for callers in CALLERS:
+            found[callers].append(throughput(ways.served, callers))
+    print("\n| callers, 128 px `bytes` | calls/s | of the best in process | median, 99th ms |")
+    print("|---|---|---|---|")
+    print(f"| in process, best of 1 to 8 threads | {best:.0f} | | |")
+    for callers, rounds in found.items():
+        rate, median, worst = max(rounds)
+        print(f"| {callers} | {rate:.0f} | {rate / best:.0%} | {median:.1f}, {worst:.1f} |")
+
+
+def soak(folders: dict[str, Path], target: str, pid: int, minutes: float) -> None:
+    """Prints the server's memory every tenth of the time."""
+    import grpc
+
+    good = Ways(folders["sargan128"], target, "sargan128", "bytes", requests(128)["bytes"])
+    bad = Ways(folders["sargan128"], target, "nope", "bytes", requests(128)["bytes"])
+
+    def call() -> None:
+        good.served()
+        with contextlib.suppress(grpc.RpcError):
+            bad.served()
+
+    for tenth in range(10):
+        rate, _, worst = throughput(call, 8, 6 * minutes)
+        status = Path(f"/proc/{pid}/status").read_text()
+        memory = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+        print(f"{(tenth + 1) * minutes / 10:.1f} min: {memory:.0f} MiB, {rate:.0f} pairs/s, "
+              f"99th percentile {worst:.0f} ms", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    """Prints the tables, or the soak's lines."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="watch the server's memory")
+    parser.add_argument("--flags", default="", help="of the server, for example --enable_batching")
+    arguments = parser.parse_args()
+    from tfface.cli import import_tensorflow
+
+    import_tensorflow()
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {f"sargan{size}": export(size, Path(scratch)) for size in (128, 256)}
+        with serving(folders, arguments.flags.split()) as (target, pid):
+            if arguments.soak:
+                soak(folders, target, pid, arguments.soak)
+            else:
+                compare(folders, target)
+
+
+if __name__ == "__main__":
+    main()
