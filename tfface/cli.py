@@ -17,10 +17,10 @@ from tfface.errors import UserError
 
 VERBS = {
     "train": "train a method, or continue a run",
-    "edit": "edit a picture or a folder of pictures with a trained run",
+    "edit": "edit pictures with a trained run, or through a server",
     "evaluate": "measure a trained segmentation network on held-out pictures",
     "export": "write a run as a SavedModel for TF Serving",
-    "serve": "serve SavedModels over TF Serving's gRPC API",
+    "serve": "serve SavedModels over TF Serving's APIs",
     "prepare": "look at a data set, or make one",
     "demo": "train, export, serve and edit built-in faces, and write a report",
 }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +96,22 @@ def outputs(case: Case) -> None:
 
 @contract_check
 def updates(case: Case) -> None:
-    """A phase moves every weight of the networks it names, and nothing else."""
+    """A phase moves every weight of the networks it names, and nothing else.
+
+    The losses that it reports are those of eager computation.
+    """
     for phase in case.method.phases():
         alone = copy.copy(case.method)
         alone.phases = lambda phase=phase: (dataclasses.replace(phase, every=1, start=0),)
         nets = case.build()
         optimizers = make_optimizers(alone, nets, adam)
         before = _snapshot(nets)
+        eager = _losses(alone, phase, nets, case.batch)
         step = TrainStep(alone, tf.distribute.get_strategy(), nets, {}, optimizers)
         names, values = step(0, case.batch)
-        _finite(dict(zip(names, values.numpy(), strict=True)), f"phase {phase.name}:")
+        found = dict(zip(names, values.numpy(), strict=True))
+        eager = {f"{phase.name}/{term}": value for term, value in eager.items()}
+        _equal(found, eager, "reported", RTOL, ATOL)
         after = _snapshot(nets)
         for name, net in nets.items():
             for i, variable in enumerate(net.variables):
@@ -131,12 +137,11 @@ def loss_is_pure(case: Case) -> None:
 
 @contract_check
 def compiled_losses(case: Case) -> None:
-    """Eager, graph and XLA agree on every term."""
+    """XLA agrees with eager on every term."""
     for phase in case.method.phases():
         eager = _losses(case.method, phase, case.nets, case.batch)
-        for jit in (False, True):
-            made = _losses(case.method, phase, case.nets, case.batch, jit_compile=jit)
-            _equal(made, eager, f"{phase.name}, XLA {jit}:", RTOL, ATOL)
+        made = _losses(case.method, phase, case.nets, case.batch, jit_compile=True)
+        _equal(made, eager, f"{phase.name}, XLA:", RTOL, ATOL)
 
 
 @contract_check
@@ -218,31 +223,27 @@ def preview(case: Case) -> None:
 
 @contract_check
 def resumes(case: Case) -> None:
-    """Six steps are three, a crash and three more, up to the order in which threads add up."""
+    """Six steps are three, a kill and three more, up to the order in which threads add up."""
     check_resume(case.name, case.folder, jit="off")
 
 
 def check_resume(name: str, folder: Path, **train: Any) -> None:
-    """Compares six steps in one go with three, a crash and three; options as of `tiny_method`."""
+    """Compares six steps in one go with three, a kill and three; options as of `tiny_method`."""
 
-    class Crash(Exception):
-        pass
-
-    class Crashing(Trainer):
+    class Killed(Trainer):
         def step(self, number, batch):
             if number == 4:  # One step after the checkpoint: its line of metrics must go.
-                raise Crash
+                shutil.copytree(self.run.path, folder / "killed")
             return super().step(number, batch)
 
     def trainer(kind: type[Trainer], path: str) -> Trainer:
         method, source = tiny_method(name, **{"log_every": 1, "save_every": 3, **train})
         return kind(method, source, Run.create(name, method.config, str(folder / path)))
 
-    whole = trainer(Trainer, "whole")
+    whole = trainer(Killed, "whole")
     whole.train()
-    with contextlib.suppress(Crash):
-        trainer(Crashing, "halves").train()
-    halves = trainer(Trainer, "halves")
+    halves = trainer(Trainer, "killed")
+    require(halves.checkpoints.steps() == [3], "the checkpoint of step 3 is not there")
     halves.train()
     require(halves.checkpoints.steps() == [3, 6], "the checkpoints are not those of steps 3 and 6")
     compare_trainers(halves, whole)
