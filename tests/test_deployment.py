@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -81,13 +82,14 @@ def test_what_the_comments_of_the_models_file_offer_can_be_read():
 
 
 def test_batching_serves_what_clients_send():
-    from tfface import packing
+    from tfface.client import FaceClient
 
     found = read_text(SERVING / "batching.config", BatchingParameters, "--batching_parameters_file")
+    most = inspect.signature(FaceClient).parameters["max_request_pictures"].default
     assert found.batch_timeout_micros.value == 0
     assert found.enable_large_batch_splitting.value
     assert found.max_execution_batch_size.value <= found.max_batch_size.value
-    assert found.max_batch_size.value >= packing._MOST_PICTURES
+    assert found.max_batch_size.value >= most
 
 
 def test_monitoring_is_where_prometheus_looks(compose, pod):

@@ -72,10 +72,7 @@ def edited(out, *argv):
         "sargan face0.png --expression sad happy",
         "elegant face0.png --attribute Smiling --reference face1.png",
         "elegant face1.png --attribute Smiling --reference face0.png face2.png --strength 0 0.5",
-        "domain_alignment --condition map.png --exemplar face1.png",
         "domain_alignment --condition map.png --exemplar face1.png face2.png --grid",
-        "mask_guided --mask map.png",
-        "mask_guided --mask map.png --seed 7 --reference face1.png",
         "mask_guided --mask map.png --seed 7 --reference face1.png face2.png --interpolate 3",
     ],
 )

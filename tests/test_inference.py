@@ -15,7 +15,8 @@ from tensorflow_serving.apis import (
 from tiny_models import Stubs, failure, save, spec
 
 from tfface.server.app import Server
-from tfface.server.versions import WARM_UP_FILE, Model
+from tfface.server.loading import WARM_UP_FILE
+from tfface.server.versions import Model
 
 Code = grpc.StatusCode
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -239,7 +240,7 @@ def test_warm_up_of_every_kind(folder, tmp_path):
         path.parent.mkdir(exist_ok=True)
         with tf.io.TFRecordWriter(str(path)) as writer:
             writer.write(prediction_log_pb2.PredictionLog(**log).SerializeToString())
-        model = Model("g", tmp_path)
+        model = Model(ModelConfig("g", tmp_path), Options())
         model.update()
         error = model.status()[3][1]
         model.close()

@@ -216,34 +216,37 @@ def test_loading_is_tried_again_after_the_interval(export, tmp_path, monkeypatch
 class Recorder:
     """In the place of SavedModel: what it was made with."""
 
-    def __init__(self, path, **settings):
-        self.settings = settings
+    def __init__(self, path, batching, session_config, tags):
+        self.batching, self.session, self.tags = batching, session_config, tags
 
 
-def test_loaded_model_gets_settings_only_if_they_are_given(tmp_path, monkeypatch):
+def test_flags_reach_the_loaded_model(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "SavedModel", Recorder)
 
-    def settings(*flags):
+    def loaded(*flags):
         words = [f"--model_base_path={tmp_path}", *flags]
         options = serve._options(serve._parse(words))
-        return loading.load(tmp_path, 1, options).settings
+        return loading.load(tmp_path, 1, options)
 
-    assert settings() == {}
-    assert settings("--saved_model_tags=serve,gpu") == {"tags": ("serve", "gpu")}
-    session = settings("--tensorflow_session_parallelism=3")["session_config"]
-    assert (session.intra_op_parallelism_threads, session.inter_op_parallelism_threads) == (3, 3)
-    session = settings("--tensorflow_intra_op_parallelism=1", "--tensorflow_inter_op_parallelism=2")
-    session = session["session_config"]
-    assert (session.intra_op_parallelism_threads, session.inter_op_parallelism_threads) == (1, 2)
-    assert not settings("--enable_batching")["batching"].ListFields()
+    def threads(*flags):
+        session = loaded(*flags).session
+        return session.intra_op_parallelism_threads, session.inter_op_parallelism_threads
+
+    assert (loaded().batching, loaded().tags) == (None, ("serve",))
+    assert loaded("--saved_model_tags=serve,gpu").tags == ("serve", "gpu")
+    assert threads() == (0, 0)
+    assert threads("--tensorflow_session_parallelism=3") == (3, 3)
+    both = ("--tensorflow_intra_op_parallelism=1", "--tensorflow_inter_op_parallelism=2")
+    assert threads(*both) == (1, 2)
+    assert not loaded("--enable_batching").batching.ListFields()
     file = tmp_path / "batching.txt"
     file.write_text("max_batch_size { value: 8 }")
     batching = ("--enable_batching", f"--batching_parameters_file={file}")
-    assert settings(*batching)["batching"].max_batch_size.value == 8
+    assert loaded(*batching).batching.max_batch_size.value == 8
     per_model = (*batching, "--enable_per_model_batching_parameters")
-    assert settings(*per_model) == {}
+    assert loaded(*per_model).batching is None
     (tmp_path / "batching_params.pbtxt").write_text("max_batch_size { value: 4 }")
-    assert settings(*per_model)["batching"].max_batch_size.value == 4
+    assert loaded(*per_model).batching.max_batch_size.value == 4
 
 
 def test_warm_up_runs_as_often_as_asked(export, tmp_path, monkeypatch):
