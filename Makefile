@@ -8,7 +8,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo test test-deployment lint clean setup
+# tensorflow-addons has wheels for Python 3.9 to 3.11 only.
+OLD := import sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] < (3, 12))
+REFERENCE_PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9; do \
+	$$p -c '$(OLD)' 2>/dev/null && echo $$p && break; done)
+REFERENCE := .venv-reference
+RECORDED := build/reference
+
+.PHONY: demo test test-deployment reference lint clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -49,6 +56,21 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Exports and layers in TensorFlow 2.15 and beside tensorflow-addons: docs/reference.md.
+reference: $(READY) $(REFERENCE)/.ready
+	rm -rf $(RECORDED)
+	$(BIN)/python tests/reference/record.py $(RECORDED)
+	$(REFERENCE)/bin/python tests/reference/compare.py $(RECORDED)
+
+$(REFERENCE)/.ready:
+	@test -n "$(REFERENCE_PYTHON)" && $(REFERENCE_PYTHON) -c '$(OLD)' || { \
+		echo "make reference needs Python 3.9, 3.10 or 3.11 with venv for tensorflow-addons;" \
+		"name one with make reference REFERENCE_PYTHON=..." >&2; exit 2; }
+	$(REFERENCE_PYTHON) -m venv --clear $(REFERENCE)
+	$(REFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check \
+		tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0 'numpy<2'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

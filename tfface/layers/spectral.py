@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-_SQUARINGS = 6  # Powers of W^T W by squaring: 2^6 iterations of the power method.
+_SQUARINGS = 10  # Powers of W^T W by squaring: 2^10 iterations of the power method.
 _TINY = 1e-30  # So that a matrix of zeros gives zero.
 
 
