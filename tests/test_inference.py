@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
 from tiny_models import Stubs, failure, save, spec
 
 from tfface.server.app import Server
+from tfface.server.config import ModelConfig, Options
 from tfface.server.loading import WARM_UP_FILE
 from tfface.server.versions import Model
 
