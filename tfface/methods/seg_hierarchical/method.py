@@ -319,14 +319,17 @@ class SegHierarchical(Method):
             and the `label_map` int32 [B,S,S] of the pictures given.
         """
         probabilities = self.segment(nets, images)
+        pictures = self._pictures(nets, images, expression, probabilities)
+        return {**pictures, "label_map": tf.argmax(probabilities, -1, tf.int32)}
+
+    def _pictures(self, nets, images, expression, probabilities) -> dict[str, tf.Tensor]:
         made = self.manipulate(nets, images, self.one_hot(expression), probabilities)
         grown = self.grown(probabilities)
         pictures = {
             region: self._views(made[region], grown)[region] for region in self.config.regions
         }
         pictures["image"] = made["image"]
-        clipped = {k: tf.clip_by_value(v, -1.0, 1.0) for k, v in pictures.items()}
-        return {**clipped, "label_map": tf.argmax(probabilities, -1, tf.int32)}
+        return {k: tf.clip_by_value(v, -1.0, 1.0) for k, v in pictures.items()}
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
         """The input, its segmentation and masks, the parts for one expression, all expressions.
@@ -346,7 +349,8 @@ class SegHierarchical(Method):
         for i, region in enumerate(c.regions):
             columns[f"mask of {region}"] = tf.repeat(2.0 * grown[..., i : i + 1] - 1.0, 3, -1)
         every = [
-            self.edit(nets, image, tf.fill([tf.shape(image)[0]], i)) for i in range(len(c.classes))
+            self._pictures(nets, image, tf.fill([tf.shape(image)[0]], i), probabilities)
+            for i in range(len(c.classes))
         ]
         for region in c.regions:
             columns[f"{region}, {c.classes[0]}"] = every[0][region]
