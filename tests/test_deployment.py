@@ -238,3 +238,10 @@ def test_proto_of_the_clients_has_the_public_field_numbers():
             assert kind.startswith("map<") == bool(is_map)
             assert kind.startswith("repeated ") == (field.is_repeated and not is_map)
     assert fields == 50
+
+
+def test_the_embedded_server_takes_the_same_flags(compose, pod):
+    from tfface import serve
+
+    for words in (compose["x-serving"]["command"], pod["spec"]["containers"][0]["args"]):
+        assert serve._parse(words).model_config_file == "/etc/tfface/models.config"
