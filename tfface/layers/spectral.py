@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-_SQUARINGS = 10  # Powers of W^T W by squaring: 2^10 iterations of the power method.
+_ROUNDS = 3  # Of three squarings each: (W^T W)^512, so many iterations of the power method.
 _TINY = 1e-30  # So that a matrix of zeros gives zero.
 
 
@@ -23,9 +23,11 @@ def spectral_norm(matrix):
         matrix = ops.transpose(matrix)
     fixed = ops.stop_gradient(matrix)
     power = ops.matmul(ops.transpose(fixed), fixed)
-    for _ in range(_SQUARINGS):
-        power = power / (ops.max(power) + _TINY)  # The largest is on the diagonal.
-        power = ops.matmul(power, power)
+    for _ in range(_ROUNDS):
+        # The largest is on the diagonal. From 1, three squarings lead to M^7 at most.
+        power = power / (ops.max(power) + _TINY)
+        for _ in range(3):
+            power = ops.matmul(power, power)
     start = np.random.RandomState(0).normal(size=(matrix.shape[1], 1)).astype("float32")
     right = _unit(ops.matmul(power / (ops.max(power) + _TINY), start))
     left = _unit(ops.matmul(fixed, right))
