@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-_ROUNDS = 3  # Of three squarings each: (W^T W)^512, so many iterations of the power method.
+_ROUNDS = 4  # Of three squarings each: (W^T W)^4096, so many iterations of the power method.
 _TINY = 1e-30  # So that a matrix of zeros gives zero.
 
 
