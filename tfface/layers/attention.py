@@ -105,25 +105,30 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
             # Of a softmax's gradient: sum(dw * w) over the keys is sum(upstream * out).
             mean = tf.reduce_sum(upstream * out, -1, keepdims=True)
 
-            def backward(i, d_k, d_v, d_q, d_b):
+            def backward(i):
                 q_c, _, rows = (x[i] for x in split)
                 to_weights = tf.matmul(upstream[i], gathered(v, rows), transpose_b=True)
                 to_logits = weights[i] * (to_weights - mean[i])
                 to_b = tf.reshape(tf.reduce_sum(to_logits, 1), (chunk, retrieved, pixels))
                 to_logits /= temperature
-                d_k += _sums(tf.matmul(to_logits, q_c, transpose_a=True), rows, k)
-                d_v += _sums(tf.matmul(weights[i], upstream[i], transpose_a=True), rows, v)
-                d_b = d_b.write(i, tf.reduce_sum(to_b, -1))
-                d_q = d_q.write(i, tf.matmul(to_logits, gathered(k, rows)))
-                return i + 1, d_k, d_v, d_q, d_b
+                return (
+                    _sums(tf.matmul(to_logits, q_c, transpose_a=True), rows, k),
+                    _sums(tf.matmul(weights[i], upstream[i], transpose_a=True), rows, v),
+                    tf.matmul(to_logits, gathered(k, rows)),
+                    tf.reduce_sum(to_b, -1),
+                )
 
-            zeros = (tf.zeros_like(k), tf.zeros_like(v))
+            def add(i, d_k, d_v, d_q, d_b):
+                to_k, to_v, to_q, to_b = backward(i)
+                return i + 1, d_k + to_k, d_v + to_v, d_q.write(i, to_q), d_b.write(i, to_b)
+
+            d_k, d_v, to_q, to_b = backward(0)  # Apart: there is nothing to add it to.
             arrays = (
-                tf.TensorArray(q.dtype, chunks, element_shape=(chunk, *q.shape[1:])),
-                tf.TensorArray(b.dtype, chunks, element_shape=(chunk, retrieved)),
+                tf.TensorArray(x.dtype, chunks, element_shape=x.shape).write(0, x)
+                for x in (to_q, to_b)
             )
             _, d_k, d_v, d_q, d_b = tf.while_loop(
-                lambda i, *_: i < chunks, backward, (0, *zeros, *arrays), parallel_iterations=1
+                lambda i, *_: i < chunks, add, (1, d_k, d_v, *arrays), parallel_iterations=1
             )
             d_q, d_b = (tf.reshape(d.stack(), tf.shape(x)) for d, x in ((d_q, q), (d_b, b)))
             return d_q, d_k, d_v, d_b
@@ -252,7 +257,9 @@ class BlockAlignment(keras.layers.Layer):
             plan = sinkhorn_top_k(scores, self.top_k, self.epsilon, self.iterations)
         else:
             plan = soft_top_k(scores, self.top_k, self.epsilon)
-        index = tf.math.top_k(scores, self.top_k).indices
+        # As many as `soft_top_k` asks for: it is searched once.
+        some = min(self.top_k + 1, scores.shape[-1])
+        index = tf.math.top_k(scores, some).indices[..., : self.top_k]
         return index, tf.gather(plan, index, batch_dims=2)
 
     def get_config(self) -> dict:

@@ -40,9 +40,11 @@ def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
     gain = 1.0 / (2.0 * epsilon)  # 1 / t
 
     @tf.custom_gradient
-    def plan(x):
-        x = gain * x
-        z = x + _offset(x, k)
+    def plan(scores):
+        x = gain * scores
+        # Exact for a hard choice: between the last that is chosen and the first that is not.
+        last = tf.math.top_k(scores, k + 1).values[..., -2:]
+        z = x + _offset(x, k, -0.5 * gain * tf.reduce_sum(last, -1, keepdims=True))
 
         def gradient(upstream):
             d = tf.sigmoid(z) * tf.sigmoid(-z)
@@ -55,8 +57,8 @@ def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
     return plan(scores)
 
 
-def _offset(x: tf.Tensor, k: int) -> tf.Tensor:
-    """The m [...,1] with sum(sigmoid(x + m)) = k.
+def _offset(x: tf.Tensor, k: int, start: tf.Tensor) -> tf.Tensor:
+    """The m [...,1] with sum(sigmoid(x + m)) = k, looked for from `start` on.
 
     Newton's steps on log(sum), which is nearly a straight line while all are far from chosen, as
     most are; halvings of the interval where a step would leave it.
@@ -66,8 +68,6 @@ def _offset(x: tf.Tensor, k: int) -> tf.Tensor:
     # sigmoid(z) < exp(z) bounds m from below, the smallest x from above.
     low = tf.math.log(wanted) - tf.reduce_logsumexp(x, -1, keepdims=True)
     high = math.log(k / (n - k)) - tf.reduce_min(x, -1, keepdims=True)
-    # Exact for a hard choice: between the last that is chosen and the first that is not.
-    start = -0.5 * tf.reduce_sum(tf.math.top_k(x, k + 1).values[..., -2:], -1, keepdims=True)
     tolerance = (1e-10 if x.dtype == tf.float64 else 1e-5) * wanted
 
     def closer(low, high, m, _):

@@ -234,7 +234,6 @@ def check_resume(name: str, folder: Path, **train: Any) -> None:
     The trainer that goes on is the same object, whose functions are traced already: all that is
     not in the checkpoint would be that of step 6.
     """
-
     killed = folder / "killed"
 
     class Killed(Trainer):
