@@ -64,40 +64,22 @@ def test_a_server_that_cannot_start_is_told(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["sargan", "elegant"])
-def test_demo_from_end_to_end(method, tmp_path, capsys):
+def test_demo_from_end_to_end(tmp_path, capsys):
     out = tmp_path / "runs" / "demo"
-    words = ["--method", method, "--preset", "tiny", "--out", str(out)]
+    words = ["--preset", "tiny", "--out", str(out)]
     assert main(words) == 0
     assert str(out / "report.html") in capsys.readouterr().out
     figures = json.loads((out / "figures.json").read_text())
-    assert (figures["method"], figures["steps"]) == (method, 6)
+    assert (figures["method"], figures["steps"]) == ("sargan", 6)
     assert {"edited", "copy", "target", "classifier", "seconds"} <= set(figures)
     page = (out / "report.html").read_text()
     assert not re.search(r"(src|href)=\"(?!data:image/png;base64,)", page)
     assert page.count("<img") == page.count(' alt="') > 30
     assert "<svg" in page and "true render" in page
-
-    if method == "sargan":  # What has been trained is used again.
-        assert main(words) == 0
-        again = json.loads((out / "figures.json").read_text())
-        assert {k: again[k] for k in ("edited", "classifier")} == {
-            k: figures[k] for k in ("edited", "classifier")
-        }
-        assert sorted(p.name for p in (out / "model").iterdir()) == ["1", "2"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "kinds"),
-    [
-        ("mask_guided", {"segmentation", "diversity", "palette", "segmenter"}),
-        ("seg_hierarchical", {"edited", "segmentation", "classifier"}),
-    ],
-)
-def test_demo_of_methods_with_label_maps(method, kinds, tmp_path):
-    out = tmp_path / "demo"
-    assert main(["--method", method, "--preset", "tiny", "--out", str(out)]) == 0
-    assert kinds <= set(json.loads((out / "figures.json").read_text()))
-    page = (out / "report.html").read_text()
-    assert page.count("<img") > 30 and "<svg" in page
+    # What has been trained is used again.
+    assert main(words) == 0
+    again = json.loads((out / "figures.json").read_text())
+    assert {k: again[k] for k in ("edited", "classifier")} == {
+        k: figures[k] for k in ("edited", "classifier")
+    }
+    assert sorted(p.name for p in (out / "model").iterdir()) == ["1", "2"]
