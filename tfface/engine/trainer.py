@@ -85,6 +85,7 @@ class Trainer:
         for name, size in batch_sizes(config).items():
             if size % replicas:
                 raise UserError(f"{name} is {size}: expected a multiple of the {replicas} devices")
+        self._rate: float | None = None
         keras.utils.set_random_seed(self.config.seed)
         with self.strategy.scope(), precision(self.config.precision):
             self.nets = method.build()
@@ -107,6 +108,7 @@ class Trainer:
         console = Console()
         with logging_to(self.run, console), self._disk_full():
             start = self.checkpoints.restore()
+            self._rate = None  # Those of the optimisers may have been restored.
             self.run.truncate_metrics(start)
             self.run.describe([d.name for d in tf.config.list_logical_devices()])
             self._announce(start)
@@ -139,7 +141,7 @@ class Trainer:
         """
         config = self.method.config
         rate = learning_rate(config.adam, number, self.config.steps)
-        if rate != getattr(self, "_rate", None):
+        if rate != self._rate:
             for phase in self.method.phases():
                 for group, (_, factor) in phase.groups().items():
                     self.optimizers[group].learning_rate = rate * factor

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-_ROUNDS = 4  # Of three squarings each: (W^T W)^4096, so many iterations of the power method.
+_ROUNDS = 5  # Of two squarings each: (W^T W)^1024, so many iterations of the power method.
 _TINY = 1e-30  # So that a matrix of zeros gives zero.
 
 
@@ -24,10 +24,9 @@ def spectral_norm(matrix):
     fixed = ops.stop_gradient(matrix)
     power = ops.matmul(ops.transpose(fixed), fixed)
     for _ in range(_ROUNDS):
-        # The largest is on the diagonal. From 1, three squarings lead to M^7 at most.
-        power = power / (ops.max(power) + _TINY)
-        for _ in range(3):
-            power = ops.matmul(power, power)
+        power = power / (ops.max(power) + _TINY)  # The largest is on the diagonal.
+        power = ops.matmul(power, power)
+        power = ops.matmul(power, power)
     start = np.random.RandomState(0).normal(size=(matrix.shape[1], 1)).astype("float32")
     right = _unit(ops.matmul(power / (ops.max(power) + _TINY), start))
     left = _unit(ops.matmul(fixed, right))
