@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import contextlib
 import logging
 import re
 import socket
@@ -153,7 +154,8 @@ class RestServer:
         listeners[0].task_dispatcher.shutdown(timeout=grace)
         while time.monotonic() < deadline and _is_sending(listeners):
             time.sleep(0.01)
-        trigger.pull_trigger(lambda: wasyncore.close_all(self._channels))
+        with contextlib.suppress(OSError):  # The loop has ended by itself, and closed its trigger.
+            trigger.pull_trigger(lambda: wasyncore.close_all(self._channels))
         self._loop.join()
 
     def _listen(self) -> list[socket.socket]:
