@@ -34,7 +34,8 @@ def pictures() -> list[np.ndarray]:
     """Two sets of eight, the second one with noise."""
     random = np.random.default_rng(1)
     first = random.uniform(-1, 1, (8, SIZE // 8, SIZE // 8, 3)).repeat(8, 1).repeat(8, 2)
-    return [np.float32(a) for a in (first, (first + random.normal(0, 0.2, first.shape)).clip(-1, 1))]
+    second = (first + random.normal(0, 0.2, first.shape)).clip(-1, 1)
+    return [np.float32(first), np.float32(second)]
 
 
 def write(folder: Path) -> None:

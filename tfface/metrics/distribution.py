@@ -99,6 +99,7 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 def _factor(covariance: np.ndarray) -> np.ndarray:
     """F [D,R] with F F' = covariance, of rank R up to rounding."""
     values, vectors = scipy.linalg.eigh(covariance)
+    # What is below is rounding, of sets with fewer pictures than features.
     kept = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     return vectors[:, kept] * np.sqrt(values[kept])
 

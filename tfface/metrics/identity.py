@@ -134,8 +134,8 @@ class Embedding:
             raise self._wrong(
                 f"has no signature {name!r}: expected one of {sorted(model.signatures)}"
             )
-        if spec.dtype not in (tf.float32, tf.float16, tf.uint8, tf.int32):
-            raise self._wrong(f"its input is of {spec.dtype.name}: expected pictures as numbers")
+        if not (spec.dtype.is_floating or spec.dtype in (tf.uint8, tf.int32)):
+            raise self._wrong(f"its input is of {spec.dtype.name}: expected floats, uint8 or int32")
         rank = spec.shape.rank
         return run, spec.shape.as_list() if rank else [], np.dtype(spec.dtype.as_numpy_dtype)
 
