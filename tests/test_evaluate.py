@@ -125,11 +125,13 @@ def test_alignment(tmp_path, condition):
     assert figures["painted"]["error"] > figures["target"]["error"] == 0
 
 
-def test_a_segmentation_network_alone(segmenter, monkeypatch):
+def test_a_segmentation_network_alone(segmenter, monkeypatch, capsys):
     """A network that is always right has the IoU 1 in every class that occurs."""
     figures = figures_of(segmenter, "--count", "40")["segmentation"]
     assert figures["pictures"] == 40 and set(figures["iou_by_class"]) == set(CLASSES_19)
     assert 0 < figures["pixel_accuracy"] < 0.9
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("parts found: mIoU", *CLASSES_19))
 
     trained = tfface.load(str(segmenter))
     faces = trained.method.open(trained.method.config)[1].batches("val", 32)
