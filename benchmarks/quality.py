@@ -16,24 +16,19 @@ from tfface.errors import UserError
 from tfface.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
+PRESET = "demo"
 MARK = "<!-- bench-quality -->"
 Cells = list[list[str]]
 
 
 @command
-def main(argv: list[str] | None = None, root: Path = ROOT, preset: str = "demo") -> int:
-    """Measures; returns the exit status.
-
-    Args:
-        argv: The command line.
-        root: Folder of `README.md` and `benchmarks/`.
-        preset: What to train.
-    """
+def main(argv: list[str] | None = None) -> int:
+    """Measures; returns the exit status."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
     parser.add_argument("--out", default="runs/bench", help="folder of the runs (%(default)s)")
     arguments = parser.parse_args(argv)
-    readme, record = root / "README.md", root / "benchmarks" / "quality.json"
+    readme, record = ROOT / "README.md", ROOT / "benchmarks" / "quality.json"
     before, _, after = _parts(readme)
     import_tensorflow()
 
@@ -45,7 +40,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT, preset: str = "demo")
     recorded: dict[str, Cells] = json.loads(record.read_text()) if record.exists() else {}
     for method in arguments.methods:
         try:
-            trained = train_preset(method, preset, None, Path(arguments.out) / method)
+            trained = train_preset(method, PRESET, None, Path(arguments.out) / method)
         except Interrupted as stopped:
             print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
             return 130

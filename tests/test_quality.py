@@ -28,11 +28,12 @@ def test_the_readme_of_this_project_has_a_place_for_the_tables():
     assert len(quality._parts(FILE.parents[1] / "README.md")) == 3
 
 
-def test_mistakes_are_told(tmp_path, capsys):
+def test_mistakes_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(quality, "ROOT", tmp_path)
     (tmp_path / "README.md").write_text("# Results\n")
-    assert quality.main([], tmp_path) == 2
+    assert quality.main([]) == 2
     assert "expected two lines <!-- bench-quality -->" in capsys.readouterr().err
-    assert quality.main(["--methods", "gan"], tmp_path) == 2
+    assert quality.main(["--methods", "gan"]) == 2
     assert "invalid choice: 'gan'" in capsys.readouterr().err
 
 
@@ -44,18 +45,20 @@ def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(evaluation, "SyntheticFaces", EagerFaces)
     monkeypatch.setattr(evaluation, "COUNTS", (16, 16))
+    monkeypatch.setattr(quality, "ROOT", tmp_path)
+    monkeypatch.setattr(quality, "PRESET", "tiny")
     (tmp_path / "benchmarks").mkdir()
     record = tmp_path / "benchmarks" / "quality.json"
     record.write_text(json.dumps({"sargan": OLD}))
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{quality.MARK}\n{quality.MARK}\nafter\n")
     words = ["--methods", "domain_alignment", "--out", str(tmp_path / "runs")]
-    assert quality.main(words, tmp_path, "tiny") == 0
+    assert quality.main(words) == 0
     assert "domain_alignment: error, painted: nothing -> " in capsys.readouterr().out
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n")
     assert "| seen | 85.0 % | 12.5 % |" in text and "| domain_alignment | painted |" in text
 
     # What has been trained is used again, and measured the same.
-    assert quality.main(words, tmp_path, "tiny") == 0
+    assert quality.main(words) == 0
     assert "->" not in capsys.readouterr().out and readme.read_text() == text
