@@ -112,3 +112,17 @@ def test_the_best_the_median_and_the_worst_are_shown():
         )
     ]  # fmt: skip
     assert places == sorted(places) and section.count("<img") == 6
+
+
+def test_of_many_examples_few_pictures_are_kept():
+    gallery, scores = Gallery(), np.random.default_rng(3).permutation(3000) / 3000
+    for part in np.split(np.arange(3000), 30):
+        gallery("error", [f"{i}" for i in part], {"made": np.zeros((100, 2, 2, 3))}, scores[part])
+    shown = gallery._shown["error"]
+    assert len(shown.kept) <= 612 and len(shown.scores) == 3000
+    (section,) = gallery.sections()
+    best, worst = int(scores.argmin()), int(scores.argmax())
+    assert f"best {best} 0.00%" in section and f"worst {worst} 99.97%" in section
+    # The 1500th and the 1501st of 3000.
+    for place in (1499, 1500):
+        assert f"median {int(np.flatnonzero(scores == place / 3000)[0])} " in section

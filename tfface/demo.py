@@ -1,7 +1,7 @@
 """`python -m tfface.demo`: trains on built-in faces, exports, serves, edits, and reports.
 
 What it measures and shows of a method is in its module `evaluation`; see
-`tfface.evaluation.parts_of`. All of it goes through the server.
+`tfface.evaluation.parts_of`. What is measured of the method goes through the server.
 """
 
 from __future__ import annotations

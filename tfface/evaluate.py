@@ -140,7 +140,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("run", help="run folder")
     add("--out", metavar="FOLDER", help="for both files (RUN/evaluation/STEP)")
-    add("--count", type=int, metavar="N", help="people, pairs or pictures (enough, or all)")
+    add("--count", type=int, metavar="N", help="people, pairs or pictures (enough)")
     add("--seed", type=int, default=1, help="which people, of built-in faces (%(default)s)")
     add(
         "--split",

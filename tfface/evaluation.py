@@ -133,7 +133,7 @@ def measure(
     Args:
         trained: A loaded run.
         count: How many people, pairs of people or pictures; None: as many as the figures need on
-            built-in faces, otherwise all of the split.
+            built-in faces; of others 512, but for label maps that are found all of the split.
         seed: Which people, of built-in faces; of others they are the first ones.
         small: A small sample, in seconds, unless `count` says otherwise.
         cache: Folder in which the classifier or segmenter that judges is kept; None: it is trained

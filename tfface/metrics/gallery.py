@@ -11,18 +11,41 @@ from PIL import Image
 from tfface import report
 
 _EACH = 2  # Examples of each.
+_MOST = 512  # Examples of a measure whose pictures are kept.
+
+_Example = tuple[float, str, list[np.ndarray]]  # Score, name, pictures.
 
 
 @dataclasses.dataclass
 class _Shown:
-    names: list[str] = dataclasses.field(default_factory=list)
+    captions: tuple[str, ...]
     scores: list[float] = dataclasses.field(default_factory=list)
-    pictures: list[list[np.ndarray]] = dataclasses.field(default_factory=list)
-    captions: tuple[str, ...] = ()
+    kept: list[_Example] = dataclasses.field(default_factory=list)
+
+    def median(self, count: int) -> list[_Example]:
+        """Those kept that are nearest to the median of all, from low to high."""
+        middle = np.median(self.scores)
+        nearest = sorted(self.kept, key=lambda example: abs(example[0] - middle))[:count]
+        return sorted(nearest, key=_score)
+
+    def prune(self) -> None:
+        """Forgets pictures that are neither among the best, the worst nor near the median."""
+        if len(self.kept) > _MOST:
+            self.kept.sort(key=_score)
+            ends = self.kept[:_EACH] + self.kept[-_EACH:]
+            del self.kept[:_EACH], self.kept[-_EACH:]
+            self.kept = ends + self.median(_MOST // 2)
+
+
+def _score(example: _Example) -> float:
+    return example[0]
 
 
 class Gallery:
-    """A `tfface.metrics.tally.Watch` that keeps all pictures, with 8 bits for a colour."""
+    """A `tfface.metrics.tally.Watch` that keeps pictures, with 8 bits for a colour.
+
+    Of more than 512 examples of a measure it keeps the best, the worst, and those near the median.
+    """
 
     def __init__(self):
         self._shown: dict[str, _Shown] = {}
@@ -31,12 +54,13 @@ class Gallery:
         self, measure: str, names: list[str], pictures: dict[str, Any], scores: np.ndarray
     ) -> None:
         """Keeps some examples."""
-        shown = self._shown.setdefault(measure, _Shown())
-        shown.captions = tuple(pictures)
-        shown.names += names
-        shown.scores += [float(score) for score in scores]
-        kept = [_levels(some) for some in pictures.values()]
-        shown.pictures += [list(row) for row in zip(*kept, strict=True)]
+        shown = self._shown.setdefault(measure, _Shown(tuple(pictures)))
+        rows = zip(*(_levels(some) for some in pictures.values()), strict=True)
+        for score, name, row in zip(scores, names, rows, strict=True):
+            shown.scores.append(float(score))
+            # Copies: a view would keep its whole batch.
+            shown.kept.append((float(score), name, [picture.copy() for picture in row]))
+        shown.prune()
 
     def sections(self) -> list[str]:
         """Parts of a report, one for each measure."""
@@ -50,19 +74,17 @@ class Gallery:
 
 
 def _chosen(shown: _Shown) -> list[tuple[str, list[Image.Image]]]:
-    order = np.argsort(shown.scores, kind="stable")
+    order = sorted(shown.kept, key=_score)
     each = min(_EACH, len(order))
-    middle = (len(order) - each) // 2
-    rows = []
-    for title, some in (
-        ("best", order[:each]),
-        ("median", order[middle : middle + each]),
-        ("worst", order[-each:]),
-    ):
-        for i in some:
-            name = " ".join(filter(None, (title, shown.names[i], f"{shown.scores[i]:.2%}")))
-            rows.append((name, [Image.fromarray(picture) for picture in shown.pictures[i]]))
-    return rows
+    groups = {"best": order[:each], "median": shown.median(each), "worst": order[-each:]}
+    return [
+        (
+            " ".join(filter(None, (title, name, f"{score:.2%}"))),
+            [Image.fromarray(picture) for picture in pictures],
+        )
+        for title, group in groups.items()
+        for score, name, pictures in group
+    ]
 
 
 def _levels(pictures: Any) -> np.ndarray:

@@ -17,8 +17,8 @@ from tfface.metrics.segmentation import Confusion, confusions, summary
 from tfface.metrics.synthetic_truth import exchange_rows, swapped
 from tfface.metrics.tally import RANGE, Tally, Watch, compared, means, ratio, unwatched
 
-ENDLESS = 512
-"""How many pictures of a data set without an end."""
+ENOUGH = 512
+"""How many pictures, at most, edits are measured on, and of a data set without an end all is."""
 
 UNKNOWN = (
     "Not measured: errors inside and outside the region that should change, PSNR of edits, and "
@@ -71,7 +71,7 @@ def held_out_batches(
         Batches as of `Source.batches`.
     """
     there = source.count(split)
-    count = count or there or ENDLESS
+    count = count or there or ENOUGH
     count, seen = count if there is None else min(count, there), 0
     with progress() as bar:
         task = bar.add_task(title, total=count)

@@ -125,7 +125,7 @@ def evaluate_synthesis(
 
     figures = tally.result()
     spread = figures["diversity"]
-    spread["ratio"] = spread["made"] / spread["real"]
+    spread["ratio"] = None if spread["made"] is None else spread["made"] / spread["real"]
     return {"maps": count, "styles": styles, **figures}
 
 

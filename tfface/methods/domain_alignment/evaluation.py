@@ -14,6 +14,7 @@ from tfface.demo import SHOWN
 from tfface.engine.load import Trained
 from tfface.methods.label_maps import colour_labels
 from tfface.metrics.figures import SEED, rows_of
+from tfface.metrics.real_pictures import ENOUGH
 from tfface.metrics.synthetic_truth import Painting, evaluate_alignment
 from tfface.metrics.tally import Watch, unwatched
 
@@ -60,8 +61,7 @@ def evaluate_real(
     watch: Watch,
 ) -> dict[str, Any]:
     """Figures of a split of another data set; as of `evaluate_alignment`."""
-    there = source.count(split)
-    count = min(count or there, there)
+    count = min(count or ENOUGH, source.count(split))
     return evaluate_alignment(painter(trained, client), source, count, None, split, watch)
 
 

@@ -13,7 +13,7 @@ from tfface.demo import draw
 from tfface.engine.load import Trained
 from tfface.metrics.classifier import Classifier
 from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
-from tfface.metrics.real_pictures import COLUMNS, ROWS, evaluate_pairs
+from tfface.metrics.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_pairs
 from tfface.metrics.synthetic_truth import evaluate_exchange, held_out
 from tfface.metrics.tally import Watch, unwatched
 
@@ -65,7 +65,8 @@ def evaluate_real(
     watch: Watch,
 ) -> dict[str, Any]:
     """Figures of a split of another data set; as of `evaluate_pairs`."""
-    return evaluate_pairs(_transfer(trained, client), source, split, count, yardstick, watch)
+    transfer, count = _transfer(trained, client), count or ENOUGH
+    return evaluate_pairs(transfer, source, split, count, yardstick, watch)
 
 
 def _transfer(trained: Trained, client: FaceClient):

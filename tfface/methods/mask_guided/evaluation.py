@@ -16,7 +16,7 @@ from tfface.demo import SHOWN, draw
 from tfface.engine.load import Trained
 from tfface.methods.label_maps import colour_labels
 from tfface.metrics.figures import SEED, Row
-from tfface.metrics.real_pictures import COLUMNS, ROWS, evaluate_maps, held_out_batches
+from tfface.metrics.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_maps, held_out_batches
 from tfface.metrics.segmenter import Segmenter
 from tfface.metrics.synthesis import REGIONS, evaluate_synthesis
 from tfface.metrics.synthetic_truth import held_out
@@ -101,7 +101,7 @@ def evaluate_real(
     watch: Watch,
 ) -> dict[str, Any]:
     """Figures of a split of another data set; as of `evaluate_maps`."""
-    batches = held_out_batches(source, split, count, "painting label maps")
+    batches = held_out_batches(source, split, count or ENOUGH, "painting label maps")
     return evaluate_maps(*_makers(client), batches, _STYLES, watch)
 
 

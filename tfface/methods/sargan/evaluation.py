@@ -15,7 +15,7 @@ from tfface.demo import SHOWN, draw
 from tfface.engine.load import Trained
 from tfface.metrics.classifier import Classifier
 from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
-from tfface.metrics.real_pictures import COLUMNS, ROWS, evaluate_classes, held_out_batches
+from tfface.metrics.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_classes, held_out_batches
 from tfface.metrics.synthetic_truth import INTENSITY, ExpressionEdit, evaluate_expressions, held_out
 from tfface.metrics.tally import Watch, unwatched
 
@@ -59,7 +59,7 @@ def evaluate_real(
 ) -> dict[str, Any]:
     """Figures of a split of another data set; as of `evaluate_classes`."""
     classes = trained.method.config.classes
-    batches = held_out_batches(source, split, count, "editing pictures")
+    batches = held_out_batches(source, split, count or ENOUGH, "editing pictures")
     return evaluate_classes(editor(client, classes), batches, classes, yardstick, watch)
 
 
