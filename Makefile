@@ -15,7 +15,7 @@ REFERENCE_PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9; do
 REFERENCE := .venv-reference
 RECORDED := build/reference
 
-.PHONY: demo test test-deployment reference lint clean setup
+.PHONY: demo bench-quality test test-deployment reference lint clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -29,6 +29,10 @@ $(READY): setup.py pyproject.toml
 
 demo: $(READY)
 	$(BIN)/python -m tfface.demo --out runs/demo
+
+# About an hour on two CPU cores; runs in runs/bench are used again.
+bench-quality: $(READY)
+	$(BIN)/python benchmarks/quality.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder

@@ -1,0 +1,93 @@
+"""The best, the median and the worst of what was measured, for a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tfface import report
+
+_EACH = 2  # Examples of each.
+_MOST = 512  # Examples of a measure whose pictures are kept.
+
+_Example = tuple[float, str, list[np.ndarray]]  # Score, name, pictures.
+
+
+@dataclasses.dataclass
+class _Shown:
+    captions: tuple[str, ...]
+    scores: list[float] = dataclasses.field(default_factory=list)
+    kept: list[_Example] = dataclasses.field(default_factory=list)
+
+    def median(self, count: int) -> list[_Example]:
+        """Those kept that are nearest to the median of all, from low to high."""
+        middle = np.median(self.scores)
+        nearest = sorted(self.kept, key=lambda example: abs(example[0] - middle))[:count]
+        return sorted(nearest, key=_score)
+
+    def prune(self) -> None:
+        """Forgets pictures that are neither among the best, the worst nor near the median."""
+        if len(self.kept) > _MOST:
+            self.kept.sort(key=_score)
+            ends = self.kept[:_EACH] + self.kept[-_EACH:]
+            del self.kept[:_EACH], self.kept[-_EACH:]
+            self.kept = ends + self.median(_MOST // 2)
+
+
+def _score(example: _Example) -> float:
+    return example[0]
+
+
+class Gallery:
+    """A `tfface.metrics.tally.Watch` that keeps pictures, with 8 bits for a colour.
+
+    Of more than 512 examples of a measure it keeps the best, the worst, and those near the median.
+    """
+
+    def __init__(self):
+        self._shown: dict[str, _Shown] = {}
+
+    def __call__(
+        self, measure: str, names: list[str], pictures: dict[str, Any], scores: np.ndarray
+    ) -> None:
+        """Keeps some examples."""
+        shown = self._shown.setdefault(measure, _Shown(tuple(pictures)))
+        rows = zip(*(_levels(some) for some in pictures.values()), strict=True)
+        for score, name, row in zip(scores, names, rows, strict=True):
+            shown.scores.append(float(score))
+            # Copies: a view would keep its whole batch.
+            shown.kept.append((float(score), name, [picture.copy() for picture in row]))
+        shown.prune()
+
+    def sections(self) -> list[str]:
+        """Parts of a report, one for each measure."""
+        return [
+            report.section(
+                f"Best, median and worst: {measure}",
+                report.faces(shown.captions, _chosen(shown), group=_EACH),
+            )
+            for measure, shown in self._shown.items()
+        ]
+
+
+def _chosen(shown: _Shown) -> list[tuple[str, list[Image.Image]]]:
+    order = sorted(shown.kept, key=_score)
+    each = min(_EACH, len(order))
+    groups = {"best": order[:each], "median": shown.median(each), "worst": order[-each:]}
+    return [
+        (
+            " ".join(filter(None, (title, name, f"{score:.2%}"))),
+            [Image.fromarray(picture) for picture in pictures],
+        )
+        for title, group in groups.items()
+        for score, name, pictures in group
+    ]
+
+
+def _levels(pictures: Any) -> np.ndarray:
+    """Pictures in [-1,1] as uint8."""
+    values = (np.clip(np.asarray(pictures, np.float32), -1, 1) + 1) * 127.5
+    return np.rint(values).astype(np.uint8)
