@@ -19,6 +19,7 @@ VERBS = {
     "train": "train a method, or continue a run",
     "edit": "edit a picture or a folder of pictures with a trained run",
     "evaluate": "measure a trained segmentation network on held-out pictures",
+    "tune": "search for the best options of a method",
     "export": "write a run as a SavedModel for TF Serving",
     "serve": "serve SavedModels over TF Serving's gRPC API",
     "prepare": "look at a data set, or make one",
