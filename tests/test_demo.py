@@ -46,7 +46,7 @@ def test_every_method_has_a_demonstration(method):
     assert parts.YARDSTICK in ("classifier", "segmenter", "")
     assert parts.CURVES and all("/" in curve for curve in parts.CURVES)
     expected = {
-        "evaluate": ["trained", "client", "yardstick", "small"],
+        "evaluate": ["trained", "client", "yardstick", "count", "seed"],
         "show": ["trained", "client"],
         "table": ["figures"],
     }

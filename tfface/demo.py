@@ -2,8 +2,9 @@
 
 What it measures and shows of a method is in `tfface.methods.METHOD.demo`: `TITLE` of the report;
 `CURVES`, the metrics it plots; `YARDSTICK`, a "classifier" or a "segmenter" of real renders that
-judges the results, or ""; `BASELINES`, what they are compared with; `evaluate(trained, client,
-yardstick, small)`, a dict of figures; `show(trained, client)`, sections of pictures;
+judges the results, or ""; `COUNTS`, how many people are measured, and in a small sample;
+`BASELINES`, what they are compared with; `evaluate(trained, client,
+yardstick, count, seed)`, a dict of figures; `show(trained, client)`, sections of pictures;
 `table(figures)`, a header and rows.
 """
 
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from tfface.engine.run import write_text
     from tfface.engine.trainer import Interrupted
+    from tfface.evaluation import yardstick_of
 
     try:
         trained = _train(arguments.method, arguments.preset, arguments.steps, out / "run")
@@ -81,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     yardstick = None
     if parts.YARDSTICK:
         cache = out.parent / ".cache"
-        yardstick = _yardstick(parts.YARDSTICK, trained, arguments.preset, cache)
+        yardstick = yardstick_of(trained, cache, _YARDSTICK_STEPS[arguments.preset])
         clock.lap(parts.YARDSTICK)
     figures, sections = _serve_and_edit(trained, parts, arguments.preset, yardstick, out, clock)
     figures = {
@@ -128,18 +130,6 @@ def _train(name: str, preset: str, steps: int | None, path: Path) -> Trained:
     return tfface.load(str(run.path))
 
 
-def _yardstick(kind: str, trained: Trained, preset: str, cache: Path):
-    from tfface.metrics import classifier, segmenter
-
-    config, steps = trained.method.config, _YARDSTICK_STEPS[preset]
-    if kind == "segmenter":
-        steps = steps or segmenter.STEPS
-        return segmenter.train_segmenter(config.data.size, steps=steps, cache=cache)
-    attributes = getattr(config, "attributes", ())
-    steps = steps or classifier.STEPS
-    return classifier.train_classifier(config.data.size, attributes, steps=steps, cache=cache)
-
-
 def _serve_and_edit(
     trained: Trained, parts: ModuleType, preset: str, yardstick, out: Path, clock: _Clock
 ) -> tuple[dict[str, Any], list[str]]:
@@ -155,7 +145,9 @@ def _serve_and_edit(
             client.wait_until_ready()
             sections = parts.show(trained, client)
             clock.lap("pictures")
-            figures = parts.evaluate(trained, client, yardstick, small=preset == "tiny")
+            figures = parts.evaluate(
+                trained, client, yardstick, parts.COUNTS[preset == "tiny"], SEED
+            )
             clock.lap("evaluation")
     return figures, sections
 

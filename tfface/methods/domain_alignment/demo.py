@@ -17,14 +17,16 @@ from tfface.metrics.synthetic_truth import evaluate_alignment
 TITLE = "Domain alignment: a face from a label map in the style of another"
 CURVES = ("generator/pixel", "generator/warp", "generator/mask")
 YARDSTICK = ""
+COUNTS = 256, 16
 BASELINES = (
     "The error is the mean absolute difference to the true render, as a share of the range of the "
     "pixels' values. Copying the exemplar shows what doing nothing scores."
 )
-_PAIRS = 256
 
 
-def evaluate(trained: Trained, client: FaceClient, yardstick: None, small: bool) -> dict[str, Any]:
+def evaluate(
+    trained: Trained, client: FaceClient, yardstick: None, count: int, seed: int
+) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_alignment`."""
 
     def paint(condition, exemplar):
@@ -32,7 +34,7 @@ def evaluate(trained: Trained, client: FaceClient, yardstick: None, small: bool)
         return made["image"], made["warped"]
 
     size = trained.method.config.data.size
-    return evaluate_alignment(paint, size, 16 if small else _PAIRS, SEED)
+    return evaluate_alignment(paint, size, count, seed)
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:

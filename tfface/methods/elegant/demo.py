@@ -16,6 +16,7 @@ from tfface.metrics.synthetic_truth import evaluate_exchange, held_out
 TITLE = "ELEGANT: changing an attribute of a face"
 CURVES = ("generator/reconstruction", "generator/adv1", "discriminator/disc1")
 YARDSTICK = "classifier"
+COUNTS = 96, 4
 BASELINES = (
     "Copying the input shows what doing nothing scores, the true render what could be reached at "
     "best."
@@ -24,10 +25,10 @@ _STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def evaluate(
-    trained: Trained, client: FaceClient, yardstick: Classifier, small: bool
+    trained: Trained, client: FaceClient, yardstick: Classifier, count: int, seed: int
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_exchange`."""
-    config, pairs = trained.method.config, 4 if small else 96
+    config = trained.method.config
 
     def transfer(source, reference, attribute):
         inputs = {
@@ -38,7 +39,7 @@ def evaluate(
         }
         return client.predict(inputs)["image"]
 
-    return evaluate_exchange(transfer, config.attributes, config.data.size, pairs, SEED, yardstick)
+    return evaluate_exchange(transfer, config.attributes, config.data.size, count, seed, yardstick)
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:

@@ -21,15 +21,16 @@ from tfface.metrics.synthetic_truth import held_out
 TITLE = "Mask-guided synthesis: many faces of one label map"
 CURVES = ("generator/rec", "generator/style", "generator/diversity", "discriminator/r1")
 YARDSTICK = "segmenter"
+COUNTS = 64, 8
 BASELINES = (
     "An untrained generator shows what chance scores, real renders of the same label maps in other "
     "people's colours what could be reached at best. Colours are means over a part of the face."
 )
-_MAPS, _STYLES, _STEPS = 64, 4, 6
+_STYLES, _STEPS = 4, 6
 
 
 def evaluate(
-    trained: Trained, client: FaceClient, yardstick: Segmenter, small: bool
+    trained: Trained, client: FaceClient, yardstick: Segmenter, count: int, seed: int
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_synthesis`."""
     method = trained.method
@@ -48,9 +49,8 @@ def evaluate(
         inputs = {"label_map": labels, "reference": reference}
         return client.predict(inputs, "reference")["image"]
 
-    count, styles = (16, 2) if small else (_MAPS, _STYLES)
     size = method.config.data.size
-    return evaluate_synthesis(of_seed, untrained, of_face, size, count, styles, SEED, yardstick)
+    return evaluate_synthesis(of_seed, untrained, of_face, size, count, _STYLES, seed, yardstick)
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:

@@ -17,6 +17,7 @@ from tfface.metrics.synthetic_truth import INTENSITY, evaluate_expressions, held
 TITLE = "SARGAN: changing an expression of a face"
 CURVES = ("generator/cls", "generator/rec", "discriminator/cls")
 YARDSTICK = "classifier"
+COUNTS = 64, 4
 BASELINES = (
     "Copying the input shows what doing nothing scores, the true render what could be reached at "
     "best."
@@ -24,7 +25,7 @@ BASELINES = (
 
 
 def evaluate(
-    trained: Trained, client: FaceClient, yardstick: Classifier, small: bool
+    trained: Trained, client: FaceClient, yardstick: Classifier, count: int, seed: int
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_expressions`."""
 
@@ -33,7 +34,7 @@ def evaluate(
         return client.predict({"image": images, "expression": names})["image"]
 
     size = trained.method.config.data.size
-    return evaluate_expressions(edit, size, 4 if small else 64, SEED, yardstick)
+    return evaluate_expressions(edit, size, count, seed, yardstick)
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:

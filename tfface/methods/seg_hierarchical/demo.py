@@ -22,26 +22,27 @@ from tfface.metrics.synthetic_truth import held_out
 TITLE = "Segmentation with hierarchical GANs: face parts, and another expression"
 CURVES = ("segmentation/seg", "generator/cls", "joint/cls", "joint/seg", "joint/rec")
 YARDSTICK = "classifier"
+COUNTS = sargan.COUNTS
 BASELINES = (
     "Copying the input shows what doing nothing scores, the true render what could be reached at "
     "best. The regions outside and inside are those that expressions move."
 )
-_SEGMENTED, _AT_ONCE = 256, 32
+_AT_ONCE = 32
 
 
 def evaluate(
-    trained: Trained, client: FaceClient, yardstick: Classifier, small: bool
+    trained: Trained, client: FaceClient, yardstick: Classifier, count: int, seed: int
 ) -> dict[str, Any]:
     """Figures of held-out people: those of SARGAN's demonstration, and of the `segmentation`."""
     size = trained.method.config.data.size
-    people = held_out(_AT_ONCE if small else _SEGMENTED, SEED)
+    people = held_out(4 * count, seed)
     confusion = Confusion()
     for start in range(0, len(people["identity"]), _AT_ONCE):
         some = {name: value[start : start + _AT_ONCE] for name, value in people.items()}
         drawn = render(some, size, ("image", "label_map"))
         found = client.predict({"image": drawn["image"].numpy()}, "segment")["label_map"]
         confusion.add(found, drawn["label_map"].numpy())
-    figures = sargan.evaluate(trained, client, yardstick, small)
+    figures = sargan.evaluate(trained, client, yardstick, count, seed)
     return {**figures, "segmentation": confusion.result()}
 
 
