@@ -125,7 +125,7 @@ def check_measure(plan: Plan, out: Path) -> None:
 
 
 def _cache(out: Path) -> Path:
-    return out / "cache"
+    return out.parent / ".cache"  # As of `tfface.demo`: one classifier serves all.
 
 
 def _describe(plan: Plan, out: Path) -> None:

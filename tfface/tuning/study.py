@@ -179,9 +179,7 @@ class Plan:
         return values if all(p.holds(values[p.name]) for p in self.parameters) else None
 
 
-def read_plan(
-    path: str | Path, method: str, config_class: type, trials: int | None = None
-) -> Plan:
+def read_plan(path: str | Path, method: str, config_class: type, trials: int | None = None) -> Plan:
     """Reads and checks a study.
 
     Args:
@@ -265,7 +263,9 @@ def _parameter(name: str, given: Any, base: Any) -> Parameter:
     if "values" in given:
         check(len(given) == 1, f"{where} has values beside {', '.join(set(given) - {'values'})}")
         return Parameter(name, _values(where, given["values"], now))
-    check({"low", "high"} <= set(given), f"{where} has only {', '.join(given) or 'nothing'}: {form}")
+    check(
+        {"low", "high"} <= set(given), f"{where} has only {', '.join(given) or 'nothing'}: {form}"
+    )
     low, high, log = given["low"], given["high"], given.get("log", False)
     check(
         _is_number(now), f"{where} has low and high, but is {now!r} in what trials start from; "
