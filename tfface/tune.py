@@ -100,14 +100,14 @@ def _opened(out: Path, plan: Plan, alone: bool) -> Iterator[None]:
 
     file = out / "study.yaml"
     values = {"method": plan.method, **dataclasses.asdict(plan.study)}
-    if file.exists():
+    if (out / "oracle" / "oracle.json").exists():  # Trials have begun.
         before = yaml.safe_load(file.read_text())
         # More trials may be wanted.
         changed = [k for k, v in values.items() if k != "trials" and before.get(k) != v]
         if changed:
             told = "; ".join(f"{k} was {before.get(k)!r}, is {values[k]!r}" for k in changed)
             raise UserError(f"{out} is of another study: {told}; another --out begins anew")
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(out.iterdir()) and not file.exists():
         raise UserError(f"{out} exists, and is no study: it has no study.yaml")
     out.mkdir(parents=True, exist_ok=True)
     write_text(file, yaml.safe_dump(values, sort_keys=False))

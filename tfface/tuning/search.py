@@ -167,7 +167,9 @@ def make_oracle(plan: Plan, out: Path) -> keras_tuner.Oracle:
             # One that was interrupted between its two files has not begun.
             self.trials = {name: self.trials[name] for name in self.start_order}
 
-    limits = {"max_epochs": _EPOCHS, "factor": _FACTOR} if kind is HyperbandOracle else {}
+    limits: dict = {"max_epochs": _EPOCHS, "factor": _FACTOR} if study.oracle == "hyperband" else {}
+    if study.oracle == "bayesian":  # Keras Tuner's own number may be more than all trials.
+        limits["num_initial_points"] = max(study.trials // 3, 3)
     oracle = Oracle(
         objective=keras_tuner.Objective(study.objective.measure, study.objective.direction),
         hyperparameters=_space(plan.parameters),

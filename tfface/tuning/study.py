@@ -61,8 +61,9 @@ class Study:
         config: A file of options, as `train --config` takes it, instead of a preset.
         trial_options: Dotted options of the trials, but not of the best configuration: a shorter
             schedule, say.
-        oracle: What proposes trials. "hyperband" trains many for a ninth of the steps, the best
-            third of them for a third, and the best of these for all; 23 trials make it whole.
+        oracle: What proposes trials. "bayesian" begins with a third of them at random; "hyperband"
+            trains many for a ninth of the steps, the best third of them for a third, and the best
+            of these for all; 23 trials make it whole.
         trials: At most so many.
         seed: Of what is proposed, and of the pictures that measure.
         pictures: How many people, or pairs, the measures are taken of.

@@ -80,7 +80,7 @@ def hopeless(
     It is ended if its value is worse than the median of the others' values at the same step.
 
     Args:
-        trial: The trial.
+        trial: A trial that has just been evaluated.
         others: The other ones, finished or not.
         objective: What is searched for.
         rule: How many of them are needed.
@@ -91,10 +91,7 @@ def hopeless(
     median = statistics.median(values)
     if not objective.better(median, trial.value):
         return None
-    return (
-        f"at step {trial.step} {objective.measure} was {trial.value:.4g}, worse than {median:.4g}, "
-        f"the median of {len(values)} other trials"
-    )
+    return f"worse than {median:.4g}, the median of {len(values)} other trials at this step"
 
 
 def short(value: Any) -> str:
