@@ -176,12 +176,12 @@ def test_mistakes_of_the_command_line(tmp_path, capsys, monkeypatch):
     assert "nowhere.yaml: cannot be read: No such" in told("sargan", "--study", "nowhere.yaml")
     assert "parameters names 'lambda_warp', which is no option" in told("sargan", *good)
     assert "trials is 0" in told("domain_alignment", *good, "--trials", "0")
-    (tmp_path / "a.txt").write_text("")
     words = ("domain_alignment", *good, "--out", str(tmp_path))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    assert "exists, and is no study" in told(*words)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install 'tfface[tuning]'" in told(*words)
+    with monkeypatch.context() as patched:
+        patched.setattr("importlib.util.find_spec", lambda name: name)
+        assert "exists, and is no study" in told(*words)
+        patched.setattr("importlib.util.find_spec", lambda name: None)
+        assert "pip install 'tfface[tuning]'" in told(*words)
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     assert "KERASTUNER_ORACLE_IP makes this process one of several" in told(
         *words, "--workers", "2"

@@ -186,20 +186,15 @@ def test_a_mistake_in_a_trial_stops_the_study(toy, capsys):
 
 
 def test_hopeless_trials_are_stopped_at_an_evaluation(toy):
-    rates = {"values": [0.02, 0.01, 0.001]}
-    toy.run(
-        steps=6,
-        early_stop={"every": 2, "least": 2},
-        parameters={"adam.learning_rate": rates},
-        seed=1,
-    )
-    trials = sorted(toy.trials(), key=lambda trial: int(trial.id))
-    for number, trial in enumerate(trials):
-        stopped = number == 2 and trial.value > max(t.at(2) for t in trials[:2])
-        assert trial.status == ("stopped" if stopped else "completed")
-        assert [e["step"] for e in trial.evaluations] == ([2] if stopped else [2, 4, 6])
-    assert (trials[2].status, trials[2].values) == ("stopped", {"adam.learning_rate": 0.001})
-    assert "the median of 2 other trials at this step" in trials[2].reason
+    values = {"out": 0.0, "0": 1.0, "1": 2.0, "2": 1.7, "3": 1.2}
+    toy.error = lambda config, step: values[toy.measured[-1][0]]
+    assert toy.run(trials=4, steps=6, early_stop={"every": 2, "least": 2}) == 0
+    trials = toy.trials()
+    assert [trial.status for trial in trials] == ["completed", "completed", "stopped", "completed"]
+    steps = [[evaluation["step"] for evaluation in trial.evaluations] for trial in trials]
+    assert steps == [[2, 4, 6], [2, 4, 6], [2], [2, 4, 6]]
+    assert trials[2].reason == "worse than 1.5, the median of 2 other trials at this step"
+    assert 'class="part"' in (toy.out / "report.html").read_text()
 
 
 def test_an_interrupted_study_goes_on_where_it_was(toy, monkeypatch, capfd):
@@ -249,25 +244,28 @@ def test_a_diverging_trial_fails(toy, monkeypatch):
     assert "training diverged" in diverged.reason and not diverged.evaluations
 
 
-@pytest.mark.parametrize("oracle", ["bayesian", "hyperband"])
-def test_other_oracles(oracle, toy):
-    parameters = {
-        **STUDY["parameters"],
-        "adam.schedule": {"values": ["constant", "linear"]},
-        "data.batch_size": {"low": 2, "high": 8},
-    }
-    toy.run(oracle=oracle, trials=13, steps=9, parameters=parameters)
+MIXED = {
+    **STUDY["parameters"],
+    "adam.schedule": {"values": ["constant", "linear"]},
+    "data.batch_size": {"low": 2, "high": 8},
+}
+
+
+def test_bayesian_search_learns_from_its_trials(toy):
+    assert toy.run(oracle="bayesian", trials=10, parameters=MIXED) == 0
     trials = toy.trials()
-    assert len(trials) == 13 and {t.status for t in trials} == {"completed"}
-    assert all(isinstance(t.values["data.batch_size"], int) for t in trials)
-    if oracle == "bayesian":
-        found = [t.value for t in trials[4:]]
-        assert sum(found) / len(found) < sum(t.value for t in trials[:4]) / 4
-        return
-    assert [t.step for t in trials] == [1] * 9 + [3] * 3 + [9]
-    continued = trials[9]
-    (parent,) = [t for t in trials[:9] if t.values == continued.values]
-    assert parent.value == sorted(t.value for t in trials[:9])[0]
+    assert all(isinstance(trial.values["data.batch_size"], int) for trial in trials)
+    random, learned = trials[1:3], trials[3:]  # The first one is what the study starts from.
+    assert sum(t.value for t in learned) / 7 < sum(t.value for t in random) / 2
+
+
+def test_hyperband_continues_the_better_third(toy):
+    assert toy.run(oracle="hyperband", trials=13, steps=9, parameters=MIXED) == 0
+    trials = toy.trials()
+    assert [trial.step for trial in trials] == [1] * 9 + [3] * 3 + [9]
+    better = sorted(trials[:9], key=lambda trial: trial.value)[:3]
+    assert [trial.values for trial in trials[9:12]] == [trial.values for trial in better]
+    assert json.loads((toy.out / "results.json").read_text())["best"] == "12"
 
 
 def test_hyperband_continues_the_run_of_the_better_trial(toy, monkeypatch):

@@ -98,7 +98,7 @@ def _opened(out: Path, plan: Plan, alone: bool) -> Iterator[None]:
     """Makes the study's folder, or opens it again; `alone`: for one process at a time."""
     from tfface.engine.run import write_text
 
-    file = out / "study.yaml"
+    file = out / "tune.yaml"
     values = {"method": plan.method, **dataclasses.asdict(plan.study)}
     if (out / "oracle" / "oracle.json").exists():  # Trials have begun.
         before = yaml.safe_load(file.read_text())
@@ -108,7 +108,7 @@ def _opened(out: Path, plan: Plan, alone: bool) -> Iterator[None]:
             told = "; ".join(f"{k} was {before.get(k)!r}, is {values[k]!r}" for k in changed)
             raise UserError(f"{out} is of another study: {told}; another --out begins anew")
     elif out.exists() and any(out.iterdir()) and not file.exists():
-        raise UserError(f"{out} exists, and is no study: it has no study.yaml")
+        raise UserError(f"{out} exists, and is no study: it has no tune.yaml")
     out.mkdir(parents=True, exist_ok=True)
     write_text(file, yaml.safe_dump(values, sort_keys=False))
     with open(out / ".lock", "w") as lock:

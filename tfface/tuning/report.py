@@ -17,9 +17,9 @@ from tfface.tuning.trials import COMPLETED, STOPPED, Trial, best_trial, read_tri
 
 _LEAST = 8  # Trials, for a forest that says anything.
 _HOW = (
-    "A random forest of 300 trees is fitted to the trials' options and their last values of the "
+    "A random forest of 100 trees is fitted to the trials' options and their last values of the "
     "objective. The importance of an option is how much of the variance that the forest explains "
-    "is lost when the option's values are permuted among the trials (mean of 20 permutations), as "
+    "is lost when the option's values are permuted among the trials (mean of 10 permutations), as "
     "a share of the sum over all options. With a few dozen trials it is a hint, not a proof."
 )
 
@@ -56,8 +56,8 @@ def importance(trials: list[Trial], parameters: tuple[Parameter, ...]) -> dict[s
 
     places = [[p.place(trial.values[p.name]) for p in parameters] for trial in measured]
     values = [trial.value for trial in measured]
-    forest = RandomForestRegressor(300, random_state=0).fit(places, values)
-    found = permutation_importance(forest, places, values, n_repeats=20, random_state=0)
+    forest = RandomForestRegressor(100, random_state=0).fit(places, values)
+    found = permutation_importance(forest, places, values, n_repeats=10, random_state=0)
     means = [max(float(mean), 0.0) for mean in found.importances_mean]
     if not sum(means):
         return None
