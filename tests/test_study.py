@@ -153,7 +153,6 @@ def test_the_best_is_completed_and_trained_longest():
 
 
 def test_importance_finds_the_option_that_matters():
-    pytest.importorskip("sklearn")
     parameters = (Parameter("x", (), 0.1, 10.0, True), Parameter("y", ("a", "b")))
     found = [trial(i, float(i), x=0.1 * 100 ** (i / 11), y="ab"[i * 7 % 3 % 2]) for i in range(12)]
     shares = importance(found, parameters)

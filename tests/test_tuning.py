@@ -19,12 +19,11 @@ import tfface
 from tfface import evaluation
 from tfface.config import parse_training, to_dict
 from tfface.errors import UserError
-from tfface.methods import METHODS
+from tfface.methods import METHODS, get_config
 from tfface.tune import main
+from tfface.tuning import search as searching
+from tfface.tuning.study import read_plan
 from tfface.tuning.trials import read_trials
-
-pytest.importorskip("keras_tuner")
-from tfface.tuning import search as searching  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 STUDY = {
@@ -75,7 +74,7 @@ def toy(tmp_path, monkeypatch):
 
     found = Toy()
 
-    def measure(trained, *, count=None, seed, small, cache):
+    def measure(trained, *, count=None, seed, cache, small=False):
         found.measured.append((trained.path.name, trained.step, count, seed))
         value = found.error(trained.method.config, trained.step)
         return {"people": 4, "made": {"error": value, "psnr": 3.0}}
@@ -113,6 +112,13 @@ def test_a_study_makes_runs_a_report_and_a_preset(toy, tmp_path, capsys):
     results = json.loads((toy.out / "results.json").read_text())
     assert results["best"] == best.id and results["importance"] == {"adam.learning_rate": 1.0}
     assert results["trials"][0]["evaluations"][0]["figures"]["made/psnr"] == 3.0
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_the_studies_that_come_along_name_a_measure_of_their_method(method):
+    plan = read_plan(ROOT / "tuning" / f"{method}.yaml", method, get_config(method))
+    _, rows = evaluation.parts_of(method).TABLE
+    assert plan.study.objective.measure in {row.names[0] for row in rows}
 
 
 def test_tensorboard_shows_the_options_of_each_trial(toy):

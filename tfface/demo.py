@@ -1,18 +1,13 @@
 """`python -m tfface.demo`: trains on built-in faces, exports, serves, edits, and reports.
 
-What it measures and shows of a method is in `tfface.methods.METHOD.demo`: `TITLE` of the report;
-`CURVES`, the metrics it plots; `YARDSTICK`, a "classifier" or a "segmenter" of real renders that
-judges the results, or ""; `COUNTS`, how many people are measured, and in a small sample;
-`BASELINES`, what they are compared with; `evaluate(trained, client,
-yardstick, count, seed)`, a dict of figures; `show(trained, client)`, sections of pictures;
-`table(figures)`, a header and rows.
+What it measures and shows of a method is in its module `evaluation`; see
+`tfface.evaluation.parts_of`. All of it goes through the server.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 import re
 import subprocess
@@ -32,9 +27,7 @@ if TYPE_CHECKING:
 
     from tfface.engine.load import Trained
 
-SEED = 1  # Of the people shown and measured.
 SHOWN = 6  # Rows of pictures, about.
-KINDS = {"edited": "edited", "copy": "copy of the input", "target": "true render"}
 _YARDSTICK_STEPS = {"demo": None, "tiny": 5}
 
 
@@ -71,15 +64,15 @@ def main(argv: list[str] | None = None) -> int:
 
     from tfface.engine.run import write_text
     from tfface.engine.trainer import Interrupted
-    from tfface.evaluation import yardstick_of
+    from tfface.evaluation import parts_of, yardstick_of
 
     try:
-        trained = _train(arguments.method, arguments.preset, arguments.steps, out / "run")
+        trained = train_preset(arguments.method, arguments.preset, arguments.steps, out / "run")
     except Interrupted as stopped:
         print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
         return 130
     clock.lap("training")
-    parts = importlib.import_module(f"tfface.methods.{trained.name}.demo")
+    parts = parts_of(trained.name)
     yardstick = None
     if parts.YARDSTICK:
         cache = out.parent / ".cache"
@@ -94,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         **({parts.YARDSTICK: yardstick.accuracy} if yardstick else {}),
         **figures,
     }
-    header, rows = parts.table(figures)
+    header, rows = _table(trained, parts, figures)
     write_text(out / "figures.json", json.dumps(figures, indent=1) + "\n")
     write_text(out / "report.html", _page(trained, parts, figures, sections))
     print(f"\n{aligned([header, *rows])}\nlook at {(out / 'report.html').resolve()}")
@@ -115,7 +108,19 @@ class _Clock:
         print(f"demo: {name} took {self.seconds[name]:.0f} s", flush=True)
 
 
-def _train(name: str, preset: str, steps: int | None, path: Path) -> Trained:
+def train_preset(name: str, preset: str, steps: int | None, path: Path) -> Trained:
+    """Trains a preset of a method, or continues; loads what was trained to the end before.
+
+    Args:
+        name: The method's name.
+        preset: The preset's name.
+        steps: Training steps; None: the preset's.
+        path: The run folder.
+
+    Raises:
+        UserError: As of `Trainer.train`; or the folder is a run with other options.
+        Interrupted: As of `Trainer.train`.
+    """
     import tfface
     from tfface.config import parse_training
     from tfface.engine.run import Run
@@ -136,6 +141,7 @@ def _serve_and_edit(
     """Figures, and the report's sections with pictures."""
     from tfface.client import FaceClient
     from tfface.export import export_run
+    from tfface.metrics.figures import SEED
 
     version = export_run(trained, out / "model")
     clock.lap("export")
@@ -145,9 +151,8 @@ def _serve_and_edit(
             client.wait_until_ready()
             sections = parts.show(trained, client)
             clock.lap("pictures")
-            figures = parts.evaluate(
-                trained, client, yardstick, parts.COUNTS[preset == "tiny"], SEED
-            )
+            count = parts.COUNTS[preset == "tiny"]
+            figures = parts.evaluate(trained, client, yardstick, count, SEED)
             clock.lap("evaluation")
     return figures, sections
 
@@ -201,6 +206,15 @@ def draw(factors: dict, size: int) -> list[Image]:
     return [to_picture(array) for array in render(factors, size)["image"].numpy()]
 
 
+def _table(
+    trained: Trained, parts: ModuleType, figures: dict[str, Any]
+) -> tuple[list[str], list[list[str]]]:
+    from tfface.metrics.figures import table
+
+    columns, rows = parts.TABLE
+    return [trained.name, *columns], table(rows, figures)
+
+
 def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections: list[str]) -> str:
     from tfface import report
 
@@ -225,7 +239,7 @@ def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections
             *sections,
             report.section(
                 "Figures",
-                report.table(*parts.table(figures)),
+                report.table(*_table(trained, parts, figures)),
                 report.text(" ".join(notes), soft=True),
             ),
             report.section("Training", *report.training(trained.path, parts.CURVES)),

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import keras
@@ -114,8 +115,7 @@ def check_measure(plan: Plan, out: Path) -> None:
         method, _ = get_method(plan.method).open(plan.config(values))
         keras.utils.set_random_seed(0)
         untrained = Trained(plan.method, method, method.build(), 0, out)
-        figures = evaluation.measure(untrained, seed=plan.study.seed, small=True, cache=_cache(out))
-        write_text(file, json.dumps(sorted(evaluation.flat(figures)), indent=1) + "\n")
+        write_text(file, json.dumps(sorted(_measured(plan, out, untrained, small=True)), indent=1))
     known = json.loads(file.read_text())
     if measure not in known:
         raise UserError(
@@ -124,8 +124,12 @@ def check_measure(plan: Plan, out: Path) -> None:
         )
 
 
-def _cache(out: Path) -> Path:
-    return out.parent / ".cache"  # As of `tfface.demo`: one classifier serves all.
+def _measured(plan: Plan, out: Path, trained: Trained, **options: Any) -> dict[str, float]:
+    """All measures of a run, by name."""
+    # Beside the study, as `tfface.evaluate` has it: one classifier serves all built-in faces.
+    cache = out.parent / ".cache" if evaluation.has_truth(trained) else out / "cache"
+    seed = plan.study.seed
+    return evaluation.flat(evaluation.measure(trained, seed=seed, cache=cache, **options))
 
 
 def _describe(plan: Plan, out: Path) -> None:
@@ -287,15 +291,7 @@ class StudyTuner(BaseTuner):
     def _evaluate(self, record: Trial, trained: Trained) -> None:
         """Measures, and writes it into the trial's record and for TensorBoard."""
         study = self.plan.study
-        figures = evaluation.flat(
-            evaluation.measure(
-                trained,
-                count=study.pictures,
-                seed=study.seed,
-                small=self.plan.small,
-                cache=_cache(self.out),
-            )
-        )
+        figures = _measured(self.plan, self.out, trained, count=study.pictures)
         name = study.objective.measure
         value = figures.get(name, math.nan)
         if not math.isfinite(value):

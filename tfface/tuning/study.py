@@ -160,11 +160,6 @@ class Plan:
     base: Any
     parameters: tuple[Parameter, ...]
 
-    @property
-    def small(self) -> bool:
-        """Whether this is about the preset for tests."""
-        return self.study.preset == "tiny"
-
     def config(self, values: Mapping[str, Value]) -> Any:
         """The config of a trial; raises a UserError for values that do not go together."""
         trial = {"train.steps": self.study.steps, **self.study.trial_options}

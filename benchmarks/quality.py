@@ -1,0 +1,89 @@
+"""Figures of every method's demo preset: `python benchmarks/quality.py`, or `make bench-quality`.
+
+Trains the presets, which takes about an hour on two CPU cores, or takes the runs that are there;
+measures them on held-out built-in faces; prints what changed against `benchmarks/quality.json`; and
+writes this file and, between its two marks, the README.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tfface.cli import Parser, command, import_tensorflow
+from tfface.errors import UserError
+from tfface.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+PRESET = "demo"
+MARK = "<!-- bench-quality -->"
+Cells = list[list[str]]
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Measures; returns the exit status."""
+    parser = Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
+    parser.add_argument("--out", default="runs/bench", help="folder of the runs (%(default)s)")
+    arguments = parser.parse_args(argv)
+    readme, record = ROOT / "README.md", ROOT / "benchmarks" / "quality.json"
+    before, _, after = _parts(readme)
+    import_tensorflow()
+
+    from tfface.demo import train_preset
+    from tfface.engine.run import write_text
+    from tfface.engine.trainer import Interrupted
+    from tfface.evaluate import evaluate_run
+
+    recorded: dict[str, Cells] = json.loads(record.read_text()) if record.exists() else {}
+    for method in arguments.methods:
+        try:
+            trained = train_preset(method, PRESET, None, Path(arguments.out) / method)
+        except Interrupted as stopped:
+            print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
+            return 130
+        _, (cells, *_) = evaluate_run(trained, trained.path / "evaluation" / str(trained.step))
+        for line in changes(recorded.get(method, []), cells):
+            print(f"{method}: {line}", flush=True)
+        recorded[method] = cells
+        # What was measured is kept, should a later method fail.
+        write_text(record, json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
+    tables = "\n\n".join(markdown(cells) for _, cells in sorted(recorded.items()))
+    write_text(readme, f"{before}{MARK}\n{tables}\n{MARK}{after}")
+    return 0
+
+
+def _parts(readme: Path) -> list[str]:
+    parts = readme.read_text().split(MARK)
+    if len(parts) != 3:
+        raise UserError(f"{readme}: expected two lines {MARK}, between which the tables go")
+    return parts
+
+
+def changes(old: Cells, new: Cells) -> list[str]:
+    """What differs between two tables, a line each."""
+    before, now = _named(old), _named(new)
+    return [
+        f"{', '.join(name)}: {before.get(name) or 'nothing'} -> {now.get(name) or 'nothing'}"
+        for name in {**now, **before}
+        if (before.get(name) or "") != (now.get(name) or "")
+    ]
+
+
+def _named(cells: Cells) -> dict[tuple[str, str], str]:
+    """Values by row and column."""
+    header = cells[0][1:] if cells else []
+    rows = cells[1:]
+    return {(row[0], c): value for row in rows for c, value in zip(header, row[1:], strict=True)}
+
+
+def markdown(cells: Cells) -> str:
+    """A table for the README."""
+    header, *rows = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([header, "|" + "---|" * len(cells[0]), *rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
