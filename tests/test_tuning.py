@@ -250,19 +250,15 @@ def test_a_diverging_trial_fails(toy, monkeypatch):
     assert "training diverged" in diverged.reason and not diverged.evaluations
 
 
-MIXED = {
-    **STUDY["parameters"],
-    "adam.schedule": {"values": ["constant", "linear"]},
-    "data.batch_size": {"low": 2, "high": 8},
-}
+MIXED = {**STUDY["parameters"], "data.batch_size": {"low": 2, "high": 8}}
 
 
 def test_bayesian_search_learns_from_its_trials(toy):
-    assert toy.run(oracle="bayesian", trials=10, parameters=MIXED) == 0
+    assert toy.run(oracle="bayesian", trials=8, parameters=MIXED) == 0
     trials = toy.trials()
     assert all(isinstance(trial.values["data.batch_size"], int) for trial in trials)
     random, learned = trials[1:3], trials[3:]  # The first one is what the study starts from.
-    assert sum(t.value for t in learned) / 7 < sum(t.value for t in random) / 2
+    assert sum(t.value for t in learned) / 5 < sum(t.value for t in random) / 2
 
 
 def test_hyperband_continues_the_better_third(toy):
@@ -332,7 +328,7 @@ def test_two_workers_killed_and_continued(tmp_path):
 
     parent = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        wait_for(lambda: (out / "trials" / "0" / "trial.json").exists() or parent.poll(), 600)
+        wait_for(lambda: (out / "trials" / "0" / "trial.json").exists() or parent.poll(), 900)
         assert len(list(processes())) == 4
     finally:
         parent.kill()

@@ -92,7 +92,7 @@ def stop_with_parent() -> None:
     """Makes this process stop, as with SIGTERM, when its parent closes its input or is gone."""
 
     def wait():
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # Nothing is ever written: it returns at the end of the input.
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
