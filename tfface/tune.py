@@ -62,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     study = Path(arguments.study)
     plan = read_plan(study, arguments.method, get_config(arguments.method), arguments.trials)
     check_path(plan.base.data)
+    if getattr(plan.base, "labelled", None):
+        check_path(plan.base.labelled, "labelled.path")
     if importlib.util.find_spec("keras_tuner") is None:
         raise UserError("this needs Keras Tuner: pip install 'tfface[tuning]'")
     out = Path(arguments.out or f"runs/tune-{study.stem}")

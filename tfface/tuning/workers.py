@@ -73,6 +73,7 @@ def _start(name: str, port: int, words: list[str], out: Path, count: int) -> sub
     threads = str(max((os.cpu_count() or 1) // count, 1))
     shared = {"TF_NUM_INTRAOP_THREADS": threads, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     tuner = {
+        "PYTHONUNBUFFERED": "1",  # The last line of its log is then the last thing it said.
         "KERASTUNER_TUNER_ID": name,
         "KERASTUNER_ORACLE_IP": "127.0.0.1",
         "KERASTUNER_ORACLE_PORT": str(port),
