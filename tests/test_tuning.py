@@ -299,7 +299,7 @@ def test_a_folder_is_of_one_study_and_one_process(toy, capsys):
 SMALL = {
     "preset": "tiny",
     "steps": 2,
-    "trials": 3,
+    "trials": 2,
     "pictures": 16,
     "objective": {"measure": "painted/error", "direction": "min"},
     "trial_options": {
@@ -337,12 +337,12 @@ def test_two_workers_killed_and_continued(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     trials = read_trials(out)
-    assert [trial.status for trial in trials] == ["completed"] * 3
+    assert [trial.status for trial in trials] == ["completed"] * 2
     assert all(f"trial {trial.id} completed" in done.stdout for trial in trials)
     for trial in trials:
         trained = tfface.load(str(out / "trials" / trial.id))
         assert trained.step == 2 and trained.method.config.top_k == trial.values["top_k"]
     assert all("trial " in (out / f"worker{n}.log").read_text() for n in (1, 2))
-    assert not (out / "trials" / "3").exists()
+    assert not (out / "trials" / "2").exists()
     page = (out / "report.html").read_text()
-    assert page.count("<circle") == 6 and "3 of 3 trials" in page
+    assert page.count("<circle") == 4 and "2 of 2 trials" in page
