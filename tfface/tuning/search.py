@@ -72,8 +72,8 @@ def search(plan: Plan, out: Path) -> None:
     # Keras Tuner prints the traceback of every failed trial otherwise; these are told here.
     keras_tuner.src.config.DEBUG = False
     name = os.environ.get("KERASTUNER_TUNER_ID", "")
-    chief, worker = "chief" in name, bool(name) and "chief" not in name
-    if not worker:
+    chief = "chief" in name
+    if chief or not name:
         check_measure(plan, out)
         _describe(plan, out)
     tuner = StudyTuner(plan, out)
@@ -92,7 +92,8 @@ def _explained(error: Exception, out: Path) -> Exception:
     """What Keras Tuner means, or the error itself."""
     if "consecutive failures" in str(error):
         failed = [trial for trial in read_trials(out) if trial.status == FAILED]
-        told = "; ".join(f"trial {trial.id}: {trial.reason}" for trial in failed[-FAILURES:])
+        reasons = [(trial.id, trial.reason.split(". ")[0]) for trial in failed[-FAILURES:]]
+        told = "; ".join(f"trial {name}: {reason}" for name, reason in reasons)
         return UserError(f"{FAILURES} trials in a row failed, so the study stops: {told}")
     if isinstance(error, grpc.RpcError):
         where = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
@@ -147,7 +148,7 @@ def _events(folder: Path) -> Iterator[None]:
     writer.close()
 
 
-def make_oracle(plan: Plan, out: Path) -> keras_tuner.Oracle:
+def make_oracle(plan: Plan) -> keras_tuner.Oracle:
     """What proposes trials; its state survives a kill at any moment."""
     study, kind = plan.study, _ORACLES[plan.study.oracle]
 
@@ -208,7 +209,7 @@ class StudyTuner(BaseTuner):
     def __init__(self, plan: Plan, out: Path):
         self.plan, self.out = plan, out
         self._idle = False
-        super().__init__(make_oracle(plan, out), directory=str(out), project_name="oracle")
+        super().__init__(make_oracle(plan), directory=str(out), project_name="oracle")
         if isinstance(self.oracle, keras_tuner.Oracle) and (out / "oracle/oracle.json").exists():
             self.oracle.reload()
 

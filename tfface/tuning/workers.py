@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from tfface.tuning.study import Plan
 from tfface.tuning.trials import RUNNING, read_trials, tell
 
 _SECONDS = 120  # For a process to finish its step and save.
+_INTERVAL = 0.5
 
 
 def run_workers(plan: Plan, out: Path, words: list[str], count: int) -> None:
@@ -31,11 +33,17 @@ def run_workers(plan: Plan, out: Path, words: list[str], count: int) -> None:
     Raises:
         UserError: A process failed; the others have been stopped, and can be continued.
     """
-    names = ["chief", *(f"worker{number + 1}" for number in range(count))]
+    names = [f"worker{number + 1}" for number in range(count)]
     told = {trial.id for trial in read_trials(out) if trial.status != RUNNING}
     processes = {}
     try:
         port = _free_port()
+        processes["chief"] = _start("chief", port, words, out, count)
+        while not _listens(
+            port
+        ):  # It looks at the measures first. Workers would ask ever seldomer.
+            _check(processes, out)
+            time.sleep(_INTERVAL)
         for name in names:
             processes[name] = _start(name, port, words, out, count)
         _watch(plan, out, processes, told)
@@ -55,18 +63,24 @@ def _watch(plan: Plan, out: Path, processes: dict[str, subprocess.Popen], told: 
     """Tells what trials come to, until the chief or all workers have ended."""
     ended = False
     while not ended:
-        status = {name: process.poll() for name, process in processes.items()}
-        for name, code in status.items():
-            if code:
-                lines = (out / f"{name}.log").read_text().strip().splitlines() or ["nothing"]
-                raise UserError(f"{name} ended with status {code}; it said: {lines[-1]}")
-        chief, *workers = status.values()
+        chief, *workers = _check(processes, out)
         ended = chief == 0 or all(code == 0 for code in workers)
         for trial in read_trials(out):
             if trial.status != RUNNING and trial.id not in told:
                 told.add(trial.id)
                 print(tell(trial, plan.study.objective), flush=True)
-        time.sleep(0.5)
+        time.sleep(_INTERVAL)
+
+
+def _check(processes: dict[str, subprocess.Popen], out: Path) -> list[int | None]:
+    """Statuses of the processes; None: it runs. Raises a UserError if one has failed."""
+    codes = {name: process.poll() for name, process in processes.items()}
+    for name, code in codes.items():
+        if code:
+            lines = (out / f"{name}.log").read_text().strip().splitlines() or ["nothing"]
+            said = lines[-1].removeprefix("tfface.tune: error: ")
+            raise UserError(f"{name} ended with status {code}; it said: {said}")
+    return list(codes.values())
 
 
 def _start(name: str, port: int, words: list[str], out: Path, count: int) -> subprocess.Popen:
@@ -103,3 +117,9 @@ def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), _INTERVAL):
+        return True
+    return False
