@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo test test-deployment lint clean setup
+.PHONY: demo bench-quality test test-deployment lint clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -22,6 +22,10 @@ $(READY): setup.py pyproject.toml
 
 demo: $(READY)
 	$(BIN)/python -m tfface.demo --out runs/demo
+
+# About an hour on two CPU cores; runs in runs/bench are used again.
+bench-quality: $(READY)
+	$(BIN)/python benchmarks/quality.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder

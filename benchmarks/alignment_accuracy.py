@@ -27,12 +27,13 @@ def main() -> None:
     import_tensorflow()
 
     import tfface
+    from tfface.data import open_source
     from tfface.layers import BlockAlignment, DenseAlignment
     from tfface.metrics.synthetic_truth import evaluate_alignment
 
     trained = tfface.load(run)
     method, config = trained.method, trained.method.config
-    side = config.data.size // 2
+    side, faces = config.data.size // 2, open_source(config.data, fields=("label_map",))
     rows = [("all", "-", DenseAlignment(config.temperature))]
     for block in SIDES:
         for k in KS:
@@ -43,7 +44,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for k, block, layer in rows:
         method.align = layer
-        found = evaluate_alignment(_painter(trained), config.data.size, PAIRS, SEED)
+        found = evaluate_alignment(_painter(trained), faces, PAIRS, SEED)
         errors = " | ".join(f"{found[name]['error']:.2%}" for name in ("warped", "painted"))
         print(f"| {k} | {block} | {errors} | {_milliseconds(layer, side, config):.1f} |")
 
@@ -56,7 +57,7 @@ def _painter(trained):
         made = trained.method.generate(trained.nets, trained.method.encode(labels), exemplar)
         return made["image"], made["warped"]
 
-    return lambda *inputs: [x.numpy() for x in paint(*inputs)]
+    return lambda batch: paint(batch["label_map"], batch["exemplar"])
 
 
 def _milliseconds(layer, side: int, config) -> float:

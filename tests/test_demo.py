@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
@@ -13,6 +12,7 @@ import pytest
 
 import tfface
 from tfface.demo import main
+from tfface.evaluation import parts_of
 
 
 @pytest.mark.parametrize(
@@ -40,16 +40,17 @@ def test_help_needs_no_tensorflow():
 
 
 @pytest.mark.parametrize("method", tfface.list_methods())
-def test_every_method_has_a_demonstration(method):
-    parts = importlib.import_module(f"tfface.methods.{method}.demo")
+def test_every_method_has_what_is_measured_and_shown(method):
+    parts = parts_of(method)
     assert isinstance(parts.TITLE, str) and isinstance(parts.BASELINES, str)
     assert parts.YARDSTICK in ("classifier", "segmenter", "")
     assert parts.CURVES and all("/" in curve for curve in parts.CURVES)
-    expected = {
-        "evaluate": ["trained", "client", "yardstick", "small"],
-        "show": ["trained", "client"],
-        "table": ["figures"],
-    }
+    assert parts.COUNTS[0] > parts.COUNTS[1] > 0
+    for columns, rows in (parts.TABLE, parts.REAL_TABLE):
+        assert rows and all(len(row.names) == len(columns) for row in rows)
+    judged = ["trained", "client", "yardstick", "count", "seed", "watch"]
+    real = ["trained", "client", "source", "yardstick", "count", "split", "watch"]
+    expected = {"evaluate": judged, "evaluate_real": real, "show": ["trained", "client"]}
     for name, parameters in expected.items():
         assert list(inspect.signature(getattr(parts, name)).parameters) == parameters
 

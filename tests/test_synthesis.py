@@ -51,7 +51,7 @@ def test_what_the_segmenter_finds_again(figures):
     assert figures["maps"] == 16 and figures["styles"] == 3
     assert figures["segmentation"]["made"]["miou"] == 1.0
     untrained = figures["segmentation"]["untrained"]
-    assert untrained["iou_by_class"]["skin"] == 0.0 and 0 < untrained["pixel_accuracy"] < 0.7
+    assert 0 < untrained["miou"] < 0.1 and 0 < untrained["pixel_accuracy"] < 0.7
     assert 0 < figures["segmentation"]["real"]["miou"] < 0.5
 
 

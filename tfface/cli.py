@@ -18,7 +18,7 @@ from tfface.errors import UserError
 VERBS = {
     "train": "train a method, or continue a run",
     "edit": "edit a picture or a folder of pictures with a trained run",
-    "evaluate": "measure a trained segmentation network on held-out pictures",
+    "evaluate": "measure a run on held-out people, and write a report",
     "export": "write a run as a SavedModel for TF Serving",
     "serve": "serve SavedModels over TF Serving's gRPC API",
     "prepare": "look at a data set, or make one",

@@ -109,6 +109,9 @@ class Train:
             average. The averaged weights are those that are previewed, used and exported.
         log_every: Steps between two lines of metrics.
         preview_every: Steps between two preview pictures.
+        evaluate_every: Steps between two measurements of a small sample, as of `tfface.evaluate`,
+            which go to the metrics as `evaluation/...`; 0: none. The first one may have to train
+            the classifier or segmenter that judges.
         save_every: Steps between two checkpoints.
         keep: Checkpoints to keep.
     """
@@ -121,6 +124,7 @@ class Train:
     ema_half_life: float = 0.0
     log_every: int = 100
     preview_every: int = 1000
+    evaluate_every: int = 0
     save_every: int = 1000
     keep: int = 2
 
@@ -128,7 +132,9 @@ class Train:
         for name in ("steps", "log_every", "preview_every", "save_every", "keep"):
             value = getattr(self, name)
             check(value >= 1, f"train.{name} is {value}: expected at least 1")
-        check(self.replicas >= 0, f"train.replicas is {self.replicas}: expected 0 or more")
+        for name in ("replicas", "evaluate_every"):
+            value = getattr(self, name)
+            check(value >= 0, f"train.{name} is {value}: expected 0 or more")
         check(
             self.ema_half_life >= 0,
             f"train.ema_half_life is {self.ema_half_life}: expected 0 or more",

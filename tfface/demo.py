@@ -1,17 +1,13 @@
 """`python -m tfface.demo`: trains on built-in faces, exports, serves, edits, and reports.
 
-What it measures and shows of a method is in `tfface.methods.METHOD.demo`: `TITLE` of the report;
-`CURVES`, the metrics it plots; `YARDSTICK`, a "classifier" or a "segmenter" of real renders that
-judges the results, or ""; `BASELINES`, what they are compared with; `evaluate(trained, client,
-yardstick, small)`, a dict of figures; `show(trained, client)`, sections of pictures;
-`table(figures)`, a header and rows.
+What it measures and shows of a method is in its module `evaluation`; see
+`tfface.evaluation.parts_of`. All of it goes through the server.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 import re
 import subprocess
@@ -31,9 +27,7 @@ if TYPE_CHECKING:
 
     from tfface.engine.load import Trained
 
-SEED = 1  # Of the people shown and measured.
 SHOWN = 6  # Rows of pictures, about.
-KINDS = {"edited": "edited", "copy": "copy of the input", "target": "true render"}
 _YARDSTICK_STEPS = {"demo": None, "tiny": 5}
 
 
@@ -70,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from tfface.engine.run import write_text
     from tfface.engine.trainer import Interrupted
+    from tfface.evaluation import parts_of, yardstick_of
     from tfface.train import train_run
 
     try:
@@ -83,11 +78,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
         return 130
     clock.lap("training")
-    parts = importlib.import_module(f"tfface.methods.{trained.name}.demo")
+    parts = parts_of(trained.name)
     yardstick = None
     if parts.YARDSTICK:
         cache = out.parent / ".cache"
-        yardstick = _yardstick(parts.YARDSTICK, trained, arguments.preset, cache)
+        yardstick = yardstick_of(trained, cache, _YARDSTICK_STEPS[arguments.preset])
         clock.lap(parts.YARDSTICK)
     figures, sections = _serve_and_edit(trained, parts, arguments.preset, yardstick, out, clock)
     figures = {
@@ -98,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         **({parts.YARDSTICK: yardstick.accuracy} if yardstick else {}),
         **figures,
     }
-    header, rows = parts.table(figures)
+    header, rows = _table(trained, parts, figures)
     write_text(out / "figures.json", json.dumps(figures, indent=1) + "\n")
     write_text(out / "report.html", _page(trained, parts, figures, sections))
     print(f"\n{aligned([header, *rows])}\nlook at {(out / 'report.html').resolve()}")
@@ -119,24 +114,13 @@ class _Clock:
         print(f"demo: {name} took {self.seconds[name]:.0f} s", flush=True)
 
 
-def _yardstick(kind: str, trained: Trained, preset: str, cache: Path):
-    from tfface.metrics import classifier, segmenter
-
-    config, steps = trained.method.config, _YARDSTICK_STEPS[preset]
-    if kind == "segmenter":
-        steps = steps or segmenter.STEPS
-        return segmenter.train_segmenter(config.data.size, steps=steps, cache=cache)
-    attributes = getattr(config, "attributes", ())
-    steps = steps or classifier.STEPS
-    return classifier.train_classifier(config.data.size, attributes, steps=steps, cache=cache)
-
-
 def _serve_and_edit(
     trained: Trained, parts: ModuleType, preset: str, yardstick, out: Path, clock: _Clock
 ) -> tuple[dict[str, Any], list[str]]:
     """Figures, and the report's sections with pictures."""
     from tfface.client import FaceClient
     from tfface.export import export_run
+    from tfface.metrics.figures import SEED
 
     version = export_run(trained, out / "model")
     clock.lap("export")
@@ -146,7 +130,8 @@ def _serve_and_edit(
             client.wait_until_ready()
             sections = parts.show(trained, client)
             clock.lap("pictures")
-            figures = parts.evaluate(trained, client, yardstick, small=preset == "tiny")
+            count = parts.COUNTS[preset == "tiny"]
+            figures = parts.evaluate(trained, client, yardstick, count, SEED)
             clock.lap("evaluation")
     return figures, sections
 
@@ -200,6 +185,15 @@ def draw(factors: dict, size: int) -> list[Image]:
     return [to_picture(array) for array in render(factors, size)["image"].numpy()]
 
 
+def _table(
+    trained: Trained, parts: ModuleType, figures: dict[str, Any]
+) -> tuple[list[str], list[list[str]]]:
+    from tfface.metrics.figures import table
+
+    columns, rows = parts.TABLE
+    return [trained.name, *columns], table(rows, figures)
+
+
 def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections: list[str]) -> str:
     from tfface import report
 
@@ -224,7 +218,7 @@ def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections
             *sections,
             report.section(
                 "Figures",
-                report.table(*parts.table(figures)),
+                report.table(*_table(trained, parts, figures)),
                 report.text(" ".join(notes), soft=True),
             ),
             report.section("Training", *report.training(trained.path, parts.CURVES)),

@@ -1,4 +1,4 @@
-"""`python -m tfface.evaluate RUN`: measures a run's segmentation network on held-out pictures."""
+"""`python -m tfface.evaluate RUN`: measures a run on held-out people, and writes a report."""
 
 from __future__ import annotations
 
@@ -10,131 +10,197 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfface.cli import Parser, aligned, command, import_tensorflow
+from tfface.data import check_path
 from tfface.errors import UserError
 
 if TYPE_CHECKING:
+    from tfface.config import Data
     from tfface.engine.load import Trained
-
-BATCH = 32
-ENDLESS = 512  # Pictures of a data set without an end.
+    from tfface.metrics.gallery import Gallery
 
 
-def evaluate_segmentation(
-    trained: Trained, split: str = "test", count: int | None = None, path: str | None = None
-) -> dict[str, Any]:
-    """Compares what a run's segmentation network finds with the label maps of its data set.
+def evaluate_run(
+    trained: Trained,
+    out: Path,
+    count: int | None = None,
+    seed: int = 1,
+    split: str = "test",
+    cache: Path | None = None,
+    judge_steps: int | None = None,
+) -> tuple[dict[str, Any], list[list[str]]]:
+    """Measures a run, and writes `figures.json` and `report.html`.
 
     Args:
         trained: A loaded run.
-        split: "train", "val" or "test".
-        count: How many pictures, of the split's first ones; None: all, or 512 if there is no end.
-        path: Folder of the data set, if it is not where it was; None: the run's.
+        out: Folder for both; made if missing.
+        count: As of `tfface.evaluation.measure`.
+        seed: As of `measure`.
+        split: As of `measure`.
+        cache: As of `measure`; None: `tfface.evaluation.cache_of`.
+        judge_steps: As of `measure`.
 
     Returns:
-        `pictures`, their number, and what `tfface.metrics.segmentation.Confusion.result` returns.
+        The figures, and a table of them.
 
     Raises:
-        UserError: The method has no segmentation network, the split has no pictures, or what
-            opening the data set raises.
+        UserError: As of `measure`; or `out` cannot be written.
     """
-    import tensorflow as tf
+    from tfface import evaluation
+    from tfface.engine.run import write_text
+    from tfface.metrics.figures import table
+    from tfface.metrics.gallery import Gallery
 
-    from tfface.data import check_path, open_source
-    from tfface.data.files import user_errors
-    from tfface.metrics.classifier import progress
-    from tfface.metrics.segmentation import Confusion
+    cache, gallery = cache or evaluation.cache_of(trained), Gallery()
+    options = {"count": count, "seed": seed, "split": split, "judge_steps": judge_steps}
+    found = evaluation.measure(trained, **options, cache=cache, watch=gallery)
+    truth = evaluation.has_truth(trained)
+    figures = {
+        "method": trained.name,
+        "step": trained.step,
+        "data": trained.method.config.data.name,
+        **({"seed": seed} if truth else {"split": split}),
+        **_rounded(found),
+    }
+    columns, rows = evaluation.table_of(trained)
+    cells = [[trained.name, *columns], *table(rows, figures)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
+    write_text(out / "figures.json", json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    write_text(out / "report.html", _page(trained, figures, cells, gallery))
+    return figures, cells
 
-    method = trained.method
-    if not hasattr(method, "segment"):
-        raise UserError(
-            f"{trained.path} is a run of {trained.name}, which has no segmentation network; "
-            f"the figures of other methods are in the report of tfface.demo"
+
+def _rounded(values: Any) -> Any:
+    """With six significant digits: the last bits depend on the order in which threads add up."""
+    if isinstance(values, dict):
+        return {name: _rounded(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    return float(f"{values:.6g}") if isinstance(values, float) else values
+
+
+def _page(trained: Trained, figures: dict[str, Any], cells: list[list[str]], gallery: Gallery):
+    from tfface import evaluation, report
+    from tfface.metrics.real_pictures import UNKNOWN
+
+    parts, data = evaluation.parts_of(trained.name), trained.method.config.data
+    notes = ["In brackets: 95 % confidence intervals, by bootstrap over people."]
+    if kind := next((name for name in ("classifier", "segmenter") if name in figures), None):
+        accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures[kind].items())
+        notes.append(
+            f"The {kind} has seen real pictures only. On held-out ones it reaches: {accuracy}."
         )
-    config = method.config
-    data = config.labelled or config.data
-    if path is not None:
-        data = dataclasses.replace(data, path=path)
-    check_path(data)
-    source = open_source(data, fields=("label_map",))
-    there = source.count(split)
-    if there == 0:
-        raise UserError(f"the data set {data.name!r} has no pictures in the split {split!r}")
-    count = count or there or ENDLESS
-    count = count if there is None else min(count, there)
-
-    @tf.function
-    def find(images):
-        return tf.argmax(method.segment(trained.nets, images), -1, tf.int32)
-
-    confusion, seen = Confusion(), 0
-    with progress() as bar, user_errors(source):
-        task = bar.add_task("finding face parts", total=count)
-        for batch in source.batches(split, BATCH):
-            truth = batch["label_map"].numpy()[: count - seen]
-            confusion.add(find(batch["image"]).numpy()[: len(truth)], truth)
-            seen += len(truth)
-            bar.update(task, completed=seen)
-            if seen == count:
-                break
-    return {"pictures": seen, **confusion.result()}
-
-
-def table(figures: dict[str, Any]) -> list[list[str]]:
-    """Rows of a table by class, and their means."""
-
-    def share(value: float | None, digits: int = 3) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    rows = [["CLASS", "share", "IoU", "F1"]]
-    for name, iou in figures["iou_by_class"].items():
-        of_pixels, f1 = figures["share_by_class"][name], figures["f1_by_class"][name]
-        rows.append([name, share(of_pixels, 4), share(iou), share(f1)])
-    rows.append(["mean", "", share(figures["miou"]), f"{share(figures['mean_f1'])} (parts)"])
-    return rows
+    notes.append(parts.BASELINES if evaluation.has_truth(trained) else UNKNOWN)
+    which = "built-in faces" if data.name == "synthetic" else f"{data.name}, {figures['split']}"
+    return report.page(
+        parts.TITLE,
+        [
+            report.text(f"Step {trained.step:,} of {trained.path.name}; {which}."),
+            report.section(
+                "Figures", report.table(cells[0], cells[1:]), report.text(" ".join(notes), True)
+            ),
+            *gallery.sections(),
+        ],
+    )
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "evaluate",
-        description="Measure the segmentation network of a seg_hierarchical run on held-out "
-        "pictures: IoU and F1 by class, pixel accuracy. Writes RUN/segmentation-SPLIT.json.",
+        description="Measure a run on held-out people: on built-in faces against true renders, "
+        "on other data what can be measured without. Writes figures.json and report.html, with "
+        "baselines, confidence intervals, and the best, median and worst results.",
     )
-    parser.add_argument("run", help="run folder")
-    parser.add_argument(
-        "--split", default="test", choices=("train", "val", "test"), help="(%(default)s)"
+    add = parser.add_argument
+    add("run", help="run folder")
+    add("--out", metavar="FOLDER", help="for both files (RUN/evaluation/STEP)")
+    add("--count", type=int, metavar="N", help="people, pairs or pictures (enough, or all)")
+    add("--seed", type=int, default=1, help="which people, of built-in faces (%(default)s)")
+    add(
+        "--split",
+        default="test",
+        choices=("train", "val", "test"),
+        help="of other data (%(default)s)",
     )
-    parser.add_argument(
-        "--count", type=int, metavar="N", help=f"pictures (all; {ENDLESS} of built-in faces)"
+    add("--path", metavar="FOLDER", help="the data set, if it has moved")
+    add("--step", type=int, help="step of the checkpoint (default: the newest)")
+    add(
+        "--cache",
+        metavar="FOLDER",
+        help="for the classifier or segmenter that judges (.cache beside RUN; of other data than "
+        "built-in faces RUN/evaluation)",
     )
-    parser.add_argument("--path", metavar="FOLDER", help="the data set, if it has moved")
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
     arguments = parser.parse_args(argv)
     if arguments.count is not None and arguments.count < 1:
         raise UserError(f"--count is {arguments.count}: expected at least 1")
-    if not Path(arguments.run).is_dir():
-        raise UserError(f"{arguments.run}: no such run folder")
     return arguments
+
+
+def open_run(path: str, step: int | None, moved: str | None) -> Trained:
+    """Loads a run that is to be measured; finds mistakes before TensorFlow is imported.
+
+    Args:
+        path: The run folder.
+        step: Of its checkpoint; None: the newest.
+        moved: Where its data set is now; None: where it was.
+
+    Raises:
+        UserError: No run folder, an export in its place, no checkpoint, no data set.
+    """
+    from tfface.engine.run import Run
+
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"{path}: no such run folder")
+    exports = [folder, *folder.glob("[0-9]*")]
+    if any((version / "saved_model.pb").exists() for version in exports):
+        raise UserError(f"{path} is an export: expected the run folder that it was made of")
+    name, values = Run(folder).read_config()
+    if not any((folder / "checkpoints").glob("*")):
+        raise UserError(f"{path} has no checkpoint yet")
+    _check_data(name, values, moved)
+    import_tensorflow()
+
+    import tfface
+
+    trained = tfface.load(path, step)
+    method, which = trained.method, _measured(trained.method.config)
+    if moved is not None:
+        data = dataclasses.replace(getattr(method.config, which), path=moved)
+        method.config = dataclasses.replace(method.config, **{which: data})
+    return trained
+
+
+def _check_data(name: str, values: dict, moved: str | None) -> None:
+    from tfface.config import from_dict
+    from tfface.methods import get_config
+
+    config = from_dict(get_config(name), values)
+    for which in ("data", "labelled"):
+        data: Data | None = getattr(config, which, None)
+        if data is not None and moved is not None and which == _measured(config):
+            check_path(dataclasses.replace(data, path=moved), "--path")
+        elif data is not None:
+            check_path(data)
+
+
+def _measured(config: Any) -> str:
+    """Which of a config's data sets `--path` is about."""
+    return "labelled" if getattr(config, "labelled", None) else "data"
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Measures; returns the exit status."""
     arguments = _parse(argv)
-    import_tensorflow()
-
-    import tfface
-    from tfface.engine.run import write_text
-
-    trained = tfface.load(arguments.run, arguments.step)
-    found = evaluate_segmentation(trained, arguments.split, arguments.count, arguments.path)
-    figures = {"split": arguments.split, "step": trained.step, **found}
-    file = Path(arguments.run) / f"segmentation-{arguments.split}.json"
-    write_text(file, json.dumps(figures, indent=1) + "\n")
-    print(aligned(table(figures)))
-    print(
-        f"pixel accuracy {figures['pixel_accuracy']:.3f}, {figures['pictures']} pictures of the "
-        f"split {arguments.split}; see {file}"
-    )
+    trained = open_run(arguments.run, arguments.step, arguments.path)
+    run = Path(arguments.run)
+    out = Path(arguments.out or run / "evaluation" / str(trained.step))
+    cache = Path(arguments.cache) if arguments.cache else None
+    _, cells = evaluate_run(trained, out, arguments.count, arguments.seed, arguments.split, cache)
+    print(f"{aligned(cells)}\nlook at {(out / 'report.html').resolve()}")
     return 0
 
 

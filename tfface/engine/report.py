@@ -104,6 +104,13 @@ class Report:
         losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         logger.info("step %d/%d  %.1f steps/s  eta %s  %s", step, self._steps, rate, eta, losses)
 
+    def figures(self, step: int, values: dict[str, float]) -> None:
+        """Writes figures that were measured after a step."""
+        self._run.add_metrics(step, values)
+        with self._writer.as_default(step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
     def preview(self, step: int, columns: dict[str, np.ndarray]) -> None:
         """Writes a preview picture; columns of pictures [B,S,S,3] in [-1,1] by caption."""
         picture = grid(list(zip(*columns.values(), strict=True)), list(columns))

@@ -74,7 +74,8 @@ class Run:
 
     def _check_same(self, method: str, config: Any) -> None:
         """Only how long and how often may change when a run is continued."""
-        free = {"steps", "log_every", "preview_every", "save_every", "keep", "replicas", "jit"}
+        free = {"steps", "log_every", "preview_every", "evaluate_every", "save_every", "keep"}
+        free |= {"replicas", "jit"}
         before_method, before = self.read_config()
         if before_method == method:
             # An option that is newer than the run had its default there.

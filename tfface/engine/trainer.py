@@ -19,11 +19,12 @@ from tfface.config import Adam, learning_rate
 from tfface.data.base import Source
 from tfface.data.files import user_errors
 from tfface.engine.checkpoint import Checkpoints
-from tfface.engine.load import averaged
+from tfface.engine.load import Trained, averaged
 from tfface.engine.report import Report, logging_to
 from tfface.engine.run import Run
 from tfface.engine.step import TrainStep, make_optimizers, make_strategy
 from tfface.errors import UserError
+from tfface.evaluation import cache_of, flat, measure
 from tfface.layers import precision
 from tfface.methods.base import Batch, Method
 
@@ -169,6 +170,8 @@ class Trainer:
                     _means(pending)
                     self._check_weights(done)
                     self.checkpoints.save(done)
+                if config.evaluate_every and done % config.evaluate_every == 0:
+                    self._evaluate(report, done)
             if stopping:
                 raise Interrupted(
                     f"stopped at step {done} of {config.steps}; saved in {self.run.path}"
@@ -197,6 +200,14 @@ class Trainer:
         nets = {**self.nets, **self.averages}
         made = [self.method.preview(nets, batch) for batch in fixed]
         report.preview(step, {k: np.concatenate([m[k] for m in made]) for k in made[0]})
+
+    def _evaluate(self, report: Report, step: int) -> None:
+        name, _ = self.run.read_config()
+        nets = {**self.nets, **self.averages}
+        trained = Trained(name, self.method, nets, step, self.run.path)
+        split = "test" if self.source.count("val") == 0 else "val"
+        found = flat(measure(trained, small=True, cache=cache_of(trained), split=split))
+        report.figures(step, {f"evaluation/{name}": value for name, value in found.items()})
 
     def _announce(self, start: int) -> None:
         config, replicas = self.method.config, self.strategy.num_replicas_in_sync

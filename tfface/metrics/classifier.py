@@ -1,4 +1,4 @@
-"""The yardstick of the edits: a small classifier that has seen real renders only."""
+"""The yardstick of the edits: a small classifier that has seen real pictures only."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tfface.config import Data
+from tfface.data.base import Source
 from tfface.data.synthetic import ATTRIBUTES, EXPRESSIONS, SyntheticFaces, render
 from tfface.data.synthetic.factors import uniform
 from tfface.metrics.cache import Trained, kept
@@ -31,13 +32,14 @@ _LOSSES = {
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """Tells expressions and attributes of built-in faces.
+    """Tells expressions and attributes.
 
     Attributes:
-        model: From pictures [N,S,S,3] in [-1,1] to a dict of logits, "expression" [N,8] in
-            the order of EXPRESSIONS and, if there are any attributes, "attributes" [N,A].
+        model: From pictures [N,S,S,3] in [-1,1] to a dict of logits, as far as there are any:
+            "expression" [N,C], of built-in faces in the order of EXPRESSIONS, and "attributes"
+            [N,A].
         names: The attributes.
-        accuracy: Share that is right of held-out real renders: "expression", and each attribute.
+        accuracy: Share that is right of held-out real pictures: "expression", and each attribute.
     """
 
     model: keras.Model
@@ -45,7 +47,7 @@ class Classifier:
     accuracy: dict[str, float]
 
     def expressions(self, images: Any) -> np.ndarray:
-        """Class indices int64 [N], in the order of EXPRESSIONS, of pictures [N,S,S,3] in [-1,1]."""
+        """Class indices int64 [N] of pictures [N,S,S,3] in [-1,1]."""
         return self._logits(images)["expression"].argmax(axis=1)
 
     def attributes(self, images: Any) -> np.ndarray:
@@ -86,10 +88,9 @@ def train_classifier(
     attributes = tuple(attributes)
 
     def train() -> Trained:
-        model = _build(size, len(attributes), seed)
+        model = _build(size, len(EXPRESSIONS), len(attributes), seed)
         batches = _batches(size, attributes, "train", first_face(seed, "classifier"), _BATCH)
-        losses = {name: _LOSSES[name] for name in model.output_names}
-        fit(model, batches, steps, losses, 2e-3, "training a classifier on real faces")
+        _fit_heads(model, batches, steps)
         return model, _accuracy(Classifier(model, attributes, {}), size)
 
     arguments = (size, attributes, seed, steps)
@@ -97,7 +98,52 @@ def train_classifier(
     return Classifier(model, attributes, accuracy)
 
 
-def _build(size: int, attributes: int, seed: int) -> keras.Model:
+def train_on_pictures(
+    source: Source, seed: int = 0, steps: int = STEPS, cache: str | Path | None = None
+) -> Classifier:
+    """Trains a classifier on a data set's split "train".
+
+    Args:
+        source: Opened with classes or attributes, which it then tells.
+        seed: Seed of weights and order.
+        steps: Training steps.
+        cache: Folder in which the classifier is kept, and found the next time.
+
+    Returns:
+        The classifier, with its accuracy on the split "val", if that has any pictures.
+    """
+    size, names = source.data.size, source.attributes
+
+    def train() -> Trained:
+        model = _build(size, len(source.classes), len(names), seed)
+        heads = model.output_names
+
+        def split_up(batch):
+            return batch["image"], {head: batch[head] for head in heads}
+
+        _fit_heads(model, source.batches("train", _BATCH, seed=seed).map(split_up), steps)
+        classifier = Classifier(model, names, {})
+        right: dict[str, list] = {}
+        for batch in source.batches("val", _TOLD) if source.count("val") else ():
+            if source.classes:
+                found = classifier.expressions(batch["image"]) == batch["expression"].numpy()
+                right.setdefault("expression", []).append(found)
+            for i, name in enumerate(names):
+                found = classifier.attributes(batch["image"])[:, i]
+                right.setdefault(name, []).append(found == (batch["attributes"].numpy()[:, i] == 1))
+        return model, {name: float(np.concatenate(v).mean()) for name, v in right.items()}
+
+    arguments = (source.data, names, source.classes, seed, steps)
+    model, accuracy = kept(cache, "classifier", arguments, (__file__,), train)
+    return Classifier(model, names, accuracy)
+
+
+def _fit_heads(model: keras.Model, batches: tf.data.Dataset, steps: int) -> None:
+    losses = {name: _LOSSES[name] for name in model.output_names}
+    fit(model, batches, steps, losses, 2e-3, "training a classifier on real faces")
+
+
+def _build(size: int, classes: int, attributes: int, seed: int) -> keras.Model:
     # Every layer has its own seed: the global one, which others rely on, is left alone.
     seeds = iter(range(100 * seed, 100 * seed + 100))
 
@@ -114,7 +160,7 @@ def _build(size: int, attributes: int, seed: int) -> keras.Model:
         x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     # No pooling: where in the picture a brow or a corner of the mouth is, tells the expression.
     x = layers.Flatten()(x)
-    heads = {"expression": len(EXPRESSIONS), "attributes": attributes}
+    heads = {"expression": classes, "attributes": attributes}
     return keras.Model(
         image,
         {

@@ -35,11 +35,7 @@ class Confusion:
         Raises:
             ValueError: Not integers, of another shape, or with ids outside 0 to 18.
         """
-        found, truth = _checked("found", found), _checked("truth", truth)
-        if found.shape != truth.shape:
-            raise ValueError(f"found is {found.shape}, truth {truth.shape}: expected one shape")
-        pairs = truth.astype(np.int64).ravel() * _KINDS + found.ravel()
-        self.counts += np.bincount(pairs, minlength=_KINDS**2).reshape(_KINDS, _KINDS)
+        self.counts += confusions(found, truth).sum(0)
 
     def result(self) -> dict[str, Any]:
         """The measures of all that was added; shares from 0 to 1.
@@ -57,20 +53,56 @@ class Confusion:
         total = self.counts.sum()
         if not total:
             raise ValueError("no pixels were added")
-        both, truth = self.counts.diagonal(), self.counts.sum(axis=1)
+        truth = self.counts.sum(axis=1)
         either = truth + self.counts.sum(axis=0)
-        divisor = np.maximum(either, 1)  # A class of no pixels is 0 / 1 and never told.
-        iou, f1 = both / np.maximum(either - both, 1), 2 * both / divisor
-        occurs = truth > 0
-        parts = occurs[1:]
+        means = {name: float(value) for name, value in summary(self.counts).items()}
+        iou, f1 = _by_class_of(self.counts)
         return {
-            "pixel_accuracy": float(both.sum() / total),
-            "miou": float(iou[occurs].mean()),
-            "mean_f1": float(f1[1:][parts].mean()) if parts.any() else None,
+            **{name: value if np.isfinite(value) else None for name, value in means.items()},
             "iou_by_class": _by_class(iou, either),
             "f1_by_class": _by_class(f1, either),
             "share_by_class": _by_class(truth / total, either),
         }
+
+
+def confusions(found: Any, truth: Any) -> np.ndarray:
+    """Counts the pixels of each label map; arguments and errors as of `Confusion.add`.
+
+    Returns:
+        int64 [N,19,19]; rows are true classes, columns found ones.
+    """
+    found, truth = _checked("found", found), _checked("truth", truth)
+    if found.shape != truth.shape:
+        raise ValueError(f"found is {found.shape}, truth {truth.shape}: expected one shape")
+    pairs = truth.astype(np.int64) * _KINDS + found
+    counts = [np.bincount(pair.ravel(), minlength=_KINDS**2) for pair in pairs]
+    return np.reshape(counts, (-1, _KINDS, _KINDS)).astype(np.int64)
+
+
+def summary(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """`pixel_accuracy`, `miou` and `mean_f1` [...] of counts [...,19,19], as of `Confusion.result`.
+
+    NaN where there is nothing to measure.
+    """
+    iou, f1 = _by_class_of(counts)
+    truth = counts.sum(-1)
+    both, occurs = np.trace(counts, axis1=-2, axis2=-1), truth > 0
+    return {
+        "pixel_accuracy": _share(both, truth.sum(-1)),
+        "miou": _share((iou * occurs).sum(-1), occurs.sum(-1)),
+        "mean_f1": _share((f1 * occurs)[..., 1:].sum(-1), occurs[..., 1:].sum(-1)),
+    }
+
+
+def _by_class_of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """IoU and F1 [...,19]; 0 for a class without pixels."""
+    both = np.diagonal(counts, axis1=-2, axis2=-1)
+    either = counts.sum(-1) + counts.sum(-2)
+    return both / np.maximum(either - both, 1), 2 * both / np.maximum(either, 1)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return part / np.where(whole > 0, whole, np.nan)
 
 
 def _checked(name: str, labels: Any) -> np.ndarray:

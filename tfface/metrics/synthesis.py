@@ -10,16 +10,17 @@ import numpy as np
 
 from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import render, with_factors
+from tfface.methods.label_maps import colour_labels
 from tfface.metrics.classifier import progress
-from tfface.metrics.segmentation import Confusion
+from tfface.metrics.segmentation import confusions, summary
 from tfface.metrics.segmenter import Segmenter
-from tfface.metrics.synthetic_truth import decibels, held_out
+from tfface.metrics.synthetic_truth import held_out
+from tfface.metrics.tally import RANGE, Tally, Watch, compared, means, ratio, unwatched
 
 REGIONS = ("hair", "skin", "cloth", "background")
 """Classes whose mean colours are compared."""
 
 _BATCH = 16
-_RANGE = 2.0  # Pictures are in [-1,1].
 _FEWEST = 8  # Pixels of a region whose mean colour is taken.
 
 OfSeed = Callable[[np.ndarray, int], np.ndarray]
@@ -35,6 +36,7 @@ def evaluate_synthesis(
     styles: int,
     seed: int,
     segmenter: Segmenter,
+    watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Makes faces from held-out people's label maps in several styles, and in others' styles.
 
@@ -50,24 +52,21 @@ def evaluate_synthesis(
         styles: How many styles of each; numbers from 1 on.
         seed: Which people.
         segmenter: Of the same size.
+        watch: Is shown the faces made.
 
     Returns:
         `maps` and `styles`, as asked for; `segmentation`, for what was `made`, the `untrained` and
-        the `real` renders of the same maps what the segmenter finds of the maps, as of
-        `Confusion.result`; `diversity`, for `made` and `real` the mean difference of two faces of
-        one map in two styles, and their `ratio`; `colours`, for each of REGIONS how far its mean
-        colour differs between two maps in the `same_style` and two styles of the `same_map`;
-        `palette`, how far from the reference's it is in the face `made` in its style, in the `true`
-        render of the map's person in the reference's colours, and in a face made in the style of an
-        `other` reference; `reference`, for `made` and `copy` (the reference itself) the `error` and
-        `psnr` in dB to this true render.
+        the `real` renders of the same maps what the segmenter finds of the maps: `miou`, `mean_f1`
+        and `pixel_accuracy` as of `Confusion.result`; `diversity`, for `made` and `real` the mean
+        difference of two faces of one map in two styles, and their `ratio`;
+        `colours`, for each of REGIONS how far its mean colour differs between two maps in the
+        `same_style` and two styles of the `same_map`; `palette`, how far from the reference's it is
+        in the face `made` in its style, in the `true` render of the map's person in the reference's
+        colours, and in a face made in the style of an `other` reference; `reference`, for `made`
+        and `copy` (the reference itself) the `error` and `psnr` in dB to this true render;
+        `intervals` as of `Tally.result`, over maps.
     """
-    kinds = ("made", "untrained", "real")
-    confusions = {kind: Confusion() for kind in kinds}
-    spreads: dict[str, list] = {"made": [], "real": []}
-    means: list[np.ndarray] = []  # Of each batch [styles, N, regions, 3].
-    palettes: dict[str, list] = {"made": [], "true": [], "other": []}
-    errors: dict[str, list] = {"made": [], "copy": []}
+    tally = Tally()
     shapes = held_out(count, seed)
     others = [held_out(count, seed + 1 + k) for k in range(styles)]
     with progress() as bar:
@@ -84,41 +83,50 @@ def evaluate_synthesis(
                 "untrained": [untrained(labels, n) for n in numbers],
                 "real": real,
             }
+            fit: dict[str, np.ndarray] = {}
             for kind, some in faces.items():
-                for pictures in some:
-                    confusions[kind].add(segmenter.label_maps(pictures), labels)
-            for kind, found in spreads.items():
+                fit[kind] = sum(confusions(segmenter.label_maps(p), labels) for p in some)
+                tally.add(
+                    f"segmentation/{kind}",
+                    {name: fit[kind] for name in ("miou", "mean_f1", "pixel_accuracy")},
+                )
+            for kind in ("made", "real"):
                 pairs = combinations(faces[kind], 2)
-                found += [np.abs(a - b).mean(dtype=np.float64) / _RANGE for a, b in pairs]
-            means.append(np.stack([region_means(p, labels) for p in faces["made"]]))
+                differences = [np.abs(a - b).mean((1, 2, 3), np.float64) for a, b in pairs]
+                tally.add("diversity", {kind: means(np.stack(differences, 1) / RANGE)})
+            found = np.stack([region_means(p, labels) for p in faces["made"]])
+            for name, axis in (("same_style", 1), ("same_map", 0)):
+                far = _far(found, _next(found, axis)).swapaxes(0, 1)
+                for i, region in enumerate(REGIONS):
+                    tally.add(f"colours/{region}", {name: _known(far[..., i])})
 
             drawn = render(colours[0], size, ("image", "label_map"))
             reference = drawn["image"].numpy()
             wanted = region_means(reference, drawn["label_map"].numpy())
             made = of_face(labels, reference)
             found = region_means(made, labels)
-            palettes["made"].append(_far(found, wanted))
-            palettes["other"].append(_far(found, np.roll(wanted, 1, axis=0)))
-            palettes["true"].append(_far(region_means(real[0], labels), wanted))
-            for kind, pictures in (("made", made), ("copy", reference)):
-                errors[kind].append((pictures - real[0]).astype(np.float64) / _RANGE)
+            for kind, far in (
+                ("made", _far(found, wanted)),
+                ("other", _far(found, _next(wanted, 0))),
+                ("true", _far(region_means(real[0], labels), wanted)),
+            ):
+                rows = {region: _known(far[:, i]) for i, region in enumerate(REGIONS)}
+                tally.add(f"palette/{kind}", rows)
+            for kind, pictures in (("made", made), ("copy", reference), ("true", real[0])):
+                tally.add(f"reference/{kind}", compared(pictures, real[0]))
 
-    spread = {kind: float(np.mean(found)) for kind, found in spreads.items()}
-    return {
-        "maps": count,
-        "styles": styles,
-        "segmentation": {kind: confusion.result() for kind, confusion in confusions.items()},
-        "diversity": {**spread, "ratio": spread["made"] / spread["real"]},
-        "colours": _constancy(np.concatenate(means, 1)),
-        "palette": {kind: _by_region(np.concatenate(found)) for kind, found in palettes.items()},
-        "reference": {
-            kind: {
-                "error": float(np.abs(found).mean()),
-                "psnr": decibels(float(np.square(found).mean())),
-            }
-            for kind, found in ((k, np.concatenate(v)) for k, v in errors.items())
-        },
-    }
+            nameless, coloured = [""] * len(labels), {"label map": colour_labels(labels).numpy()}
+            styled = {f"style {n}": p for n, p in zip(numbers, faces["made"], strict=True)}
+            wrong = 1.0 - summary(fit["made"])["pixel_accuracy"]
+            watch("pixels that do not fit the label map", nameless, coloured | styled, wrong)
+            styled = {"reference": reference, "made": made, "true render": real[0]}
+            scores = ratio(compared(made, real[0])["error"])
+            watch("error in the style of a reference", nameless, coloured | styled, scores)
+
+    figures = tally.result()
+    spread = figures["diversity"]
+    spread["ratio"] = spread["made"] / spread["real"]
+    return {"maps": count, "styles": styles, **figures}
 
 
 def _drawn(factors: dict, size: int) -> np.ndarray:
@@ -139,20 +147,15 @@ def region_means(pictures: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _far(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Mean difference of colours [...,3], as a share of the range."""
-    return np.abs(found - wanted).mean(-1) / _RANGE
+    return np.abs(found - wanted).mean(-1) / RANGE
 
 
-def _by_region(values: np.ndarray) -> dict[str, float | None]:
-    """Means over all but the last axis, of what there is; None where there is nothing."""
-    columns = values.reshape(-1, len(REGIONS)).T
-    return {
-        name: float(np.nanmean(column)) if np.isfinite(column).any() else None
-        for name, column in zip(REGIONS, columns, strict=True)
-    }
+def _next(values: np.ndarray, axis: int) -> np.ndarray:
+    """The neighbours along an axis; NaN where there is none."""
+    alone = values.shape[axis] == 1
+    return np.full_like(values, np.nan) if alone else np.roll(values, 1, axis)
 
 
-def _constancy(means: np.ndarray) -> dict[str, dict[str, float | None]]:
-    """Differences of mean colours [styles,maps,regions,3] between maps, and between styles."""
-    same_style = _by_region(_far(means, np.roll(means, 1, axis=1)))
-    same_map = _by_region(_far(means, np.roll(means, 1, axis=0)))
-    return {name: {"same_style": same_style[name], "same_map": same_map[name]} for name in REGIONS}
+def _known(far: np.ndarray) -> np.ndarray:
+    """Rows of differences [N,...], of those that there are."""
+    return means(np.nan_to_num(far), np.isfinite(far))

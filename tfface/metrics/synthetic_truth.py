@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.config import Data
+from tfface.data.base import Source
 from tfface.data.synthetic import (
     ATTRIBUTES,
     EXPRESSIONS,
@@ -18,16 +19,18 @@ from tfface.data.synthetic import (
     with_attribute,
     with_expression,
 )
-from tfface.errors import UserError
+from tfface.methods.label_maps import colour_labels
 from tfface.metrics.classifier import Classifier, first_face, progress
+from tfface.metrics.tally import RANGE, Tally, Watch, compared, means, ratio, unwatched
 
 # Training faces have intensities uniform in [0.7, 1]; an edit is asked for a name only.
 INTENSITY = 0.85
 _BATCH = 32
-_RANGE = 2.0  # Pictures are in [-1,1].
+_LEVEL = RANGE / 255  # Of an 8-bit colour.
+ERROR = "error to the true render"
 
 ExpressionEdit = Callable[[np.ndarray, np.ndarray], Any]
-Painting = Callable[[Any, Any], tuple[Any, Any]]
+Painting = Callable[[dict[str, Any]], tuple[Any, Any]]
 Transfer = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 
@@ -50,7 +53,12 @@ def held_out(count: int, seed: int, attributes: tuple[str, ...] = (), where=None
 
 
 def evaluate_expressions(
-    edit: ExpressionEdit, size: int, count: int, seed: int, classifier: Classifier
+    edit: ExpressionEdit,
+    size: int,
+    count: int,
+    seed: int,
+    classifier: Classifier,
+    watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Gives held-out people each of the eight expressions, and compares with their true renders.
 
@@ -64,16 +72,17 @@ def evaluate_expressions(
         count: How many people; each is edited eight times.
         seed: Which people.
         classifier: Of the same size.
+        watch: Is shown the edits.
 
     Returns:
         `people`; and for `edited`, and the baselines `copy` (the input) and `target` (the true
         render): `accuracy`, the share in which the classifier sees the asked expression;
         `accuracy_by_expression`; `confusion`, rows asked, columns seen, as shares of the row;
-        `error_outside` and `error_inside` the regions that expressions move; `psnr` in dB of the
-        mean squared error (None without any error).
+        `error`, and `error_outside` and `error_inside` the regions that expressions move; `psnr` in
+        dB of the mean squared error (None without any error); `intervals` as of `Tally.result`.
     """
-    tallies = {name: _Tally() for name in ("edited", "copy", "target")}
-    kinds = len(EXPRESSIONS)
+    tally, kinds = Tally(), len(EXPRESSIONS)
+    seen: dict[str, np.ndarray] = {}
     people = held_out(count, seed)
     for some in _chunks(people, count, _BATCH // kinds, "editing held-out faces"):
         some = {name: tf.repeat(value, kinds) for name, value in some.items()}
@@ -82,41 +91,21 @@ def evaluate_expressions(
         target = render(with_expression(some, asked, INTENSITY), size)["image"].numpy()
         moving = moving_mask(some, size).numpy()
         made = {"edited": np.asarray(edit(image, asked)), "copy": image, "target": target}
-        for name, pictures in made.items():
-            tallies[name].add(asked, classifier.expressions(pictures), pictures - target, moving)
-    return {"people": count, **{name: tally.result() for name, tally in tallies.items()}}
-
-
-class _Tally:
-    """Sums over batches of edited pictures."""
-
-    def __init__(self):
-        self.seen = np.zeros((len(EXPRESSIONS), len(EXPRESSIONS)), np.int64)
-        self.absolute, self.pixels = np.zeros(2), np.zeros(2)
-        self.squared = 0.0
-
-    def add(self, asked, seen, difference, moving) -> None:
-        np.add.at(self.seen, (asked, seen), 1)
-        error = np.abs(difference.astype(np.float64)) / _RANGE
-        for i, region in enumerate((~moving, moving)):
-            self.absolute[i] += error[region].sum()
-            self.pixels[i] += error[region].size
-        self.squared += np.square(error).sum()
-
-    def result(self) -> dict[str, Any]:
-        shares = self.seen / np.maximum(self.seen.sum(axis=1, keepdims=True), 1)
-        outside, inside = self.absolute / np.maximum(self.pixels, 1)
-        mean = self.squared / self.pixels.sum()
-        return {
-            "accuracy": float(self.seen.trace() / self.seen.sum()),
-            "accuracy_by_expression": {
-                name: float(shares[i, i]) for i, name in enumerate(EXPRESSIONS)
-            },
-            "confusion": shares.tolist(),
-            "error_outside": float(outside),
-            "error_inside": float(inside),
-            "psnr": decibels(mean),
-        }
+        for kind, pictures in made.items():
+            found = classifier.expressions(pictures)
+            np.add.at(seen.setdefault(kind, np.zeros((kinds, kinds))), (asked, found), 1)
+            right = found == asked
+            rows = {"accuracy": means(right), **compared(pictures, target, moving)}
+            for i, name in enumerate(EXPRESSIONS):
+                rows[f"accuracy_by_expression/{name}"] = means(right, asked == i)
+            tally.add(kind, rows, per=kinds)
+        names = [EXPRESSIONS[i] for i in asked]
+        shown = {"input": image, "edited": made["edited"], "true render": target}
+        watch(ERROR, names, shown, ratio(compared(made["edited"], target)["error"]))
+    figures = {"people": count, **tally.result()}
+    for kind, counts in seen.items():
+        figures[kind]["confusion"] = (counts / count).tolist()
+    return figures
 
 
 def evaluate_exchange(
@@ -126,6 +115,7 @@ def evaluate_exchange(
     count: int,
     seed: int,
     classifier: Classifier,
+    watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Exchanges each attribute between held-out people who have it (A) and who lack it (B).
 
@@ -137,106 +127,111 @@ def evaluate_exchange(
         count: How many pairs per attribute; each is exchanged both ways.
         seed: Which people.
         classifier: Of the same size, that tells these attributes (and others, if it may).
+        watch: Is shown the exchanged pictures.
 
     Returns:
         `pairs`; and for `edited`, and the baselines `copy` (the source) and `target` (the source's
-        true render with and without the attribute), each as a mean and by attribute
-        (`by_attribute`): `right`, the share in which the classifier sees the exchanged attribute as
-        it should be; `others`, the share of the other attributes that it sees as they were;
-        `all_others`, the share of pictures in which all of them are so.
+        true render with and without the attribute), over all and by attribute (`by_attribute`):
+        `right`, the share in which the classifier sees the exchanged attribute as it should be;
+        `others`, the share of the other attributes that it sees as they were; `all_others`, the
+        share of pictures in which all of them are so; `error`, `error_outside` and `error_inside`
+        the pixels that the true render changes, and `psnr`, as of `compared`. `intervals` as of
+        `Tally.result`, over pairs.
     """
+    tally = Tally()
     columns = [classifier.names.index(name) for name in attributes]
-    found: dict[str, dict[str, Any]] = {name: {} for name in ("edited", "copy", "target")}
     for i, name in enumerate(attributes):
-        rows: dict[str, list[np.ndarray]] = {kind: [] for kind in found}
         have = held_out(count, seed + 2 * i, attributes, (name, True))
         lack = held_out(count, seed + 2 * i + 1, attributes, (name, False))
         both = {k: tf.stack([have[k], lack[k]], 1) for k in have}  # [pairs, A and B]
         for some in _chunks(both, count, _BATCH // 2, f"exchanging {name}"):
-            source = {k: tf.reshape(tf.transpose(v), [-1]) for k, v in some.items()}
-            half = len(source["identity"]) // 2
+            source = {k: tf.reshape(v, [-1]) for k, v in some.items()}
             drawn = render(source, size, ("image", "attributes"))
             image = drawn["image"].numpy()
             truth = drawn["attributes"].numpy()[:, [ATTRIBUTES.index(n) for n in attributes]]
             truth[:, i] = 1 - truth[:, i]
-            made = {
-                "edited": transfer(
-                    image, np.roll(image, half, axis=0), np.full(2 * half, i, np.int32)
-                ),
-                "copy": image,
-                "target": render(with_attribute(source, name, truth[:, i] == 1), size)["image"],
-            }
-            for kind, pictures in made.items():
-                rows[kind].append(classifier.attributes(pictures)[:, columns] == (truth == 1))
-        for kind, parts in rows.items():
-            found[kind][name] = _exchange_shares(np.concatenate(parts), i)
-    return {"pairs": count, **{kind: _with_mean(named) for kind, named in found.items()}}
+            reference = swapped(image)
+            target = render(with_attribute(source, name, truth[:, i] == 1), size)["image"].numpy()
+            edited = np.asarray(transfer(image, reference, np.full(len(image), i, np.int32)))
+            changed = np.abs(target - image).max(-1) > _LEVEL
+            for kind, pictures in (("edited", edited), ("copy", image), ("target", target)):
+                right = classifier.attributes(pictures)[:, columns] == (truth == 1)
+                rows = {**exchange_rows(right, i), **compared(pictures, target, changed)}
+                for group in (kind, f"{kind}/by_attribute/{name}"):
+                    tally.add(group, rows, per=2)
+            shown = {"input": image, "reference": reference}
+            shown |= {"edited": edited, "true render": target}
+            names = [f"{'with' if value else 'without'} {name}" for value in truth[:, i]]
+            watch(ERROR, names, shown, ratio(compared(edited, target)["error"]))
+    return {"pairs": count, **tally.result()}
 
 
-def evaluate_alignment(paint: Painting, size: int, count: int, seed: int) -> dict[str, Any]:
-    """Paints held-out people's shapes in other people's colours, and compares with the truth.
-
-    The truth is the person whose label map is given, drawn in the exemplar's colours, light and
-    beard. Colours of what the exemplar does not show (the hair of a hat's wearer) cannot be known.
-
-    Args:
-        paint: From label maps int32 [N,S,S] and exemplars float32 [N,S,S,3] in [-1,1] to the
-            pictures painted, and the exemplars as they were warped for it [N,S/2,S/2,3].
-        size: Side of the pictures, in pixels.
-        count: How many pairs of people; a multiple of 16.
-        seed: Which people.
-
-    Returns:
-        `pairs`; and for `painted`, `warped` (at twice its size) and the baseline `copy` (the
-        exemplar): `error`, the mean absolute difference to the truth as a share of the range of the
-        pixels' values; `psnr` in dB of the mean squared one (None without any error).
-
-    Raises:
-        UserError: `count` is no multiple of 16.
-    """
-    batch_size = _BATCH // 2
-    if count < 1 or count % batch_size:
-        raise UserError(f"count is {count}: expected a multiple of {batch_size}")
-    data = SyntheticFaces(Data(size=size)).exemplars("test", batch_size, seed=seed)
-    sums: dict[str, np.ndarray] = {}
-    with progress() as bar:
-        batches = count // batch_size
-        for batch in bar.track(data.take(batches), batches, description="painting held-out faces"):
-            painted, warped = paint(batch["label_map"], batch["exemplar"])
-            warped = np.repeat(np.repeat(warped, 2, 1), 2, 2)
-            made = {"painted": painted, "warped": warped, "copy": batch["exemplar"]}
-            for name, pictures in made.items():
-                error = (np.asarray(pictures, np.float64) - batch["image"].numpy()) / _RANGE
-                found = np.array([np.abs(error).mean(), np.square(error).mean()]) / batches
-                sums[name] = sums.get(name, 0.0) + found
-    return {
-        "pairs": count,
-        **{
-            name: {"error": float(absolute), "psnr": decibels(squared)}
-            for name, (absolute, squared) in sums.items()
-        },
-    }
+def swapped(values: np.ndarray) -> np.ndarray:
+    """Of pairs that follow each other, each one's other: [2N,...] to [2N,...]."""
+    return values.reshape(-1, 2, *values.shape[1:])[:, ::-1].reshape(values.shape)
 
 
-def decibels(squared: float) -> float | None:
-    """Peak signal-to-noise ratio of a mean squared error; None without any."""
-    return float(-10.0 * np.log10(squared)) if squared > 0 else None
-
-
-def _exchange_shares(right: np.ndarray, exchanged: int) -> dict[str, float]:
-    """Shares of what is right, bool [N,A]."""
+def exchange_rows(right: np.ndarray, exchanged: int) -> dict[str, np.ndarray]:
+    """Rows, for `Tally.add`, of what is right, bool [N,A], after an attribute was exchanged."""
     others = np.delete(right, exchanged, axis=1)
     return {
-        "right": float(right[:, exchanged].mean()),
-        "others": float(others.mean()) if others.size else 1.0,
-        "all_others": float(others.all(axis=1).mean()),
+        "right": means(right[:, exchanged]),
+        "others": means(others) if others.size else means(np.ones(len(right))),
+        "all_others": means(others.all(axis=1)),
     }
 
 
-def _with_mean(named: dict[str, dict[str, float]]) -> dict[str, Any]:
-    keys = next(iter(named.values()))
-    means = {key: float(np.mean([values[key] for values in named.values()])) for key in keys}
-    return {**means, "by_attribute": named}
+def evaluate_alignment(
+    paint: Painting,
+    source: Source,
+    count: int,
+    seed: int | None,
+    split: str = "test",
+    watch: Watch = unwatched,
+) -> dict[str, Any]:
+    """Paints people's shapes in the style of exemplars that fit them, and compares with the truth.
+
+    Of built-in faces the truth is the person whose label map is given, drawn in the colours, light
+    and beard of another, the exemplar. Colours of what the exemplar does not show (the hair of a
+    hat's wearer) cannot be known. Of other data it is the picture that the exemplar was made of.
+
+    Args:
+        paint: From a batch of `Source.exemplars` to the pictures painted float32 [N,S,S,3], and the
+            exemplars as they were warped for it [N,S/2,S/2,3].
+        source: A data set with label maps.
+        count: How many pairs of people.
+        seed: Which people; None: the first ones, as of `Source.exemplars`.
+        split: Of the data set.
+        watch: Is shown what was painted.
+
+    Returns:
+        `pairs`; and for `painted`, `warped` (at twice its size) and the baselines `copy` (the
+        exemplar) and `target` (the truth) the `error` and the `psnr` to the truth as of `compared`;
+        `intervals` as of `Tally.result`.
+    """
+    tally, batch_size = Tally(), _BATCH // 2
+    data = source.exemplars(split, batch_size, seed=seed)
+    numbers = range(0, count, batch_size)
+    with progress() as bar:
+        for first, batch in bar.track(
+            zip(numbers, data, strict=False), len(numbers), description="painting held-out faces"
+        ):
+            batch = {name: value[: count - first] for name, value in batch.items()}
+            painted, warped = (np.asarray(pictures) for pictures in paint(batch))
+            target, exemplar = batch["image"].numpy(), batch["exemplar"].numpy()
+            warped = np.repeat(np.repeat(warped, 2, 1), 2, 2)
+            for kind, pictures in (
+                ("painted", painted),
+                ("warped", warped),
+                ("copy", exemplar),
+                ("target", target),
+            ):
+                tally.add(kind, compared(pictures, target))
+            shown = {"label map": colour_labels(batch["label_map"]), "exemplar": exemplar}
+            shown |= {"painted": painted, "truth": target}
+            scores = ratio(compared(painted, target)["error"])
+            watch("error to the truth", [""] * len(painted), shown, scores)
+    return {"pairs": count, **tally.result()}
 
 
 def _chunks(factors: dict, count: int, chunk: int, title: str) -> Iterator[dict]:

@@ -108,7 +108,7 @@ class DomainAlignment(Method):
             return {
                 **batch,
                 "pair_weight": losses.pair_weights(batch["paired"]),
-                "condition": batch["label_map"] if self.takes == "label_map" else _lines(batch),
+                "condition": self.condition(batch),
             }
 
         paired = self.config.paired
@@ -116,6 +116,10 @@ class DomainAlignment(Method):
         return data.map(complete)
 
     # The alignment and what is made of it.
+
+    def condition(self, batch: Batch) -> tf.Tensor:
+        """What gives a batch its shapes, int32 [B,S,S]: its label maps, or lines drawn of them."""
+        return batch["label_map"] if self.takes == "label_map" else _lines(batch)
 
     def encode(self, condition: tf.Tensor) -> tf.Tensor:
         """Codes int32 [B,S,S] to the channels that the networks see."""

@@ -1,4 +1,4 @@
-"""The demonstration of mask-guided synthesis: what `tfface.demo` measures and shows of it."""
+"""What is measured and shown of mask-guided synthesis, by `tfface.evaluate` and `tfface.demo`."""
 
 from __future__ import annotations
 
@@ -9,48 +9,112 @@ import tensorflow as tf
 
 from tfface import report
 from tfface.client import FaceClient
+from tfface.data.base import Source
 from tfface.data.pictures import to_picture
 from tfface.data.synthetic import render
-from tfface.demo import SEED, SHOWN, draw
+from tfface.demo import SHOWN, draw
 from tfface.engine.load import Trained
 from tfface.methods.label_maps import colour_labels
+from tfface.metrics.figures import SEED, Row
+from tfface.metrics.real_pictures import COLUMNS, ROWS, evaluate_maps, held_out_batches
 from tfface.metrics.segmenter import Segmenter
 from tfface.metrics.synthesis import REGIONS, evaluate_synthesis
 from tfface.metrics.synthetic_truth import held_out
+from tfface.metrics.tally import Watch, unwatched
 
 TITLE = "Mask-guided synthesis: many faces of one label map"
 CURVES = ("generator/rec", "generator/style", "generator/diversity", "discriminator/r1")
 YARDSTICK = "segmenter"
+COUNTS = 64, 8
+_KINDS = ("made", "untrained", "real")
+_ROWS = (
+    *(
+        Row(title, tuple(f"segmentation/{kind}/{measure}" for kind in _KINDS), unit)
+        for measure, title, unit in (
+            ("miou", "mIoU of the label map, found again; untrained", "number"),
+            ("pixel_accuracy", "its pixels; untrained", "share"),
+        )
+    ),
+    Row("difference of two styles on one map", ("diversity/made", "", "diversity/real")),
+    *(
+        Row(
+            f"{region}'s colour between maps, one style; between styles, one map",
+            (f"colours/{region}/same_style", f"colours/{region}/same_map", ""),
+        )
+        for region in REGIONS
+    ),
+    *(
+        Row(
+            f"{region}'s colour from the reference's; from another's",
+            tuple(f"palette/{kind}/{region}" for kind in ("made", "other", "true")),
+        )
+        for region in REGIONS
+    ),
+    *(
+        Row(
+            f"style of a reference: {title}; copy of the reference",
+            tuple(f"reference/{kind}/{measure}" for kind in ("made", "copy", "true")),
+            unit,
+        )
+        for measure, title, unit in (("error", "error", "error"), ("psnr", "PSNR", "dB"))
+    ),
+)
+TABLE = ("made", "baseline", "real renders"), _ROWS
+REAL_TABLE = COLUMNS, ROWS
 BASELINES = (
     "An untrained generator shows what chance scores, real renders of the same label maps in other "
     "people's colours what could be reached at best. Colours are means over a part of the face."
 )
-_MAPS, _STYLES, _STEPS = 64, 4, 6
+_STYLES, _STEPS = 4, 6
 
 
 def evaluate(
-    trained: Trained, client: FaceClient, yardstick: Segmenter, small: bool
+    trained: Trained,
+    client: FaceClient,
+    yardstick: Segmenter,
+    count: int,
+    seed: int,
+    watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_synthesis`."""
     method = trained.method
     tf.keras.utils.set_random_seed(SEED)
     random = method.build()
 
-    def of_seed(labels, number):
-        seeds = np.full(len(labels), number, np.int64)
-        return client.predict({"label_map": labels, "seed": seeds})["image"]
-
     def untrained(labels, number):
         seeds = tf.fill([len(labels)], tf.constant(number, tf.int64))
         return method.paint(random, labels, method.style_of_seeds(random, seeds)).numpy()
+
+    of_seed, of_face = _makers(client)
+    size = method.config.data.size
+    makers = of_seed, untrained, of_face
+    return evaluate_synthesis(*makers, size, count, _STYLES, seed, yardstick, watch)
+
+
+def evaluate_real(
+    trained: Trained,
+    client: FaceClient,
+    source: Source,
+    yardstick: None,
+    count: int | None,
+    split: str,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Figures of a split of another data set; as of `evaluate_maps`."""
+    batches = held_out_batches(source, split, count, "painting label maps")
+    return evaluate_maps(*_makers(client), batches, _STYLES, watch)
+
+
+def _makers(client: FaceClient):
+    def of_seed(labels, number):
+        seeds = np.full(len(labels), number, np.int64)
+        return client.predict({"label_map": labels, "seed": seeds})["image"]
 
     def of_face(labels, reference):
         inputs = {"label_map": labels, "reference": reference}
         return client.predict(inputs, "reference")["image"]
 
-    count, styles = (16, 2) if small else (_MAPS, _STYLES)
-    size = method.config.data.size
-    return evaluate_synthesis(of_seed, untrained, of_face, size, count, styles, SEED, yardstick)
+    return of_seed, of_face
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:
@@ -98,39 +162,3 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
             ),
         ),
     ]
-
-
-def table(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """What the segmenter finds again, how faces differ, and whether colours are kept."""
-    found, diversity = figures["segmentation"], figures["diversity"]
-    palette, colours = figures["palette"], figures["colours"]
-    rows = [
-        ["mIoU of the label map, found by the segmenter", *_three(found, "miou")],
-        ["its pixels", *_three(found, "pixel_accuracy")],
-        [
-            "difference of two styles on one map",
-            f"{diversity['made']:.2%}",
-            "",
-            f"{diversity['real']:.2%}",
-        ],
-    ]
-    for region in REGIONS:
-        kept = f"{_percent(colours[region]['same_style'])}"
-        other = f"{_percent(colours[region]['same_map'])} between styles"
-        rows.append([f"{region}'s colour between maps, same style", kept, other, ""])
-    for region in REGIONS:
-        values = {kind: _percent(palette[kind][region]) for kind in palette}
-        other = f"{values['other']} from another's"
-        rows.append(
-            [f"{region}'s colour from the reference's", values["made"], other, values["true"]]
-        )
-    return ["MASK-GUIDED", "made", "baseline", "real renders"], rows
-
-
-def _three(found: dict[str, Any], measure: str) -> list[str]:
-    values = {kind: f"{found[kind][measure]:.3f}" for kind in ("made", "untrained", "real")}
-    return [values["made"], f"{values['untrained']} untrained", values["real"]]
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"

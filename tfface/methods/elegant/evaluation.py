@@ -1,4 +1,4 @@
-"""The demonstration of ELEGANT: what `tfface.demo` measures and shows of it."""
+"""What is measured and shown of ELEGANT, by `tfface.evaluate` and `tfface.demo`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,32 @@ import numpy as np
 
 from tfface import report
 from tfface.client import FaceClient
-from tfface.demo import KINDS, SEED, draw
+from tfface.data.base import Source
+from tfface.demo import draw
 from tfface.engine.load import Trained
 from tfface.metrics.classifier import Classifier
+from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
+from tfface.metrics.real_pictures import COLUMNS, ROWS, evaluate_pairs
 from tfface.metrics.synthetic_truth import evaluate_exchange, held_out
+from tfface.metrics.tally import Watch, unwatched
 
 TITLE = "ELEGANT: changing an attribute of a face"
 CURVES = ("generator/reconstruction", "generator/adv1", "discriminator/disc1")
 YARDSTICK = "classifier"
+COUNTS = 96, 4
+TABLE = (
+    tuple(KINDS.values()),
+    rows_of(
+        KINDS,
+        {
+            "right": ("exchanged attribute right", "share"),
+            "others": ("other attributes kept", "share"),
+            "all_others": ("all others kept", "share"),
+            **EDITED,
+        },
+    ),
+)
+REAL_TABLE = COLUMNS, ROWS
 BASELINES = (
     "Copying the input shows what doing nothing scores, the true render what could be reached at "
     "best."
@@ -24,21 +42,45 @@ _STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def evaluate(
-    trained: Trained, client: FaceClient, yardstick: Classifier, small: bool
+    trained: Trained,
+    client: FaceClient,
+    yardstick: Classifier,
+    count: int,
+    seed: int,
+    watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_exchange`."""
-    config, pairs = trained.method.config, 4 if small else 96
+    config = trained.method.config
+    size, transfer = config.data.size, _transfer(trained, client)
+    return evaluate_exchange(transfer, config.attributes, size, count, seed, yardstick, watch)
 
-    def transfer(source, reference, attribute):
+
+def evaluate_real(
+    trained: Trained,
+    client: FaceClient,
+    source: Source,
+    yardstick: Classifier,
+    count: int | None,
+    split: str,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Figures of a split of another data set; as of `evaluate_pairs`."""
+    return evaluate_pairs(_transfer(trained, client), source, split, count, yardstick, watch)
+
+
+def _transfer(trained: Trained, client: FaceClient):
+    names = np.array(trained.method.config.attributes, object)
+
+    def transfer(source, reference, attribute, strength=None):
         inputs = {
             "source": source,
             "reference": reference,
-            "attribute": np.array(config.attributes, object)[attribute],
-            "strength": np.ones(len(source), np.float32),
+            "attribute": names[attribute],
+            "strength": np.ones(len(source), np.float32) if strength is None else strength,
         }
         return client.predict(inputs)["image"]
 
-    return evaluate_exchange(transfer, config.attributes, config.data.size, pairs, SEED, yardstick)
+    return transfer
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:
@@ -73,26 +115,3 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
             report.faces((*columns, *(f"{s:.0%}" for s in _STRENGTHS)), steps, group=2),
         ),
     ]
-
-
-def table(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Exchanged faces, then the baselines."""
-    names = list(figures["edited"]["by_attribute"])
-    header = [
-        "ELEGANT",
-        "exchanged attribute right",
-        *names,
-        "other attributes kept",
-        "all others kept",
-    ]
-    rows = [
-        [
-            title,
-            f"{f['right']:.1%}",
-            *(f"{f['by_attribute'][name]['right']:.1%}" for name in names),
-            f"{f['others']:.1%}",
-            f"{f['all_others']:.1%}",
-        ]
-        for f, title in ((figures[kind], title) for kind, title in KINDS.items())
-    ]
-    return header, rows

@@ -1,4 +1,4 @@
-"""The demonstration of domain alignment: what `tfface.demo` measures and shows of it."""
+"""What is measured and shown of domain alignment, by `tfface.evaluate` and `tfface.demo`."""
 
 from __future__ import annotations
 
@@ -7,32 +7,73 @@ from typing import Any
 from tfface import report
 from tfface.client import FaceClient
 from tfface.config import Data
+from tfface.data.base import Source
 from tfface.data.pictures import to_picture
 from tfface.data.synthetic import SyntheticFaces
-from tfface.demo import SEED, SHOWN
+from tfface.demo import SHOWN
 from tfface.engine.load import Trained
 from tfface.methods.label_maps import colour_labels
-from tfface.metrics.synthetic_truth import evaluate_alignment
+from tfface.metrics.figures import SEED, rows_of
+from tfface.metrics.synthetic_truth import Painting, evaluate_alignment
+from tfface.metrics.tally import Watch, unwatched
 
 TITLE = "Domain alignment: a face from a label map in the style of another"
 CURVES = ("generator/pixel", "generator/warp", "generator/mask")
 YARDSTICK = ""
+COUNTS = 256, 16
+_KINDS = {
+    "painted": "painted",
+    "warped": "exemplar as warped, half the size",
+    "copy": "copy of the exemplar",
+    "target": "truth",
+}
+TABLE = REAL_TABLE = (
+    tuple(_KINDS.values()),
+    rows_of(_KINDS, {"error": ("error", "error"), "psnr": ("PSNR", "dB")}),
+)
 BASELINES = (
     "The error is the mean absolute difference to the true render, as a share of the range of the "
     "pixels' values. Copying the exemplar shows what doing nothing scores."
 )
-_PAIRS = 256
 
 
-def evaluate(trained: Trained, client: FaceClient, yardstick: None, small: bool) -> dict[str, Any]:
+def evaluate(
+    trained: Trained,
+    client: FaceClient,
+    yardstick: None,
+    count: int,
+    seed: int,
+    watch: Watch = unwatched,
+) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_alignment`."""
+    source = SyntheticFaces(Data(size=trained.method.config.data.size))
+    return evaluate_alignment(painter(trained, client), source, count, seed, watch=watch)
 
-    def paint(condition, exemplar):
-        made = client.predict({"condition": condition.numpy(), "exemplar": exemplar.numpy()})
+
+def evaluate_real(
+    trained: Trained,
+    client: FaceClient,
+    source: Source,
+    yardstick: None,
+    count: int | None,
+    split: str,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Figures of a split of another data set; as of `evaluate_alignment`."""
+    there = source.count(split)
+    count = min(count or there, there)
+    return evaluate_alignment(painter(trained, client), source, count, None, split, watch)
+
+
+def painter(trained: Trained, client: FaceClient) -> Painting:
+    """What `evaluate_alignment` asks of the method."""
+
+    def paint(batch):
+        inputs = {"condition": trained.method.condition(batch), "exemplar": batch["exemplar"]}
+        made = client.predict({name: value.numpy() for name, value in inputs.items()})
         return made["image"], made["warped"]
 
-    size = trained.method.config.data.size
-    return evaluate_alignment(paint, size, 16 if small else _PAIRS, SEED)
+    return paint
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:
@@ -58,17 +99,4 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
             ),
             report.faces(("label map", "exemplar", "made", "truth"), rows),
         )
-    ]
-
-
-def table(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """What was painted, the warped exemplar, and the baseline."""
-    titles = {
-        "painted": "painted",
-        "warped": "exemplar as warped, half the size",
-        "copy": "copy of the exemplar",
-    }
-    return ["DOMAIN ALIGNMENT", "error", "PSNR"], [
-        [title, f"{figures[kind]['error']:.2%}", f"{figures[kind]['psnr']:.1f} dB"]
-        for kind, title in titles.items()
     ]

@@ -1,22 +1,33 @@
-"""The demonstration of SARGAN: what `tfface.demo` measures and shows of it."""
+"""What is measured and shown of SARGAN, by `tfface.evaluate` and `tfface.demo`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfface import report
 from tfface.client import FaceClient
+from tfface.data.base import Source
 from tfface.data.synthetic import EXPRESSIONS, with_expression
-from tfface.demo import KINDS, SEED, SHOWN, draw
+from tfface.demo import SHOWN, draw
 from tfface.engine.load import Trained
 from tfface.metrics.classifier import Classifier
-from tfface.metrics.synthetic_truth import INTENSITY, evaluate_expressions, held_out
+from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
+from tfface.metrics.real_pictures import COLUMNS, ROWS, evaluate_classes, held_out_batches
+from tfface.metrics.synthetic_truth import INTENSITY, ExpressionEdit, evaluate_expressions, held_out
+from tfface.metrics.tally import Watch, unwatched
 
 TITLE = "SARGAN: changing an expression of a face"
 CURVES = ("generator/cls", "generator/rec", "discriminator/cls")
 YARDSTICK = "classifier"
+COUNTS = 64, 4
+TABLE = (
+    tuple(KINDS.values()),
+    rows_of(KINDS, {"accuracy": ("asked expression seen", "share"), **EDITED}),
+)
+REAL_TABLE = COLUMNS, ROWS
 BASELINES = (
     "Copying the input shows what doing nothing scores, the true render what could be reached at "
     "best."
@@ -24,16 +35,42 @@ BASELINES = (
 
 
 def evaluate(
-    trained: Trained, client: FaceClient, yardstick: Classifier, small: bool
+    trained: Trained,
+    client: FaceClient,
+    yardstick: Classifier,
+    count: int,
+    seed: int,
+    watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_expressions`."""
+    size = trained.method.config.data.size
+    edit = editor(client, EXPRESSIONS)
+    return evaluate_expressions(edit, size, count, seed, yardstick, watch)
+
+
+def evaluate_real(
+    trained: Trained,
+    client: FaceClient,
+    source: Source,
+    yardstick: Classifier,
+    count: int | None,
+    split: str,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Figures of a split of another data set; as of `evaluate_classes`."""
+    classes = trained.method.config.classes
+    batches = held_out_batches(source, split, count, "editing pictures")
+    return evaluate_classes(editor(client, classes), batches, classes, yardstick, watch)
+
+
+def editor(client: FaceClient, classes: Sequence[str]) -> ExpressionEdit:
+    """Gives pictures the expressions that indices into `classes` name."""
 
     def edit(images, asked):
-        names = np.array(EXPRESSIONS, object)[asked]
+        names = np.array(classes, object)[asked]
         return client.predict({"image": images, "expression": names})["image"]
 
-    size = trained.method.config.data.size
-    return evaluate_expressions(edit, size, 4 if small else 64, SEED, yardstick)
+    return edit
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:
@@ -59,24 +96,4 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
             ),
             report.faces(("input", *EXPRESSIONS), rows, group=2),
         )
-    ]
-
-
-def table(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Edited faces, then the baselines."""
-    header = ["SARGAN", "asked expression seen", "error outside", "error inside", "PSNR"]
-    return header, rows(figures)
-
-
-def rows(figures: dict[str, Any]) -> list[list[str]]:
-    """Edited faces, then the baselines, as figures of `evaluate_expressions`."""
-    return [
-        [
-            title,
-            f"{f['accuracy']:.1%}",
-            f"{f['error_outside']:.2%}",
-            f"{f['error_inside']:.2%}",
-            "exact" if f["psnr"] is None else f"{f['psnr']:.1f} dB",
-        ]
-        for f, title in ((figures[kind], title) for kind, title in KINDS.items())
     ]

@@ -1,0 +1,89 @@
+"""Figures of every method's demo preset: `python benchmarks/quality.py`, or `make bench-quality`.
+
+Trains the presets, which takes about an hour on two CPU cores, or takes the runs that are there;
+measures them on held-out built-in faces; prints what changed against `benchmarks/quality.json`; and
+writes this file and, between its two marks, the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tfface.cli import command, import_tensorflow
+from tfface.errors import UserError
+from tfface.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+MARK = "<!-- bench-quality -->"
+Cells = list[list[str]]
+
+
+@command
+def main(argv: list[str] | None = None, root: Path = ROOT, preset: str = "demo") -> int:
+    """Measures; returns the exit status.
+
+    Args:
+        argv: The command line.
+        root: Folder of `README.md` and `benchmarks/`.
+        preset: What to train.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
+    parser.add_argument("--out", default="runs/bench", help="folder of the runs (%(default)s)")
+    arguments = parser.parse_args(argv)
+    readme, record = root / "README.md", root / "benchmarks" / "quality.json"
+    before, _, after = _parts(readme)
+    import_tensorflow()
+
+    from tfface.engine.run import write_text
+    from tfface.evaluate import evaluate_run
+    from tfface.train import train_run
+
+    recorded: dict[str, Cells] = json.loads(record.read_text()) if record.exists() else {}
+    for method in arguments.methods:
+        trained = train_run(method, preset=preset, run=Path(arguments.out) / method)
+        _, cells = evaluate_run(trained, trained.path / "evaluation" / str(trained.step))
+        for line in changes(recorded.get(method, []), cells):
+            print(f"{method}: {line}", flush=True)
+        recorded[method] = cells
+        # What was measured is kept, should a later method fail.
+        write_text(record, json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
+    tables = "\n\n".join(markdown(cells) for _, cells in sorted(recorded.items()))
+    write_text(readme, f"{before}{MARK}\n{tables}\n{MARK}{after}")
+    return 0
+
+
+def _parts(readme: Path) -> list[str]:
+    parts = readme.read_text().split(MARK)
+    if len(parts) != 3:
+        raise UserError(f"{readme}: expected two lines {MARK}, between which the tables go")
+    return parts
+
+
+def changes(old: Cells, new: Cells) -> list[str]:
+    """What differs between two tables, a line each."""
+    known = {(row[0], column): value for row in old[1:] for column, value in _named(old, row)}
+    lines = []
+    for row in new[1:]:
+        for column, value in _named(new, row):
+            before = known.get((row[0], column), "nothing")
+            if value != before:
+                lines.append(f"{row[0]}, {column}: {before} -> {value or 'nothing'}")
+    return lines
+
+
+def _named(cells: Cells, row: list[str]) -> list[tuple[str, str]]:
+    return list(zip(cells[0][1:], row[1:], strict=True))
+
+
+def markdown(cells: Cells) -> str:
+    """A table for the README."""
+    header, *rows = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([header, "|" + "---|" * len(cells[0]), *rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

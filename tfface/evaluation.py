@@ -1,0 +1,183 @@
+"""Figures of a trained method, computed in this process."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfface.data import open_source
+from tfface.data.base import Source
+from tfface.data.files import user_errors
+from tfface.engine.load import Trained
+from tfface.errors import UserError
+from tfface.metrics import classifier, figures, segmenter
+from tfface.metrics.figures import flat
+from tfface.metrics.tally import Watch, unwatched
+
+__all__ = [
+    "Local",
+    "cache_of",
+    "flat",
+    "has_truth",
+    "measure",
+    "parts_of",
+    "table_of",
+    "yardstick_of",
+]
+
+_AT_ONCE = 32  # Pictures that go through the networks together.
+
+
+class Local:
+    """Answers as a `tfface.client.FaceClient` of the exported run would, without a server.
+
+    Args:
+        trained: A loaded run.
+    """
+
+    def __init__(self, trained: Trained):
+        self._functions = {
+            name: tf.function(signature.function, autograph=False).get_concrete_function(
+                **{key: tf.TensorSpec(s.shape, s.dtype) for key, s in signature.inputs.items()}
+            )
+            for name, signature in trained.method.signatures(trained.nets).items()
+            if not name.endswith("bytes")
+        }
+
+    def predict(
+        self, inputs: dict[str, Any], signature: str = "serving_default"
+    ) -> dict[str, np.ndarray]:
+        """The outputs of a signature on arrays by input name; 32 examples at a time."""
+        run, parts = self._functions[signature], []
+        for start in range(0, len(next(iter(inputs.values()))), _AT_ONCE):
+            some = {k: tf.constant(v[start : start + _AT_ONCE]) for k, v in inputs.items()}
+            parts.append({name: value.numpy() for name, value in run(**some).items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def parts_of(method: str) -> ModuleType:
+    """What is measured and shown of a method: its module `evaluation`.
+
+    `TITLE` of reports; `CURVES`, the metrics they plot; `YARDSTICK`, a "classifier" or a
+    "segmenter" of real pictures that judges the results, or ""; `COUNTS`, how many people are
+    measured, and in a small sample; `BASELINES`, what the figures are compared with; `TABLE` and
+    `REAL_TABLE`, which figures are shown, of built-in faces and of others; `evaluate` and
+    `evaluate_real`, which measure them, through a `FaceClient` or `Local`; and `show(trained,
+    client)`, sections of pictures that a server made.
+    """
+    return importlib.import_module(f"tfface.methods.{method}.evaluation")
+
+
+def has_truth(trained: Trained) -> bool:
+    """Whether a method's results can be compared with true renders: on built-in faces.
+
+    Label maps that a segmentation network alone finds are compared with those of its data set.
+    """
+    config = trained.method.config
+    return config.data.name == "synthetic" and not getattr(config, "only_segmenter", False)
+
+
+def cache_of(trained: Trained) -> Path:
+    """Where what judges a run is kept: in `.cache` beside it, for all runs on built-in faces."""
+    folder = trained.path / "evaluation"
+    return trained.path.resolve().parent / ".cache" if has_truth(trained) else folder
+
+
+def table_of(trained: Trained) -> figures.Table:
+    """The titles and rows of a run's table of figures."""
+    parts = parts_of(trained.name)
+    return parts.TABLE if has_truth(trained) else parts.REAL_TABLE
+
+
+def yardstick_of(trained: Trained, cache: Path | None, steps: int | None = None) -> Any:
+    """The classifier or segmenter that judges a method; None if there is none.
+
+    It has seen real pictures only: renders, or those of the run's data set.
+
+    Args:
+        trained: A run.
+        cache: Folder in which it is kept, and found the next time.
+        steps: Its training steps; None: enough.
+    """
+    config, kind = trained.method.config, parts_of(trained.name).YARDSTICK
+    if kind == "classifier" and not getattr(config, "only_segmenter", False):
+        options = {"steps": steps or classifier.STEPS, "cache": cache}
+        if not has_truth(trained):
+            return classifier.train_on_pictures(_open(trained), **options)
+        attributes = getattr(config, "attributes", ())
+        return classifier.train_classifier(config.data.size, attributes, **options)
+    if kind == "segmenter" and has_truth(trained):
+        steps = steps or segmenter.STEPS
+        return segmenter.train_segmenter(config.data.size, steps=steps, cache=cache)
+    return None
+
+
+def measure(
+    trained: Trained,
+    *,
+    count: int | None = None,
+    seed: int = figures.SEED,
+    small: bool = False,
+    cache: Path | None = None,
+    split: str = "test",
+    judge_steps: int | None = None,
+    watch: Watch = unwatched,
+) -> dict[str, Any]:
+    """A method's figures on held-out people; the same arguments give the same figures.
+
+    Args:
+        trained: A loaded run.
+        count: How many people, pairs of people or pictures; None: as many as the figures need on
+            built-in faces, otherwise all of the split.
+        seed: Which people, of built-in faces; of others they are the first ones.
+        small: A small sample, in seconds, unless `count` says otherwise.
+        cache: Folder in which the classifier or segmenter that judges is kept; None: it is trained
+            anew.
+        split: "train", "val" or "test", of other data than built-in faces.
+        judge_steps: Training steps of the classifier or segmenter; None: enough.
+        watch: Is shown what is measured.
+
+    Returns:
+        Nested dicts, as of the `evaluate` or `evaluate_real` of `parts_of(trained.name)`; with a
+        yardstick its accuracy on real pictures by its kind, "classifier" or "segmenter".
+
+    Raises:
+        UserError: `count` is below 1, the split has no pictures, or what opening the data set
+            raises.
+    """
+    parts = parts_of(trained.name)
+    if count is not None and count < 1:
+        raise UserError(f"count is {count}: expected at least 1")
+    full, few = parts.COUNTS
+    count = count or (few if small else None)
+    client = Local(trained)
+    if has_truth(trained):
+        yardstick = yardstick_of(trained, cache, judge_steps)
+        found = parts.evaluate(trained, client, yardstick, count or full, seed, watch)
+    else:
+        source = _open(trained)
+        if source.count(split) == 0:
+            raise UserError(
+                f"the data set {source.data.name!r} has no pictures in the split {split!r}"
+            )
+        with user_errors(source):
+            yardstick = yardstick_of(trained, cache, judge_steps)
+            found = parts.evaluate_real(trained, client, source, yardstick, count, split, watch)
+    return {**({parts.YARDSTICK: yardstick.accuracy} if yardstick else {}), **found}
+
+
+def _open(trained: Trained) -> Source:
+    """The data set of a run, with what its figures need."""
+    method, config = trained.method, trained.method.config
+    finds_parts = hasattr(method, "segment") and config.labelled is None
+    return open_source(
+        config.data,
+        getattr(config, "attributes", ()),
+        () if getattr(config, "only_segmenter", False) else getattr(config, "classes", ()),
+        ("label_map",) if finds_parts or method.takes != "image" else (),
+    )

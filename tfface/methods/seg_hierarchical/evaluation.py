@@ -1,0 +1,148 @@
+"""What is measured and shown of seg_hierarchical, by `tfface.evaluate` and `tfface.demo`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfface import report
+from tfface.client import FaceClient
+from tfface.data import open_source
+from tfface.data.base import Source
+from tfface.data.files import user_errors
+from tfface.data.pictures import to_picture
+from tfface.data.synthetic import EXPRESSIONS, render
+from tfface.demo import SHOWN, draw
+from tfface.engine.load import Trained
+from tfface.errors import UserError
+from tfface.methods.label_maps import colour_labels
+from tfface.methods.sargan import evaluation as sargan
+from tfface.metrics.classifier import Classifier
+from tfface.metrics.figures import SEED, Row
+from tfface.metrics.real_pictures import COLUMNS, ROWS, evaluate_segments, held_out_batches
+from tfface.metrics.segmentation import confusions, summary
+from tfface.metrics.synthetic_truth import held_out
+from tfface.metrics.tally import Tally, Watch, joined, unwatched
+
+TITLE = "Segmentation with hierarchical GANs: face parts, and another expression"
+CURVES = ("segmentation/seg", "generator/cls", "joint/cls", "joint/seg", "joint/rec")
+YARDSTICK = "classifier"
+COUNTS = sargan.COUNTS
+TABLE = (
+    sargan.TABLE[0],
+    (
+        *sargan.TABLE[1],
+        Row("parts found: mIoU", ("segmentation/miou", "", ""), "number"),
+        Row("parts found: F1", ("segmentation/mean_f1", "", ""), "number"),
+        Row("parts found: pixels", ("segmentation/pixel_accuracy", "", "")),
+    ),
+)
+REAL_TABLE = COLUMNS, ROWS
+BASELINES = (
+    "Copying the input shows what doing nothing scores, the true render what could be reached at "
+    "best. The regions outside and inside are those that expressions move."
+)
+_AT_ONCE = 32
+
+
+def evaluate(
+    trained: Trained,
+    client: FaceClient,
+    yardstick: Classifier,
+    count: int,
+    seed: int,
+    watch: Watch = unwatched,
+) -> dict[str, Any]:
+    """Figures of held-out people: SARGAN's, and the `segmentation` of four times as many."""
+    size, tally = trained.method.config.data.size, Tally()
+    people = held_out(4 * count, seed)
+    for start in range(0, 4 * count, _AT_ONCE):
+        some = {name: value[start : start + _AT_ONCE] for name, value in people.items()}
+        drawn = render(some, size, ("image", "label_map"))
+        image, truth = drawn["image"].numpy(), drawn["label_map"].numpy()
+        found = client.predict({"image": image}, "segment")["label_map"]
+        counts = confusions(found, truth)
+        measures = summary(counts)
+        tally.add("segmentation", dict.fromkeys(measures, counts))
+        shown = {"input": image, "found": colour_labels(found), "truth": colour_labels(truth)}
+        watch("pixels of other parts", [""] * len(image), shown, 1.0 - measures["pixel_accuracy"])
+    found = tally.result()
+    figures = sargan.evaluate(trained, client, yardstick, count, seed, watch)
+    return joined(figures, found)
+
+
+def evaluate_real(
+    trained: Trained,
+    client: FaceClient,
+    source: Source,
+    yardstick: Classifier | None,
+    count: int | None,
+    split: str,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Figures of a split of another data set, or of a segmentation network alone.
+
+    As of `evaluate_segments`, on the data set with label maps, and of `evaluate_classes`.
+    """
+    config = trained.method.config
+    labelled = open_source(config.labelled, fields=("label_map",)) if config.labelled else source
+    if not labelled.count(split) and labelled.count(split) is not None:
+        raise UserError(
+            f"the data set {labelled.data.name!r} has no pictures in the split {split!r}"
+        )
+
+    def segment(image):
+        return client.predict({"image": image}, "segment")["label_map"]
+
+    batches = held_out_batches(labelled, split, count, "finding face parts")
+    with user_errors(labelled):
+        figures = evaluate_segments(segment, batches, watch)
+    if config.only_segmenter:
+        return figures
+    edits = sargan.evaluate_real(trained, client, source, yardstick, count, split, watch)
+    return joined(edits, figures)
+
+
+def show(trained: Trained, client: FaceClient) -> list[str]:
+    """The report's sections with pictures."""
+    method, people = trained.method, held_out(SHOWN, SEED)
+    size = method.config.data.size
+    pictures = draw(people, size)
+    truths = render(people, size, ("label_map",))["label_map"]
+    found = client.segment(pictures)
+    faces, parts = [], []
+    for picture, labels, truth in zip(pictures, found, truths, strict=True):
+        maps = [_coloured(labels), _coloured(truth)]
+        edited = client.change_expression(picture, list(EXPRESSIONS))
+        faces.append(("", [picture, *maps, *edited]))
+    for name in ("happy", "surprised"):
+        images = tf.stack([np.asarray(p, np.float32) / 127.5 - 1.0 for p in pictures[:2]])
+        asked = tf.fill([2], EXPRESSIONS.index(name))
+        made = method.edit(trained.nets, images, asked)
+        shown = [
+            [to_picture(x) for x in made[k].numpy()] for k in (*method.config.regions, "image")
+        ]
+        for i in range(2):
+            parts.append((name, [pictures[i], *(column[i] for column in shown)]))
+    return [
+        report.section(
+            "Held-out faces",
+            report.text(
+                "People that were not in training, sent as PNGs to the server. Beside each the "
+                "parts that the segmentation network found, and the true ones.",
+                soft=True,
+            ),
+            report.faces(("input", "found", "truth", *EXPRESSIONS), faces),
+        ),
+        report.section(
+            "Parts",
+            report.text("What the local generators made, and the face fused from it.", soft=True),
+            report.faces(("input", *method.config.regions, "fused"), parts),
+        ),
+    ]
+
+
+def _coloured(labels: Any):
+    return to_picture(colour_labels(tf.cast(labels, tf.int32)).numpy())

@@ -1,0 +1,261 @@
+"""What can be measured on photographs, which nobody has seen edited in truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfface.data.base import Source
+from tfface.methods.label_maps import colour_labels
+from tfface.metrics.classifier import Classifier, progress
+from tfface.metrics.figures import Row
+from tfface.metrics.segmentation import Confusion, confusions, summary
+from tfface.metrics.synthetic_truth import exchange_rows, swapped
+from tfface.metrics.tally import RANGE, Tally, Watch, compared, means, ratio, unwatched
+
+ENDLESS = 512
+"""How many pictures of a data set without an end."""
+
+UNKNOWN = (
+    "Not measured: errors inside and outside the region that should change, PSNR of edits, and "
+    "whether hidden parts are guessed right, because nobody has a photograph of the same person "
+    "with the edit; and whether the person is kept, because there is no network here that tells "
+    "people apart."
+)
+"""What a report says of photographs."""
+
+COLUMNS = "edited or made", "copy of the input", "real pictures"
+ROWS = (
+    *(
+        Row(title, tuple(f"{kind}/{measure}" for kind in ("edited", "copy", "real")))
+        for measure, title in (
+            ("accuracy", "asked expression seen"),
+            ("right", "exchanged attribute right"),
+            ("others", "other attributes kept"),
+            ("all_others", "all others kept"),
+        )
+    ),
+    Row("change of the picture", ("edited/change", "copy/change", ""), "error"),
+    Row("error of a picture made again", ("reconstruction/error", "", ""), "error"),
+    Row("its PSNR", ("reconstruction/psnr", "", ""), "dB"),
+    Row("difference of two styles on one map", ("diversity/made", "", "")),
+    Row("parts found: mIoU", ("segmentation/miou", "", ""), "number"),
+    Row("parts found: F1", ("segmentation/mean_f1", "", ""), "number"),
+    Row("parts found: pixels", ("segmentation/pixel_accuracy", "", "")),
+)
+"""Of the table of what this module measures."""
+
+_BATCH = 32
+_AGAIN = "error of a picture made again"
+
+Batches = Iterator[dict[str, np.ndarray]]
+
+
+def held_out_batches(
+    source: Source, split: str, count: int | None, title: str, where: Any = None
+) -> Batches:
+    """A split's first pictures, with a progress bar on a terminal.
+
+    Args:
+        source: The data set.
+        split: Of it.
+        count: How many; None, or more than there are: all, or 512 if there is no end.
+        title: Of the progress bar.
+        where: As of `Source.batches`.
+
+    Yields:
+        Batches as of `Source.batches`.
+    """
+    there = source.count(split)
+    count = count or there or ENDLESS
+    count, seen = count if there is None else min(count, there), 0
+    with progress() as bar:
+        task = bar.add_task(title, total=count)
+        for batch in source.batches(split, _BATCH, where=where):
+            yield {name: value.numpy()[: count - seen] for name, value in batch.items()}
+            seen += len(batch["image"])
+            bar.update(task, completed=seen)
+            if seen >= count:
+                return
+
+
+def evaluate_classes(
+    edit: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    batches: Batches,
+    classes: tuple[str, ...],
+    classifier: Classifier,
+    watch: Watch = unwatched,
+) -> dict[str, Any]:
+    """Gives pictures each of the classes, and their own.
+
+    Args:
+        edit: From pictures and indices into the classes to edited pictures.
+        batches: With `image` and `expression`.
+        classes: Names of the expressions.
+        classifier: Trained on pictures of this data set.
+        watch: Is shown the edits.
+
+    Returns:
+        `people`, the number of pictures; for `edited` and `copy` (the input) the `accuracy`, the
+        share in which the classifier sees what was asked for, and the `change` to the input, as a
+        share of the range; `real/accuracy` of the pictures as they are and with their own class;
+        `reconstruction`, as of `compared`, of pictures given the class that they have.
+    """
+    tally, people, kinds = Tally(), 0, len(classes)
+    for batch in batches:
+        image, own = batch["image"], batch["expression"]
+        people += len(image)
+        asked = np.tile(np.arange(kinds, dtype=np.int32), len(image))
+        given = np.repeat(image, kinds, axis=0)
+        made = np.asarray(edit(given, asked))
+        for kind, pictures in (("edited", made), ("copy", given)):
+            right = classifier.expressions(pictures) == asked
+            change = compared(pictures, given)["error"]
+            tally.add(kind, {"accuracy": means(right), "change": change}, per=kinds)
+        tally.add("real", {"accuracy": means(classifier.expressions(image) == own)})
+        again = made[np.arange(len(image)) * kinds + own]
+        _add_again(tally, again, image, watch)
+        others = {name: made[i::kinds] for i, name in enumerate(classes)}
+        change = np.abs(made - given).mean((1, 2, 3)).reshape(-1, kinds).mean(1) / RANGE
+        watch("change of the picture", [""] * len(image), {"input": image, **others}, change)
+    return {"people": people, **tally.result()}
+
+
+def evaluate_pairs(
+    transfer: Callable[..., np.ndarray],
+    source: Source,
+    split: str,
+    count: int | None,
+    classifier: Classifier,
+    watch: Watch = unwatched,
+) -> dict[str, Any]:
+    """Exchanges each attribute between pictures that have it and that lack it.
+
+    Args:
+        transfer: From sources, references, indices of attributes and strengths float32 [N] to
+            edited pictures.
+        source: A data set opened with the attributes.
+        split: Of it.
+        count: The most pairs for each attribute; None: all.
+        classifier: Trained on pictures of this data set.
+        watch: Is shown the edits.
+
+    Returns:
+        `pairs` in all; for `edited` and `copy` (the source) `right`, `others` and `all_others` as
+        of `evaluate_exchange`, and the `change` to the source; `real/right` and `real/others` of
+        the pictures as they are; `reconstruction`, as of `compared`, of a strength of 0.
+    """
+    tally, number = Tally(), 0
+    for i, name in enumerate(source.attributes):
+        sides = (
+            held_out_batches(source, split, count, f"{how} {name}", (name, value))
+            for how, value in (("with", True), ("without", False))
+        )
+        for pair in zip(*sides, strict=False):
+            there = min(len(side["image"]) for side in pair)
+            number += there
+            image, truth = (
+                np.stack([side[field][:there] for side in pair], 1).reshape(
+                    -1, *pair[0][field].shape[1:]
+                )
+                for field in ("image", "attributes")
+            )
+            index = np.full(len(image), i, np.int32)
+            strengths = np.ones(len(image), np.float32)
+            reference = swapped(image)
+            asked = truth == 1
+            real = exchange_rows(classifier.attributes(image) == asked, i)
+            tally.add("real", {name: real[name] for name in ("right", "others")}, per=2)
+            asked[:, i] = ~asked[:, i]
+            edited = np.asarray(transfer(image, reference, index, strengths))
+            for kind, pictures in (("edited", edited), ("copy", image)):
+                rows = exchange_rows(classifier.attributes(pictures) == asked, i)
+                rows["change"] = compared(pictures, image)["error"]
+                for group in (kind, f"{kind}/by_attribute/{name}"):
+                    tally.add(group, rows, per=2)
+            names = [f"{'with' if value else 'without'} {name}" for value in asked[:, i]]
+            shown = {"input": image, "reference": reference, "edited": edited}
+            watch("change of the picture", names, shown, ratio(compared(edited, image)["error"]))
+            again = np.asarray(transfer(image, reference, index, 0 * strengths))
+            _add_again(tally, again, image, watch, per=2)
+    return {"pairs": number, **tally.result()}
+
+
+def evaluate_maps(
+    of_seed: Callable[[np.ndarray, int], np.ndarray],
+    of_face: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    batches: Batches,
+    styles: int,
+    watch: Watch = unwatched,
+) -> dict[str, Any]:
+    """Makes pictures again from their label maps and their own styles, and in other styles.
+
+    Args:
+        of_seed: From label maps and the number of a style to faces.
+        of_face: From label maps and pictures whose style they are to have to faces.
+        batches: With `image` and `label_map`.
+        styles: How many other styles.
+        watch: Is shown the faces.
+
+    Returns:
+        `maps`; `diversity/made`, the mean difference of two styles on one map; `reconstruction`,
+        as of `compared`.
+    """
+    tally, maps = Tally(), 0
+    for batch in batches:
+        image, labels = batch["image"], batch["label_map"]
+        maps += len(image)
+        made = {f"style {n}": of_seed(labels, n) for n in range(1, styles + 1)}
+        pairs = combinations(made.values(), 2)
+        differences = [np.abs(a - b).mean((1, 2, 3), np.float64) / RANGE for a, b in pairs]
+        tally.add("diversity", {"made": means(np.stack(differences, 1))})
+        again = of_face(labels, image)
+        _add_again(tally, again, image, watch, {"label map": colour_labels(labels), **made})
+    return {"maps": maps, **tally.result()}
+
+
+def evaluate_segments(
+    segment: Callable[[np.ndarray], np.ndarray], batches: Batches, watch: Watch = unwatched
+) -> dict[str, Any]:
+    """Compares the label maps found in pictures with the true ones.
+
+    Args:
+        segment: From pictures to class ids [N,S,S].
+        batches: With `image` and `label_map`.
+        watch: Is shown the label maps.
+
+    Returns:
+        `segmentation`: `pictures`, and the measures of `Confusion.result`; their `intervals`.
+    """
+    tally, total, pictures = Tally(), Confusion(), 0
+    for batch in batches:
+        image, truth = batch["image"], batch["label_map"]
+        found = segment(image)
+        counts = confusions(found, truth)
+        total.add(found, truth)
+        pictures += len(image)
+        measures = summary(counts)
+        tally.add("segmentation", dict.fromkeys(measures, counts))
+        shown = {"input": image, "found": colour_labels(found), "truth": colour_labels(truth)}
+        watch("pixels of other parts", [""] * len(image), shown, 1.0 - measures["pixel_accuracy"])
+    intervals = tally.result()["intervals"]
+    segmentation = {"pictures": pictures, **total.result()}
+    return {"segmentation": segmentation, "intervals": intervals}
+
+
+def _add_again(
+    tally: Tally,
+    again: Any,
+    image: np.ndarray,
+    watch: Watch,
+    also: dict[str, tf.Tensor] | None = None,
+    per: int = 1,
+) -> None:
+    rows = compared(again, image)
+    tally.add("reconstruction", rows, per)
+    shown = {"input": image, "made again": again, **(also or {})}
+    watch(_AGAIN, [""] * len(image), shown, ratio(rows["error"]))
