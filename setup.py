@@ -45,7 +45,16 @@ setup(
         "demo": ["gradio>=6"],
         "weights": WEIGHTS,
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],
-        "dev": [*SERVING, "pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100", "ruff>=0.9"],
+        "dev": [
+            *SERVING,
+            "pytest>=8",
+            "pytest-xdist>=3.8",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            "ipykernel>=6.29",
+            "nbconvert>=7.16",
+            "nbmake>=1.5.5",
+        ],
     },
     entry_points={"console_scripts": ["tfface=tfface.cli:main"]},
 )
