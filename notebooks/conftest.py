@@ -17,6 +17,7 @@ _STARTUP = """\
 def eagerly(*_):
     import tensorflow as tf
     tf.config.run_functions_eagerly(True)
+    tf.data.experimental.enable_debug_mode()
     get_ipython().events.unregister("pre_run_cell", eagerly)
 
 get_ipython().events.register("pre_run_cell", eagerly)
