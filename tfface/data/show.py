@@ -77,5 +77,5 @@ def _picture(name: str, value: Any) -> Image.Image | None:
                 f"{name} is {value.dtype} {list(value.shape)}: expected a picture, floats [H,W,3] "
                 f"in [-1,1], or a label map, integers [H,W]"
             )
-    factor = -(-_LEAST // min(value.size))
+    factor = -(-_LEAST // max(value.size))
     return value.resize((factor * value.width, factor * value.height), Image.Resampling.NEAREST)
