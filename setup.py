@@ -17,6 +17,7 @@ SERVING = [
     "waitress>=3",
     "Werkzeug>=3",
 ]
+TUNING = ["keras-tuner[bayesian]>=1.4.8,<1.5"]
 WEIGHTS = ["torch", "safetensors"]
 
 setup(
@@ -40,13 +41,14 @@ setup(
     ],
     extras_require={
         "serving": SERVING,
-        "tuning": ["keras-tuner[bayesian]>=1.4.8"],
+        "tuning": TUNING,
         "align": ["mtcnn>=1.0.0"],
         "demo": ["gradio>=6"],
         "weights": WEIGHTS,
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],
         "dev": [
             *SERVING,
+            *TUNING,
             "pytest>=8",
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",

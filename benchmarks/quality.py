@@ -7,45 +7,44 @@ writes this file and, between its two marks, the README.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
-from tfface.cli import command, import_tensorflow
+from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError
 from tfface.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
+PRESET = "demo"
 MARK = "<!-- bench-quality -->"
 Cells = list[list[str]]
 
 
 @command
-def main(argv: list[str] | None = None, root: Path = ROOT, preset: str = "demo") -> int:
-    """Measures; returns the exit status.
-
-    Args:
-        argv: The command line.
-        root: Folder of `README.md` and `benchmarks/`.
-        preset: What to train.
-    """
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def main(argv: list[str] | None = None) -> int:
+    """Measures; returns the exit status."""
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
     parser.add_argument("--out", default="runs/bench", help="folder of the runs (%(default)s)")
     arguments = parser.parse_args(argv)
-    readme, record = root / "README.md", root / "benchmarks" / "quality.json"
+    readme, record = ROOT / "README.md", ROOT / "benchmarks" / "quality.json"
     before, _, after = _parts(readme)
     import_tensorflow()
 
     from tfface.engine.run import write_text
+    from tfface.engine.trainer import Interrupted
     from tfface.evaluate import evaluate_run
     from tfface.train import train_run
 
     recorded: dict[str, Cells] = json.loads(record.read_text()) if record.exists() else {}
     for method in arguments.methods:
-        trained = train_run(method, preset=preset, run=Path(arguments.out) / method)
-        _, cells = evaluate_run(trained, trained.path / "evaluation" / str(trained.step))
+        try:
+            trained = train_run(method, preset=PRESET, run=Path(arguments.out) / method)
+        except Interrupted as stopped:
+            print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
+            return 130
+        _, (cells, *_) = evaluate_run(trained, trained.path / "evaluation" / str(trained.step))
         for line in changes(recorded.get(method, []), cells):
             print(f"{method}: {line}", flush=True)
         recorded[method] = cells
@@ -65,18 +64,19 @@ def _parts(readme: Path) -> list[str]:
 
 def changes(old: Cells, new: Cells) -> list[str]:
     """What differs between two tables, a line each."""
-    known = {(row[0], column): value for row in old[1:] for column, value in _named(old, row)}
-    lines = []
-    for row in new[1:]:
-        for column, value in _named(new, row):
-            before = known.get((row[0], column), "nothing")
-            if value != before:
-                lines.append(f"{row[0]}, {column}: {before} -> {value or 'nothing'}")
-    return lines
+    before, now = _named(old), _named(new)
+    return [
+        f"{', '.join(name)}: {before.get(name) or 'nothing'} -> {now.get(name) or 'nothing'}"
+        for name in {**now, **before}
+        if (before.get(name) or "") != (now.get(name) or "")
+    ]
 
 
-def _named(cells: Cells, row: list[str]) -> list[tuple[str, str]]:
-    return list(zip(cells[0][1:], row[1:], strict=True))
+def _named(cells: Cells) -> dict[tuple[str, str], str]:
+    """Values by row and column."""
+    header = cells[0][1:] if cells else []
+    rows = cells[1:]
+    return {(row[0], c): value for row in rows for c, value in zip(header, row[1:], strict=True)}
 
 
 def markdown(cells: Cells) -> str:

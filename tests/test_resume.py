@@ -52,6 +52,16 @@ def test_resume_is_exact(tmp_path, monkeypatch, policy):
     assert any("seed" in v.path for v in parts.nets["painter"].variables)
 
 
+def test_training_in_parts_is_as_in_one(tmp_path):
+    whole, parts = toy(tmp_path / "whole"), toy(tmp_path / "parts")
+    whole.train()
+    assert (parts.train(until=2), parts.checkpoints.steps()) == (2, [2])
+    assert (parts.train(until=5), parts.train(until=99)) == (5, 6)  # Schedules end at 6 all along.
+    compare_trainers(parts, whole)
+    rates = [[line["learning_rate"] for line in lines(t.run.path)] for t in (parts, whole)]
+    assert rates[0] == rates[1]
+
+
 def test_run_folder(tmp_path):
     trainer = toy(tmp_path / "run", train_steps=4, train_save_every=1, train_preview_every=2)
     trainer.train()

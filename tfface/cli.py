@@ -20,6 +20,7 @@ VERBS = {
     "train": "train a method, or continue a run",
     "edit": "edit a picture or a folder of pictures with a trained run",
     "evaluate": "measure a run on held-out people, and write a report",
+    "tune": "search for the best options of a method",
     "export": "write a run as a SavedModel for TF Serving",
     "serve": "serve SavedModels over TF Serving's gRPC API",
     "prepare": "look at a data set, or make one",

@@ -27,7 +27,7 @@ def evaluate_run(
     split: str = "test",
     cache: Path | None = None,
     judge_steps: int | None = None,
-) -> tuple[dict[str, Any], list[list[str]]]:
+) -> tuple[dict[str, Any], list[list[list[str]]]]:
     """Measures a run, and writes `figures.json` and `report.html`.
 
     Args:
@@ -40,7 +40,7 @@ def evaluate_run(
         judge_steps: As of `measure`.
 
     Returns:
-        The figures, and a table of them.
+        The figures, and tables of them, with headers.
 
     Raises:
         UserError: As of `measure`; or `out` cannot be written.
@@ -62,14 +62,35 @@ def evaluate_run(
         **_rounded(found),
     }
     columns, rows = evaluation.table_of(trained)
-    cells = [[trained.name, *columns], *table(rows, figures)]
+    tables = [[[trained.name, *columns], *table(rows, figures)]]
+    if "iou_by_class" in figures.get("segmentation", {}):
+        tables.append(_by_class(figures["segmentation"]))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     write_text(out / "figures.json", json.dumps(figures, indent=1, allow_nan=False) + "\n")
-    write_text(out / "report.html", _page(trained, figures, cells, gallery))
-    return figures, cells
+    write_text(out / "report.html", _page(trained, figures, tables, gallery))
+    return figures, tables
+
+
+def _by_class(found: dict[str, Any]) -> list[list[str]]:
+    """Rows of a table of face parts."""
+
+    def shown(value: float | None, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    classes = found["iou_by_class"]
+    rows = [
+        [
+            name,
+            shown(found["share_by_class"][name], 4),
+            shown(iou),
+            shown(found["f1_by_class"][name]),
+        ]
+        for name, iou in classes.items()
+    ]
+    return [["class", "share", "IoU", "F1"], *rows]
 
 
 def _rounded(values: Any) -> Any:
@@ -81,7 +102,9 @@ def _rounded(values: Any) -> Any:
     return float(f"{values:.6g}") if isinstance(values, float) else values
 
 
-def _page(trained: Trained, figures: dict[str, Any], cells: list[list[str]], gallery: Gallery):
+def _page(
+    trained: Trained, figures: dict[str, Any], tables: list[list[list[str]]], gallery: Gallery
+) -> str:
     from tfface import evaluation, report
     from tfface.metrics.real_pictures import UNKNOWN
 
@@ -92,14 +115,17 @@ def _page(trained: Trained, figures: dict[str, Any], cells: list[list[str]], gal
         notes.append(
             f"The {kind} has seen real pictures only. On held-out ones it reaches: {accuracy}."
         )
-    notes.append(parts.BASELINES if evaluation.has_truth(trained) else UNKNOWN)
+    if not getattr(trained.method.config, "only_segmenter", False):
+        notes.append(parts.BASELINES if evaluation.has_truth(trained) else UNKNOWN)
     which = "built-in faces" if data.name == "synthetic" else f"{data.name}, {figures['split']}"
     return report.page(
         parts.TITLE,
         [
             report.text(f"Step {trained.step:,} of {trained.path.name}; {which}."),
             report.section(
-                "Figures", report.table(cells[0], cells[1:]), report.text(" ".join(notes), True)
+                "Figures",
+                *(report.table(header, rows) for header, *rows in tables),
+                report.text(" ".join(notes), soft=True),
             ),
             *gallery.sections(),
         ],
@@ -199,8 +225,10 @@ def main(argv: list[str] | None = None) -> int:
     run = Path(arguments.run)
     out = Path(arguments.out or run / "evaluation" / str(trained.step))
     cache = Path(arguments.cache) if arguments.cache else None
-    _, cells = evaluate_run(trained, out, arguments.count, arguments.seed, arguments.split, cache)
-    print(f"{aligned(cells)}\nlook at {(out / 'report.html').resolve()}")
+    _, tables = evaluate_run(trained, out, arguments.count, arguments.seed, arguments.split, cache)
+    for cells in tables:
+        print(f"{aligned(cells)}\n")
+    print(f"look at {(out / 'report.html').resolve()}")
     return 0
 
 

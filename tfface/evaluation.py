@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,18 +42,18 @@ class Local:
     """
 
     def __init__(self, trained: Trained):
-        self._functions = {
-            name: tf.function(signature.function, autograph=False).get_concrete_function(
-                **{key: tf.TensorSpec(s.shape, s.dtype) for key, s in signature.inputs.items()}
-            )
-            for name, signature in trained.method.signatures(trained.nets).items()
-            if not name.endswith("bytes")
-        }
+        self._signatures = trained.method.signatures(trained.nets)
+        self._functions: dict[str, Callable[..., dict[str, tf.Tensor]]] = {}
 
     def predict(
         self, inputs: dict[str, Any], signature: str = "serving_default"
     ) -> dict[str, np.ndarray]:
         """The outputs of a signature on arrays by input name; 32 examples at a time."""
+        if signature not in self._functions:
+            asked = self._signatures[signature]
+            specs = {key: tf.TensorSpec(s.shape, s.dtype) for key, s in asked.inputs.items()}
+            function = tf.function(asked.function, autograph=False)
+            self._functions[signature] = function.get_concrete_function(**specs)
         run, parts = self._functions[signature], []
         for start in range(0, len(next(iter(inputs.values()))), _AT_ONCE):
             some = {k: tf.constant(v[start : start + _AT_ONCE]) for k, v in inputs.items()}

@@ -52,6 +52,8 @@ th {{ font-weight: 500; font-size: .85rem; text-align: left; vertical-align: bot
 figure {{ margin: 0; }} figure img {{ width: 100%; display: block; border-radius: 6px; }}
 figcaption {{ font-size: .85rem; }}
 svg {{ width: 100%; height: auto; display: block; }}
+svg circle {{ fill: var(--accent); fill-opacity: .55; }} svg .best {{ fill-opacity: 1; }}
+svg .part {{ fill: none; stroke: var(--accent); }}
 svg path {{ fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }}
 svg line {{ stroke: var(--line); }} svg text {{ fill: var(--soft); font-size: 11px; }}
 </style>
@@ -137,25 +139,67 @@ def _figure(part: tuple[str, str]) -> str:
 
 def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
     """A small line chart of (step, value)."""
-    width, height, left, bottom, top = 320, 130, 44, 18, 10
-    steps, values = zip(*points, strict=True)
-    low, high = min(values), max(values)
-    across = (width - left - 8) / max(steps[-1] - steps[0], 1)
-    up = (height - bottom - top) / ((high - low) or 1)
-    places = [
-        f"{left + (step - steps[0]) * across:.1f},{height - bottom - (value - low) * up:.1f}"
-        for step, value in points
-    ]
-    base = height - bottom
+    places, axes = _chart(points)
+    path = " L".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    (first, begin), (last, end) = points[0], points[-1]
+    told = f"{name} over training: from {begin:.3g} to {end:.3g}"
+    ticks = _tick(places[0][0], f"{first:g}", "start")
+    ticks += _tick(places[-1][0], f"step {last:g}", "end")
+    return _svg(told, f'{axes}{ticks}<path d="M{path}"/>')
+
+
+def scatter(
+    name: str, points: Sequence[tuple[float, float, str]], ticks: Sequence[tuple[float, str]]
+) -> str:
+    """A small chart of points.
+
+    Args:
+        name: What is on the axes.
+        points: (x, y, kind): "best" is drawn stronger, "part" as a ring; "" is neither.
+        ticks: Names of places on the x axis, from the first to the last one.
+    """
+    ends = [(x, points[0][1]) for x, _ in (ticks[0], ticks[-1])]
+    places, axes = _chart([*((x, y) for x, y, _ in points), *ends])
+    dots = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{6 if kind == "best" else 4}" class="{kind}"/>'
+        for (x, y), (_, _, kind) in zip(places, points, strict=False)
+    )
+    left, right, low = places[-2][0], places[-1][0], ticks[0][0]
+    scale = (right - left) / ((ticks[-1][0] - low) or 1)
+    anchors = ["start", *["middle"] * (len(ticks) - 2), "end"]
+    names = "".join(
+        _tick(left + (x - low) * scale, words, anchor)
+        for (x, words), anchor in zip(ticks, anchors, strict=True)
+    )
+    return _svg(name, f"{axes}{names}{dots}")
+
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 320, 130, 44, 18, 10
+
+
+def _chart(points: Sequence[tuple[float, float]]) -> tuple[list[tuple[float, float]], str]:
+    """Places of points in a chart that they fill, and its axes."""
+    xs, ys = zip(*points, strict=True)
+    across = (_WIDTH - _LEFT - 8) / ((max(xs) - min(xs)) or 1)
+    up = (_HEIGHT - _BOTTOM - _TOP) / ((max(ys) - min(ys)) or 1)
+    base = _HEIGHT - _BOTTOM
+    places = [(_LEFT + (x - min(xs)) * across, base - (y - min(ys)) * up) for x, y in points]
+    axes = (
+        f'<line x1="{_LEFT}" y1="{base}" x2="{_WIDTH}" y2="{base}"/>'
+        f'<text x="{_LEFT - 6}" y="{_TOP + 4}" text-anchor="end">{max(ys):.3g}</text>'
+        f'<text x="{_LEFT - 6}" y="{base}" text-anchor="end">{min(ys):.3g}</text>'
+    )
+    return places, axes
+
+
+def _tick(x: float, words: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{_HEIGHT - 4}" text-anchor="{anchor}">{html.escape(words)}</text>'
+
+
+def _svg(label: str, content: str) -> str:
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(name)} over '
-        f'training: from {values[0]:.3g} to {values[-1]:.3g}">'
-        f'<line x1="{left}" y1="{base}" x2="{width}" y2="{base}"/>'
-        f'<text x="{left - 6}" y="{top + 4}" text-anchor="end">{high:.3g}</text>'
-        f'<text x="{left - 6}" y="{base}" text-anchor="end">{low:.3g}</text>'
-        f'<text x="{left}" y="{height - 4}">{steps[0]:g}</text>'
-        f'<text x="{width}" y="{height - 4}" text-anchor="end">step {steps[-1]:g}</text>'
-        f'<path d="M{" L".join(places)}"/></svg>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(label)}">'
+        f"{content}</svg>"
     )
 
 

@@ -23,7 +23,7 @@ from tfface.engine.load import Trained, averaged
 from tfface.engine.report import Report, logging_to
 from tfface.engine.run import Run
 from tfface.engine.step import TrainStep, make_optimizers, make_strategy
-from tfface.errors import UserError
+from tfface.errors import NotFinite, UserError
 from tfface.evaluation import cache_of, flat, measure
 from tfface.layers import precision
 from tfface.methods.base import Batch, Method
@@ -95,28 +95,33 @@ class Trainer:
             self._step = TrainStep(method, self.strategy, *parts)
             self.checkpoints = Checkpoints(run.path / "checkpoints", *parts, self.config.keep)
 
-    def train(self) -> int:
-        """Trains up to `train.steps`.
+    def train(self, until: int | None = None) -> int:
+        """Trains up to `train.steps`, or to a step before; can be called again to go on.
+
+        Args:
+            until: The step to stop at, saved; None: `train.steps`, which schedules follow anyway.
 
         Returns:
             Steps done in all.
 
         Raises:
-            UserError: The loss is not finite, the disk is full, too many pictures are bad.
+            NotFinite: A loss or a weight is not finite.
+            UserError: The disk is full, too many pictures are bad.
             Interrupted: Ctrl-C or SIGTERM; what was learned is saved.
         """
         console = Console()
+        end = self.config.steps if until is None else min(until, self.config.steps)
         with logging_to(self.run, console), self._disk_full():
             start = self.checkpoints.restore()
             self.run.truncate_metrics(start)
             self.run.describe([d.name for d in tf.config.list_logical_devices()])
             self._announce(start)
             with (
-                Report(self.run, console, start, self.config.steps) as report,
+                Report(self.run, console, start, end) as report,
                 _stop_signals() as stopped,
                 user_errors(self.source, self.method.labelled),
             ):
-                return self._loop(start, report, stopped)
+                return self._loop(start, end, report, stopped)
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Training batches from a step on, split over the devices."""
@@ -147,18 +152,18 @@ class Trainer:
             self._rate = rate
         return self._step(number, batch)
 
-    def _loop(self, start: int, report: Report, stopped: list) -> int:
+    def _loop(self, start: int, end: int, report: Report, stopped: list) -> int:
         config, pending = self.config, []
         fixed = self._preview_batches()
         if start == 0:
             self._preview(report, 0, fixed)
-        data = self.batches(start) if start < config.steps else iter(())
-        for number in range(start, config.steps):
+        data = self.batches(start) if start < end else iter(())
+        for number in range(start, end):
             pending.append((number, *self.step(number, next(data))))
             done = number + 1
             report.advance(done)
             stopping = bool(stopped)  # Once: a signal may come while this step is being reported.
-            last = done == config.steps or stopping
+            last = done == end or stopping
             if done % config.log_every == 0 or last:
                 report.metrics(done, {**_means(pending), "learning_rate": self._rate})
                 pending = []
@@ -176,15 +181,15 @@ class Trainer:
                 raise Interrupted(
                     f"stopped at step {done} of {config.steps}; saved in {self.run.path}"
                 )
-        logger.info("done: %d steps, in %s", config.steps, self.run.path)
-        return config.steps
+        logger.info("done: %d steps, in %s", end, self.run.path)
+        return end
 
     def _check_weights(self, step: int) -> None:
-        """Raises a UserError if a weight is not finite; the loss may have been all the same."""
+        """Raises NotFinite if a weight is not finite; the loss may have been all the same."""
         for name, net in self.nets.items():
             for variable in net.trainable_variables:
                 if not np.isfinite(variable.numpy()).all():
-                    raise UserError(
+                    raise NotFinite(
                         f"training diverged by step {step}: weight {variable.path!r} of network "
                         f"{name!r} is not finite. A lower adam.learning_rate, or train.precision "
                         f"float32, may help; the last checkpoint is good"
@@ -253,14 +258,14 @@ def _means(pending: list[tuple[int, list[str], tf.Tensor]]) -> dict[str, float]:
     """Mean of each term over steps; a term counts in the steps that computed it.
 
     Raises:
-        UserError: A value that is not finite: names the first step, phase and term.
+        NotFinite: A value that is not finite: names the first step, phase and term.
     """
     values: dict[str, list[float]] = {}
     for number, names, vector in pending:
         for name, value in zip(names, vector.numpy(), strict=True):
             if not np.isfinite(value):
                 phase, term = name.split("/")
-                raise UserError(
+                raise NotFinite(
                     f"training diverged at step {number + 1}: term {term!r} of phase {phase!r} is "
                     f"{value}. A lower adam.learning_rate, or train.precision float32, may help; "
                     f"the last checkpoint is good"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +126,7 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {**first, **second, "intervals": intervals}
 
 
+@functools.lru_cache(maxsize=1)
 def _resamples(people: int) -> np.ndarray:
     """How often each of the people is in each sample, float64 [samples,people]."""
     random = np.random.default_rng(people)

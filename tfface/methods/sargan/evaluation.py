@@ -43,9 +43,9 @@ def evaluate(
     watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_expressions`."""
-    size = trained.method.config.data.size
-    edit = editor(client, EXPRESSIONS)
-    return evaluate_expressions(edit, size, count, seed, yardstick, watch)
+    config, edit = trained.method.config, editor(client, EXPRESSIONS)
+    options = count, seed, yardstick, watch, config.classes
+    return evaluate_expressions(edit, config.data.size, *options)
 
 
 def evaluate_real(

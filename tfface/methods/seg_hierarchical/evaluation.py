@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,12 @@ from tfface.engine.load import Trained
 from tfface.errors import UserError
 from tfface.methods.label_maps import colour_labels
 from tfface.methods.sargan import evaluation as sargan
+from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
 from tfface.metrics.classifier import Classifier
 from tfface.metrics.figures import SEED, Row
-from tfface.metrics.real_pictures import COLUMNS, ROWS, evaluate_segments, held_out_batches
-from tfface.metrics.segmentation import confusions, summary
+from tfface.metrics.real_pictures import COLUMNS, ROWS, Batches, evaluate_segments, held_out_batches
 from tfface.metrics.synthetic_truth import held_out
-from tfface.metrics.tally import Tally, Watch, joined, unwatched
+from tfface.metrics.tally import Watch, joined, unwatched
 
 TITLE = "Segmentation with hierarchical GANs: face parts, and another expression"
 CURVES = ("segmentation/seg", "generator/cls", "joint/cls", "joint/seg", "joint/rec")
@@ -55,22 +56,27 @@ def evaluate(
     seed: int,
     watch: Watch = unwatched,
 ) -> dict[str, Any]:
-    """Figures of held-out people: SARGAN's, and the `segmentation` of four times as many."""
-    size, tally = trained.method.config.data.size, Tally()
-    people = held_out(4 * count, seed)
-    for start in range(0, 4 * count, _AT_ONCE):
+    """Figures of held-out people: SARGAN's, and the `segmentation` of four times as many.
+
+    With a data set of label maps apart, the `segmentation` is that of its split "test", and of all
+    pictures unless it is a small sample.
+    """
+    config = trained.method.config
+    if config.labelled:
+        most = None if count >= COUNTS[0] else 4 * count
+        found = _segments(client, _labelled(config), most, "test", watch)
+    else:
+        batches = _faces(config.data.size, 4 * count, seed)
+        found = evaluate_segments(_segment(client), batches, watch)
+    return joined(sargan.evaluate(trained, client, yardstick, count, seed, watch), found)
+
+
+def _faces(size: int, count: int, seed: int) -> Batches:
+    people = held_out(count, seed)
+    for start in range(0, count, _AT_ONCE):
         some = {name: value[start : start + _AT_ONCE] for name, value in people.items()}
         drawn = render(some, size, ("image", "label_map"))
-        image, truth = drawn["image"].numpy(), drawn["label_map"].numpy()
-        found = client.predict({"image": image}, "segment")["label_map"]
-        counts = confusions(found, truth)
-        measures = summary(counts)
-        tally.add("segmentation", dict.fromkeys(measures, counts))
-        shown = {"input": image, "found": colour_labels(found), "truth": colour_labels(truth)}
-        watch("pixels of other parts", [""] * len(image), shown, 1.0 - measures["pixel_accuracy"])
-    found = tally.result()
-    figures = sargan.evaluate(trained, client, yardstick, count, seed, watch)
-    return joined(figures, found)
+        yield {name: value.numpy() for name, value in drawn.items()}
 
 
 def evaluate_real(
@@ -87,22 +93,30 @@ def evaluate_real(
     As of `evaluate_segments`, on the data set with label maps, and of `evaluate_classes`.
     """
     config = trained.method.config
-    labelled = open_source(config.labelled, fields=("label_map",)) if config.labelled else source
-    if not labelled.count(split) and labelled.count(split) is not None:
-        raise UserError(
-            f"the data set {labelled.data.name!r} has no pictures in the split {split!r}"
-        )
-
-    def segment(image):
-        return client.predict({"image": image}, "segment")["label_map"]
-
-    batches = held_out_batches(labelled, split, count, "finding face parts")
-    with user_errors(labelled):
-        figures = evaluate_segments(segment, batches, watch)
+    labelled = _labelled(config) if config.labelled else source
+    figures = _segments(client, labelled, count, split, watch)
     if config.only_segmenter:
         return figures
     edits = sargan.evaluate_real(trained, client, source, yardstick, count, split, watch)
     return joined(edits, figures)
+
+
+def _labelled(config: SegHierarchicalConfig) -> Source:
+    return open_source(config.labelled, fields=("label_map",))
+
+
+def _segments(
+    client: FaceClient, source: Source, count: int | None, split: str, watch: Watch
+) -> dict[str, Any]:
+    if source.count(split) == 0:
+        raise UserError(f"the data set {source.data.name!r} has no pictures in the split {split!r}")
+    batches = held_out_batches(source, split, count, "finding face parts")
+    with user_errors(source):
+        return evaluate_segments(_segment(client), batches, watch)
+
+
+def _segment(client: FaceClient) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda image: client.predict({"image": image}, "segment")["label_map"]
 
 
 def show(trained: Trained, client: FaceClient) -> list[str]:

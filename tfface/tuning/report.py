@@ -1,0 +1,158 @@
+"""What a study found: a report, the best configuration, and all figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import yaml
+
+from tfface import report
+from tfface.config import to_dict
+from tfface.engine.run import write_text
+from tfface.tuning.study import Parameter, Plan
+from tfface.tuning.trials import COMPLETED, STOPPED, Trial, best_trial, read_trials, short
+
+_LEAST = 8  # Trials, for a forest that says anything.
+_HOW = (
+    "A random forest of 100 trees is fitted to the trials' options and their last values of the "
+    "objective. The importance of an option is how much of the variance that the forest explains "
+    "is lost when the option's values are permuted among the trials (mean of 10 permutations), as "
+    "a share of the sum over all options. With a few dozen trials it is a hint, not a proof."
+)
+
+
+def write_report(plan: Plan, out: Path) -> None:
+    """Writes `report.html`, `results.json` and, once a trial is completed, `best.yaml`."""
+    trials, objective = read_trials(out), plan.study.objective
+    best = best_trial(trials, objective)
+    shares = importance(trials, plan.parameters)
+    results = {
+        "method": plan.method,
+        "study": dataclasses.asdict(plan.study),
+        "best": best and best.id,
+        "importance": shares,
+        "trials": [dataclasses.asdict(trial) for trial in trials],
+    }
+    write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+    if best:
+        write_text(out / "best.yaml", _preset(plan, best))
+    write_text(out / "report.html", _page(plan, trials, best, shares))
+
+
+def importance(trials: list[Trial], parameters: tuple[Parameter, ...]) -> dict[str, float] | None:
+    """Share of each parameter in what a random forest knows of the objective; see `_HOW`.
+
+    Returns:
+        Shares by name, which add up to 1; None with too few trials, or when none matters.
+    """
+    measured = _measured(trials)
+    if len(measured) < _LEAST:
+        return None
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.inspection import permutation_importance
+
+    places = [[p.place(trial.values[p.name]) for p in parameters] for trial in measured]
+    values = [trial.value for trial in measured]
+    forest = RandomForestRegressor(100, random_state=0).fit(places, values)
+    found = permutation_importance(forest, places, values, n_repeats=10, random_state=0)
+    means = [max(float(mean), 0.0) for mean in found.importances_mean]
+    if not sum(means):
+        return None
+    return {p.name: mean / sum(means) for p, mean in zip(parameters, means, strict=True)}
+
+
+def _measured(trials: list[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.status in (COMPLETED, STOPPED)]
+
+
+def _preset(plan: Plan, best: Trial) -> str:
+    """The best configuration as a file of options, with training as long as in the preset."""
+    objective = plan.study.objective
+    head = (
+        f"# {plan.method}, as a study of {plan.study.trials} trials found it: trial {best.id}, "
+        f"{objective.measure} {best.value:.4g} after {best.step} steps.\n"
+        f"# Command:  python -m tfface.train {plan.method} --config best.yaml\n"
+        f"# From the study: {', '.join(f'{k} {short(v)}' for k, v in best.values.items())}\n"
+    )
+    return head + yaml.safe_dump(to_dict(plan.best(best.values)), sort_keys=False)
+
+
+def _page(plan: Plan, trials: list[Trial], best: Trial | None, shares: dict | None) -> str:
+    objective = plan.study.objective
+    direction = "greatest" if objective.direction == "max" else "least"
+    counts = ", ".join(
+        f"{sum(t.status == status for t in trials)} {status}"
+        for status in dict.fromkeys(t.status for t in trials)
+    )
+    parts = [
+        report.text(
+            f"{len(trials)} of {plan.study.trials} trials ({counts}) of {plan.study.steps} steps, "
+            f"proposed by Keras Tuner's {plan.study.oracle} search. Objective: the {direction} "
+            f"{objective.measure}, of {plan.study.pictures} held-out people or pairs."
+        )
+    ]
+    if measured := _measured(trials):
+        plots = [(p.name, _plot(p, measured, best, objective.measure)) for p in plan.parameters]
+        parts.append(
+            report.section(
+                f"{objective.measure} against each option",
+                report.tiles(plots),
+                report.text("Full: the best trial. Rings: trials stopped early.", soft=True),
+            )
+        )
+    parts.append(report.section("Importance of the options", *_importance(shares)))
+    if best:
+        parts.append(
+            report.section(
+                "Best configuration",
+                report.text(f"Trial {best.id}; as a file of options: best.yaml."),
+                report.table(["option", "value"], [[k, short(v)] for k, v in best.values.items()]),
+            )
+        )
+    if trials:
+        parts.append(report.section("Trials", *_table(plan, trials, best)))
+    return report.page(f"Study of {plan.method}", parts)
+
+
+def _importance(shares: dict[str, float] | None) -> list[str]:
+    if shares is None:
+        return [report.text(f"Needs {_LEAST} measured trials that differ in the objective.")]
+    ranked = sorted(shares.items(), key=lambda pair: -pair[1])
+    rows = [[name, f"{share:.0%}"] for name, share in ranked]
+    return [report.table(["option", "importance"], rows), report.text(_HOW, soft=True)]
+
+
+def _plot(parameter: Parameter, trials: list[Trial], best: Trial | None, measure: str) -> str:
+    points = []
+    for trial in trials:
+        kind = "best" if trial is best else "part" if trial.status == STOPPED else ""
+        points.append((parameter.place(trial.values[parameter.name]), trial.value, kind))
+    ticks = [(parameter.place(value), short(value)) for value in parameter.corners()]
+    return report.scatter(f"{measure} against {parameter.name}", points, ticks)
+
+
+def _table(plan: Plan, trials: list[Trial], best: Trial | None) -> list[str]:
+    """The trials, best first."""
+    sign = -1 if plan.study.objective.direction == "max" else 1
+
+    def rank(trial: Trial) -> tuple:
+        unknown = math.isnan(trial.value)
+        return trial is not best, trial.status != COMPLETED, unknown, sign * trial.value
+
+    start, rows = plan.start(), []
+    for trial in sorted(trials, key=rank):
+        name = f"{trial.id} (where the study starts)" if trial.values == start else trial.id
+        value = "-" if math.isnan(trial.value) else f"{trial.value:.4g}"
+        options = [short(trial.values[p.name]) for p in plan.parameters]
+        rows.append([name, trial.status, str(trial.step), value, *options])
+    header = ["trial", "status", "steps", plan.study.objective.measure]
+    reasons = [
+        f"Trial {trial.id} {trial.status}: {trial.reason}." for trial in trials if trial.reason
+    ]
+    return [
+        report.table([*header, *(p.name for p in plan.parameters)], rows),
+        *(report.text(reason, soft=True) for reason in reasons),
+    ]

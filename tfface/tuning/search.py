@@ -1,0 +1,332 @@
+"""The search: Keras Tuner proposes, the one Trainer trains, `tfface.evaluation` measures."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import keras
+import keras_tuner
+import keras_tuner.src.config
+import tensorflow as tf
+from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.errors import FailedTrialError, FatalError
+from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
+from tensorboard.plugins.hparams import api as hparams
+
+from tfface import evaluation
+from tfface.config import nearest
+from tfface.engine.load import Trained
+from tfface.engine.run import Run, write_text
+from tfface.engine.trainer import Interrupted, Trainer
+from tfface.errors import NotFinite, UserError
+from tfface.methods import get_method
+from tfface.tuning.report import write_report
+from tfface.tuning.study import Parameter, Plan
+from tfface.tuning.trials import (
+    COMPLETED,
+    FAILED,
+    FILE,
+    RUNNING,
+    STOPPED,
+    Trial,
+    hopeless,
+    read_trials,
+    short,
+    tell,
+)
+
+FAILURES = 3
+"""So many failed trials in a row end a study."""
+
+_EPOCHS, _FACTOR = 9, 3  # Hyperband counts steps in ninths.
+_ORACLES = {
+    "random": RandomSearchOracle,
+    "bayesian": BayesianOptimizationOracle,
+    "hyperband": HyperbandOracle,
+}
+
+
+def search(plan: Plan, out: Path) -> None:
+    """Runs a study, or goes on with it, in this process.
+
+    With Keras Tuner's environment variables this process is the chief, or one worker of several.
+
+    Args:
+        plan: The study.
+        out: Its folder.
+
+    Raises:
+        UserError: A mistake in the study, three failed trials in a row, a chief that is gone.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the trial at hand is saved.
+    """
+    # Keras Tuner prints the traceback of every failed trial otherwise; these are told here.
+    keras_tuner.src.config.DEBUG = False
+    name = os.environ.get("KERASTUNER_TUNER_ID", "")
+    chief = "chief" in name
+    if chief or not name:
+        check_measure(plan, out)
+        _describe(plan, out)
+    tuner = StudyTuner(plan, out)
+    try:
+        tuner.search()
+    except FatalError as error:
+        raise UserError(str(error)) from error
+    except (RuntimeError, grpc.RpcError) as error:
+        raise _explained(error, out) from error
+    finally:
+        if not chief:
+            write_report(plan, out)
+
+
+def _explained(error: Exception, out: Path) -> Exception:
+    """What Keras Tuner means, or the error itself."""
+    if "consecutive failures" in str(error):
+        failed = [trial for trial in read_trials(out) if trial.status == FAILED]
+        reasons = [(trial.id, trial.reason.split(". ")[0]) for trial in failed[-FAILURES:]]
+        told = "; ".join(f"trial {name}: {reason}" for name, reason in reasons)
+        return UserError(f"{FAILURES} trials in a row failed, so the study stops: {told}")
+    if isinstance(error, grpc.RpcError):
+        where = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+        return UserError(f"the chief at {where} does not answer: {error.details()}")
+    return error
+
+
+def check_measure(plan: Plan, out: Path) -> None:
+    """Evaluates untrained networks, to know the measures before anything is trained.
+
+    They are kept in `measures.json`. What the evaluation itself needs is trained on the way, and
+    kept for all trials.
+
+    Raises:
+        UserError: The objective is none of them.
+    """
+    file, measure = out / "measures.json", plan.study.objective.measure
+    if not file.exists():
+        values = {p.name: p.corners()[0] for p in plan.parameters}
+        method, _ = get_method(plan.method).open(plan.config(values))
+        keras.utils.set_random_seed(0)
+        untrained = Trained(plan.method, method, method.build(), 0, out)
+        write_text(file, json.dumps(sorted(_measured(plan, out, untrained, small=True)), indent=1))
+    known = json.loads(file.read_text())
+    if measure not in known:
+        raise UserError(
+            f"objective.measure is {measure!r}{nearest(measure, known)}; the measures of "
+            f"{plan.method} are {', '.join(known)}"
+        )
+
+
+def _measured(plan: Plan, out: Path, trained: Trained, **options: Any) -> dict[str, float]:
+    """All measures of a run, by name."""
+    # Beside the study, as `tfface.evaluate` has it: one classifier serves all built-in faces.
+    cache = out.parent / ".cache" if evaluation.has_truth(trained) else out / "cache"
+    seed = plan.study.seed
+    return evaluation.flat(evaluation.measure(trained, seed=seed, cache=cache, **options))
+
+
+def _describe(plan: Plan, out: Path) -> None:
+    """Tells TensorBoard what is searched."""
+    with _events(out):
+        objective = hparams.Metric(plan.study.objective.measure)
+        hparams.hparams_config([hparams.HParam(p.name) for p in plan.parameters], [objective])
+
+
+@contextlib.contextmanager
+def _events(folder: Path) -> Iterator[None]:
+    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+    with writer.as_default():
+        yield
+    writer.close()
+
+
+def make_oracle(plan: Plan) -> keras_tuner.Oracle:
+    """What proposes trials; its state survives a kill at any moment."""
+    study, kind = plan.study, _ORACLES[plan.study.oracle]
+
+    class Oracle(kind):
+        def populate_space(self, trial_id):
+            """As of the overridden one; the first trial is what the study starts from."""
+            if not self.trials and study.oracle != "hyperband" and (start := plan.start()):
+                return {"status": "RUNNING", "values": start}
+            return super().populate_space(trial_id)
+
+        # Keras Tuner writes these files in place.
+        def save(self):
+            write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
+
+        def _save_trial(self, trial):
+            path = Path(self._get_trial_dir(trial.trial_id)) / "trial.json"
+            write_text(path, json.dumps(trial.get_state()))
+
+        def reload(self):
+            super().reload()
+            # One that was interrupted between its two files has not begun.
+            self.trials = {name: self.trials[name] for name in self.start_order}
+
+    limits: dict = {"max_epochs": _EPOCHS, "factor": _FACTOR} if study.oracle == "hyperband" else {}
+    if study.oracle == "bayesian":  # Keras Tuner's own number may be more than all trials.
+        limits["num_initial_points"] = max(study.trials // 3, 3)
+    oracle = Oracle(
+        objective=keras_tuner.Objective(study.objective.measure, study.objective.direction),
+        hyperparameters=_space(plan.parameters),
+        seed=study.seed + 1,  # 0 is none to Keras Tuner.
+        max_consecutive_failed_trials=FAILURES,
+        **limits,
+    )
+    oracle.max_trials = study.trials  # Hyperband's does not take it as an argument.
+    oracle.verbose = 0
+    return oracle
+
+
+def _space(parameters: tuple[Parameter, ...]) -> keras_tuner.HyperParameters:
+    space = keras_tuner.HyperParameters()
+    for p in parameters:
+        if p.values:
+            space.Choice(p.name, list(p.values))
+            continue
+        make = space.Int if isinstance(p.low, int) else space.Float
+        make(p.name, p.low, p.high, sampling="log" if p.log else "linear")
+    return space
+
+
+class StudyTuner(BaseTuner):
+    """Runs trials as run folders `OUT/trials/ID`.
+
+    Args:
+        plan: The study.
+        out: Its folder; `OUT/oracle` is Keras Tuner's.
+    """
+
+    def __init__(self, plan: Plan, out: Path):
+        self.plan, self.out = plan, out
+        self._idle = False
+        super().__init__(make_oracle(plan), directory=str(out), project_name="oracle")
+        if isinstance(self.oracle, keras_tuner.Oracle) and (out / "oracle/oracle.json").exists():
+            self.oracle.reload()
+
+    def save(self):
+        """Does nothing: all state is the oracle's, which saves itself."""
+
+    def pre_create_trial(self):
+        """Waits a moment if there was nothing to do the last time."""
+        if self._idle:
+            time.sleep(1)
+        self._idle = True
+
+    def on_trial_begin(self, trial):
+        """Tells its values."""
+        self._idle = False
+        values = ", ".join(f"{k} {short(v)}" for k, v in self._read(trial).values.items())
+        print(f"\ntrial {trial.trial_id}: {values}", flush=True)
+
+    def on_trial_end(self, trial):
+        """Tells its result, and writes the report."""
+        super().on_trial_end(trial)
+        print(tell(self._read(trial), self.plan.study.objective), flush=True)
+        write_report(self.plan, self.out)
+
+    def run_trial(self, trial) -> dict[str, float]:
+        """Trains and measures; returns the objective.
+
+        Raises:
+            FailedTrialError: Training diverged, the objective is not finite, or anything else that
+                another trial may not meet.
+            FatalError: A mistake in the study or in what it needs.
+            KeyboardInterrupt: The user stopped it; it is saved.
+        """
+        path = self.out / "trials" / trial.trial_id
+        self._adopt(trial, path)
+        keras.utils.clear_session()
+        gc.collect()
+        try:
+            return {self.plan.study.objective.measure: self._run(trial, path)}
+        except Interrupted as stopped:
+            raise KeyboardInterrupt(str(stopped)) from stopped
+        except (NotFinite, FailedTrialError) as error:
+            reason = str(error)
+        except UserError as error:
+            raise FatalError(f"trial {trial.trial_id}: {error}") from error
+        except Exception as error:  # A network that does not fit into memory, say.
+            reason = f"{type(error).__name__}: {error}"
+        record = self._read(trial)
+        record.status, record.reason = FAILED, " ".join(reason.split())[:500]
+        record.save(path)
+        raise FailedTrialError(reason)
+
+    def _run(self, trial, path: Path) -> float:
+        record, objective = self._read(trial), self.plan.study.objective
+        if record.status in (COMPLETED, STOPPED):
+            return record.value  # It was interrupted just before this could be told.
+        record.status, record.reason = RUNNING, ""
+        method, source = get_method(self.plan.method).open(self.plan.config(record.values))
+        run = Run.create(self.plan.method, method.config, str(path))
+        record.save(path)
+        trainer = Trainer(method, source, run)
+        milestones = self._milestones(trial)
+        for step in milestones:
+            if record.at(step) is not None:
+                continue
+            done = trainer.train(until=step)
+            nets = {**trainer.nets, **trainer.averages}
+            self._evaluate(record, Trained(self.plan.method, method, nets, done, path))
+            others = [other for other in read_trials(self.out) if other.id != record.id]
+            rule = self.plan.study.early_stop
+            reason = step != milestones[-1] and hopeless(record, others, objective, rule)
+            if reason:
+                record.status, record.reason = STOPPED, reason
+                break
+        else:
+            record.status = COMPLETED
+        record.save(path)
+        return record.value
+
+    def _evaluate(self, record: Trial, trained: Trained) -> None:
+        """Measures, and writes it into the trial's record and for TensorBoard."""
+        study = self.plan.study
+        figures = _measured(self.plan, self.out, trained, count=study.pictures)
+        name = study.objective.measure
+        value = figures.get(name, math.nan)
+        if not math.isfinite(value):
+            raise FailedTrialError(f"{name} is {value} at step {trained.step}")
+        figures = {k: v for k, v in figures.items() if math.isfinite(v)}
+        evaluated = {"step": trained.step, "objective": value, "figures": figures}
+        record.evaluations.append(evaluated)
+        record.save(trained.path)
+        with _events(trained.path):
+            hparams.hparams(record.values, trial_id=record.id)
+            tf.summary.scalar(name, value, trained.step)
+
+    def _milestones(self, trial) -> list[int]:
+        """Steps at which a trial is evaluated."""
+        steps, every = self.plan.study.steps, self.plan.study.early_stop.every
+        if epochs := trial.hyperparameters.values.get("tuner/epochs"):
+            return [math.ceil(steps * epochs / _EPOCHS)]
+        return [*(range(every, steps, every) if every else ()), steps]
+
+    def _adopt(self, trial, path: Path) -> None:
+        """Begins with a copy of the run that Hyperband continues."""
+        parent = trial.hyperparameters.values.get("tuner/trial_id")
+        if not parent or path.exists():
+            return
+        temporary = self.out / f".{path.name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(path.with_name(parent), temporary)
+        (temporary / FILE).unlink()
+        temporary.rename(path)
+
+    def _read(self, trial) -> Trial:
+        file = self.out / "trials" / trial.trial_id / FILE
+        if file.exists():
+            return Trial(**json.loads(file.read_text()))
+        given = trial.hyperparameters.values
+        values = {p.name: p.exact(given[p.name]) for p in self.plan.parameters}
+        return Trial(trial.trial_id, values)
