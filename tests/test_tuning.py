@@ -20,7 +20,7 @@ from tfface import evaluation
 from tfface.config import parse_training, to_dict
 from tfface.errors import UserError
 from tfface.methods import METHODS, get_config
-from tfface.tune import main
+from tfface.tune import main, run_study
 from tfface.tuning import search as searching
 from tfface.tuning.study import read_plan
 from tfface.tuning.trials import read_trials
