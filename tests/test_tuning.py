@@ -114,6 +114,17 @@ def test_a_study_makes_runs_a_report_and_a_preset(toy, tmp_path, capsys):
     assert results["trials"][0]["evaluations"][0]["figures"]["made/psnr"] == 3.0
 
 
+def test_a_study_from_python_is_that_of_the_command(toy, tmp_path):
+    assert toy.run() == 0
+    file, found = tmp_path / "study.yaml", toy.trials()
+    assert run_study("toy", file, toy.out) == found  # All is done.
+    again = run_study("toy", file, tmp_path / "again")
+    assert [(t.id, t.values, t.value) for t in again] == [(t.id, t.values, t.value) for t in found]
+    file.write_text(file.read_text().replace("adam.learning_rate", "adam.rate"))
+    with pytest.raises(UserError, match=r"study.yaml: .*adam.*rate"):
+        run_study("toy", file, toy.out)
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_the_studies_that_come_along_name_a_measure_of_their_method(method):
     plan = read_plan(ROOT / "tuning" / f"{method}.yaml", method, get_config(method))
