@@ -15,7 +15,7 @@ REFERENCE_PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9; do
 REFERENCE := .venv-reference
 RECORDED := build/reference
 
-.PHONY: demo bench-quality test test-deployment reference lint clean setup
+.PHONY: demo bench-quality notebooks test test-deployment reference lint clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -35,7 +35,15 @@ bench-quality: $(READY)
 	$(BIN)/python benchmarks/quality.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --nbmake tests notebooks
+
+# Runs the notebooks as they are, about an hour and a half on two CPU cores (TFFACE_TINY=1: minutes,
+# with pictures that mean nothing), in the order of their names: some use what those before have trained.
+READABLE := build/notebooks
+
+notebooks: $(READY)
+	rm -rf $(READABLE) && mkdir -p $(READABLE) && cp notebooks/*.ipynb $(READABLE)
+	$(BIN)/python -m nbconvert --to html --execute --ExecutePreprocessor.timeout=-1 $(READABLE)/*.ipynb
 
 # Needs nginx, Node.js with npm, kubectl and package registries; see serving/README.md.
 DEPLOYMENT := build/deployment

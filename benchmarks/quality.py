@@ -32,15 +32,15 @@ def main(argv: list[str] | None = None) -> int:
     before, _, after = _parts(readme)
     import_tensorflow()
 
-    from tfface.demo import train_preset
     from tfface.engine.run import write_text
     from tfface.engine.trainer import Interrupted
     from tfface.evaluate import evaluate_run
+    from tfface.train import train_run
 
     recorded: dict[str, Cells] = json.loads(record.read_text()) if record.exists() else {}
     for method in arguments.methods:
         try:
-            trained = train_preset(method, PRESET, None, Path(arguments.out) / method)
+            trained = train_run(method, preset=PRESET, run=Path(arguments.out) / method)
         except Interrupted as stopped:
             print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
             return 130

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
         if item.group == "test_contract":
             item.group += item.callspec.params["case"]
             long.add(item.group)
-        elif item.get_closest_marker("slow"):
+        elif item.get_closest_marker("slow") or item.path.suffix == ".ipynb":
             long.add(item.group)
         item.add_marker(pytest.mark.xdist_group(item.group))
     items.sort(key=lambda item: item.group not in long)

@@ -20,7 +20,7 @@ from tfface import evaluation
 from tfface.config import parse_training, to_dict
 from tfface.errors import UserError
 from tfface.methods import METHODS, get_config
-from tfface.tune import main
+from tfface.tune import main, run_study
 from tfface.tuning import search as searching
 from tfface.tuning.study import read_plan
 from tfface.tuning.trials import read_trials
@@ -112,6 +112,17 @@ def test_a_study_makes_runs_a_report_and_a_preset(toy, tmp_path, capsys):
     results = json.loads((toy.out / "results.json").read_text())
     assert results["best"] == best.id and results["importance"] == {"adam.learning_rate": 1.0}
     assert results["trials"][0]["evaluations"][0]["figures"]["made/psnr"] == 3.0
+
+
+def test_a_study_from_python_is_that_of_the_command(toy, tmp_path):
+    assert toy.run() == 0
+    file, found = tmp_path / "study.yaml", toy.trials()
+    assert run_study("toy", file, toy.out) == found  # All is done.
+    again = run_study("toy", file, tmp_path / "again")
+    assert [(t.id, t.values, t.value) for t in again] == [(t.id, t.values, t.value) for t in found]
+    file.write_text(file.read_text().replace("adam.learning_rate", "adam.rate"))
+    with pytest.raises(UserError, match=r"study.yaml: .*adam.*rate"):
+        run_study("toy", file, toy.out)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

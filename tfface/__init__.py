@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __version__ = "0.1.0"
-__all__ = ["get_method", "list_methods", "load"]
+__all__ = ["get_method", "list_methods", "load", "show"]
 
 
 def list_methods() -> tuple[str, ...]:
@@ -20,7 +22,7 @@ def get_method(name: str) -> type:
     return get_method(name)
 
 
-def load(run: str, step: int | None = None):
+def load(run: str | Path, step: int | None = None):
     """Loads a trained run, to edit or export with.
 
     Args:
@@ -37,3 +39,10 @@ def load(run: str, step: int | None = None):
     from tfface.engine.load import load_run
 
     return load_run(run, step)
+
+
+def show(pictures, rows=(), across=None):
+    """Pictures side by side, for a notebook; see `tfface.data.show.show`."""
+    from tfface.data.show import show
+
+    return show(pictures, rows, across)

@@ -6,6 +6,7 @@ import argparse
 import errno
 import functools
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -102,8 +103,13 @@ def import_tensorflow() -> None:
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if "tensorflow" in sys.modules:
-        return
+    if "tensorflow" not in sys.modules:
+        _import_quietly()
+    # TensorFlow sets INFO in notebooks, where it then tells of every file that is written or read.
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
+
+
+def _import_quietly() -> None:
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

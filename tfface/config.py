@@ -8,9 +8,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import yaml
 
 from tfface.errors import UserError
 
@@ -158,15 +161,49 @@ def to_dict(config: Any) -> dict:
 
 def from_dict(config_class: type, values: dict) -> Any:
     """The inverse of `to_dict`; raises a UserError for a key that the class does not have."""
+    parser = _class_parser(config_class)
+    return _instantiate(parser, config_class, parser.parse_object(values))
+
+
+def _class_parser(config_class: type):
     parser = _parser(f"config of {config_class.__name__}", exit_on_error=False)
     parser.add_class_arguments(config_class)
-    return _instantiate(parser, config_class, parser.parse_object(values))
+    return parser
 
 
 def presets(method: str) -> dict[str, Path]:
     """Preset files of a method, by name."""
     folder = Path(__file__).parent / "methods" / method / "presets"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def from_preset(
+    method: str, config_class: type, preset: str = "demo", options: Mapping[str, Any] | None = None
+) -> Any:
+    """A method's config from Python, as `train --preset` makes it.
+
+    Args:
+        method: The method's name.
+        config_class: Its config class.
+        preset: One of the bundled configurations.
+        options: Values by the names of the options, such as `{"train.steps": 100}`.
+
+    Raises:
+        UserError: There is no such preset or option, or a value that does not fit.
+    """
+    values = {k: str(v) if isinstance(v, Path) else v for k, v in (options or {}).items()}
+    parser = _class_parser(config_class)
+    bundled = parser.parse_object(yaml.safe_load(_preset_file(method, preset).read_text()))
+    return _instantiate(parser, config_class, parser.parse_object(values, bundled))
+
+
+def _preset_file(method: str, preset: str) -> Path:
+    known = presets(method)
+    check(
+        preset in known,
+        f"there is no preset {preset!r} of {method}; expected one of {', '.join(known)}",
+    )
+    return known[preset]
 
 
 def nearest(name: str, known: Any) -> str:
@@ -233,7 +270,6 @@ def parse_training(
 
 def _presets_to_files(parser, argv: list[str]) -> list[str]:
     """Replaces `--preset NAME` by `--config FILE`: one mechanism serves both."""
-    known = presets(argv[0])
     words = list(argv)
     given = any(word.split("=")[0] in ("--preset", "--config") for word in words)
     if not given:
@@ -247,11 +283,10 @@ def _presets_to_files(parser, argv: list[str]) -> list[str]:
             continue
         if not equals:
             value = words.pop(0) if words else ""
-        if value not in known:
-            parser.error(
-                f"there is no preset {value!r} of {argv[0]}; expected one of {', '.join(known)}"
-            )
-        out += ["--config", str(known[value])]
+        try:
+            out += ["--config", str(_preset_file(argv[0], value))]
+        except UserError as error:
+            parser.error(str(error))
     return out
 
 

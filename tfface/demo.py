@@ -65,9 +65,15 @@ def main(argv: list[str] | None = None) -> int:
     from tfface.engine.run import write_text
     from tfface.engine.trainer import Interrupted
     from tfface.evaluation import parts_of, yardstick_of
+    from tfface.train import train_run
 
     try:
-        trained = train_preset(arguments.method, arguments.preset, arguments.steps, out / "run")
+        trained = train_run(
+            arguments.method,
+            preset=arguments.preset,
+            run=out / "run",
+            options={"train.steps": arguments.steps} if arguments.steps else None,
+        )
     except Interrupted as stopped:
         print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
         return 130
@@ -106,33 +112,6 @@ class _Clock:
         self.seconds[name] = round(now - self._last, 1)
         self._last = now
         print(f"demo: {name} took {self.seconds[name]:.0f} s", flush=True)
-
-
-def train_preset(name: str, preset: str, steps: int | None, path: Path) -> Trained:
-    """Trains a preset of a method, or continues; loads what was trained to the end before.
-
-    Args:
-        name: The method's name.
-        preset: The preset's name.
-        steps: Training steps; None: the preset's.
-        path: The run folder.
-
-    Raises:
-        UserError: As of `Trainer.train`; or the folder is a run with other options.
-        Interrupted: As of `Trainer.train`.
-    """
-    import tfface
-    from tfface.config import parse_training
-    from tfface.engine.run import Run
-    from tfface.engine.trainer import Trainer
-    from tfface.methods import get_config, get_method
-
-    words = [name, "--preset", preset] + (["--train.steps", str(steps)] if steps else [])
-    _, config, _ = parse_training(words, {name: get_config(name)})
-    method, source = get_method(name).open(config)
-    run = Run.create(name, method.config, str(path))
-    Trainer(method, source, run).train()
-    return tfface.load(str(run.path))
 
 
 def _serve_and_edit(

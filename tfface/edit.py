@@ -28,6 +28,7 @@ OPTIONS = (
 )  # fmt: skip
 _MOST_SEEDS = 1000
 PICTURES = {"reference", "exemplar"}  # Options whose values are picture files.
+NUMBERS = {"matrix", "interpolate"}  # Options of a single number; the others have lists.
 
 
 def edit_pictures(

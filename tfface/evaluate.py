@@ -26,6 +26,7 @@ def evaluate_run(
     seed: int = 1,
     split: str = "test",
     cache: Path | None = None,
+    judge_steps: int | None = None,
 ) -> tuple[dict[str, Any], list[list[list[str]]]]:
     """Measures a run, and writes `figures.json` and `report.html`.
 
@@ -36,6 +37,7 @@ def evaluate_run(
         seed: As of `measure`.
         split: As of `measure`.
         cache: As of `measure`; None: `tfface.evaluation.cache_of`.
+        judge_steps: As of `measure`.
 
     Returns:
         The figures, and tables of them, with headers.
@@ -49,8 +51,8 @@ def evaluate_run(
     from tfface.metrics.gallery import Gallery
 
     cache, gallery = cache or evaluation.cache_of(trained), Gallery()
-    options = {"count": count, "seed": seed, "split": split, "cache": cache}
-    found = evaluation.measure(trained, **options, watch=gallery)
+    options = {"count": count, "seed": seed, "split": split, "judge_steps": judge_steps}
+    found = evaluation.measure(trained, **options, cache=cache, watch=gallery)
     truth = evaluation.has_truth(trained)
     figures = {
         "method": trained.name,

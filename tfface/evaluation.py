@@ -126,6 +126,7 @@ def measure(
     small: bool = False,
     cache: Path | None = None,
     split: str = "test",
+    judge_steps: int | None = None,
     watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """A method's figures on held-out people; the same arguments give the same figures.
@@ -139,6 +140,7 @@ def measure(
         cache: Folder in which the classifier or segmenter that judges is kept; None: it is trained
             anew.
         split: "train", "val" or "test", of other data than built-in faces.
+        judge_steps: Training steps of the classifier or segmenter; None: enough.
         watch: Is shown what is measured.
 
     Returns:
@@ -156,7 +158,7 @@ def measure(
     count = count or (few if small else None)
     client = Local(trained)
     if has_truth(trained):
-        yardstick = yardstick_of(trained, cache)
+        yardstick = yardstick_of(trained, cache, judge_steps)
         found = parts.evaluate(trained, client, yardstick, count or full, seed, watch)
     else:
         source = _open(trained)
@@ -165,7 +167,7 @@ def measure(
                 f"the data set {source.data.name!r} has no pictures in the split {split!r}"
             )
         with user_errors(source):
-            yardstick = yardstick_of(trained, cache)
+            yardstick = yardstick_of(trained, cache, judge_steps)
             found = parts.evaluate_real(trained, client, source, yardstick, count, split, watch)
     return {**({parts.YARDSTICK: yardstick.accuracy} if yardstick else {}), **found}
 

@@ -17,6 +17,7 @@ import yaml
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError
 from tfface.tuning.study import Plan, read_plan
+from tfface.tuning.trials import Trial, read_trials
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -52,20 +53,51 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-@command
-def main(argv: list[str] | None = None) -> int:
-    """Searches; returns the exit status."""
+def run_study(method: str, study: str | Path, out: str | Path) -> list[Trial]:
+    """Searches as a study says, or goes on with it; from Python what the command `tune` does.
+
+    Args:
+        method: The method's name.
+        study: The file of the study.
+        out: Its folder; made if missing.
+
+    Returns:
+        The trials: `id`, `values`, `status`, and `value`, the objective. The run folder of each is
+        `out/trials/ID`.
+
+    Raises:
+        UserError: An unknown method, a mistake in the study, a folder of another study, three
+            failed trials in a row, or Keras Tuner is missing.
+        KeyboardInterrupt: Ctrl-C, or a notebook's stop button; the same call goes on.
+    """
+    plan, out = _plan(method, Path(study)), Path(out)
+    with _opened(out, plan, alone=True):
+        import_tensorflow()
+        from tfface.tuning.search import search
+
+        search(plan, out)
+    return read_trials(out)
+
+
+def _plan(method: str, study: Path, trials: int | None = None) -> Plan:
     from tfface.data import check_path
     from tfface.methods import get_config
 
-    arguments = _parse(argv)
-    study = Path(arguments.study)
-    plan = read_plan(study, arguments.method, get_config(arguments.method), arguments.trials)
+    plan = read_plan(study, method, get_config(method), trials)
     check_path(plan.base.data)
     if getattr(plan.base, "labelled", None):
         check_path(plan.base.labelled, "labelled.path")
     if importlib.util.find_spec("keras_tuner") is None:
         raise UserError("this needs Keras Tuner: pip install 'tfface[tuning]'")
+    return plan
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Searches; returns the exit status."""
+    arguments = _parse(argv)
+    study = Path(arguments.study)
+    plan = _plan(arguments.method, study, arguments.trials)
     out = Path(arguments.out or f"runs/tune-{study.stem}")
     chief = "chief" in os.environ.get("KERASTUNER_TUNER_ID", "chief")
     try:

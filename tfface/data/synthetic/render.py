@@ -125,7 +125,8 @@ def _drawer(size: int, wanted: tuple[str, ...]):
 
     signature = [tf.TensorSpec([None], specs[name].dtype) for name in names]
     options = {"experimental_attributes": {"_noinline": True}}
-    draw = tf.function(draw, signature, autograph=False, **options)
+    # A concrete function is a graph, and traced once, also where functions are run eagerly.
+    draw = tf.function(draw, signature, autograph=False, **options).get_concrete_function()
     return lambda f: draw(*(f[name] for name in names))
 
 

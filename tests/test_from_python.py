@@ -1,0 +1,114 @@
+"""Training and editing from Python."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_edit import ATTRIBUTES, CLASSES, face, write_tiny_run
+
+from tfface.config import from_preset, parse_training
+from tfface.edit import edit_pictures
+from tfface.errors import UserError
+from tfface.methods import METHODS, get_config
+from tfface.methods.label_maps import example_labels
+from tfface.train import train_run
+
+
+def preset(options=None, name="tiny"):
+    return from_preset("sargan", get_config("sargan"), name, options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_preset_is_that_of_the_command(method):
+    config = get_config(method)
+    words = [method, "--preset", "tiny", "--train.steps", "9", "--data.path", "x"]
+    _, expected, _ = parse_training(words, {method: config})
+    options = {"train.steps": 9, "data.path": "x"}
+    assert from_preset(method, config, "tiny", options) == expected
+
+
+def test_values_may_be_tuples_and_paths(tmp_path):
+    config = preset({"classes": ("sad", "happy"), "data.path": tmp_path})
+    assert config.classes == ("sad", "happy") and config.data.path == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"trane.steps": 1}, "perhaps you mean 'train.steps'?"),
+        ({"train.stepz": 1}, "does not accept option 'stepz'"),
+        ({"train.steps": "many"}, '"train.steps": Expected a'),
+        ({"train.steps": 0}, "train.steps is 0: expected at least 1"),
+        ({"width.a": 1}, '"width": Expected a'),
+    ],
+)
+def test_wrong_options_are_told(options, said):
+    with pytest.raises(UserError, match="") as refused:
+        preset(options)
+    assert said in str(refused.value)
+
+
+def test_an_unknown_preset_is_told():
+    with pytest.raises(UserError, match="no preset 'big' of sargan; expected one of demo, paper"):
+        preset(name="big")
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_continued_and_left_alone(tmp_path):
+    for i, name in enumerate(("glad", "grim") * 6):
+        (tmp_path / "faces" / name).mkdir(parents=True, exist_ok=True)
+        face(i, 32, 32).save(tmp_path / "faces" / name / f"{i}.png")
+
+    def train(steps, **more):
+        options = {"data.name": "folder", "data.path": tmp_path / "faces", "train.steps": steps}
+        return train_run("sargan", preset="tiny", run=tmp_path / "run", options=options | more)
+
+    trained = train(2)
+    assert (trained.name, trained.step, trained.path) == ("sargan", 2, tmp_path / "run")
+    assert trained.method.config.classes == ("glad", "grim")
+    assert train(4).step == 4
+    written = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert train(4).step == 4 and (tmp_path / "run" / "metrics.jsonl").read_text() == written
+    with pytest.raises(UserError, match="a run with other options: width was 4, is 8"):
+        train(4, width=8)
+
+
+@pytest.fixture(scope="module")
+def sargan(tmp_path_factory):
+    return write_tiny_run(tmp_path_factory.mktemp("sargan"), "sargan", classes=list(CLASSES))
+
+
+def test_one_expression_several_or_all(sargan, tmp_path):
+    picture = face(0, 50, 70)
+    picture.save(tmp_path / "face.png")
+    every = sargan.edit(picture)
+    assert tuple(every) == CLASSES and every["sad"].size == (50, 70)
+    assert sargan.edit(picture, expression="sad") == {"sad": every["sad"]}
+    some = sargan.edit(tmp_path / "face.png", expression=("sad", "happy"))
+    assert some == {name: every[name] for name in ("sad", "happy")}
+    with pytest.raises(UserError, match="no expression 'gld'"):
+        sargan.edit(picture, expression="gld")
+    with pytest.raises(UserError, match="--seed is no option of SARGAN"):
+        sargan.edit(picture, seed=1)
+
+
+def test_references_are_pictures_or_files(tmp_path):
+    trained = write_tiny_run(tmp_path / "run", "elegant", attributes=list(ATTRIBUTES))
+    picture, other = face(0, 40, 40), face(1, 40, 40)
+    other.save(tmp_path / "other.png")
+    options = {"attribute": ["Smiling"], "reference": [other], "strength": [0.5]}
+    [[[(name, expected)]]] = edit_pictures(trained, [picture], options)
+    options = {"attribute": "Smiling", "strength": 0.5}
+    for reference in (other, tmp_path / "other.png", [str(tmp_path / "other.png")]):
+        made = trained.edit(picture, reference=reference, **options)
+        assert made == {name: expected}
+    square = trained.edit(picture, attribute=ATTRIBUTES, reference=[other, picture], matrix=2)
+    assert len(square) == 4
+
+
+def test_faces_are_made_from_label_maps(tmp_path):
+    trained = write_tiny_run(tmp_path / "run", "mask_guided")
+    labels = example_labels(32)[0].numpy().astype(np.uint8)
+    Image.fromarray(labels).save(tmp_path / "map.png")
+    made = trained.edit(labels, seed=range(1, 4))
+    assert list(made) == ["seed-1", "seed-2", "seed-3"]
+    assert trained.edit(tmp_path / "map.png", seed=2) == {"seed-2": made["seed-2"]}
