@@ -38,6 +38,7 @@ setup(
         "Pillow>=10.1",
         "rich>=13",
         "scikit-image>=0.24",
+        "scipy>=1.11",
     ],
     extras_require={
         "serving": SERVING,

@@ -7,7 +7,7 @@ import pytest
 
 import tfface
 from tfface.client import FaceClient
-from tfface.demo import _yardstick
+from tfface.evaluation import parts_of, yardstick_of
 from tfface.server.app import Server
 from tfface.testing import CHECKS, Case
 
