@@ -1,13 +1,13 @@
 """Every method meets the contract of `tfface.testing`."""
 
-import importlib
 import json
 
 import pytest
 
 import tfface
 from tfface.client import FaceClient
-from tfface.evaluation import parts_of, yardstick_of
+from tfface.evaluation import parts_of, table_of, yardstick_of
+from tfface.metrics.figures import table
 from tfface.server.app import Server
 from tfface.testing import CHECKS, Case
 
@@ -33,17 +33,16 @@ FIGURES = {
 
 @pytest.mark.slow
 def test_demonstration(case):
-    parts = importlib.import_module(f"tfface.methods.{case.name}.demo")
-    yardstick = None
-    if parts.YARDSTICK:
-        yardstick = _yardstick(parts.YARDSTICK, case.trained, "tiny", case.folder)
+    parts = parts_of(case.name)
+    yardstick = yardstick_of(case.trained, case.folder, steps=5)
     with (
         Server(case.exported.parent, model_name=case.name) as server,
         FaceClient(f"127.0.0.1:{server.port}", case.name) as client,
     ):
         page = "".join(parts.show(case.trained, client))
-        figures = parts.evaluate(case.trained, client, yardstick, small=True)
+        figures = parts.evaluate(case.trained, client, yardstick, count=2, seed=1)
     assert page.count("<img") == page.count(' alt="') > 20
     assert FIGURES[case.name] <= set(json.loads(json.dumps(figures)))
-    header, rows = parts.table(figures)
-    assert rows and all(len(row) == len(header) for row in rows)
+    header, rows = table_of(case.trained)
+    cells = table(rows, figures)
+    assert cells and all(len(row) == 1 + len(header) for row in cells)

@@ -223,7 +223,7 @@ def test_order_and_batch_size_change_nothing(network):
 
 def test_stand_ins_are_named_for_what_they_are(network):
     assert network.name == "proxy_random" and network.model.output_shape == (None, 240)
-    of_classifier = classifier_features(Classifier(_build(SIZE, 2, 0), ("A", "B"), {}))
+    of_classifier = classifier_features(Classifier(_build(SIZE, 2, 0, 0, 0), ("A", "B"), {}))
     found = of_classifier(np.zeros((2, SIZE, SIZE, 3), np.uint8))
     assert found.shape == (2, 32 + 64 + 64 + 128) and of_classifier.name == "proxy_classifier"
     assert measure_name("fid", network, 5000, "val") == "fid_proxy_random_5k_val"

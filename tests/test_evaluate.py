@@ -22,13 +22,15 @@ from tfface.engine.trainer import Trainer
 from tfface.evaluate import main
 from tfface.evaluation import flat, measure
 from tfface.methods import get_config, get_method
-from tfface.metrics.classifier import Classifier
+from tfface.metrics.classifier import Classifier, _build
 from tfface.metrics.segmenter import Segmenter
 from tfface.testing.case import tiny_method
 
 
 class Judge(Classifier):
     """Tells what a few pixels say."""
+
+    knows_people = False
 
     def expressions(self, images):
         return (np.abs(np.asarray(images)[:, 8:16, 8:16].mean((1, 2, 3))) * 1e4).astype(int) % 8
@@ -45,9 +47,15 @@ class Finder(Segmenter):
 @pytest.fixture(autouse=True)
 def judges(monkeypatch):
     """Yardsticks that need no training, and faces without a pipeline."""
+
+    def knows(size, names):
+        return Judge(_build(size, 1, 0, 0, 0), names, {"all": 1.0})
+
     made = {
-        "classifier.train_classifier": lambda size, names, **_: Judge(None, names, {"all": 1.0}),
-        "classifier.train_on_pictures": lambda source, **_: Judge(None, source.attributes, {}),
+        "classifier.train_classifier": lambda size, names, **_: knows(size, names),
+        "classifier.train_on_pictures": lambda source, **_: knows(
+            source.data.size, source.attributes
+        ),
         "segmenter.train_segmenter": lambda size, **_: Finder(None, {"miou": 1.0}),
     }
     for name, judge in made.items():

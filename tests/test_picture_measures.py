@@ -1,4 +1,4 @@
-"""Measures of pairs of pictures, diversity, and bootstrap intervals."""
+"""Measures of pairs of pictures, and diversity."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
 from tfface.errors import UserError
-from tfface.metrics.bootstrap import interval
 from tfface.metrics.pictures import (
     diversity,
     levels,
-    mean_absolute,
     ms_ssim,
     ms_ssim_name,
-    psnr,
     ssim,
 )
 
@@ -33,13 +30,6 @@ def pictures(seed, count=3, size=32):
 def noisy(found, seed, amount):
     noise = np.random.default_rng(seed).uniform(-amount, amount, found.shape)
     return (found + noise).clip(-1, 1).astype(np.float32)
-
-
-def test_psnr_by_hand():
-    black, grey = np.full((2, 16, 16, 3), -1.0), np.zeros((2, 16, 16, 3))
-    np.testing.assert_allclose(psnr(grey, black), -20 * np.log10(0.5))
-    assert np.isinf(psnr(grey, grey)).all()
-    np.testing.assert_array_equal(mean_absolute(grey, black), [0.5, 0.5])
 
 
 def test_ssim_is_that_of_scikit_image():
@@ -102,12 +92,12 @@ def test_as_many_scales_as_the_name_tells_can_be_computed(size):
 def test_similarity_is_symmetric_and_falls_with_noise(seed):
     truth = pictures(seed)
     little, much = noisy(truth, seed + 1, 0.1), noisy(truth, seed + 1, 0.8)
-    for measure in (psnr, ssim, ms_ssim):
+    for measure in (ssim, ms_ssim):
         near, far = measure(little, truth), measure(much, truth)
         assert near.shape == (3,) and near.dtype == np.float64
         assert (near > far).all()
         np.testing.assert_allclose(measure(truth, little), near, atol=1e-5)
-        np.testing.assert_allclose(measure(truth, truth), np.inf if measure is psnr else 1.0)
+        np.testing.assert_allclose(measure(truth, truth), 1.0)
 
 
 def test_diversity_is_the_mean_over_pairs():
@@ -122,75 +112,20 @@ def test_diversity_is_the_mean_over_pairs():
 def test_pictures_that_are_none_are_refused():
     good = pictures(0)
     with pytest.raises(ValueError, match=r"expected \[-1,1\]"):
-        psnr(good * 100, good)
+        ssim(good * 100, good)
     with pytest.raises(ValueError, match="one shape"):
-        psnr(good, good[:1])
+        ssim(good, good[:1])
     with pytest.raises(ValueError, match="4 axes"):
-        psnr(good[0], good[0])
+        ssim(good[0], good[0])
     with pytest.raises(ValueError, match="at least 11"):
         ssim(good[:, :8], good[:, :8])
     bad = good.copy()
     bad[1, 0, 0, 0] = np.nan
     with pytest.raises(UserError, match="1 of 3 pictures .* did the training diverge"):
-        psnr(bad, good)
+        ssim(bad, good)
 
 
 def test_levels_are_rounded_and_clipped():
     values = np.array([-1.005, -1.0, -1 + 0.4 / 127.5, -1 + 0.6 / 127.5, 0.0, 1.0, 1.005])
     found = levels(np.broadcast_to(values[:, None, None, None], (7, 1, 1, 3)))[:, 0, 0, 0]
     assert found.dtype == np.uint8 and found.tolist() == [0, 0, 0, 1, 128, 255, 255]
-
-
-# Bootstrap.
-
-
-def test_interval_of_a_mean_is_the_normal_one_for_many_rows():
-    values = np.random.default_rng(0).normal(3.0, 2.0, 1000)
-    low, high = interval(values)
-    half = 1.96 * values.std() / np.sqrt(1000)
-    assert low == pytest.approx(values.mean() - half, abs=0.02)
-    assert high == pytest.approx(values.mean() + half, abs=0.02)
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30), SEEDS)
-def test_interval_properties(values, seed):
-    low, high = interval(values, draws=200, seed=seed)
-    slack = 1e-9
-    assert min(values) - slack <= low <= high <= max(values) + slack
-    assert interval(values, draws=200, seed=seed) == (low, high)
-    inner = interval(values, draws=200, seed=seed, confidence=0.5)
-    assert low - slack <= inner[0] <= inner[1] <= high + slack
-    moved = interval(np.array(values) * 2 + 1, draws=200, seed=seed)
-    np.testing.assert_allclose(moved, (2 * low + 1, 2 * high + 1), atol=1e-9)
-
-
-def test_interval_covers_the_truth_as_often_as_it_says():
-    random = np.random.default_rng(1)
-    covered = 0
-    for _ in range(200):
-        low, high = interval(random.normal(size=40), draws=300)
-        covered += low <= 0 <= high
-    assert 0.90 <= covered / 200 <= 0.98
-
-
-def test_rows_are_drawn_as_a_whole_and_any_number_at_a_time(monkeypatch):
-    """The ratio of two sums over rows that are alike is the same for every draw."""
-    rows = np.random.default_rng(2).uniform(1, 2, (25, 1)) * [1.0, 3.0]
-
-    def ratio(drawn):
-        sums = drawn.sum(axis=1)
-        return sums[:, 1] / sums[:, 0]
-
-    np.testing.assert_allclose(interval(rows, ratio), (3.0, 3.0))
-    found = interval(rows[:, 0], draws=50)
-    monkeypatch.setattr("tfface.metrics.bootstrap._AT_ONCE", 25 * 7)
-    assert interval(rows[:, 0], draws=50) == found
-
-
-@pytest.mark.parametrize("values", [[], [1.0, np.nan], [np.inf]])
-def test_an_interval_of_nothing_is_refused(values):
-    with pytest.raises(ValueError, match="finite"):
-        interval(values)
-    with pytest.raises(ValueError, match="confidence is 95"):
-        interval([1.0], confidence=95)

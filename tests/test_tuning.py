@@ -74,7 +74,7 @@ def toy(tmp_path, monkeypatch):
 
     found = Toy()
 
-    def measure(trained, *, count=None, seed, cache, small=False):
+    def measure(trained, *, count=None, seed, cache, small=False, judges=None):
         found.measured.append((trained.path.name, trained.step, count, seed))
         value = found.error(trained.method.config, trained.step)
         return {"people": 4, "made": {"error": value, "psnr": 3.0}}

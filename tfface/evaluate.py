@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tfface.config import Data
     from tfface.engine.load import Trained
     from tfface.metrics.gallery import Gallery
+    from tfface.metrics.likeness import Judges
 
 
 def evaluate_run(
@@ -27,6 +28,7 @@ def evaluate_run(
     split: str = "test",
     cache: Path | None = None,
     judge_steps: int | None = None,
+    judges: Judges | None = None,
 ) -> tuple[dict[str, Any], list[list[list[str]]]]:
     """Measures a run, and writes `figures.json` and `report.html`.
 
@@ -38,6 +40,7 @@ def evaluate_run(
         split: As of `measure`.
         cache: As of `measure`; None: `tfface.evaluation.cache_of`.
         judge_steps: As of `measure`.
+        judges: As of `measure`; None: stand-ins.
 
     Returns:
         The figures, and tables of them, with headers.
@@ -47,12 +50,21 @@ def evaluate_run(
     """
     from tfface import evaluation
     from tfface.engine.run import write_text
+    from tfface.metrics import likeness
     from tfface.metrics.figures import table
     from tfface.metrics.gallery import Gallery
 
     cache, gallery = cache or evaluation.cache_of(trained), Gallery()
-    options = {"count": count, "seed": seed, "split": split, "judge_steps": judge_steps}
-    found = evaluation.measure(trained, **options, cache=cache, watch=gallery)
+    found = evaluation.measure(
+        trained,
+        count=count,
+        seed=seed,
+        split=split,
+        cache=cache,
+        judge_steps=judge_steps,
+        judges=judges or evaluation.Judges(),
+        watch=gallery,
+    )
     truth = evaluation.has_truth(trained)
     figures = {
         "method": trained.name,
@@ -65,6 +77,9 @@ def evaluate_run(
     tables = [[[trained.name, *columns], *table(rows, figures)]]
     if "iou_by_class" in figures.get("segmentation", {}):
         tables.append(_by_class(figures["segmentation"]))
+    if known := figures.get("likeness"):
+        columns, rows = likeness.table(known)
+        tables.append([["as pictures", *columns], *table(rows, figures)])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -117,6 +132,12 @@ def _page(
         )
     if not getattr(trained.method.config, "only_segmenter", False):
         notes.append(parts.BASELINES if evaluation.has_truth(trained) else UNKNOWN)
+    if "likeness" in figures:
+        notes.append(
+            "As pictures: FID, KID and SWD compare sets of pictures, with those of the split; the "
+            "others compare a picture with the true one. What the names mean and what can be "
+            "compared with what is in docs/measures.md."
+        )
     which = "built-in faces" if data.name == "synthetic" else f"{data.name}, {figures['split']}"
     return report.page(
         parts.TITLE,
@@ -158,7 +179,29 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="for the classifier or segmenter that judges (.cache beside RUN; of other data than "
         "built-in faces RUN/evaluation)",
     )
+    add(
+        "--inception",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="FID and KID in features of InceptionV3: its weights, or none for Keras's download "
+        "(those of a stand-in)",
+    )
+    add(
+        "--lpips",
+        nargs=2,
+        metavar=("VGG16", "HEADS"),
+        help="LPIPS with these PyTorch files (the distance in features of a stand-in)",
+    )
+    add(
+        "--embedding",
+        metavar="FILE",
+        help="identity by this SavedModel or ONNX file (on built-in faces the classifier)",
+    )
     arguments = parser.parse_args(argv)
+    for path in (arguments.inception, *(arguments.lpips or ()), arguments.embedding):
+        if path and not Path(path).exists():
+            raise UserError(f"{path}: no such file")
     if arguments.count is not None and arguments.count < 1:
         raise UserError(f"--count is {arguments.count}: expected at least 1")
     return arguments
@@ -225,7 +268,12 @@ def main(argv: list[str] | None = None) -> int:
     run = Path(arguments.run)
     out = Path(arguments.out or run / "evaluation" / str(trained.step))
     cache = Path(arguments.cache) if arguments.cache else None
-    _, tables = evaluate_run(trained, out, arguments.count, arguments.seed, arguments.split, cache)
+    from tfface.evaluation import Judges
+
+    lpips = tuple(arguments.lpips) if arguments.lpips else None
+    judges = Judges(arguments.inception, lpips, arguments.embedding)
+    options = arguments.count, arguments.seed, arguments.split, cache
+    _, tables = evaluate_run(trained, out, *options, judges=judges)
     for cells in tables:
         print(f"{aligned(cells)}\n")
     print(f"look at {(out / 'report.html').resolve()}")

@@ -16,11 +16,13 @@ from tfface.data.base import Source
 from tfface.data.files import user_errors
 from tfface.engine.load import Trained
 from tfface.errors import UserError
-from tfface.metrics import classifier, figures, segmenter
-from tfface.metrics.figures import flat
-from tfface.metrics.tally import Watch, unwatched
+from tfface.metrics import classifier, segmenter
+from tfface.metrics.figures import SEED, Table, flat
+from tfface.metrics.likeness import Judges, Likeness
+from tfface.metrics.tally import Watch, joined, unwatched
 
 __all__ = [
+    "Judges",
     "Local",
     "cache_of",
     "flat",
@@ -89,7 +91,7 @@ def cache_of(trained: Trained) -> Path:
     return trained.path.resolve().parent / ".cache" if has_truth(trained) else folder
 
 
-def table_of(trained: Trained) -> figures.Table:
+def table_of(trained: Trained) -> Table:
     """The titles and rows of a run's table of figures."""
     parts = parts_of(trained.name)
     return parts.TABLE if has_truth(trained) else parts.REAL_TABLE
@@ -122,11 +124,12 @@ def measure(
     trained: Trained,
     *,
     count: int | None = None,
-    seed: int = figures.SEED,
+    seed: int = SEED,
     small: bool = False,
     cache: Path | None = None,
     split: str = "test",
     judge_steps: int | None = None,
+    judges: Judges | None = None,
     watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """A method's figures on held-out people; the same arguments give the same figures.
@@ -141,34 +144,40 @@ def measure(
             anew.
         split: "train", "val" or "test", of other data than built-in faces.
         judge_steps: Training steps of the classifier or segmenter; None: enough.
+        judges: What judges what was made as pictures; None: nothing does.
         watch: Is shown what is measured.
 
     Returns:
         Nested dicts, as of the `evaluate` or `evaluate_real` of `parts_of(trained.name)`; with a
-        yardstick its accuracy on real pictures by its kind, "classifier" or "segmenter".
+        yardstick its accuracy on real pictures by its kind, "classifier" or "segmenter"; with
+        judges `likeness`, as of `tfface.metrics.likeness.Likeness.result`.
 
     Raises:
-        UserError: `count` is below 1, the split has no pictures, or what opening the data set
-            raises.
+        UserError: `count` is below 1, the split has no pictures, a file of a judge is missing or
+            something else, or what opening the data set raises.
     """
     parts = parts_of(trained.name)
     if count is not None and count < 1:
         raise UserError(f"count is {count}: expected at least 1")
     full, few = parts.COUNTS
     count = count or (few if small else None)
-    client = Local(trained)
-    if has_truth(trained):
+    client, source, truth = Local(trained), _open(trained), has_truth(trained)
+    if source.count(split) == 0:
+        raise UserError(f"the data set {source.data.name!r} has no pictures in the split {split!r}")
+    with user_errors(source):
         yardstick = yardstick_of(trained, cache, judge_steps)
-        found = parts.evaluate(trained, client, yardstick, count or full, seed, watch)
-    else:
-        source = _open(trained)
-        if source.count(split) == 0:
-            raise UserError(
-                f"the data set {source.data.name!r} has no pictures in the split {split!r}"
-            )
-        with user_errors(source):
-            yardstick = yardstick_of(trained, cache, judge_steps)
+        if judges is not None:
+            known = yardstick if isinstance(yardstick, classifier.Classifier) else None
+            split = "test" if truth else split
+            watch = likeness = Likeness(judges, source, split, known, watch)
+        if truth:
+            found = parts.evaluate(trained, client, yardstick, count or full, seed, watch)
+        else:
             found = parts.evaluate_real(trained, client, source, yardstick, count, split, watch)
+        if judges is not None:
+            figures = likeness.result(cache)
+            intervals = {"likeness": figures.pop("intervals", {})}
+            found = joined(found, {"likeness": figures, "intervals": intervals})
     return {**({parts.YARDSTICK: yardstick.accuracy} if yardstick else {}), **found}
 
 

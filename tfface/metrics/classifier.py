@@ -14,8 +14,8 @@ from rich.progress import Progress
 
 from tfface.config import Data
 from tfface.data.base import Source
-from tfface.data.synthetic import ATTRIBUTES, EXPRESSIONS, SyntheticFaces, render
-from tfface.data.synthetic.factors import uniform
+from tfface.data.synthetic import ATTRIBUTES, EXPRESSIONS, SyntheticFaces, render, with_expression
+from tfface.data.synthetic.factors import IDENTITY, uniform
 from tfface.metrics.cache import Trained, kept
 
 STEPS = 1800
@@ -27,19 +27,22 @@ _WIDTHS = ((32, 2), (64, 2), (64, 1), (128, 2))  # (channels, stride) of the con
 _LOSSES = {
     "expression": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "attributes": keras.losses.BinaryCrossentropy(from_logits=True),
+    "identity": keras.losses.MeanSquaredError(),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """Tells expressions and attributes.
+    """Tells expressions and attributes; and the people of built-in faces.
 
     Attributes:
-        model: From pictures [N,S,S,3] in [-1,1] to a dict of logits, as far as there are any:
+        model: From pictures [N,S,S,3] in [-1,1] to a dict, as far as there are any: logits
             "expression" [N,C], of built-in faces in the order of EXPRESSIONS, and "attributes"
-            [N,A].
+            [N,A]; "identity" [N,D], the factors that make a person, with mean 0 and deviation 1.
         names: The attributes.
-        accuracy: Share that is right of held-out real pictures: "expression", and each attribute.
+        accuracy: Share that is right of held-out real pictures: "expression", and each attribute;
+            of 256 people at a time "identity", those whose picture with another expression is more
+            like theirs than any other one's.
     """
 
     model: keras.Model
@@ -48,13 +51,27 @@ class Classifier:
 
     def expressions(self, images: Any) -> np.ndarray:
         """Class indices int64 [N] of pictures [N,S,S,3] in [-1,1]."""
-        return self._logits(images)["expression"].argmax(axis=1)
+        return self._outputs(images)["expression"].argmax(axis=1)
 
     def attributes(self, images: Any) -> np.ndarray:
         """Attributes bool [N,A], in the order of `names`, of pictures [N,S,S,3] in [-1,1]."""
-        return self._logits(images)["attributes"] > 0
+        return self._outputs(images)["attributes"] > 0
 
-    def _logits(self, images: Any) -> dict[str, np.ndarray]:
+    @property
+    def knowspeople(self) -> bool:
+        """Whether it tells people apart."""
+        return "identity" in self.model.output_names
+
+    def similarity(self, a: Any, b: Any) -> np.ndarray:
+        """Cosines float [N] of the people in pictures [N,S,S,3] in [-1,1] and those in others."""
+        return (self.people(a) * self.people(b)).sum(axis=1)
+
+    def people(self, images: Any) -> np.ndarray:
+        """Vectors [N,D] of length 1, of the people in pictures [N,S,S,3] in [-1,1]."""
+        factors = self._outputs(images)["identity"]
+        return factors / np.linalg.norm(factors, axis=1, keepdims=True)
+
+    def _outputs(self, images: Any) -> dict[str, np.ndarray]:
         images = np.asarray(images)
         parts = [
             self.model.predict_on_batch(images[start : start + _TOLD])
@@ -88,7 +105,7 @@ def train_classifier(
     attributes = tuple(attributes)
 
     def train() -> Trained:
-        model = _build(size, len(EXPRESSIONS), len(attributes), seed)
+        model = _build(size, len(EXPRESSIONS), len(attributes), len(IDENTITY), seed)
         batches = _batches(size, attributes, "train", first_face(seed, "classifier"), _BATCH)
         _fit_heads(model, batches, steps)
         return model, _accuracy(Classifier(model, attributes, {}), size)
@@ -115,7 +132,7 @@ def train_on_pictures(
     size, names = source.data.size, source.attributes
 
     def train() -> Trained:
-        model = _build(size, len(source.classes), len(names), seed)
+        model = _build(size, len(source.classes), len(names), 0, seed)
         heads = model.output_names
 
         def split_up(batch):
@@ -143,7 +160,7 @@ def _fit_heads(model: keras.Model, batches: tf.data.Dataset, steps: int) -> None
     fit(model, batches, steps, losses, 2e-3, "training a classifier on real faces")
 
 
-def _build(size: int, classes: int, attributes: int, seed: int) -> keras.Model:
+def _build(size: int, classes: int, attributes: int, people: int, seed: int) -> keras.Model:
     # Every layer has its own seed: the global one, which others rely on, is left alone.
     seeds = iter(range(100 * seed, 100 * seed + 100))
 
@@ -160,12 +177,17 @@ def _build(size: int, classes: int, attributes: int, seed: int) -> keras.Model:
         x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     # No pooling: where in the picture a brow or a corner of the mouth is, tells the expression.
     x = layers.Flatten()(x)
-    heads = {"expression": classes, "attributes": attributes}
+    # What tells expressions does not learn to tell people.
+    heads = {
+        "expression": (classes, x),
+        "attributes": (attributes, x),
+        "identity": (people, keras.ops.stop_gradient(x)),
+    }
     return keras.Model(
         image,
         {
-            name: layers.Dense(count, kernel_initializer=weights(), name=name)(x)
-            for name, count in heads.items()
+            name: layers.Dense(count, kernel_initializer=weights(), name=name)(features)
+            for name, (count, features) in heads.items()
             if count
         },
     )
@@ -192,8 +214,11 @@ def _batches(
             more = neutral.factors(split, first + _CHUNK - apart, apart)
             factors = {name: tf.concat([value, more[name]], 0) for name, value in factors.items()}
         drawn = render(factors, size, ("image", "expression", "attributes"))
-        labels = {"expression": drawn["expression"]}
-        weights = {"expression": tf.cast(tf.range(_CHUNK) < _CHUNK - apart, tf.float32)}
+        labels = {"expression": drawn["expression"], "identity": _people_of(factors)}
+        weights = {
+            "expression": tf.cast(tf.range(_CHUNK) < _CHUNK - apart, tf.float32),
+            "identity": tf.ones(_CHUNK),
+        }
         if attributes:
             labels["attributes"] = tf.gather(drawn["attributes"], columns, axis=1)
             weights["attributes"] = tf.ones(_CHUNK)
@@ -201,6 +226,15 @@ def _batches(
 
     drawn = tf.data.Dataset.range(2**31).map(draw, num_parallel_calls=2, deterministic=True)
     return drawn.rebatch(batch_size).prefetch(2)
+
+
+def _people_of(factors: dict[str, tf.Tensor]) -> tf.Tensor:
+    """The factors [N,D] that make a person, with mean 0 and deviation 1 over all people."""
+    # Uniform from low to high: the deviation is the range by the root of 12.
+    ranges = (((low + high) / 2, (high - low) / 12**0.5) for low, high in IDENTITY.values())
+    return tf.stack(
+        [(factors[name] - m) / d for name, (m, d) in zip(IDENTITY, ranges, strict=True)], axis=1
+    )
 
 
 def fit(
@@ -249,10 +283,31 @@ def _accuracy(classifier: Classifier, size: int) -> dict[str, float]:
             right = classifier.attributes(images) == (labels["attributes"].numpy() == 1)
             attributes.append(right[~expressive])
     accuracy = {"expression": float(np.concatenate(expression).mean())}
+    accuracy["identity"] = _told_apart(classifier, size)
     if classifier.names:
         shares = np.concatenate(attributes).mean(axis=0)
         accuracy |= dict(zip(classifier.names, map(float, shares), strict=True))
     return accuracy
+
+
+def _told_apart(classifier: Classifier, size: int) -> float:
+    """Share of people of the split "val" who are known again among 256, each in two expressions."""
+    source, right = SyntheticFaces(Data(size=size)), []
+    for first in range(0, HELD_OUT, _TOLD):
+        people = source.factors("val", first, _TOLD)
+        other = with_expression(people, (people["expression"] + 1) % len(EXPRESSIONS))
+        one, two = (
+            np.concatenate(
+                [
+                    render({k: v[i : i + _CHUNK] for k, v in some.items()}, size)["image"]
+                    for i in range(0, _TOLD, _CHUNK)
+                ]
+            )
+            for some in (people, other)
+        )
+        alike = classifier.people(one) @ classifier.people(two).T
+        right.append(alike.argmax(axis=1) == np.arange(_TOLD))
+    return float(np.mean(right))
 
 
 def first_face(seed: int, purpose: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -55,10 +56,22 @@ class FeatureNetwork:
 
     def digest(self) -> str:
         """Hash of the layers and the weights."""
-        found = hashlib.sha256(self.model.to_json().encode())
+        described = json.dumps(json.loads(self.model.to_json())["config"])
+        # Names that Keras gives count what was made before.
+        for number, name in enumerate(_names(self.model)):
+            described = described.replace(f'"{name}"', f'"{number}"')
+        found = hashlib.sha256(described.encode())
         for weight in self.model.weights:
             found.update(np.ascontiguousarray(weight.numpy()))
         return found.hexdigest()
+
+
+def _names(model: keras.Model) -> list[str]:
+    """Of a model and all that it consists of."""
+    parts = [
+        _names(part) if isinstance(part, keras.Model) else [part.name] for part in model.operations
+    ]
+    return [model.name, *itertools.chain(*parts)]
 
 
 def inception(weights: str = "") -> FeatureNetwork:
@@ -176,7 +189,7 @@ def picture_statistics(network: FeatureNetwork, batches: Iterable[Any]) -> Stati
 
 
 def real_statistics(
-    folder: str | Path,
+    folder: str | Path | None,
     arguments: Mapping[str, Any],
     network: FeatureNetwork,
     batches: Callable[[], Iterable[Any]],
@@ -188,7 +201,7 @@ def real_statistics(
     A file that cannot be read is made anew, with a warning.
 
     Args:
-        folder: Where they are kept.
+        folder: Where they are kept; None: they are not.
         arguments: All that determines the pictures (data set, path, size, split, count, seed), of
             values that JSON knows.
         network: Whose features.
@@ -197,6 +210,8 @@ def real_statistics(
     Raises:
         UserError: As of `picture_statistics`, or the folder cannot be written to.
     """
+    if folder is None:
+        return picture_statistics(network, batches())
     path = Path(folder) / f"features-{_key(arguments, network)}.npz"
     if path.exists():
         try:

@@ -20,12 +20,12 @@ class Row:
     Attributes:
         title: What was measured.
         names: The figures, one for each column; "" where there is none.
-        unit: "share" and "error", shown in percent; "dB"; or "number".
+        unit: "share" and "error", shown in percent; "dB"; "number"; or "digits", four of them.
     """
 
     title: str
     names: tuple[str, ...]
-    unit: Literal["share", "error", "dB", "number"] = "share"
+    unit: Literal["share", "error", "dB", "number", "digits"] = "share"
 
 
 Table = tuple[tuple[str, ...], tuple[Row, ...]]
@@ -87,6 +87,8 @@ def _cell(values: Mapping[str, Any], name: str, unit: str, intervals: bool) -> s
         return ""
     if values[name] is None:
         return "exact" if unit == "dB" else "-"
+    if unit == "digits":
+        return f"{values[name]:.4g}"
     digits, factor, sign = {
         "share": (1, 100, " %"),
         "error": (2, 100, " %"),

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tfface import report
+from tfface.metrics.tally import NOTHING_MADE, Roles
 
 _EACH = 2  # Examples of each.
 _MOST = 512  # Examples of a measure whose pictures are kept.
@@ -51,7 +52,12 @@ class Gallery:
         self._shown: dict[str, _Shown] = {}
 
     def __call__(
-        self, measure: str, names: list[str], pictures: dict[str, Any], scores: np.ndarray
+        self,
+        measure: str,
+        names: list[str],
+        pictures: dict[str, Any],
+        scores: np.ndarray,
+        roles: Roles = NOTHING_MADE,
     ) -> None:
         """Keeps some examples."""
         shown = self._shown.setdefault(measure, _Shown(tuple(pictures)))

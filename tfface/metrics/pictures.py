@@ -51,22 +51,6 @@ def levels(pictures: Any) -> np.ndarray:
     return np.rint((checked(pictures) + 1) * 127.5).clip(0, 255).astype(np.uint8)
 
 
-def psnr(found: Any, truth: Any) -> np.ndarray:
-    """Peak signal-to-noise ratio of each picture.
-
-    Args:
-        found: float32 [N,H,W,3] in [-1,1].
-        truth: Of the same shape.
-
-    Returns:
-        float64 [N] in dB; infinite where the pictures are equal.
-    """
-    found, truth = _pair(found, truth)
-    squared = np.square((found.astype(np.float64) - truth) / RANGE).mean(axis=(1, 2, 3))
-    with np.errstate(divide="ignore"):
-        return -10.0 * np.log10(squared)
-
-
 def ssim(found: Any, truth: Any) -> np.ndarray:
     """Structural similarity of each picture, the mean of its three channels.
 

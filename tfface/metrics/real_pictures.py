@@ -15,7 +15,17 @@ from tfface.metrics.classifier import Classifier, progress
 from tfface.metrics.figures import Row
 from tfface.metrics.segmentation import Confusion, confusions, summary
 from tfface.metrics.synthetic_truth import exchange_rows, swapped
-from tfface.metrics.tally import RANGE, Tally, Watch, compared, means, ratio, unwatched
+from tfface.metrics.tally import (
+    NOTHING_MADE,
+    RANGE,
+    Roles,
+    Tally,
+    Watch,
+    compared,
+    means,
+    ratio,
+    unwatched,
+)
 
 ENOUGH = 512
 """How many pictures, at most, edits are measured on, and of a data set without an end all is."""
@@ -23,8 +33,8 @@ ENOUGH = 512
 UNKNOWN = (
     "Not measured: errors inside and outside the region that should change, PSNR of edits, and "
     "whether hidden parts are guessed right, because nobody has a photograph of the same person "
-    "with the edit; and whether the person is kept, because there is no network here that tells "
-    "people apart."
+    "with the edit; and whether the person is kept, unless there is a network that tells people "
+    "apart (--embedding)."
 )
 """What a report says of photographs."""
 
@@ -121,7 +131,8 @@ def evaluate_classes(
         _add_again(tally, again, image, watch)
         others = {name: made[i::kinds] for i, name in enumerate(classes)}
         change = np.abs(made - given).mean((1, 2, 3)).reshape(-1, kinds).mean(1) / RANGE
-        watch("change of the picture", [""] * len(image), {"input": image, **others}, change)
+        roles, shown = Roles(tuple(others), "input"), {"input": image, **others}
+        watch("change of the picture", [""] * len(image), shown, change, roles)
     return {"people": people, **tally.result()}
 
 
@@ -179,7 +190,8 @@ def evaluate_pairs(
                     tally.add(group, rows, per=2)
             names = [f"{'with' if value else 'without'} {name}" for value in asked[:, i]]
             shown = {"input": image, "reference": reference, "edited": edited}
-            watch("change of the picture", names, shown, ratio(compared(edited, image)["error"]))
+            roles, change = Roles(("edited",), "input", per=2), compared(edited, image)["error"]
+            watch("change of the picture", names, shown, ratio(change), roles)
             again = np.asarray(transfer(image, reference, index, 0 * strengths))
             _add_again(tally, again, image, watch, per=2)
     return {"pairs": number, **tally.result()}
@@ -214,7 +226,8 @@ def evaluate_maps(
         differences = [np.abs(a - b).mean((1, 2, 3), np.float64) / RANGE for a, b in pairs]
         tally.add("diversity", {"made": means(np.stack(differences, 1))})
         again = of_face(labels, image)
-        _add_again(tally, again, image, watch, {"label map": colour_labels(labels), **made})
+        also = {"label map": colour_labels(labels), **made}
+        _add_again(tally, again, image, watch, also, Roles(tuple(made), answers=True))
     return {"maps": maps, **tally.result()}
 
 
@@ -253,9 +266,10 @@ def _add_again(
     image: np.ndarray,
     watch: Watch,
     also: dict[str, tf.Tensor] | None = None,
+    roles: Roles = NOTHING_MADE,
     per: int = 1,
 ) -> None:
     rows = compared(again, image)
     tally.add("reconstruction", rows, per)
     shown = {"input": image, "made again": again, **(also or {})}
-    watch(_AGAIN, [""] * len(image), shown, ratio(rows["error"]))
+    watch(_AGAIN, [""] * len(image), shown, ratio(rows["error"]), roles)

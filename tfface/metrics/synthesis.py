@@ -15,7 +15,7 @@ from tfface.metrics.classifier import progress
 from tfface.metrics.segmentation import confusions, summary
 from tfface.metrics.segmenter import Segmenter
 from tfface.metrics.synthetic_truth import held_out
-from tfface.metrics.tally import RANGE, Tally, Watch, compared, means, ratio, unwatched
+from tfface.metrics.tally import RANGE, Roles, Tally, Watch, compared, means, ratio, unwatched
 
 REGIONS = ("hair", "skin", "cloth", "background")
 """Classes whose mean colours are compared."""
@@ -118,10 +118,13 @@ def evaluate_synthesis(
             nameless, coloured = [""] * len(labels), {"label map": colour_labels(labels).numpy()}
             styled = {f"style {n}": p for n, p in zip(numbers, faces["made"], strict=True)}
             wrong = 1.0 - summary(fit["made"])["pixel_accuracy"]
-            watch("pixels that do not fit the label map", nameless, coloured | styled, wrong)
+            roles = Roles(tuple(styled), answers=True)
+            shown = coloured | styled
+            watch("pixels that do not fit the label map", nameless, shown, wrong, roles)
             styled = {"reference": reference, "made": made, "true render": real[0]}
             scores = ratio(compared(made, real[0])["error"])
-            watch("error in the style of a reference", nameless, coloured | styled, scores)
+            roles, shown = Roles(("made",), "reference", "true render"), coloured | styled
+            watch("error in the style of a reference", nameless, shown, scores, roles)
 
     figures = tally.result()
     spread = figures["diversity"]

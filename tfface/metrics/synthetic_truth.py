@@ -21,7 +21,7 @@ from tfface.data.synthetic import (
 )
 from tfface.methods.label_maps import colour_labels
 from tfface.metrics.classifier import Classifier, first_face, progress
-from tfface.metrics.tally import RANGE, Tally, Watch, compared, means, ratio, unwatched
+from tfface.metrics.tally import RANGE, Roles, Tally, Watch, compared, means, ratio, unwatched
 
 # Training faces have intensities uniform in [0.7, 1]; an edit is asked for a name only.
 INTENSITY = 0.85
@@ -105,7 +105,8 @@ def evaluate_expressions(
             tally.add(kind, rows, per=kinds)
         names = [EXPRESSIONS[i] for i in asked]
         shown = {"input": image, "edited": made["edited"], "true render": target}
-        watch(ERROR, names, shown, ratio(compared(made["edited"], target)["error"]))
+        roles = Roles(("edited",), "input", "true render", per=kinds)
+        watch(ERROR, names, shown, ratio(compared(made["edited"], target)["error"]), roles)
     figures = {"people": count, **tally.result()}
     for kind, counts in seen.items():
         figures[kind]["confusion"] = (counts / count).tolist()
@@ -166,7 +167,8 @@ def evaluate_exchange(
             shown = {"input": image, "reference": reference}
             shown |= {"edited": edited, "true render": target}
             names = [f"{'with' if value else 'without'} {name}" for value in truth[:, i]]
-            watch(ERROR, names, shown, ratio(compared(edited, target)["error"]))
+            roles = Roles(("edited",), "input", "true render", per=2)
+            watch(ERROR, names, shown, ratio(compared(edited, target)["error"]), roles)
     return {"pairs": count, **tally.result()}
 
 
@@ -234,7 +236,8 @@ def evaluate_alignment(
             shown = {"label map": colour_labels(batch["label_map"]), "exemplar": exemplar}
             shown |= {"painted": painted, "truth": target}
             scores = ratio(compared(painted, target)["error"])
-            watch("error to the truth", [""] * len(painted), shown, scores)
+            roles = Roles(("painted",), "exemplar", "truth")
+            watch("error to the truth", [""] * len(painted), shown, scores, roles)
     return {"pairs": count, **tally.result()}
 
 

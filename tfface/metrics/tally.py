@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,12 +19,52 @@ LEVEL = 0.95
 
 _RESAMPLES = 1000
 
-Watch = Callable[[str, list[str], dict[str, Any], np.ndarray], None]
-"""Is shown what was measured: a measure, a name and a score of each example (float [N], the lower
-the better), and pictures [N,S,S,3] in [-1,1] by caption."""
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Which of some pictures are what, by their captions.
+
+    Attributes:
+        made: What a method made; none: nothing to judge as pictures.
+        source: What it was made of; what a copy of the input would be.
+        truth: What it should be.
+        answers: Whether those that were made are several answers to one question.
+        per: So many examples that follow each other are one person.
+    """
+
+    made: tuple[str, ...] = ()
+    source: str = ""
+    truth: str = ""
+    answers: bool = False
+    per: int = 1
 
 
-def unwatched(measure: str, names: list[str], pictures: dict[str, Any], scores: np.ndarray) -> None:
+NOTHING_MADE = Roles()
+
+
+class Watch(Protocol):
+    """Is shown what was measured."""
+
+    def __call__(
+        self,
+        measure: str,
+        names: list[str],
+        pictures: dict[str, Any],
+        scores: np.ndarray,
+        roles: Roles = NOTHING_MADE,
+    ) -> None:
+        """Is shown some examples.
+
+        Args:
+            measure: What was measured.
+            names: Of the examples.
+            pictures: By caption, [N,S,S,3] in [-1,1].
+            scores: Of the examples, float [N], the lower the better.
+            roles: Which of the pictures are what.
+        """
+
+
+def unwatched(*shown: Any) -> None:
     """A `Watch` that does nothing."""
 
 

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import keras
@@ -116,7 +115,7 @@ def check_measure(plan: Plan, out: Path) -> None:
         method, _ = get_method(plan.method).open(plan.config(values))
         keras.utils.set_random_seed(0)
         untrained = Trained(plan.method, method, method.build(), 0, out)
-        write_text(file, json.dumps(sorted(_measured(plan, out, untrained, small=True)), indent=1))
+        write_text(file, json.dumps(sorted(_measured(plan, out, untrained)), indent=1))
     known = json.loads(file.read_text())
     if measure not in known:
         raise UserError(
@@ -125,12 +124,24 @@ def check_measure(plan: Plan, out: Path) -> None:
         )
 
 
-def _measured(plan: Plan, out: Path, trained: Trained, **options: Any) -> dict[str, float]:
-    """All measures of a run, by name."""
+def _measured(plan: Plan, out: Path, trained: Trained) -> dict[str, float]:
+    """All measures of a run, by name; those of an untrained one on a small sample, if names allow.
+
+    What judges pictures takes a while, and is asked only if the objective needs it.
+    """
     # Beside the study, as `tfface.evaluate` has it: one classifier serves all built-in faces.
     cache = out.parent / ".cache" if evaluation.has_truth(trained) else out / "cache"
-    seed = plan.study.seed
-    return evaluation.flat(evaluation.measure(trained, seed=seed, cache=cache, **options))
+    judged = plan.study.objective.measure.startswith("likeness/")
+    small = not trained.step and not judged
+    found = evaluation.measure(
+        trained,
+        count=None if small else plan.study.pictures,
+        seed=plan.study.seed,
+        small=small,
+        cache=cache,
+        judges=evaluation.Judges() if judged else None,
+    )
+    return evaluation.flat(found)
 
 
 def _describe(plan: Plan, out: Path) -> None:
@@ -292,7 +303,7 @@ class StudyTuner(BaseTuner):
     def _evaluate(self, record: Trial, trained: Trained) -> None:
         """Measures, and writes it into the trial's record and for TensorBoard."""
         study = self.plan.study
-        figures = _measured(self.plan, self.out, trained, count=study.pictures)
+        figures = _measured(self.plan, self.out, trained)
         name = study.objective.measure
         value = figures.get(name, math.nan)
         if not math.isfinite(value):

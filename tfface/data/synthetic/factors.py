@@ -56,7 +56,7 @@ _EXCLUDES = {
     "hat": ("bald", "bangs"),
 }
 
-_IDENTITY_UNIFORM = {
+IDENTITY = {
     "skin_tone": (0.0, 1.0),
     "skin_warmth": (-1.0, 1.0),
     "face_width": (0.435, 0.49),
@@ -86,6 +86,8 @@ _IDENTITY_UNIFORM = {
     "hair_phase": (0.0, 6.28),
     "iris_shade": (0.0, 1.0),
 }
+"""Lowest and highest value of the factors of a person that are amounts."""
+
 _STYLE_UNIFORM = {
     "background_hue": (0.0, 1.0),
     "background_turn": (-0.2, 0.2),
@@ -149,7 +151,7 @@ GROUPS = {
     "identity": (
         "identity",
         "male",
-        *_IDENTITY_UNIFORM,
+        *IDENTITY,
         "pale",
         "narrow_eyes",
         "bushy",
@@ -244,7 +246,7 @@ def sample_factors(seeds: tf.Tensor) -> dict[str, tf.Tensor]:
         (`smiling` and `mouth_open`: 0, 1 or AS_EXPRESSED), int64 for `identity`, the seed.
     """
     seeds = tf.cast(seeds, tf.int64)
-    amounts = _IDENTITY_UNIFORM | _STYLE_UNIFORM | _POSE_UNIFORM | _EXPRESSION_UNIFORM
+    amounts = IDENTITY | _STYLE_UNIFORM | _POSE_UNIFORM | _EXPRESSION_UNIFORM
     names = ("male", *amounts, *_KINDS, *_CHANCES)
     u = dict(zip(names, tf.unstack(uniform(seeds, *names), axis=1), strict=True))
     male = u["male"] < 0.5

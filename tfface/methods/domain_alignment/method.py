@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import keras
@@ -40,6 +41,8 @@ from tfface.methods.pictures import encode_squares, example_picture, example_png
 _MATCHED = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 _IN_CONTEXT = (2.0, 4.0, 8.0)
 
+logger = logging.getLogger("tfface")
+
 
 class DomainAlignment(Method):
     """Makes a face of the shape that a label map or a drawing gives, in the style of an exemplar.
@@ -69,6 +72,11 @@ class DomainAlignment(Method):
         """Opens the data set, which must have label maps, and the perceptual network."""
         source = open_source(config.data, fields=("label_map",))
         method = cls(config)
+        if config.perceptual == "random":
+            logger.warning(
+                "perceptual losses use random features, not VGG19's: a stand-in that knows nothing "
+                "of what a picture shows"
+            )
         if config.perceptual != "none":
             method.perceptual = perceptual_network(
                 config.perceptual, config.data.size, config.vgg_weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import keras
@@ -14,8 +13,6 @@ _BLOCKS = 5
 _RANDOM_WIDTHS = (16, 32, 64, 64, 64)
 # Of ImageNet in BGR, 0 to 255, as VGG19's weights expect (Caffe).
 _MEANS = (103.939, 116.779, 123.68)
-
-logger = logging.getLogger("tfface")
 
 
 def perceptual_network(kind: str, size: int, weights: str = "") -> keras.Model:
@@ -36,10 +33,6 @@ def perceptual_network(kind: str, size: int, weights: str = "") -> keras.Model:
         UserError: The file is missing or is something else, or the weights cannot be downloaded.
     """
     if kind == "random":
-        logger.warning(
-            "perceptual losses use random features, not VGG19's: a stand-in that knows nothing of "
-            "what a picture shows"
-        )
         body = _random_network(size)
     else:
         body = _vgg19(size, weights)
