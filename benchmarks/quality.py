@@ -18,7 +18,7 @@ from tfface.methods import METHODS
 ROOT = Path(__file__).parents[1]
 PRESET = "demo"
 MARK = "<!-- bench-quality -->"
-Cells = list[list[str]]
+Cells = list[list[str]]  # A table: its first row is the header.
 
 
 @command
@@ -37,20 +37,22 @@ def main(argv: list[str] | None = None) -> int:
     from tfface.evaluate import evaluate_run
     from tfface.train import train_run
 
-    recorded: dict[str, Cells] = json.loads(record.read_text()) if record.exists() else {}
+    recorded: dict[str, list[Cells]] = json.loads(record.read_text()) if record.exists() else {}
     for method in arguments.methods:
         try:
             trained = train_run(method, preset=PRESET, run=Path(arguments.out) / method)
         except Interrupted as stopped:
             print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
             return 130
-        _, (cells, *_) = evaluate_run(trained, trained.path / "evaluation" / str(trained.step))
-        for line in changes(recorded.get(method, []), cells):
+        _, found = evaluate_run(trained, trained.path / "evaluation" / str(trained.step))
+        for line in changes(recorded.get(method, []), found):
             print(f"{method}: {line}", flush=True)
-        recorded[method] = cells
+        recorded[method] = found
         # What was measured is kept, should a later method fail.
         write_text(record, json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
-    tables = "\n\n".join(markdown(cells) for _, cells in sorted(recorded.items()))
+    tables = "\n\n".join(
+        markdown(cells) for _, found in sorted(recorded.items()) for cells in found
+    )
     write_text(readme, f"{before}{MARK}\n{tables}\n{MARK}{after}")
     return 0
 
@@ -62,8 +64,8 @@ def _parts(readme: Path) -> list[str]:
     return parts
 
 
-def changes(old: Cells, new: Cells) -> list[str]:
-    """What differs between two tables, a line each."""
+def changes(old: list[Cells], new: list[Cells]) -> list[str]:
+    """What differs between a method's tables, a line each."""
     before, now = _named(old), _named(new)
     return [
         f"{', '.join(name)}: {before.get(name) or 'nothing'} -> {now.get(name) or 'nothing'}"
@@ -72,11 +74,14 @@ def changes(old: Cells, new: Cells) -> list[str]:
     ]
 
 
-def _named(cells: Cells) -> dict[tuple[str, str], str]:
+def _named(tables: list[Cells]) -> dict[tuple[str, str], str]:
     """Values by row and column."""
-    header = cells[0][1:] if cells else []
-    rows = cells[1:]
-    return {(row[0], c): value for row in rows for c, value in zip(header, row[1:], strict=True)}
+    return {
+        (row[0], column): value
+        for header, *rows in tables
+        for row in rows
+        for column, value in zip(header[1:], row[1:], strict=True)
+    }
 
 
 def markdown(cells: Cells) -> str:

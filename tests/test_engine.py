@@ -233,8 +233,11 @@ class NoDropout(toy_method.Toy):
 for jit in ("auto", "on"):
     compare("toy" + jit, lambda replicas, path: toy_method.toy(
         path, NoDropout, toy_method.sgd_fast, train_replicas=replicas, train_jit=jit))
+# Eagerly: building their graphs for two devices would take ten times as long as the few steps.
+tf.config.run_functions_eagerly(True)
 for name in tfface.list_methods():
     compare(name, tiny(name))
+tf.config.run_functions_eagerly(False)
 whole = toy_method.toy(Path(sys.argv[2]) / "full2", train_replicas=2)
 whole.train()
 try:

@@ -156,10 +156,13 @@ def test_a_classifier_is_kept_and_found_again(tiny):
     again = train_classifier(SIZE, NAMES[:2], steps=3, cache=folder)
     assert sorted(path.name for path in folder.iterdir()) == names
     assert again.accuracy == made.accuracy
-    assert set(made.accuracy) == {"expression", *NAMES[:2]}
+    assert set(made.accuracy) == {"expression", "identity", *NAMES[:2]}
     images = draw(held_out(4, 0))
     np.testing.assert_array_equal(again.expressions(images), made.expressions(images))
     assert again.attributes(images).shape == (4, 2)
+    assert again.knows_people
+    np.testing.assert_allclose(again.similarity(images, images), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(again.people(images), made.people(images))
 
 
 def test_the_same_seed_gives_the_same_weights(tiny, monkeypatch):

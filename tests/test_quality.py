@@ -11,12 +11,15 @@ spec = importlib.util.spec_from_file_location("quality", FILE)
 quality = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(quality)
 
-OLD = [["sargan", "edited", "copy"], ["seen", "85.0 %", "12.5 %"], ["PSNR", "27.6 dB", ""]]
+OLD = [
+    [["sargan", "edited", "copy"], ["seen", "85.0 %", "12.5 %"]],
+    [["as pictures", "edited", "copy"], ["PSNR", "27.6 dB", ""]],
+]
 
 
 def test_what_changed_is_told():
     assert quality.changes(OLD, OLD) == []
-    new = [["sargan", "edited", "copy"], ["seen", "80.0 %", "12.5 %"], ["error", "1 %", ""]]
+    new = [[["sargan", "edited", "copy"], ["seen", "80.0 %", "12.5 %"], ["error", "1 %", ""]]]
     assert quality.changes(OLD, new) == [
         "seen, edited: 85.0 % -> 80.0 %",
         "error, edited: nothing -> 1 %",
@@ -41,14 +44,16 @@ def test_mistakes_are_told(tmp_path, capsys, monkeypatch):
 def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
     import tfface.data
     from tfface.methods.elegant import evaluation
-    from tfface.metrics.classifier import Classifier
+    from tfface.metrics.classifier import Classifier, _build
 
     class Judge(Classifier):
+        knows_people = False
+
         def attributes(self, images):
             return images[:, 8, 8 : 8 + len(self.names), 0] > 0
 
     def judge(size, names, **_):
-        return Judge(None, names, {})
+        return Judge(_build(size, 1, 0, 0, 0), names, {})
 
     monkeypatch.setattr("tfface.metrics.classifier.train_classifier", judge)
     monkeypatch.setitem(tfface.data.SOURCES, "synthetic", "tfface.testing:FewFaces")
@@ -66,6 +71,7 @@ def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n")
     assert "| seen | 85.0 % | 12.5 % |" in text and "| elegant | edited |" in text
+    assert "| as pictures | made |" in text
 
     # What has been trained is used again, and measured the same.
     assert quality.main(words) == 0
