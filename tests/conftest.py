@@ -29,3 +29,13 @@ def pytest_collection_modifyitems(items):
             long.add(item.group)
         item.add_marker(pytest.mark.xdist_group(item.group))
     items.sort(key=lambda item: item.group not in long)
+
+
+@pytest.fixture(scope="module")
+def eagerly():
+    """For a file whose functions run a few times only: building their graphs would take longer."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

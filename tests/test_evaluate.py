@@ -26,6 +26,8 @@ from tfface.metrics.classifier import Classifier, _build
 from tfface.metrics.segmenter import Segmenter
 from tfface.testing.case import tiny_method
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 class Judge(Classifier):
     """Tells what a few pixels say."""

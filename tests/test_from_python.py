@@ -12,6 +12,8 @@ from tfface.methods import METHODS, get_config
 from tfface.methods.label_maps import example_labels
 from tfface.train import train_run
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def preset(options=None, name="tiny"):
     return from_preset("sargan", get_config("sargan"), name, options)

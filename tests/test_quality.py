@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 FILE = Path(__file__).parents[1] / "benchmarks" / "quality.py"
 spec = importlib.util.spec_from_file_location("quality", FILE)
 quality = importlib.util.module_from_spec(spec)

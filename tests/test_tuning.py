@@ -25,6 +25,8 @@ from tfface.tuning import search as searching
 from tfface.tuning.study import read_plan
 from tfface.tuning.trials import read_trials
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 ROOT = Path(__file__).parents[1]
 STUDY = {
     "steps": 4,
