@@ -83,6 +83,10 @@ class _Set:
         """Counts some."""
         stored = levels(pictures)
         self.statistics.add(self._network(stored), picture_keys(stored))
+        self.add_patches(stored)
+
+    def add_patches(self, stored: np.ndarray) -> None:
+        """Takes patches of the first pictures, uint8."""
         some = stored[: self._most - self.patched]
         if len(some):
             self.patches.add(some)
@@ -220,17 +224,25 @@ class Likeness:
 
     def _real(self, count: int, cache: Path | None) -> tuple[Statistics, Patches]:
         """Of the split's first pictures."""
-        patches, source = Patches(), self._source
-        for pictures in self._pictures(min(count, _PATCHES_OF)):
-            patches.add(levels(pictures))
+        source = self._source
         arguments = {
             "data": dataclasses.asdict(source.data),
             "names": [*source.attributes, *source.classes],
             "split": self._split,
             "count": count,
         }
-        made = real_statistics(cache, arguments, self._network, lambda: self._pictures(count))
-        return made, patches
+        drawn = _Set(self._network, self._patched)
+
+        def pictures(count: int) -> Iterator[np.ndarray]:
+            for some in self._pictures(count):
+                drawn.add_patches(levels(some))
+                yield some
+
+        made = real_statistics(cache, arguments, self._network, lambda: pictures(count))
+        if not drawn.patched:  # The statistics were kept, patches are not.
+            for _ in pictures(min(count, self._patched)):
+                pass
+        return made, drawn.patches
 
     def _pictures(self, count: int, skipped: int = 0) -> Iterator[np.ndarray]:
         """So many pictures of the split, in batches, after those that are skipped."""
