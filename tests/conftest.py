@@ -1,5 +1,6 @@
 """Settings that must be made before TensorFlow is imported."""
 
+import gc
 import os
 
 import pytest
@@ -11,6 +12,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # The suite runs in several processes at once.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
+# Building graphs makes many objects that stay, which the collector would visit again and again.
+gc.set_threshold(100_000, 50, 1000)
 
 
 def pytest_collection_modifyitems(items):
@@ -36,6 +39,8 @@ def eagerly():
     """For a file whose functions run a few times only: building their graphs would take longer."""
     import tensorflow as tf
 
+    gc.freeze()  # A search collects after each trial: not what was there before.
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+    gc.unfreeze()

@@ -52,9 +52,9 @@ def test_step_schedule(rate, step, every, factor):
     adam = Adam(rate, schedule="step", decay_every=every, decay_factor=factor)
     now = learning_rate(adam, step, 1)
     assert learning_rate(adam, every - 1, 1) == rate
-    assert learning_rate(adam, step + every, 1) == pytest.approx(now * factor, rel=1e-9, abs=0)
+    assert learning_rate(adam, step + every, 1) == pytest.approx(now * factor, rel=1e-9, abs=1e-300)
     assert learning_rate(adam, step // every * every, 1) == now
-    assert now == pytest.approx(rate * factor ** (step // every), rel=1e-9, abs=0)
+    assert now == pytest.approx(rate * factor ** (step // every), rel=1e-9, abs=1e-300)
 
 
 @given(rates, steps, st.integers(1, 5000), st.integers(1, 5000), every)
