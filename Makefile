@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-JOBS ?= 3
+JOBS ?= 2
 
 # tensorflow-addons has wheels for Python 3.9 to 3.11 only.
 OLD := import sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] < (3, 12))

@@ -16,14 +16,6 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 gc.set_threshold(100_000, 50, 1000)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def plain_graphs():
-    """Graphs run a few times only: improving them would take longer. Child processes do improve."""
-    import tensorflow as tf
-
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
-
 def pytest_collection_modifyitems(items):
     """One process runs a file's tests, or, of the contract, a method's: they share what they made.
 
