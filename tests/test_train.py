@@ -118,11 +118,14 @@ def test_interrupt_and_continue(faces, tmp_path):
     assert main([*shlex.split(argv), *steps]) == 0
     whole = tmp_path / "whole"
     assert main([*common, *steps, "--run", str(whole)]) == 0
-    assert lines(run) == lines(whole)
+    # Threads add up in the order in which they end: on a busy machine the last bits differ.
+    for found, expected in zip(lines(run), lines(whole), strict=True):
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-7)
     nets = [tfface.load(str(path)).nets for path in (run, whole)]
     for name in nets[0]:
         for a, b in zip(nets[0][name].variables, nets[1][name].variables, strict=True):
-            np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=f"{name} {a.path}")
+            path = f"{name} {a.path}"
+            np.testing.assert_allclose(a.numpy(), b.numpy(), 1e-5, 1e-7, err_msg=path)
 
 
 def test_run_with_other_options_is_refused(faces, tmp_path, capfd):
