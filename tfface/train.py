@@ -72,11 +72,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _open(name: str, config: Any, path: str | Path) -> Trainer:
     """A trainer of a method, in a run folder that is new or continued."""
-    from tfface.data import check_path
+    from tfface.data import check_paths
 
-    check_path(config.data)
-    if getattr(config, "labelled", None):
-        check_path(config.labelled, "labelled.path")
+    check_paths(config)
     import_tensorflow()  # The slow import comes after everything that can be told without it.
 
     from tfface.engine.run import Run

@@ -80,13 +80,11 @@ def run_study(method: str, study: str | Path, out: str | Path) -> list[Trial]:
 
 
 def _plan(method: str, study: Path, trials: int | None = None) -> Plan:
-    from tfface.data import check_path
+    from tfface.data import check_paths
     from tfface.methods import get_config
 
     plan = read_plan(study, method, get_config(method), trials)
-    check_path(plan.base.data)
-    if getattr(plan.base, "labelled", None):
-        check_path(plan.base.labelled, "labelled.path")
+    check_paths(plan.base)
     if importlib.util.find_spec("keras_tuner") is None:
         raise UserError("this needs Keras Tuner: pip install 'tfface[tuning]'")
     return plan

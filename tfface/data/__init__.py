@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfface.errors import UserError
 
@@ -36,3 +36,10 @@ def check_path(data: Data, option: str = "data.path") -> None:
 
     if data.name != "synthetic" and not Path(data.path).is_dir():
         raise UserError(f"{option} is {data.path!r}: no such folder")
+
+
+def check_paths(config: Any) -> None:
+    """`check_path` of all data sets that a method's config names."""
+    check_path(config.data)
+    if getattr(config, "labelled", None):
+        check_path(config.labelled, "labelled.path")
