@@ -43,8 +43,6 @@ setup(
     extras_require={
         "serving": SERVING,
         "tuning": TUNING,
-        "align": ["mtcnn>=1.0.0"],
-        "demo": ["gradio>=6"],
         "weights": WEIGHTS,
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],
         "dev": [

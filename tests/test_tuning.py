@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import gc
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -131,7 +133,7 @@ def test_a_study_from_python_is_that_of_the_command(toy, tmp_path):
 def test_the_studies_that_come_along_name_a_measure_of_their_method(method):
     plan = read_plan(ROOT / "tuning" / f"{method}.yaml", method, get_config(method))
     _, rows = evaluation.parts_of(method).TABLE
-    assert plan.study.objective.measure in {row.names[0] for row in rows}
+    assert set(plan.study.measures()) <= {row.names[0] for row in rows}
 
 
 def test_tensorboard_shows_the_options_of_each_trial(toy):
@@ -159,7 +161,19 @@ def test_an_unknown_measure_is_told_before_training_and_can_be_mended(toy, capsy
     assert "objective.measure is 'made/eror'; perhaps you mean 'made/error'?" in told
     assert "the measures of toy are made/error, made/psnr, people" in told
     assert not toy.trials()
+    assert toy.run(also=["made/psnr", "made/ssim"]) == 2
+    assert "also names 'made/ssim'; perhaps you mean 'made/psnr'?" in capsys.readouterr().err
     assert toy.run(trials=1) == 0 and len(toy.trials()) == 1
+
+
+def test_other_measures_can_be_shown_beside_the_objective_at_any_time(toy):
+    assert toy.run(trials=2) == 0
+    page = (toy.out / "report.html").read_text()
+    assert "made/psnr" not in page and page.count("<circle") == 2
+    assert toy.run(trials=2, also=["made/psnr"]) == 0
+    page = (toy.out / "report.html").read_text()
+    assert "<th>made/error</th><th>made/psnr</th>" in page and page.count("<td>3</td>") == 2
+    assert "made/error against other measures" in page and page.count("<circle") == 4
 
 
 def test_a_failed_trial_is_told_and_the_study_goes_on(toy, capsys):
@@ -202,6 +216,38 @@ def test_a_mistake_in_a_trial_stops_the_study(toy, capsys):
     toy.error = error
     assert toy.run() == 2
     assert capsys.readouterr().err.endswith("error: trial 0: the data are gone\n")
+
+
+def test_the_graphs_of_a_trial_are_let_go():
+    """TensorFlow would keep them, networks and all, for the gradients that they define."""
+    import tensorflow as tf
+
+    def gradient():
+        @tf.custom_gradient
+        def twice(x):
+            return 2.0 * x, lambda upstream: 2.0 * upstream
+
+        @tf.function
+        def found(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = twice(x)
+            return tape.gradient(y, x)
+
+        return found.get_concrete_function(tf.TensorSpec([], tf.float32))
+
+    tf.config.run_functions_eagerly(False)
+    try:
+        kept = gradient()
+        with searching.own_gradients():
+            graph = weakref.ref(gradient().graph)
+            gc.collect()
+            assert graph() is not None  # Should this fail, TensorFlow has mended it.
+        gc.collect()
+        assert graph() is None
+        assert kept(tf.constant(1.0)).numpy() == 2.0
+    finally:
+        tf.config.run_functions_eagerly(True)
 
 
 def test_hopeless_trials_are_stopped_at_an_evaluation(toy):

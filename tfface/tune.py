@@ -134,8 +134,9 @@ def _opened(out: Path, plan: Plan, alone: bool) -> Iterator[None]:
     values = {"method": plan.method, **dataclasses.asdict(plan.study)}
     if (out / "oracle" / "oracle.json").exists():  # Trials have begun.
         before = yaml.safe_load(file.read_text())
-        # More trials may be wanted.
-        changed = [k for k, v in values.items() if k != "trials" and before.get(k) != v]
+        # More trials may be wanted, or more of what is known of them.
+        free = ("trials", "also")
+        changed = [k for k, v in values.items() if k not in free and before.get(k) != v]
         if changed:
             told = "; ".join(f"{k} was {before.get(k)!r}, is {values[k]!r}" for k in changed)
             raise UserError(f"{out} is of another study: {told}; another --out begins anew")

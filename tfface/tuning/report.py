@@ -103,6 +103,10 @@ def _page(plan: Plan, trials: list[Trial], best: Trial | None, shares: dict | No
                 report.text("Full: the best trial. Rings: trials stopped early.", soft=True),
             )
         )
+        if plan.study.also:
+            others = [(name, _against(name, measured, best)) for name in plan.study.also]
+            title = f"{objective.measure} against other measures"
+            parts.append(report.section(title, report.tiles(others)))
     parts.append(report.section("Importance of the options", *_importance(shares)))
     if best:
         parts.append(
@@ -126,12 +130,26 @@ def _importance(shares: dict[str, float] | None) -> list[str]:
 
 
 def _plot(parameter: Parameter, trials: list[Trial], best: Trial | None, measure: str) -> str:
-    points = []
-    for trial in trials:
-        kind = "best" if trial is best else "part" if trial.status == STOPPED else ""
-        points.append((parameter.place(trial.values[parameter.name]), trial.value, kind))
+    places = [parameter.place(trial.values[parameter.name]) for trial in trials]
     ticks = [(parameter.place(value), short(value)) for value in parameter.corners()]
+    points = _points(places, trials, best)
     return report.scatter(f"{measure} against {parameter.name}", points, ticks)
+
+
+def _against(measure: str, trials: list[Trial], best: Trial | None) -> str:
+    known = [trial for trial in trials if not math.isnan(trial.figure(measure))]
+    if not known:
+        return report.text("No trial has it.")
+    places = [trial.figure(measure) for trial in known]
+    ticks = [(value, short(value)) for value in (min(places), max(places))]
+    return report.scatter(f"the objective against {measure}", _points(places, known, best), ticks)
+
+
+def _points(places: list[float], trials: list[Trial], best: Trial | None) -> list[tuple]:
+    """Points of `report.scatter`: the trials' objective at these places."""
+    kinds = ["best" if t is best else "part" if t.status == STOPPED else "" for t in trials]
+    values = [trial.value for trial in trials]
+    return list(zip(places, values, kinds, strict=True))
 
 
 def _table(plan: Plan, trials: list[Trial], best: Trial | None) -> list[str]:
@@ -145,10 +163,11 @@ def _table(plan: Plan, trials: list[Trial], best: Trial | None) -> list[str]:
     start, rows = plan.start(), []
     for trial in sorted(trials, key=rank):
         name = f"{trial.id} (where the study starts)" if trial.values == start else trial.id
-        value = "-" if math.isnan(trial.value) else f"{trial.value:.4g}"
+        values = [trial.value, *(trial.figure(measure) for measure in plan.study.also)]
+        shown = ["-" if math.isnan(value) else f"{value:.4g}" for value in values]
         options = [short(trial.values[p.name]) for p in plan.parameters]
-        rows.append([name, trial.status, str(trial.step), value, *options])
-    header = ["trial", "status", "steps", plan.study.objective.measure]
+        rows.append([name, trial.status, str(trial.step), *shown, *options])
+    header = ["trial", "status", "steps", *plan.study.measures()]
     reasons = [
         f"Trial {trial.id} {trial.status}: {trial.reason}." for trial in trials if trial.reason
     ]

@@ -21,6 +21,7 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.errors import FailedTrialError, FatalError
 from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
 from tensorboard.plugins.hparams import api as hparams
+from tensorflow.python.framework.ops import gradient_registry
 
 from tfface import evaluation
 from tfface.config import nearest
@@ -107,9 +108,9 @@ def check_measure(plan: Plan, out: Path) -> None:
     kept for all trials.
 
     Raises:
-        UserError: The objective is none of them.
+        UserError: The objective, or what is shown beside it, is none of them.
     """
-    file, measure = out / "measures.json", plan.study.objective.measure
+    file = out / "measures.json"
     if not file.exists():
         values = {p.name: p.corners()[0] for p in plan.parameters}
         method, _ = get_method(plan.method).open(plan.config(values))
@@ -117,21 +118,23 @@ def check_measure(plan: Plan, out: Path) -> None:
         untrained = Trained(plan.method, method, method.build(), 0, out)
         write_text(file, json.dumps(sorted(_measured(plan, out, untrained)), indent=1))
     known = json.loads(file.read_text())
-    if measure not in known:
-        raise UserError(
-            f"objective.measure is {measure!r}{nearest(measure, known)}; the measures of "
-            f"{plan.method} are {', '.join(known)}"
-        )
+    objective, *also = plan.study.measures()
+    for key, measure in (("objective.measure is", objective), *(("also names", m) for m in also)):
+        if measure not in known:
+            raise UserError(
+                f"{key} {measure!r}{nearest(measure, known)}; the measures of {plan.method} are "
+                f"{', '.join(known)}"
+            )
 
 
 def _measured(plan: Plan, out: Path, trained: Trained) -> dict[str, float]:
     """All measures of a run, by name; those of an untrained one on a small sample, if names allow.
 
-    What judges pictures takes a while, and is asked only if the objective needs it.
+    What judges pictures takes a while, and is asked only if the study needs it.
     """
     # Beside the study, as `tfface.evaluate` has it: one classifier serves all built-in faces.
     cache = out.parent / ".cache" if evaluation.has_truth(trained) else out / "cache"
-    judged = plan.study.objective.measure.startswith("likeness/")
+    judged = any(name.startswith("likeness/") for name in plan.study.measures())
     small = not trained.step and not judged
     found = evaluation.measure(
         trained,
@@ -209,6 +212,23 @@ def _space(parameters: tuple[Parameter, ...]) -> keras_tuner.HyperParameters:
     return space
 
 
+@contextlib.contextmanager
+def own_gradients() -> Iterator[None]:
+    """Forgets the gradients of `tf.custom_gradient` that graphs made within have registered.
+
+    TensorFlow keeps them for good, and with each the graph and its networks: hundreds of MB a
+    trial. Functions made within cannot be differentiated anew afterwards.
+    """
+    registry = gradient_registry._registry  # There is no public way to remove one.
+    before = set(registry)
+    try:
+        yield
+    finally:
+        for name in set(registry) - before:
+            if name.startswith("CustomGradient-"):
+                del registry[name]
+
+
 class StudyTuner(BaseTuner):
     """Runs trials as run folders `OUT/trials/ID`.
 
@@ -259,7 +279,8 @@ class StudyTuner(BaseTuner):
         keras.utils.clear_session()
         gc.collect()
         try:
-            return {self.plan.study.objective.measure: self._run(trial, path)}
+            with own_gradients():
+                return {self.plan.study.objective.measure: self._run(trial, path)}
         except Interrupted as stopped:
             raise KeyboardInterrupt(str(stopped)) from stopped
         except (NotFinite, FailedTrialError) as error:

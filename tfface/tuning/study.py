@@ -66,6 +66,8 @@ class Study:
             of these for all; 23 trials make it whole.
         trials: At most so many.
         seed: Of what is proposed, and of the pictures that measure.
+        also: Other measures that the report shows beside the objective, such as one that it may be
+            bought with.
         pictures: How many people, or pairs, the measures are taken of.
         early_stop: When to give a trial up.
     """
@@ -79,6 +81,7 @@ class Study:
     oracle: Literal["random", "bayesian", "hyperband"] = "random"
     trials: int = 16
     seed: int = 0
+    also: tuple[str, ...] = ()
     pictures: int = 64
     early_stop: EarlyStop = EarlyStop()
 
@@ -101,6 +104,10 @@ class Study:
             not (self.preset and self.config), "preset and config are both given: expected only one"
         )
         check(bool(self.parameters), "parameters is empty: expected at least one option")
+
+    def measures(self) -> tuple[str, ...]:
+        """The objective's, and those shown beside it."""
+        return (self.objective.measure, *self.also)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,12 @@ class Trial:
         """The step of this value."""
         return self.evaluations[-1]["step"] if self.evaluations else 0
 
+    def figure(self, measure: str) -> float:
+        """The last value of any measure; NaN where there is none."""
+        return (
+            self.evaluations[-1]["figures"].get(measure, math.nan) if self.evaluations else math.nan
+        )
+
     def at(self, step: int) -> float | None:
         """The value at a step; None if it was not evaluated there."""
         return next((e["objective"] for e in self.evaluations if e["step"] == step), None)
