@@ -85,6 +85,7 @@ def pipeline(
         )
         return positions, tf.random.stateless_uniform([batch_size, chances], [seed ^ stream, batch])
 
+    @tf.autograph.experimental.do_not_convert
     def load(batch):
         inputs = in_order(batch) if seed is None else shuffled(batch)
         values = tf.numpy_function(read, inputs, [dtype for dtype, _ in specs.values()])

@@ -108,7 +108,7 @@ def train_classifier(
         model = _build(size, len(EXPRESSIONS), len(attributes), len(IDENTITY), seed)
         batches = _batches(size, attributes, "train", first_face(seed, "classifier"), _BATCH)
         _fit_heads(model, batches, steps)
-        return model, _accuracy(Classifier(model, attributes, {}), size)
+        return model, _accuracy(Classifier(model, attributes, {}), size, steps)
 
     arguments = (size, attributes, seed, steps)
     model, accuracy = kept(cache, "classifier", arguments, (__file__,), train)
@@ -207,6 +207,7 @@ def _batches(
     apart = _CHUNK // 4 if attributes else 0
     columns = [ATTRIBUTES.index(name) for name in attributes]
 
+    @tf.autograph.experimental.do_not_convert  # Takes longer, for nothing.
     def draw(number):
         first = offset + number * _CHUNK
         factors = expressive.factors(split, first, _CHUNK - apart)
@@ -271,11 +272,12 @@ def fit(
         model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[advance])
 
 
-def _accuracy(classifier: Classifier, size: int) -> dict[str, float]:
+def _accuracy(classifier: Classifier, size: int, steps: int) -> dict[str, float]:
     """Shares right on the split "val"; of the attributes, on faces that smile on their own."""
     batches = _batches(size, classifier.names, "val", 0, _TOLD)
+    count = held_out(steps * _BATCH, HELD_OUT, _TOLD)
     expression, attributes = [], []
-    for images, labels, weights in batches.take(HELD_OUT // _TOLD):
+    for images, labels, weights in batches.take(count // _TOLD):
         expressive = weights["expression"].numpy() > 0
         right = classifier.expressions(images) == labels["expression"].numpy()
         expression.append(right[expressive])
@@ -283,17 +285,28 @@ def _accuracy(classifier: Classifier, size: int) -> dict[str, float]:
             right = classifier.attributes(images) == (labels["attributes"].numpy() == 1)
             attributes.append(right[~expressive])
     accuracy = {"expression": float(np.concatenate(expression).mean())}
-    accuracy["identity"] = _told_apart(classifier, size)
+    accuracy["identity"] = _told_apart(classifier, size, max(count // 4, _TOLD))
     if classifier.names:
         shares = np.concatenate(attributes).mean(axis=0)
         accuracy |= dict(zip(classifier.names, map(float, shares), strict=True))
     return accuracy
 
 
-def _told_apart(classifier: Classifier, size: int) -> float:
+def held_out(seen: int, most: int, at_once: int) -> int:
+    """On how many faces something is measured that has seen so many in training: no more than it.
+
+    Args:
+        seen: How many in training.
+        most: At most so many.
+        at_once: They are told so many at a time; at least once.
+    """
+    return max(min(seen, most) // at_once, 1) * at_once
+
+
+def _told_apart(classifier: Classifier, size: int, count: int) -> float:
     """Share of people of the split "val" who are known again among 256, each in two expressions."""
     source, right = SyntheticFaces(Data(size=size)), []
-    for first in range(0, max(HELD_OUT // 4, _TOLD), _TOLD):
+    for first in range(0, count, _TOLD):
         people = source.factors("val", first, _TOLD)
         other = with_expression(people, (people["expression"] + 1) % len(EXPRESSIONS))
         one, two = (

@@ -85,7 +85,7 @@ def train_segmenter(
         model = _build(size, seed)
         batches, title = _batches(size, seed), "training a segmenter on real faces"
         classifier.fit(model, batches, steps, entropy_and_dice, _RATE, title, _BETA_2)
-        return model, _accuracy(Segmenter(model, {}), size)
+        return model, _accuracy(Segmenter(model, {}), size, steps)
 
     files = (__file__, classifier.__file__)
     return Segmenter(*kept(cache, "segmenter", (size, seed, steps), files, train))
@@ -153,6 +153,7 @@ def _batches(size: int, seed: int) -> tf.data.Dataset:
     """Endless batches: disturbed pictures, label maps."""
     faces = SyntheticFaces(Data(size=size), fields=("label_map",))
 
+    @tf.autograph.experimental.do_not_convert  # Takes longer, for nothing.
     def disturbed(number, batch):
         keys = tf.random.experimental.stateless_split(
             tf.stack([tf.constant(seed, tf.int64), number]), 3
@@ -169,11 +170,11 @@ def _batches(size: int, seed: int) -> tf.data.Dataset:
     return drawn.enumerate().map(disturbed).prefetch(2)
 
 
-def _accuracy(segmenter: Segmenter, size: int) -> dict[str, float]:
+def _accuracy(segmenter: Segmenter, size: int, steps: int) -> dict[str, float]:
     """Of the split "val"."""
     faces = SyntheticFaces(Data(size=size), fields=("label_map",)).batches("val", _TOLD)
     confusion = Confusion()
-    for batch in faces.take(HELD_OUT // _TOLD):
+    for batch in faces.take(classifier.held_out(steps * _BATCH, HELD_OUT, _TOLD) // _TOLD):
         confusion.add(segmenter.label_maps(batch["image"]), batch["label_map"])
     result = confusion.result()
     return {name: result[name] for name in ("pixel_accuracy", "miou")}

@@ -112,6 +112,7 @@ class DomainAlignment(Method):
         `pair_weight` float32 [B] as of `losses.pair_weights`; `condition` int32 [B,S,S].
         """
 
+        @tf.autograph.experimental.do_not_convert
         def complete(batch):
             return {
                 **batch,

@@ -79,6 +79,7 @@ class MaskGuided(Method):
         """
         c, noise_seed = self.config, 0 if seed is None else seed
 
+        @tf.autograph.experimental.do_not_convert
         def add(number, batch):
             count = tf.shape(batch["image"])[0]
             key = tf.stack([tf.constant(noise_seed, tf.int64), number])

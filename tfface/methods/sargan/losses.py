@@ -97,6 +97,7 @@ def with_targets(
         begin: The first of the `classify_first` steps.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def add(number, batch):
         key = tf.stack([tf.constant(seed or 0, tf.int64), number])
         target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
