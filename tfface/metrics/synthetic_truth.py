@@ -79,6 +79,8 @@ def evaluate_expressions(
     Returns:
         `people`; and for `edited`, and the baselines `copy` (the input) and `target` (the true
         render): `accuracy`, the share in which the classifier sees the asked expression;
+        `convincing`, the share in which it does, and which are nearer to the true render than the
+        input is (of the baseline `copy` none);
         `accuracy_by_expression`; `confusion`, rows asked, columns seen, as shares of the row;
         `error`, and `error_outside` and `error_inside` the regions that expressions move; `psnr` in
         dB of the mean squared error (None without any error); `intervals` as of `Tally.result`.
@@ -94,12 +96,14 @@ def evaluate_expressions(
         target = render(with_expression(some, asked, INTENSITY), size)["image"].numpy()
         moving = moving_mask(some, size).numpy()
         made = {"edited": np.asarray(edit(image, asked)), "copy": image, "target": target}
+        copied = compared(image, target)
         for kind, pictures in made.items():
             found = classifier.expressions(pictures)
             counts = seen.setdefault(kind, np.zeros((kinds, len(EXPRESSIONS))))
             np.add.at(counts, (np.arange(len(found)) % kinds, found), 1)
             right = found == asked
             rows = {"accuracy": means(right), **compared(pictures, target, moving)}
+            rows["convincing"] = means(right & _nearer(rows, copied))
             for i, name in zip(wanted, classes, strict=True):
                 rows[f"accuracy_by_expression/{name}"] = means(right, asked == i)
             tally.add(kind, rows, per=kinds)
@@ -138,6 +142,8 @@ def evaluate_exchange(
         `pairs`; and for `edited`, and the baselines `copy` (the source) and `target` (the source's
         true render with and without the attribute), over all and by attribute (`by_attribute`):
         `right`, the share in which the classifier sees the exchanged attribute as it should be;
+        `convincing`, the share in which it does, and which are nearer to the true render than the
+        source is;
         `others`, the share of the other attributes that it sees as they were; `all_others`, the
         share of pictures in which all of them are so; `error`, `error_outside` and `error_inside`
         the pixels that the true render changes, and `psnr`, as of `compared`. `intervals` as of
@@ -159,9 +165,11 @@ def evaluate_exchange(
             target = render(with_attribute(source, name, truth[:, i] == 1), size)["image"].numpy()
             edited = np.asarray(transfer(image, reference, np.full(len(image), i, np.int32)))
             changed = np.abs(target - image).max(-1) > _LEVEL
+            copied = compared(image, target)
             for kind, pictures in (("edited", edited), ("copy", image), ("target", target)):
                 right = classifier.attributes(pictures)[:, columns] == (truth == 1)
                 rows = {**exchange_rows(right, i), **compared(pictures, target, changed)}
+                rows["convincing"] = means(right[:, i] & _nearer(rows, copied))
                 for group in (kind, f"{kind}/by_attribute/{name}"):
                     tally.add(group, rows, per=2)
             shown = {"input": image, "reference": reference}
@@ -170,6 +178,15 @@ def evaluate_exchange(
             roles = Roles(("edited",), "input", "true render", per=2)
             watch(ERROR, names, shown, ratio(compared(edited, target)["error"]), roles)
     return {"pairs": count, **tally.result()}
+
+
+def _nearer(rows: dict[str, np.ndarray], copied: dict[str, np.ndarray]) -> np.ndarray:
+    """Which pictures have a higher PSNR than the copies of their inputs, both as of `compared`.
+
+    What an edit is to change can be seen in a caricature, and doing nothing has a small error:
+    only an edit that shows it and is nearer to the truth has done what was asked.
+    """
+    return ratio(rows["psnr"]) < ratio(copied["psnr"])
 
 
 def swapped(values: np.ndarray) -> np.ndarray:
