@@ -73,15 +73,35 @@ def test_copying_the_input_scores_an_eighth(oracle):
     assert found["copy"]["accuracy"] == pytest.approx(1 / 8)
     assert found["copy"]["error_outside"] < 1e-6
     assert found["copy"]["error_inside"] > 0.005
+    assert found["copy"]["convincing"] == 0.0
     assert 10 < found["copy"]["psnr"] < 50
     np.testing.assert_allclose(np.sum(found["copy"]["confusion"], axis=1), 1.0)
 
 
 def test_the_true_render_scores_without_error(oracle):
     found = evaluate_expressions(lambda images, asked: images, SIZE, PEOPLE, 3, oracle)["target"]
-    assert found["accuracy"] == 1.0
+    assert found["accuracy"] == found["convincing"] == 1.0
     assert set(found["accuracy_by_expression"].values()) == {1.0}
     assert (found["error_outside"], found["error_inside"], found["psnr"]) == (0.0, 0.0, None)
+
+
+def test_edits_convince_when_they_show_it_and_are_nearer_to_the_truth(oracle):
+    people = held_out(PEOPLE, 3)
+    truth = np.stack([draw(with_expression(people, i, INTENSITY)) for i in range(8)], 1)
+    truth = truth.reshape(-1, SIZE, SIZE, 3)
+
+    def part_of_it(share, noise=0.0):
+        targets = iter(truth)
+
+        def edit(images, asked):
+            return np.stack([x + share * (next(targets) - x) + noise for x in images])
+
+        return evaluate_expressions(edit, SIZE, PEOPLE, 3, oracle)["edited"]
+
+    assert part_of_it(0.9)["convincing"] == 1.0
+    assert part_of_it(0.1)["convincing"] < 0.3  # Nearer, but the expression is not seen.
+    far = part_of_it(1.0, noise=0.5)
+    assert far["accuracy"] > 0.3 and far["convincing"] == 0.0  # Seen, but farther.
 
 
 def test_errors_are_shares_of_the_range(oracle):
@@ -143,6 +163,7 @@ def test_exchange_of_copies_and_of_the_truth():
     # What is the same elsewhere differs where the attribute is.
     assert found["copy"]["error_outside"] < 0.002 < 0.02 < found["copy"]["error_inside"]
     assert (target["error"], target["psnr"]) == (0.0, None)
+    assert (found["copy"]["convincing"], target["convincing"]) == (0.0, 1.0)
     source, reference, attribute = seen[0]
     np.testing.assert_array_equal(source[::2], reference[1::2])
     np.testing.assert_array_equal(source[1::2], reference[::2])

@@ -79,8 +79,8 @@ def evaluate_expressions(
     Returns:
         `people`; and for `edited`, and the baselines `copy` (the input) and `target` (the true
         render): `accuracy`, the share in which the classifier sees the asked expression;
-        `convincing`, the share in which it does, and which are nearer to the true render than the
-        input is (of the baseline `copy` none);
+        `convincing`, the share in which it does, and which have a higher PSNR than the input, of
+        those whose true render is not the input;
         `accuracy_by_expression`; `confusion`, rows asked, columns seen, as shares of the row;
         `error`, and `error_outside` and `error_inside` the regions that expressions move; `psnr` in
         dB of the mean squared error (None without any error); `intervals` as of `Tally.result`.
@@ -103,7 +103,7 @@ def evaluate_expressions(
             np.add.at(counts, (np.arange(len(found)) % kinds, found), 1)
             right = found == asked
             rows = {"accuracy": means(right), **compared(pictures, target, moving)}
-            rows["convincing"] = means(right & _nearer(rows, copied))
+            rows["convincing"] = _convincing(right, rows, copied)
             for i, name in zip(wanted, classes, strict=True):
                 rows[f"accuracy_by_expression/{name}"] = means(right, asked == i)
             tally.add(kind, rows, per=kinds)
@@ -142,8 +142,7 @@ def evaluate_exchange(
         `pairs`; and for `edited`, and the baselines `copy` (the source) and `target` (the source's
         true render with and without the attribute), over all and by attribute (`by_attribute`):
         `right`, the share in which the classifier sees the exchanged attribute as it should be;
-        `convincing`, the share in which it does, and which are nearer to the true render than the
-        source is;
+        `convincing`, the share in which it does, and which have a higher PSNR than the source;
         `others`, the share of the other attributes that it sees as they were; `all_others`, the
         share of pictures in which all of them are so; `error`, `error_outside` and `error_inside`
         the pixels that the true render changes, and `psnr`, as of `compared`. `intervals` as of
@@ -169,7 +168,7 @@ def evaluate_exchange(
             for kind, pictures in (("edited", edited), ("copy", image), ("target", target)):
                 right = classifier.attributes(pictures)[:, columns] == (truth == 1)
                 rows = {**exchange_rows(right, i), **compared(pictures, target, changed)}
-                rows["convincing"] = means(right[:, i] & _nearer(rows, copied))
+                rows["convincing"] = _convincing(right[:, i], rows, copied)
                 for group in (kind, f"{kind}/by_attribute/{name}"):
                     tally.add(group, rows, per=2)
             shown = {"input": image, "reference": reference}
@@ -180,13 +179,20 @@ def evaluate_exchange(
     return {"pairs": count, **tally.result()}
 
 
-def _nearer(rows: dict[str, np.ndarray], copied: dict[str, np.ndarray]) -> np.ndarray:
-    """Which pictures have a higher PSNR than the copies of their inputs, both as of `compared`.
+def _convincing(
+    right: np.ndarray, rows: dict[str, np.ndarray], copied: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Rows of edits that show what was asked, and have a higher PSNR than copies of the inputs.
 
-    What an edit is to change can be seen in a caricature, and doing nothing has a small error:
-    only an edit that shows it and is nearer to the truth has done what was asked.
+    A caricature shows it, and a copy has a small error: it takes both to have done what was asked.
+
+    Args:
+        right: Which show it, bool [N].
+        rows: Of the edits, as of `compared`.
+        copied: Of the inputs. Those that are their own true render are left out.
     """
-    return ratio(rows["psnr"]) < ratio(copied["psnr"])
+    errors, before = ratio(rows["psnr"]), ratio(copied["psnr"])
+    return means(right & (errors < before), before > 0)
 
 
 def swapped(values: np.ndarray) -> np.ndarray:
