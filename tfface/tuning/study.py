@@ -66,8 +66,8 @@ class Study:
             of these for all; 23 trials make it whole.
         trials: At most so many.
         seed: Of what is proposed, and of the pictures that measure.
-        also: Other measures that the report shows beside the objective, such as one that it may be
-            bought with.
+        also: Other measures that the report shows beside the objective, such as one at
+            whose cost it might be won.
         pictures: How many people, or pairs, the measures are taken of.
         early_stop: When to give a trial up.
     """
