@@ -41,7 +41,7 @@ def rows_of(kinds: Mapping[str, str], rows: Mapping[str, tuple[str, str]]) -> tu
 
 
 EDITED = {
-    "convincing": ("this, and nearer to the true render than the input", "share"),
+    "convincing": ("convincing: shows it, and nearer to the truth than the input", "share"),
     "error_outside": ("error outside", "error"),
     "error_inside": ("error inside", "error"),
     "psnr": ("PSNR", "dB"),
