@@ -39,6 +39,7 @@ test: $(READY)
 
 # Runs the notebooks as they are, about an hour and a half on two CPU cores (TFFACE_TINY=1: minutes,
 # with pictures that mean nothing), in the order of their names: some use what those before have trained.
+# With TFFACE_RUNS=$PWD/runs/bench (an absolute folder) they find what bench-quality has trained, and take half an hour.
 READABLE := build/notebooks
 
 notebooks: $(READY)
