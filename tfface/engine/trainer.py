@@ -110,7 +110,7 @@ class Trainer:
             UserError: The disk is full, too many pictures are bad.
             Interrupted: Ctrl-C or SIGTERM; what was learned is saved.
         """
-        console = Console()
+        console = Console(force_jupyter=False)  # Lines; rich's HTML gives each a scroll bar.
         end = self.config.steps if until is None else min(until, self.config.steps)
         with logging_to(self.run, console), self._disk_full():
             start = self.checkpoints.restore()
