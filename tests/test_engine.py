@@ -11,6 +11,7 @@ import tensorflow as tf
 from toy_method import Toy, lines, sgd, steps, toy, weights
 
 from tfface.config import Adam, learning_rate
+from tfface.engine.report import make_console
 from tfface.engine.step import make_strategy
 from tfface.engine.trainer import adam
 from tfface.errors import UserError
@@ -311,3 +312,11 @@ def test_gradients_are_clipped_to_a_norm():
     for small, large in zip(clipped, gradients, strict=True):
         np.testing.assert_allclose(np.asarray(small) * ratio, large, rtol=1e-5)
     assert adam(Adam()).global_clipnorm is None
+
+
+def test_notebooks_get_plain_lines(monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    console = make_console()
+    assert not console.is_jupyter and not console.is_terminal
+    console.print("step 1/2")
+    assert capsys.readouterr().out == "step 1/2\n"

@@ -43,6 +43,15 @@ def logging_to(run: Run, console: Console):
         logger.propagate = propagate
 
 
+def make_console() -> Console:
+    """Where a run tells what it does: a terminal, or plain lines.
+
+    In notebooks lines too: rich's HTML would give each a scroll bar.
+    """
+    plain = {"force_jupyter": False, "force_terminal": False}
+    return Console(**plain) if Console().is_jupyter else Console()
+
+
 class Report:
     """Reports of one training run.
 

@@ -13,14 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
 
 from tfface.config import Adam, learning_rate
 from tfface.data.base import Source
 from tfface.data.files import user_errors
 from tfface.engine.checkpoint import Checkpoints
 from tfface.engine.load import Trained, averaged
-from tfface.engine.report import Report, logging_to
+from tfface.engine.report import Report, logging_to, make_console
 from tfface.engine.run import Run
 from tfface.engine.step import TrainStep, make_optimizers, make_strategy
 from tfface.errors import NotFinite, UserError
@@ -110,7 +109,7 @@ class Trainer:
             UserError: The disk is full, too many pictures are bad.
             Interrupted: Ctrl-C or SIGTERM; what was learned is saved.
         """
-        console = Console(force_jupyter=False)  # Lines; rich's HTML gives each a scroll bar.
+        console = make_console()
         end = self.config.steps if until is None else min(until, self.config.steps)
         with logging_to(self.run, console), self._disk_full():
             start = self.checkpoints.restore()
