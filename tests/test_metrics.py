@@ -21,7 +21,7 @@ from tfface.metrics.synthetic_truth import (
 
 SIZE = 32
 NAMES = ("Eyeglasses", "Smiling", "Bangs")
-PEOPLE = 4  # One shape of batches: drawing is built for each.
+PEOPLE = 5
 
 
 class Oracle(Classifier):

@@ -145,7 +145,7 @@ def _page(
             report.text(f"Step {trained.step:,} of {trained.path.name}; {which}."),
             report.section(
                 "Figures",
-                *(report.table(header, rows) for header, *rows in tables),
+                report.tables(tables),
                 report.text(" ".join(notes), soft=True),
             ),
             *gallery.sections(),

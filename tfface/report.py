@@ -94,6 +94,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def tables(found: Sequence[Sequence[Sequence[str]]]) -> str:
+    """Tables of figures, one below the other; the first row of each is its header."""
+    return "".join(table(header, rows) for header, *rows in found)
+
+
 def faces(
     columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image | None]]], group: int = 1
 ) -> str:

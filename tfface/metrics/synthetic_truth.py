@@ -96,21 +96,21 @@ def evaluate_expressions(
         target = render(with_expression(some, asked, INTENSITY), size)["image"].numpy()
         moving = moving_mask(some, size).numpy()
         made = {"edited": np.asarray(edit(image, asked)), "copy": image, "target": target}
-        copied = compared(image, target)
+        errors = {kind: compared(pictures, target, moving) for kind, pictures in made.items()}
         for kind, pictures in made.items():
             found = classifier.expressions(pictures)
             counts = seen.setdefault(kind, np.zeros((kinds, len(EXPRESSIONS))))
             np.add.at(counts, (np.arange(len(found)) % kinds, found), 1)
             right = found == asked
-            rows = {"accuracy": means(right), **compared(pictures, target, moving)}
-            rows["convincing"] = _convincing(right, rows, copied)
+            rows = {"accuracy": means(right), **errors[kind]}
+            rows["convincing"] = _convincing(right, errors[kind], errors["copy"])
             for i, name in zip(wanted, classes, strict=True):
                 rows[f"accuracy_by_expression/{name}"] = means(right, asked == i)
             tally.add(kind, rows, per=kinds)
         names = [EXPRESSIONS[i] for i in asked]
         shown = {"input": image, "edited": made["edited"], "true render": target}
         roles = Roles(("edited",), "input", "true render", per=kinds)
-        watch(ERROR, names, shown, ratio(compared(made["edited"], target)["error"]), roles)
+        watch(ERROR, names, shown, ratio(errors["edited"]["error"]), roles)
     figures = {"people": count, **tally.result()}
     for kind, counts in seen.items():
         figures[kind]["confusion"] = (counts / count).tolist()
@@ -164,18 +164,19 @@ def evaluate_exchange(
             target = render(with_attribute(source, name, truth[:, i] == 1), size)["image"].numpy()
             edited = np.asarray(transfer(image, reference, np.full(len(image), i, np.int32)))
             changed = np.abs(target - image).max(-1) > _LEVEL
-            copied = compared(image, target)
-            for kind, pictures in (("edited", edited), ("copy", image), ("target", target)):
+            made = {"edited": edited, "copy": image, "target": target}
+            errors = {kind: compared(pictures, target, changed) for kind, pictures in made.items()}
+            for kind, pictures in made.items():
                 right = classifier.attributes(pictures)[:, columns] == (truth == 1)
-                rows = {**exchange_rows(right, i), **compared(pictures, target, changed)}
-                rows["convincing"] = _convincing(right[:, i], rows, copied)
+                rows = {**exchange_rows(right, i), **errors[kind]}
+                rows["convincing"] = _convincing(right[:, i], errors[kind], errors["copy"])
                 for group in (kind, f"{kind}/by_attribute/{name}"):
                     tally.add(group, rows, per=2)
             shown = {"input": image, "reference": reference}
             shown |= {"edited": edited, "true render": target}
             names = [f"{'with' if value else 'without'} {name}" for value in truth[:, i]]
             roles = Roles(("edited",), "input", "true render", per=2)
-            watch(ERROR, names, shown, ratio(compared(edited, target)["error"]), roles)
+            watch(ERROR, names, shown, ratio(errors["edited"]["error"]), roles)
     return {"pairs": count, **tally.result()}
 
 
