@@ -24,7 +24,7 @@ def test_contract(case, check):
 
 FIGURES = {
     "domain_alignment": {"painted", "copy"},
-    "elegant": {"edited", "copy", "target"},
+    "elegant": {"edited", "copy", "target", "unchanged"},
     "mask_guided": {"segmentation", "diversity", "palette"},
     "sargan": {"edited", "copy", "target"},
     "seg_hierarchical": {"edited", "segmentation"},

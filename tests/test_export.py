@@ -72,12 +72,12 @@ def test_bytes_equal_the_edit_verb(exported):
         request = {"image_bytes": [file], "expression": [b"sad"]}
     else:
         options = {"attribute": ["Smiling"], "reference": [load_picture(reference)]}
-        options["strength"] = [0.5]
+        options["strength"] = [2.0]
         request = {"source_bytes": [file], "reference_bytes": [reference]}
         request |= {"attribute": [b"Smiling"]}
     inputs = {k: np.array(v, object) for k, v in request.items()}
     if trained.name == "elegant":
-        inputs["strength"] = np.array([0.5], np.float32)
+        inputs["strength"] = np.array([2.0], np.float32)
     served = SavedModel(version)
     result = served.run(served.signatures["bytes"], inputs, ["image_bytes"])["image_bytes"][0]
     [[[(_, expected)]]] = edit_pictures(trained, [load_picture(file)], options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tfface.config import Adam, Data, Train, check
 
@@ -23,6 +24,25 @@ class ElegantConfig:
         width: Channels of the first convolution; the deepest has 8 times as many.
         lambda_reconstruction: Weight of the reconstruction loss.
         lambda_disc2: Weight of the half-size discriminator, relative to the full-size one.
+        normalization: Of encoder and decoder. "channel": the paper's, each pixel's channels divided
+            by their norm, which gives flat parts of a picture features as strong as any. "layer":
+            mean and deviation of all features of a picture.
+        subtract_unchanged: Subtract from each edit's residual that of the unchanged code, in
+            training and in use: without an exchange the result is exactly the input. Off in the
+            paper, whose residuals also hold a pattern that no exchange asked for.
+        change_threshold: With `subtract_unchanged`: differences up to it count as none, larger ones
+            lose as much (soft thresholding), so that no faint noise covers what is not edited. In
+            the pictures' range of [-1,1].
+        discriminator: "conditional": the paper's two, which see the attributes beside the picture.
+            "multitask": one of full size, with a logit for each attribute's presence and one for
+            its absence, "real and has it", "real and lacks it"; real faces with the wrong value
+            count as fakes, so that it asks for the attribute.
+        attributes_first: Steps at the beginning in which the discriminator "multitask" learns the
+            attributes of real faces, and nothing else is done.
+        disc_width: Channels of the first convolution of the discriminator "multitask".
+        lambda_r1: Weight of its gradient penalty on real faces.
+        lambda_change: Weight of the change of the picture, which makes the generator choose the
+            smallest one that shows the attribute. 0 in the paper.
         data: The data set.
         adam: Both optimisers.
         train: The training loop.
@@ -32,6 +52,14 @@ class ElegantConfig:
     width: int = 64
     lambda_reconstruction: float = 5.0
     lambda_disc2: float = 0.5
+    normalization: Literal["channel", "layer"] = "channel"
+    subtract_unchanged: bool = False
+    change_threshold: float = 0.0
+    discriminator: Literal["conditional", "multitask"] = "conditional"
+    attributes_first: int = 0
+    disc_width: int = 32
+    lambda_r1: float = 1.0
+    lambda_change: float = 0.0
     data: Data = Data()
     adam: Adam = Adam(
         learning_rate=2e-4,
@@ -48,4 +76,16 @@ class ElegantConfig:
             len(set(self.attributes)) == len(self.attributes),
             f"attributes names one twice: {', '.join(self.attributes)}",
         )
-        check(self.width >= 1, f"width is {self.width}: expected at least 1")
+        for name in ("width", "disc_width"):
+            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
+        for name in ("change_threshold", "attributes_first", "lambda_r1", "lambda_change"):
+            check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
+        check(
+            self.subtract_unchanged or not self.change_threshold,
+            f"change_threshold is {self.change_threshold}: expected 0 without subtract_unchanged",
+        )
+        check(
+            self.discriminator == "multitask" or not self.attributes_first,
+            f"attributes_first is {self.attributes_first}: only the discriminator 'multitask' can "
+            f"learn attributes alone",
+        )

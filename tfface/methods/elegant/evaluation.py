@@ -15,16 +15,17 @@ from tfface.metrics.classifier import Classifier
 from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
 from tfface.metrics.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_pairs
 from tfface.metrics.synthetic_truth import evaluate_exchange, held_out
-from tfface.metrics.tally import Watch, unwatched
+from tfface.metrics.tally import Watch, joined, unwatched
 
 TITLE = "ELEGANT: changing an attribute of a face"
 CURVES = ("generator/reconstruction", "generator/adv1", "discriminator/disc1")
 YARDSTICK = "classifier"
 COUNTS = 96, 4
+_KINDS = {**KINDS, "unchanged": "input, decoded from its own code"}
 TABLE = (
-    tuple(KINDS.values()),
+    tuple(_KINDS.values()),
     rows_of(
-        KINDS,
+        _KINDS,
         {
             "right": ("exchanged attribute right", "share"),
             "others": ("other attributes kept", "share"),
@@ -36,7 +37,8 @@ TABLE = (
 REAL_TABLE = COLUMNS, ROWS
 BASELINES = (
     "Copying the input shows what doing nothing scores, the true render what could be reached at "
-    "best."
+    "best. The input decoded from its own, unchanged code (strength 0) shows which exchanges are "
+    "only damage: none of it is asked for."
 )
 _STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -49,10 +51,17 @@ def evaluate(
     seed: int,
     watch: Watch = unwatched,
 ) -> dict[str, Any]:
-    """Figures of held-out people; as of `evaluate_exchange`."""
-    config = trained.method.config
-    size, transfer = config.data.size, _transfer(trained, client)
-    return evaluate_exchange(transfer, config.attributes, size, count, seed, yardstick, watch)
+    """Figures of held-out people; as of `evaluate_exchange`, with `unchanged`: strength 0."""
+    config, transfer = trained.method.config, _transfer(trained, client)
+    options = config.attributes, config.data.size, count, seed, yardstick
+
+    def unchanged(source, reference, attribute):
+        return transfer(source, reference, attribute, np.zeros(len(source), np.float32))
+
+    figures = evaluate_exchange(transfer, *options, watch)
+    baseline = evaluate_exchange(unchanged, *options)
+    intervals = {"unchanged": baseline["intervals"]["edited"]}
+    return joined(figures, {"unchanged": baseline["edited"], "intervals": intervals})
 
 
 def evaluate_real(

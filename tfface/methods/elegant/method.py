@@ -21,8 +21,13 @@ from tfface.methods.base import (
     only,
 )
 from tfface.methods.elegant.config import ElegantConfig
-from tfface.methods.elegant.losses import bce, mse
-from tfface.methods.elegant.networks import Decoder, Discriminator, Encoder
+from tfface.methods.elegant.losses import bce, classification, logits_of, mse, multitask
+from tfface.methods.elegant.networks import (
+    Decoder,
+    Discriminator,
+    Encoder,
+    MultitaskDiscriminator,
+)
 from tfface.methods.labels import index_of
 from tfface.methods.pictures import edit_bytes, example_picture, example_png, to_squares
 
@@ -51,10 +56,16 @@ class Elegant(Method):
     Args:
         config: Its attributes are the names of the latent code's parts, in order.
 
-    Networks: "encoder", "decoder", "disc1" (full size), "disc2" (half size).
+    Networks: "encoder", "decoder", "disc1" (full size), "disc2" (half size; not for the
+    discriminator "multitask").
     """
 
     averaged = ("encoder", "decoder")
+
+    def __init__(self, config: ElegantConfig):
+        super().__init__(config)
+        self.multitask = config.discriminator == "multitask"
+        self.discriminators = ("disc1",) if self.multitask else ("disc1", "disc2")
 
     @classmethod
     def open(cls, config: ElegantConfig) -> tuple[Elegant, Source]:
@@ -66,19 +77,27 @@ class Elegant(Method):
         """New networks."""
         c = self.config
         size, n = c.data.size, len(c.attributes)
+        generator = {
+            "encoder": Encoder(size, c.width, c.normalization),
+            "decoder": Decoder(size, c.width, c.normalization),
+        }
+        if self.multitask:
+            disc1 = MultitaskDiscriminator(size, n, c.disc_width, name="disc1")
+            return {**generator, "disc1": disc1}
         return {
-            "encoder": Encoder(size, c.width),
-            "decoder": Decoder(size, c.width),
+            **generator,
             "disc1": Discriminator(size, n, c.width, name="disc1"),
             "disc2": Discriminator(size // 2, n, c.width, name="disc2"),
         }
 
     def phases(self) -> tuple[Phase, ...]:
         """One update of the discriminators, then one of the generator, on the same pair."""
-        return (
-            Phase("discriminator", ("disc1", "disc2")),
-            Phase("generator", ("encoder", "decoder")),
+        first = self.config.attributes_first
+        game = (
+            Phase("discriminator", self.discriminators, start=first),
+            Phase("generator", ("encoder", "decoder"), start=first),
         )
+        return (Phase("attributes", self.discriminators, stop=first), *game) if first else game
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
         """Pairs: `A` with and `B` without an attribute, `y_A`, `y_B`, `attribute` [B].
@@ -122,11 +141,6 @@ class Elegant(Method):
         *skips, code = nets["encoder"](image, training=training)
         return code, skips
 
-    def decode(self, nets, image, code, own, skips, training: bool = False) -> tf.Tensor:
-        """The picture plus the decoded residual, clipped to [-1,1]; paper equation 2."""
-        residual = nets["decoder"]([code, own, *skips], training=training)
-        return tf.clip_by_value(image + residual, -1.0, 1.0)
-
     def mask(self, attribute: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
         """Mask [B,1,1,C] of the latent part of attributes [B]."""
         mask = latent_mask(attribute, len(self.config.attributes), code.shape[-1])
@@ -135,7 +149,10 @@ class Elegant(Method):
     def generate(
         self, nets: Networks, batch: Batch, training: bool = False
     ) -> dict[str, tf.Tensor]:
-        """Reconstructions `A1`, `B1` and exchanges `C` (of A), `D` (of B); paper figure 2."""
+        """Reconstructions `A1`, `B1` and exchanges `C` (of A), `D` (of B); paper figure 2.
+
+        The reconstructions are of the unchanged code, of which nothing is subtracted.
+        """
         a, b = batch["A"], batch["B"]
         z_a, skips_a = self.encode(nets, a, training)
         z_b, skips_b = self.encode(nets, b, training)
@@ -146,8 +163,18 @@ class Elegant(Method):
         images = tf.concat([a, b, a, b], 0)
         new, own = tf.concat([z_a, z_b, z_c, z_d], 0), tf.concat([z_a, z_b, z_a, z_b], 0)
         skips = [tf.concat([s, t, s, t], 0) for s, t in zip(skips_a, skips_b, strict=True)]
-        made = tf.split(self.decode(nets, images, new, own, skips, training), 4)
+        residuals = nets["decoder"]([new, own, *skips], training=training)
+        if self.config.subtract_unchanged:
+            unchanged, exchanged = tf.split(residuals, 2)
+            residuals = tf.concat([unchanged, self.change(exchanged, unchanged)], 0)
+        made = tf.split(_added(images, residuals), 4)
         return dict(zip(("A1", "B1", "C", "D"), made, strict=True))
+
+    def change(self, exchanged: tf.Tensor, unchanged: tf.Tensor) -> tf.Tensor:
+        """What an exchange adds to the residual of the unchanged code, softly thresholded."""
+        difference = exchanged - unchanged
+        largest = self.config.change_threshold
+        return difference - tf.clip_by_value(difference, -largest, largest)
 
     def exchanged_labels(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """`y_C`: y_A with the exchanged entry of y_B; `y_D` the other way round."""
@@ -166,13 +193,17 @@ class Elegant(Method):
         return {name: tf.split(values, len(images)) for name, values in logits.items()}
 
     def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """Paper equations 4 to 7, with the weights of the authors' code."""
+        """Paper equations 4 to 7, with the weights of the authors' code; or of "multitask"."""
+        if phase == "attributes":
+            return self._attributes_loss(nets, batch)
         made = self.generate(nets, batch, training=True)
         y_c, y_d = self.exchanged_labels(batch)
         return getattr(self, f"_{phase}_loss")(nets, batch, made, y_c, y_d)
 
     def _discriminator_loss(self, nets, batch, made, y_c, y_d):
         fakes = [tf.stop_gradient(made[name]) for name in ("C", "D")]
+        if self.multitask:
+            return self._multitask_loss(nets, batch, tf.concat(fakes, 0))
         logits = self._judge(
             nets, [batch["A"], batch["B"], *fakes], [batch["y_A"], batch["y_B"], y_c, y_d]
         )
@@ -182,19 +213,37 @@ class Elegant(Method):
         }
         return (terms["disc1"] + self.config.lambda_disc2 * terms["disc2"]) / 4.0, terms
 
+    def _multitask_loss(self, nets, batch, fake):
+        real, labels = _both(batch, "A", "B"), _both(batch, "y_A", "y_B")
+        attribute = tf.tile(batch["attribute"], [2])
+        terms = multitask(nets["disc1"], real, labels, fake, attribute)
+        total = terms["real"] + terms["wrong"] + terms["fake"]
+        return total + self.config.lambda_r1 * terms["r1"], {**terms, "disc1": total}
+
+    def _attributes_loss(self, nets, batch):
+        logits = nets["disc1"](_both(batch, "A", "B"), training=True)
+        loss = classification(logits, _both(batch, "y_A", "y_B"))
+        return loss, {"disc1": loss}
+
     def _generator_loss(self, nets, batch, made, y_c, y_d):
-        logits = self._judge(nets, [made["C"], made["D"]], [y_c, y_d])
-        terms = {
-            "reconstruction": mse(made["A1"], batch["A"]) + mse(made["B1"], batch["B"]),
-            "adv1": bce(logits["disc1"][0], True) + bce(logits["disc1"][1], True),
-            "adv2": bce(logits["disc2"][0], True) + bce(logits["disc2"][1], True),
-        }
         c = self.config
-        total = (
-            c.lambda_reconstruction * terms["reconstruction"]
-            + terms["adv1"]
-            + c.lambda_disc2 * terms["adv2"]
-        )
+        terms = {"reconstruction": mse(made["A1"], batch["A"]) + mse(made["B1"], batch["B"])}
+        total = c.lambda_reconstruction * terms["reconstruction"]
+        if self.multitask:
+            logits = nets["disc1"](_both(made, "C", "D"), training=True)
+            attribute = tf.tile(batch["attribute"], [2])
+            asked = logits_of(logits, attribute, tf.concat([y_c, y_d], 0))
+            terms["adv1"] = tf.reduce_mean(tf.nn.softplus(-asked))
+            total += terms["adv1"]
+        else:
+            logits = self._judge(nets, [made["C"], made["D"]], [y_c, y_d])
+            for name, (of_c, of_d) in zip(("adv1", "adv2"), logits.values(), strict=True):
+                terms[name] = bce(of_c, True) + bce(of_d, True)
+            total += terms["adv1"] + c.lambda_disc2 * terms["adv2"]
+        if c.lambda_change:
+            change = tf.abs(_both(made, "C", "D") - _both(batch, "A", "B"))
+            terms["change"] = tf.reduce_mean(change)
+            total += c.lambda_change * terms["change"]
         return total, terms
 
     # Inference.
@@ -239,20 +288,18 @@ class Elegant(Method):
             strength = tf.cast(strength, own.dtype)[:, None, None, None]
             other, _ = self.encode(nets, reference)
             code += strength * self.mask(attribute, own) * (other - own)
-        return self.decode(nets, source, code, own, skips)
+        residual = nets["decoder"]([code, own, *skips])
+        if self.config.subtract_unchanged:
+            residual = self.change(residual, nets["decoder"]([own, own, *skips]))
+        return _added(source, residual)
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
-        """The pair, its reconstructions and its exchanges."""
+        """The pair, its exchanges and, unless they are exactly the pair, its reconstructions."""
         made = self.generate(nets, batch)
-        a, b = batch["A"], batch["B"]
-        return {
-            "A (has it)": a,
-            "B (lacks it)": b,
-            "A rebuilt": made["A1"],
-            "B rebuilt": made["B1"],
-            "A with B's": made["C"],
-            "B with A's": made["D"],
-        }
+        columns = {"A (has it)": batch["A"], "B (lacks it)": batch["B"]}
+        if not self.config.subtract_unchanged:
+            columns |= {"A rebuilt": made["A1"], "B rebuilt": made["B1"]}
+        return {**columns, "A with B's": made["C"], "B with A's": made["D"]}
 
     def edits(self, nets: Networks, options: dict) -> list[list[Edit]]:
         """Exchanges with `reference`s: by `strength`s, or as a `matrix`.
@@ -377,6 +424,16 @@ class Elegant(Method):
                 },
             ),
         }
+
+
+def _added(images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
+    """Pictures plus residuals, clipped to [-1,1]; paper equation 2."""
+    return tf.clip_by_value(images + residuals, -1.0, 1.0)
+
+
+def _both(tensors: Batch, first: str, second: str) -> tf.Tensor:
+    """The tensors of both sides of the pairs as one batch."""
+    return tf.concat([tensors[first], tensors[second]], 0)
 
 
 def matrix_weights(steps: int) -> np.ndarray:

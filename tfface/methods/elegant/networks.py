@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tfface.layers import ConcatLabel, Network, UpConv2D, precision
+from tfface.layers import ConcatLabel, Network, UpConv2D, precision, torch_default
 
 DEPTH = 5  # Convolutions of the encoder and of the decoder; paper, supplementary table.
 WEIGHTS = 0.02  # Standard deviation of the initial weights; authors' code.
@@ -37,8 +37,15 @@ class ChannelNormalization(keras.layers.Layer):
         return ops.cast(x * (scale * self.alpha) + self.beta, self.compute_dtype)
 
 
-def _down(x, filters: int, name: str):
-    """3x3 convolution of stride 2 with symmetric padding, channel normalisation, LeakyReLU."""
+def _normalization(kind: str, name: str) -> keras.layers.Layer:
+    """A layer of one of the kinds that `ElegantConfig.normalization` names."""
+    if kind == "channel":
+        return ChannelNormalization(name=name)
+    return keras.layers.GroupNormalization(groups=1, epsilon=1e-5, name=name)
+
+
+def _down(x, filters: int, name: str, normalization: str = "channel"):
+    """3x3 convolution of stride 2 with symmetric padding, normalisation, LeakyReLU."""
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     x = keras.layers.Conv2D(
         filters,
@@ -47,7 +54,7 @@ def _down(x, filters: int, name: str):
         name=f"{name}_conv",
         kernel_initializer=keras.initializers.RandomNormal(0.0, WEIGHTS),
     )(x)
-    x = ChannelNormalization(name=f"{name}_norm")(x)
+    x = _normalization(normalization, f"{name}_norm")(x)
     return keras.layers.LeakyReLU(0.2, name=f"{name}_relu")(x)
 
 
@@ -58,6 +65,7 @@ class Encoder(Network):
     Args:
         size: Side of the pictures, a multiple of 32.
         width: Channels of the first convolution.
+        normalization: As of `ElegantConfig`.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -65,14 +73,22 @@ class Encoder(Network):
     [B,S/2,S/2,w] to [B,S/16,S/16,8w], and last the latent code [B,S/32,S/32,8w].
     """
 
-    def __init__(self, size: int, width: int = 64, dtype=None, name: str = "encoder"):
+    def __init__(
+        self,
+        size: int,
+        width: int = 64,
+        normalization: str = "channel",
+        dtype=None,
+        name: str = "encoder",
+    ):
+        arguments = {"size": size, "width": width, "normalization": normalization}
         with precision(dtype):
             image = x = keras.Input((size, size, 3), name="image")
             outputs = []
             for i, filters in enumerate(_widths(width)):
-                x = _down(x, filters, f"down{i + 1}")
+                x = _down(x, filters, f"down{i + 1}", normalization)
                 outputs.append(x)
-            super().__init__(image, outputs, arguments={"size": size, "width": width}, name=name)
+            super().__init__(image, outputs, arguments=arguments, name=name)
 
 
 @keras.saving.register_keras_serializable("tfface.elegant")
@@ -82,6 +98,7 @@ class Decoder(Network):
     Args:
         size: Side of the pictures, a multiple of 32.
         width: Channels of the encoder's first convolution.
+        normalization: As of `ElegantConfig`.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -89,7 +106,15 @@ class Decoder(Network):
     four skips, in its order. Output: [B,S,S,3] float32.
     """
 
-    def __init__(self, size: int, width: int = 64, dtype=None, name: str = "decoder"):
+    def __init__(
+        self,
+        size: int,
+        width: int = 64,
+        normalization: str = "channel",
+        dtype=None,
+        name: str = "decoder",
+    ):
+        arguments = {"size": size, "width": width, "normalization": normalization}
         with precision(dtype):
             widths = _widths(width)
             code_shape = (size // 2**DEPTH, size // 2**DEPTH, widths[-1])
@@ -107,15 +132,13 @@ class Decoder(Network):
                 x = UpConv2D(
                     skip.shape[-1], name=f"{name_i}_conv", kernel_initializer=normal(0.0, WEIGHTS)
                 )(x)
-                x = ChannelNormalization(name=f"{name_i}_norm")(x)
+                x = _normalization(normalization, f"{name_i}_norm")(x)
                 x = keras.layers.ReLU(name=f"{name_i}_relu")(x)
                 x = keras.layers.Add(name=f"{name_i}_skip")([x, skip])
             x = UpConv2D(3, name=f"up{DEPTH}_conv", kernel_initializer=normal(0.0, WEIGHTS))(x)
             x = keras.layers.Activation("tanh", dtype="float32", name="tanh")(x)
             x = keras.layers.Rescaling(2.0, dtype="float32", name="residual")(x)
-            super().__init__(
-                [new, own, *skips], x, arguments={"size": size, "width": width}, name=name
-            )
+            super().__init__([new, own, *skips], x, arguments=arguments, name=name)
 
 
 @keras.saving.register_keras_serializable("tfface.elegant")
@@ -153,3 +176,45 @@ class Discriminator(Network):
                 kernel_initializer=keras.initializers.RandomNormal(0.0, WEIGHTS),
             )(x)
             super().__init__([image, label], x, arguments=arguments, name=name)
+
+
+@keras.saving.register_keras_serializable("tfface.elegant")
+class MultitaskDiscriminator(Network):
+    """Judges a face for each attribute, with it and without it (ours).
+
+    StarGAN's convolutions, without normalisation: that of each pixel's channels would hide how
+    strong a feature is.
+
+    Args:
+        size: Side of the pictures, a multiple of 16.
+        attributes: Number of attributes.
+        width: Channels of the first convolution, doubled by each next one.
+        dtype: Precision policy; None: the current one.
+        name: Name of the model.
+
+    Input: pictures [B,S,S,3] in [-1,1]. Output: logits [B,N,2] float32 of "real and lacks it" and
+    of "real and has it".
+    """
+
+    def __init__(
+        self, size: int, attributes: int, width: int = 32, dtype=None, name: str = "discriminator"
+    ):
+        arguments = {"size": size, "attributes": attributes, "width": width}
+        with precision(dtype):
+            image = x = keras.Input((size, size, 3), name="image")
+            for i in range(4):
+                x = keras.layers.Conv2D(
+                    width * 2**i,
+                    4,
+                    strides=2,
+                    padding="same",
+                    kernel_initializer=torch_default(),
+                    name=f"down{i + 1}_conv",
+                )(x)
+                x = keras.layers.LeakyReLU(0.01, name=f"down{i + 1}_relu")(x)
+            x = keras.layers.Flatten(name="flatten")(x)
+            x = keras.layers.Dense(
+                2 * attributes, dtype="float32", kernel_initializer=torch_default(), name="logits"
+            )(x)
+            x = keras.layers.Reshape((attributes, 2), name="by_attribute")(x)
+            super().__init__(image, x, arguments=arguments, name=name)

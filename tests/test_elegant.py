@@ -1,0 +1,139 @@
+"""ELEGANT's options that the paper does not have, and what `strength` 0 gives."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_edit import face, write_tiny_run
+from test_pictures import SIZES, encoded, noise
+
+from tfface.config import Data, presets
+from tfface.data.pictures import load_picture
+from tfface.edit import edit_pictures
+from tfface.export import export_run
+from tfface.methods.elegant.config import ElegantConfig
+from tfface.methods.elegant.losses import logits_of, multitask
+from tfface.methods.elegant.method import Elegant
+from tfface.server.saved_model import SavedModel
+
+SIZE = 32
+OURS = {"subtract_unchanged": True, "discriminator": "multitask"}
+
+
+def method_with(**options):
+    config = {"attributes": ("a", "b"), "width": 4, "disc_width": 4, "data": Data(size=SIZE)}
+    return Elegant(ElegantConfig(**{**config, **options}))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    a, b = (tf.constant(rng.uniform(-1, 1, (2, SIZE, SIZE, 3)), tf.float32) for _ in range(2))
+    labels = {"y_A": tf.constant([[1.0, 1], [1, 0]]), "y_B": tf.constant([[0.0, 1], [0, 0]])}
+    return {"A": a, "B": b, **labels, "attribute": tf.zeros([2], tf.int32)}
+
+
+def test_what_is_subtracted_is_the_residual_of_the_unchanged_code(batch):
+    with_it, without = method_with(subtract_unchanged=True), method_with()
+    nets = without.build()
+    published, ours = without.generate(nets, batch), with_it.generate(nets, batch)
+    for name in ("A1", "B1"):
+        np.testing.assert_array_equal(ours[name], published[name])
+    for side, rebuilt, exchanged in (("A", "A1", "C"), ("B", "B1", "D")):
+        expected = batch[side] + published[exchanged] - published[rebuilt]
+        inside = np.abs(expected) < 0.9  # Where nothing is clipped.
+        np.testing.assert_allclose(ours[exchanged][inside], expected[inside], atol=1e-5)
+    one = tf.ones([2])
+    swapped = with_it.transfer(nets, batch["A"], batch["B"], batch["attribute"], one)
+    np.testing.assert_allclose(swapped, ours["C"], atol=1e-5)
+    kept = with_it.transfer(nets, batch["A"], batch["B"], batch["attribute"], 0 * one)
+    np.testing.assert_array_equal(kept, batch["A"])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("elegant") / "run"
+    return write_tiny_run(path, "elegant", attributes=["Eyeglasses", "Smiling"], **OURS)
+
+
+def test_strength_0_keeps_every_pixel(trained, tmp_path):
+    """Of photographs of any size, in Python and by the exported model."""
+    pictures = [noise(*size) for size in SIZES]
+    options = {"attribute": ["Smiling"], "reference": [face(9, 40, 40)], "strength": [0.0, 1.0]}
+    for picture, [row] in zip(pictures, edit_pictures(trained, pictures, options), strict=True):
+        (_, kept), (_, changed) = row
+        np.testing.assert_array_equal(np.asarray(kept), np.asarray(picture))
+        assert np.any(np.asarray(changed) != np.asarray(picture))
+    served = SavedModel(export_run(trained, tmp_path))
+    count = len(pictures)
+    request = {
+        "source_bytes": np.array([encoded(picture) for picture in pictures], object),
+        "reference_bytes": np.array([encoded(face(9, 40, 40))] * count, object),
+        "attribute": np.array([b"Smiling"] * count, object),
+        "strength": np.zeros(count, np.float32),
+    }
+    made = served.run(served.signatures["bytes"], request, ["image_bytes"])["image_bytes"]
+    for picture, found in zip(pictures, made, strict=True):
+        np.testing.assert_array_equal(np.asarray(load_picture(found)), np.asarray(picture))
+
+
+def test_options_are_off_in_paper_and_on_elsewhere():
+    import yaml
+
+    for name, file in presets("elegant").items():
+        given = yaml.safe_load(file.read_text())
+        options = {key: given.get(key, getattr(ElegantConfig(), key)) for key in OURS}
+        assert (options == OURS) == (name != "paper"), name
+
+
+def test_logits_of_an_attribute():
+    logits = tf.reshape(tf.range(12.0), [2, 3, 2])
+    labels = tf.constant([[0.0, 1, 1], [1, 0, 0]])
+    found = logits_of(logits, tf.constant([1, 2]), labels)
+    assert found.numpy().tolist() == [3.0, 10.0]
+
+
+def test_losses_of_the_multitask_discriminator():
+    """Of a discriminator whose logits are plain sums of the pictures."""
+    real, fake = (tf.fill([2, 2, 2, 3], value) for value in (0.1, 0.2))
+    labels, attribute = tf.constant([[1.0, 0], [0.0, 1]]), tf.constant([0, 0])
+
+    def discriminator(pictures, training):
+        total = tf.reduce_sum(pictures, axis=(1, 2, 3))
+        # [B,N,2]: attribute 0 lacks and has, attribute 1 lacks and has.
+        return tf.stack([tf.stack([-total, 2 * total], 1), tf.zeros([2, 2])], 1)
+
+    terms = multitask(discriminator, real, labels, fake, attribute)
+    total = np.array([1.2, 2.4])  # Of the real and the fake pictures.
+    softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
+    own, other = np.array([2, -1]) * total[0], np.array([-1, 2])
+    np.testing.assert_allclose(terms["real"], softplus(-own).mean(), rtol=1e-5)
+    np.testing.assert_allclose(terms["wrong"], softplus(other * total[0]).mean(), rtol=1e-5)
+    np.testing.assert_allclose(terms["fake"], softplus(other * total[1]).mean(), rtol=1e-5)
+    np.testing.assert_allclose(terms["r1"], 0.5 * 12 * (4 + 1) / 2, rtol=1e-5)
+
+
+def test_stages_of_the_multitask_discriminator(batch):
+    method = method_with(discriminator="multitask", attributes_first=3, lambda_change=1.0)
+    nets = method.build()
+    assert set(nets) == {"encoder", "decoder", "disc1"}
+    due = [[p.name for p in method.phases() if p.due(number)] for number in (0, 2, 3)]
+    assert due == [["attributes"], ["attributes"], ["discriminator", "generator"]]
+    for phase in method.phases():
+        weights = [v for name in phase.updates for v in nets[name].trainable_variables]
+        with tf.GradientTape() as tape:
+            loss, terms = method.loss(phase.name, nets, batch)
+        assert all(g is not None for g in tape.gradient(loss, weights))
+        assert loss.shape == () and all(np.isfinite(value) for value in terms.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attributes_first": 3}, "attributes_first is 3: only the discriminator 'multitask' can"),
+        ({"lambda_change": -1.0}, "lambda_change is -1.0: expected 0 or more"),
+        ({"disc_width": 0}, "disc_width is 0: expected at least 1"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(Exception, match=message):
+        ElegantConfig(**options)
