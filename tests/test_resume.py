@@ -12,8 +12,8 @@ from toy_method import Painter, Toy, ToyConfig, lines, toy
 from tfface.config import Train
 from tfface.engine.checkpoint import Checkpoints
 from tfface.engine.run import Run, write_text
-from tfface.engine.trainer import Interrupted, Trainer
-from tfface.errors import UserError
+from tfface.engine.trainer import Trainer
+from tfface.errors import Interrupted, UserError
 from tfface.testing import compare_trainers
 
 

@@ -104,6 +104,8 @@ class Train:
         precision: Numbers that the layers compute with; weights stay float32.
         jit: Compile the gradient functions with XLA; "auto": on GPUs only (on CPUs convolutions are
             faster without).
+        deterministic: Take only operations whose results are the same to the last bit each time,
+            on the same devices; slower.
         replicas: Devices to train on; 0: all GPUs, or the one CPU.
         ema_half_life: Half-life of the averaged generator weights, in thousands of pictures; 0: no
             average. The averaged weights are those that are previewed, used and exported.
@@ -120,6 +122,7 @@ class Train:
     seed: int = 0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     jit: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
     replicas: int = 0
     ema_half_life: float = 0.0
     log_every: int = 100
@@ -213,9 +216,26 @@ def nearest(name: str, known: Any) -> str:
     return f"; perhaps you mean {match[0]!r}?" if match else ""
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command `train` is told beside the options of the method.
+
+    Attributes:
+        run: The run folder; "": a new one.
+        change: Whether a run may go on with another optimiser, precision or batch size.
+        init: The run whose weights a new run begins with; "": none.
+        replay: A file of one step to repeat; "": none, training is wanted.
+    """
+
+    run: str = ""
+    change: bool = False
+    init: str = ""
+    replay: str = ""
+
+
 def parse_training(
     argv: list[str] | None, configs: dict[str, type], program: str = "python -m tfface.train"
-) -> tuple[str, Any, str]:
+) -> tuple[str, Any, RunOptions]:
     """Parses the command line of `train`.
 
     Args:
@@ -224,7 +244,7 @@ def parse_training(
         program: What help and messages call the command.
 
     Returns:
-        The method's name, its config, and the run folder asked for ("" if none).
+        The method's name, its config, and what is asked of the run.
 
     Raises:
         SystemExit: After `--help`, `--print_config` (status 0) or a mistake (status 2).
@@ -232,6 +252,7 @@ def parse_training(
     import sys
 
     argv = list(sys.argv[1:] if argv is None else argv)
+    given = len(argv)
     parser = _parser(program, description="Train a method; see METHOD --help.")
     commands = parser.add_subcommands(dest="method")
     parsers = {}
@@ -255,6 +276,26 @@ def parse_training(
             default="",
             help="Run folder; an existing run is continued. Default: a new runs/NNNNN-...",
         )
+        sub.add_argument(
+            "--change",
+            action="store_true",
+            help="Continue the run with other values of adam.*, train.precision or a batch size; "
+            "the run's history.jsonl keeps them. Lengths and reports may always change.",
+        )
+        sub.add_argument(
+            "--init",
+            type=str,
+            default="",
+            metavar="RUN",
+            help="Begin a new run with the weights of another one of the same networks.",
+        )
+        sub.add_argument(
+            "--replay",
+            type=str,
+            default="",
+            metavar="FILE",
+            help="Repeat the one step that a training which diverged has written; no other option.",
+        )
         sub.add_class_arguments(config_class)
         commands.add_subcommand(method, sub, help=config_class.__doc__.splitlines()[0])
     if argv and argv[0] in configs:
@@ -265,7 +306,11 @@ def parse_training(
         config = _instantiate(parsers[method], configs[method], namespace[method])
     except UserError as error:
         parsers[method].error(str(error))
-    return method, config, namespace[method].run
+    names = [f.name for f in dataclasses.fields(RunOptions)]
+    asked = RunOptions(**{name: namespace[method][name] for name in names})
+    if asked.replay and given > (2 if f"--replay={asked.replay}" in argv else 3):
+        parsers[method].error("--replay repeats a step as it was: expected no other option")
+    return method, config, asked
 
 
 def _presets_to_files(parser, argv: list[str]) -> list[str]:

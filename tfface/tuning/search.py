@@ -27,8 +27,8 @@ from tfface import evaluation
 from tfface.config import nearest
 from tfface.engine.load import Trained
 from tfface.engine.run import Run, write_text
-from tfface.engine.trainer import Interrupted, Trainer
-from tfface.errors import NotFinite, UserError
+from tfface.engine.trainer import Trainer
+from tfface.errors import Interrupted, NotFinite, UserError
 from tfface.methods import get_method
 from tfface.tuning.report import write_report
 from tfface.tuning.study import Parameter, Plan
