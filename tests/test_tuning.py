@@ -23,6 +23,7 @@ from tfface.config import parse_training, to_dict
 from tfface.errors import UserError
 from tfface.methods import METHODS, get_config
 from tfface.tune import main, run_study
+from tfface.tuning import oracle
 from tfface.tuning import search as searching
 from tfface.tuning.study import read_plan
 from tfface.tuning.trials import read_trials
@@ -333,7 +334,7 @@ def test_hyperband_continues_the_run_of_the_better_trial(toy, monkeypatch):
     from tfface.engine.trainer import Trainer
 
     monkeypatch.setattr(searching, "Trainer", Trainer)
-    monkeypatch.setattr(searching, "_EPOCHS", 3)
+    monkeypatch.setattr(oracle, "EPOCHS", 3)
     assert toy.run(oracle="hyperband", trials=4, steps=6) == 0
     log = [(toy.out / "trials" / str(i) / "log.txt").read_text() for i in range(4)]
     assert "continued from step 2" in log[3] and "step 6/6" in log[3]
