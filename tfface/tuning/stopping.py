@@ -6,7 +6,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+from tfface.engine.stopping import SIGNALS
 
 
 class StopSignal(KeyboardInterrupt):
