@@ -159,7 +159,8 @@ class Run:
             raise UserError(
                 f"{self.path} is a run with other options: {told}. "
                 + (
-                    f"To begin a new run with its weights: --init {shlex.quote(str(self.path))}. "
+                    "These need a new run, with another --run, which may begin with the weights of "
+                    "this one if its networks are the same (--init). "
                     if never
                     else "To go on with the new ones add --change. "
                 )
