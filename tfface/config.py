@@ -68,10 +68,12 @@ class Adam:
         clip_norm: Longest gradient of an optimiser's weights, all together; longer ones are scaled
             down to it. 0: any length.
         schedule: "constant"; "step": times `decay_factor` every `decay_every` steps; "linear": down
-            to 0 between `decay_start` and the last step, changed every `decay_every` steps.
+            to `end_factor` of it between `decay_start` and the last step, changed every
+            `decay_every` steps.
         decay_factor: Factor of the schedule "step".
         decay_every: Steps between two changes of the learning rate.
         decay_start: First step of the decline of the schedule "linear".
+        end_factor: Share of the learning rate that is left at the end of the schedule "linear".
     """
 
     learning_rate: float = 1e-4
@@ -84,6 +86,7 @@ class Adam:
     decay_factor: float = 0.97
     decay_every: int = 1
     decay_start: int = 0
+    end_factor: float = 0.0
 
     def __post_init__(self):
         check(
@@ -92,6 +95,10 @@ class Adam:
         )
         check(self.clip_norm >= 0, f"adam.clip_norm is {self.clip_norm}: expected 0 or more")
         check(self.decay_every >= 1, f"adam.decay_every is {self.decay_every}: expected at least 1")
+        check(
+            0 <= self.end_factor <= 1,
+            f"adam.end_factor is {self.end_factor}: expected a number from 0 to 1",
+        )
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,7 @@ def learning_rate(adam: Adam, step: int, steps: int) -> float:
     if adam.schedule == "linear":
         held = changes * adam.decay_every
         declined = (held - adam.decay_start) / max(steps - adam.decay_start, 1)
-        return adam.learning_rate * (1.0 - min(max(declined, 0.0), 1.0))
+        return adam.learning_rate * (1.0 - (1.0 - adam.end_factor) * min(max(declined, 0.0), 1.0))
     return adam.learning_rate
 
 

@@ -1,4 +1,7 @@
-"""Losses of SARGAN: StarGAN's WGAN-GP with classification and cycle reconstruction."""
+"""Losses of SARGAN: StarGAN's WGAN-GP with classification and cycle reconstruction.
+
+And, in the place of WGAN-GP and classification, those of a multi-task discriminator.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +57,61 @@ def judge(
     realness, logits = discriminator(tf.concat(passed, 0), training=True)
     logits = tf.split(logits, len(passed))[0 if same else -1]
     return tf.split(realness, len(passed))[: len(judged)], logits
+
+
+def multitask_discriminator(
+    discriminator, real: tf.Tensor, fake: tf.Tensor, expression: tf.Tensor, target: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Terms of a discriminator that judges whether a face is real, given its expression.
+
+    D_k(x) is the logit of expression k, y the expression of x, t the target, G(x,t) the fake:
+
+        real  = E softplus(-D_y(x))
+        fake  = E softplus(D_t(G(x,t)))
+        wrong = E mean_{k != y} softplus(D_k(x))
+        r1    = E |grad_x D_y(x)|^2 / 2
+
+    `real` and `fake`: the multi-task discriminator of Liu et al. 2019 (FUNIT) as StarGAN v2 has it,
+    Choi et al. 2020, equation 1. `r1`: Mescheder et al. 2018, equation 9. `wrong` is ours: real
+    faces under the labels of other expressions are negatives, so that a face has to show its label.
+
+    Args:
+        discriminator: Returns (realness, logits); the realness map is not used.
+        real: Pictures [B,S,S,3].
+        fake: Pictures [B,S,S,3].
+        expression: Class indices [B] of the real pictures.
+        target: Class indices [B] of the fake ones.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(real)
+        logits = discriminator(real, training=True)[1]
+        own = _logit(logits, expression)
+    gradient = tape.gradient(own, real)
+    fake_logit = _logit(discriminator(fake, training=True)[1], target)
+    others = tf.reduce_sum(tf.nn.softplus(logits), -1) - tf.nn.softplus(own)
+    return {
+        "real": tf.reduce_mean(tf.nn.softplus(-own)),
+        "fake": tf.reduce_mean(tf.nn.softplus(fake_logit)),
+        "wrong": tf.reduce_mean(others) / (logits.shape[-1] - 1),
+        "r1": 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3))),
+    }
+
+
+def multitask_generator(discriminator, fake: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """E softplus(-D_t(G(x,t))), the non-saturating form of StarGAN v2's equation 1.
+
+    Args:
+        discriminator: As of `multitask_discriminator`.
+        fake: Pictures G(x,t) [B,S,S,3].
+        target: Class indices t [B].
+    """
+    logits = discriminator(fake, training=True)[1]
+    return tf.reduce_mean(tf.nn.softplus(-_logit(logits, target)))
+
+
+def _logit(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The logits [B] of class indices [B], of [B,N]."""
+    return tf.gather(logits, labels, axis=1, batch_dims=1)
 
 
 def noisy(pictures: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:

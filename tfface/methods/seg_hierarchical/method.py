@@ -34,6 +34,8 @@ from tfface.methods.sargan.losses import (
     examples,
     gradient_penalty,
     judge,
+    multitask_discriminator,
+    multitask_generator,
     noisy,
     with_targets,
 )
@@ -205,7 +207,7 @@ class SegHierarchical(Method):
     # Losses.
 
     def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """StarGAN's losses of each discriminator, summed as APDrawingGAN does, and cross entropy.
+        """SARGAN's losses of each discriminator, summed as APDrawingGAN does, and cross entropy.
 
         Terms are those of the global discriminator; those of a local one have its region's name.
         """
@@ -241,6 +243,11 @@ class SegHierarchical(Method):
         by_kind: dict[str, Batch] = {}
         for kind, real in views.items():
             discriminator = nets[f"{kind}_discriminator"]
+            if c.adversarial == "multitask":
+                by_kind[kind] = multitask_discriminator(
+                    discriminator, real, fakes[kind], batch["expression"], batch["target"]
+                )
+                continue
             (real_map, fake_map), logits = judge(
                 discriminator, [real, fakes[kind]], examples(discriminator, real, batch)
             )
@@ -250,7 +257,8 @@ class SegHierarchical(Method):
                 "cls": classification(batch["expression"], logits),
                 "gp": gradient_penalty(discriminator, real, fakes[kind], batch["alpha"]),
             }
-        weights = {"real": 1.0, "fake": 1.0, "cls": c.lambda_cls_disc, "gp": c.lambda_gp}
+        weights = {"real": 1.0, "fake": 1.0, "wrong": 1.0, "r1": c.lambda_r1}
+        weights |= {"cls": c.lambda_cls_disc, "gp": c.lambda_gp}
         return total_of(by_kind, weights, c.lambda_local)
 
     def _generator_loss(self, nets: Networks, batch: Batch):
@@ -292,7 +300,11 @@ class SegHierarchical(Method):
         seen = segment(fake)
         by_kind: dict[str, Batch] = {}
         for kind, view in self._views(fake, self.grown(seen)).items():
-            (fake_map,), logits = judge(nets[f"{kind}_discriminator"], [view], noisy(view, batch))
+            discriminator = nets[f"{kind}_discriminator"]
+            if c.adversarial == "multitask":
+                by_kind[kind] = {"fake": multitask_generator(discriminator, view, batch["target"])}
+                continue
+            (fake_map,), logits = judge(discriminator, [view], noisy(view, batch))
             by_kind[kind] = {
                 "fake": -tf.reduce_mean(fake_map),
                 "cls": classification(batch["target"], logits),
