@@ -53,15 +53,63 @@ def test_to_picture_inverts_and_clips():
     assert clipped.tolist() == [[[0, 255, 128]]]
 
 
+def noise(width, height):
+    """A picture of nothing but detail."""
+    values = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(values)
+
+
 def test_paste_back_changes_the_face_box_only():
     picture = gradient(40, 60)
-    before = picture.copy()
-    result = pictures.paste_back(picture, np.full((16, 16, 3), -1.0, np.float32))
+    before, given = picture.copy(), pictures.to_array(picture, 16)
+    result = pictures.paste_back(picture, given - 2, given)
     assert picture == before and result.size == picture.size
     values, original = np.asarray(result), np.asarray(picture)
     assert np.all(values[10:50] == 0)
     np.testing.assert_array_equal(values[:10], original[:10])
     np.testing.assert_array_equal(values[50:], original[50:])
+
+
+# Larger than the networks' pictures, smaller, as large; odd; not square.
+SIZES = (512, 512), (333, 217), (101, 180), (32, 32), (31, 47), (17, 16)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_edit_that_changes_nothing_gives_the_same_pixels(size):
+    picture = noise(*size)
+    given = pictures.to_array(picture, 32)
+    same = pictures.paste_back(picture, given.copy(), given)
+    np.testing.assert_array_equal(np.asarray(same), np.asarray(picture))
+
+
+def test_an_edit_keeps_the_detail_of_its_picture():
+    """A large picture, made brighter by 20 levels in the middle, is itself but brighter."""
+    detail = Image.fromarray(np.asarray(noise(320, 480)) // 2 + 50)
+    given = pictures.to_array(detail, 32)
+    edited = given.copy()
+    edited[8:24, 8:24] += 20 / 127.5
+    change = np.asarray(pictures.paste_back(detail, edited, given), int) - np.asarray(detail, int)
+    square = change[80:400]
+    assert np.all(square[110:210, 110:210] == 20)
+    assert np.all(square[:50] == 0) and np.all(square[:, 270:] == 0)
+    assert np.abs(np.diff(square[160, :, 0])).max() <= 3  # Ten pixels to one: no edges.
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_exported_graphs_paste_as_python_does(size):
+    tf = pytest.importorskip("tensorflow")
+    from tfface.methods.pictures import edit_bytes
+
+    picture = noise(*size)
+    png, change = encoded(picture), np.random.default_rng(1).normal(0, 0.3, (32, 32, 3))
+    for edit, most in ((lambda x: x, 0), (lambda x: tf.clip_by_value(x + change, -1, 1), 2)):
+        function = tf.function(lambda x, edit=edit: edit_bytes(edit, x, 32), autograph=False)
+        made = np.asarray(pictures.load_picture(function(tf.constant([png]))[0].numpy()), int)
+        given = pictures.to_array(picture, 32)
+        expected = np.asarray(pictures.paste_back(picture, np.asarray(edit(given)), given), int)
+        assert np.abs(made - expected).max() <= most
+        if not most:
+            np.testing.assert_array_equal(made, np.asarray(picture))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])

@@ -43,8 +43,9 @@ def edit_pictures(
         options: As `Method.edits`, with `reference` and `exemplar` lists of pictures.
 
     Returns:
-        For each input the rows of (name of the edit, picture): of the original's size; the square
-        that the networks made from a label map; or the square's label map, in its colours.
+        For each input the rows of (name of the edit, picture): of the original's size, with what
+        the edit changes added to it; or of the networks' size what they made from a label map, the
+        label map that they found, in its colours, or a part of an edit.
 
     Raises:
         UserError: As `Method.edits`.
@@ -62,13 +63,16 @@ def edit_pictures(
         options = {**options, name: arrays}
     rows = trained.method.edits(trained.nets, options)
     of_pictures = trained.method.takes == "image"
-    batch = tf.stack([(to_array if of_pictures else to_labels)(x, size) for x in inputs])
+    given = [(to_array if of_pictures else to_labels)(x, size) for x in inputs]
+    batch = tf.stack(given)
     edited = [[(name, np.asarray(function(batch))) for name, function in row] for row in rows]
 
     def finished(i: int, made: np.ndarray) -> Image.Image:
         if made.dtype.kind == "i":
             return Image.fromarray(colour(made[i]))
-        return paste_back(inputs[i], made[i]) if of_pictures else to_picture(made[i])
+        if made.dtype == np.uint8:
+            return Image.fromarray(made[i])
+        return paste_back(inputs[i], made[i], given[i]) if of_pictures else to_picture(made[i])
 
     return [
         [[(name, finished(i, made)) for name, made in row] for row in edited]
@@ -130,7 +134,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "edit",
         description="Edit a picture, or all pictures of a folder: the central square is edited, "
-        "the picture keeps its size. Or make faces from label maps.",
+        "the picture keeps its size and its detail. Or make faces from label maps.",
         epilog="examples: %(prog)s runs/00000-sargan-synthetic me.jpg --expression happy sad; "
         "%(prog)s runs/00001-elegant-celeba faces/ --attribute Eyeglasses --reference glasses.jpg "
         "--strength 0.5 1 --grid; "

@@ -182,7 +182,8 @@ def model_card(trained: Trained) -> str:
     lines += [
         "",
         "Float pictures are RGB in [-1,1]; encoded ones are JPEG or PNG, answered as PNG of the "
-        "same size with the central square edited.",
+        "same size. An edit is made at the networks' size; the difference is enlarged and added to "
+        "the original's central square.",
         "",
         "Edited faces are not evidence of anything. Do not show them as photographs of real "
         "events.",

@@ -180,7 +180,8 @@ class Methods:
             expression: Name of an expression, or a list of them.
 
         Returns:
-            The edited picture, of its original size; a list if a list was given.
+            The edited picture, of its original size and with its detail, as what the edit changes
+            is added to it; a list if a list was given.
 
         Raises:
             UserError: A picture that cannot be read, lists of different lengths.

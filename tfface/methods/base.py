@@ -75,7 +75,8 @@ class Signature:
     example: dict[str, Any]
 
 
-# A named function to pictures [B,S,S,3] in [-1,1] from what the method takes.
+# A named function of what the method takes to pictures [B,S,S,3] in [-1,1]; an edit is added to its
+# original. What is only looked at is integers: label maps [B,S,S], or uint8 pictures [B,S,S,3].
 Edit = tuple[str, Callable[[tf.Tensor], tf.Tensor]]
 
 

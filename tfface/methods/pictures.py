@@ -64,24 +64,24 @@ def to_squares(encoded: tf.Tensor, size: int) -> tf.Tensor:
     return tf.map_fn(lambda x: to_square(decode(x), size), encoded, fn_output_signature=spec)
 
 
-def paste_back(encoded: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
-    """Puts an edited square back into its picture.
+def paste_back(encoded: tf.Tensor, edited: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
+    """Adds an edit of a square to its picture; as `tfface.data.pictures.paste_back`.
 
     Args:
         encoded: The original, string [].
         edited: Its edited square, float32 [S,S,3] in [-1,1].
+        given: The square that was edited, as from `to_square`.
 
     Returns:
         PNG of the original's size, string [].
     """
     picture = decode(encoded)
-    height, width = tf.shape(picture)[0], tf.shape(picture)[1]
-    top, left, side = _square(height, width)
-    square = tf.image.resize(edited, tf.stack([side, side]), "bicubic", antialias=True)
-    square = tf.saturate_cast(tf.round((square + 1.0) * 127.5), tf.uint8)
-    middle = tf.concat(
-        [picture[top : top + side, :left], square, picture[top : top + side, left + side :]], 1
-    )
+    top, left, side = _square(tf.shape(picture)[0], tf.shape(picture)[1])
+    rows, columns = slice(top, top + side), slice(left, left + side)
+    difference = tf.image.resize(edited - given, [side, side], "bicubic", antialias=True)
+    square = tf.cast(picture[rows, columns], tf.float32) + difference * 127.5
+    square = tf.saturate_cast(tf.round(square), tf.uint8)
+    middle = tf.concat([picture[rows, :left], square, picture[rows, left + side :]], 1)
     whole = tf.concat([picture[:top], middle, picture[top + side :]], 0)
     # Level 1: the default takes ten times as long for a tenth of the size.
     return tf.io.encode_png(whole, compression=1)
@@ -89,20 +89,23 @@ def paste_back(encoded: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
 
 def edit_bytes(edit: Callable[[tf.Tensor], tf.Tensor], encoded: tf.Tensor, size: int) -> tf.Tensor:
     """Edits encoded pictures, string [B], with a function of squares; returns PNGs as large."""
-    edited = edit(to_squares(encoded, size))
+    given = to_squares(encoded, size)
     return tf.map_fn(
-        lambda pair: paste_back(*pair),
-        (encoded, edited),
+        lambda parts: paste_back(*parts),
+        (encoded, edit(given), given),
         fn_output_signature=tf.TensorSpec([], tf.string),
     )
+
+
+def to_bytes(pictures: tf.Tensor) -> tf.Tensor:
+    """Pictures float32 [...,3] in [-1,1] as uint8; values outside are clipped."""
+    return tf.saturate_cast(tf.round((pictures + 1.0) * 127.5), tf.uint8)
 
 
 def encode_squares(squares: tf.Tensor) -> tf.Tensor:
     """Pictures float32 [B,S,S,3] in [-1,1] as PNGs, string [B]."""
     return tf.map_fn(
-        lambda x: tf.io.encode_png(tf.saturate_cast(tf.round((x + 1.0) * 127.5), tf.uint8)),
-        squares,
-        fn_output_signature=tf.TensorSpec([], tf.string),
+        tf.io.encode_png, to_bytes(squares), fn_output_signature=tf.TensorSpec([], tf.string)
     )
 
 

@@ -29,6 +29,7 @@ from tfface.methods.base import (
     only,
 )
 from tfface.methods.label_maps import colour_labels
+from tfface.methods.pictures import to_bytes
 from tfface.methods.sargan.losses import (
     classification,
     examples,
@@ -383,14 +384,17 @@ class SegHierarchical(Method):
         names = options.get("expression", ["all"])
         names = self.config.classes if "all" in names else names
 
-        def part(index: int, kind: str):
-            return lambda x: self.edit(nets, x, tf.fill([tf.shape(x)[0]], index))[kind]
+        def whole(index: int):
+            return lambda x: self.edit(nets, x, tf.fill([tf.shape(x)[0]], index))["image"]
+
+        def part(index: int, region: str):
+            return lambda x: to_bytes(self.edit(nets, x, tf.fill([tf.shape(x)[0]], index))[region])
 
         rows: list[list[Edit]] = []
         for name in names:
             index = known_label("expression", name, self.config.classes)
             parts = [(f"{name}-{region}", part(index, region)) for region in self.config.regions]
-            rows.append([(name, part(index, "image")), *parts])
+            rows.append([(name, whole(index)), *parts])
         rows[0].append(segmentation)
         return rows
 
