@@ -25,8 +25,8 @@ class SarganConfig:
         adversarial: What the discriminator judges. "wgan-gp": by WGAN-GP whether a face is real,
             and beside it the expression (StarGAN, the paper). "multitask": whether a face is real
             given its expression, one logit for each (StarGAN v2's multi-task discriminator with
-            R1); the realness map, `lambda_cls_disc`, `lambda_cls_gen` and `lambda_gp` are then not
-            used, `label_noise` and `label_attack` in the steps of `classify_first` only.
+            R1); there is no realness map, and `lambda_cls_disc`, `lambda_cls_gen` and `lambda_gp`
+            are not used, `label_noise` and `label_attack` in the steps of `classify_first` only.
         generator_every: Discriminator updates to one generator update.
         classify_first: Steps at the beginning in which the discriminator learns the expressions of
             real faces, and nothing else is done. 0 in the paper; more is for short training: with

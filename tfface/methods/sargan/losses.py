@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
 
 
+def class_logits(discriminator, images: tf.Tensor) -> tf.Tensor:
+    """Expression logits [B,N] of images [B,S,S,3]: the last output, or the only one."""
+    return tf.nest.flatten(discriminator(images, training=True))[-1]
+
+
 def classification(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Mean cross entropy of expression logits [B,N] with class indices [B]."""
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
@@ -76,7 +81,7 @@ def multitask_discriminator(
     faces under the labels of other expressions are negatives, so that a face has to show its label.
 
     Args:
-        discriminator: Returns (realness, logits); the realness map is not used.
+        discriminator: Returns logits, as its only output or its last.
         real: Pictures [B,S,S,3].
         fake: Pictures [B,S,S,3].
         expression: Class indices [B] of the real pictures.
@@ -84,10 +89,10 @@ def multitask_discriminator(
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(real)
-        logits = discriminator(real, training=True)[1]
+        logits = class_logits(discriminator, real)
         own = _logit(logits, expression)
     gradient = tape.gradient(own, real)
-    fake_logit = _logit(discriminator(fake, training=True)[1], target)
+    fake_logit = _logit(class_logits(discriminator, fake), target)
     others = tf.reduce_sum(tf.nn.softplus(logits), -1) - tf.nn.softplus(own)
     return {
         "real": tf.reduce_mean(tf.nn.softplus(-own)),
@@ -105,7 +110,7 @@ def multitask_generator(discriminator, fake: tf.Tensor, target: tf.Tensor) -> tf
         fake: Pictures G(x,t) [B,S,S,3].
         target: Class indices t [B].
     """
-    logits = discriminator(fake, training=True)[1]
+    logits = class_logits(discriminator, fake)
     return tf.reduce_mean(tf.nn.softplus(-_logit(logits, target)))
 
 
@@ -129,7 +134,7 @@ def examples(discriminator, pictures: tf.Tensor, batch: dict[str, tf.Tensor]) ->
         return pictures
 
     def classify(x):
-        return discriminator(x, training=True)[1]
+        return class_logits(discriminator, x)
 
     return harder(classify, pictures, batch["expression"], batch["attack"])
 

@@ -55,7 +55,9 @@ class Sargan(Method):
         n = len(c.classes)
         return {
             "generator": Generator(c.data.size, n, c.width, c.attention_width, c.residual_init),
-            "discriminator": Discriminator(c.data.size, n, c.disc_width, c.disc_layers),
+            "discriminator": Discriminator(
+                c.data.size, n, c.disc_width, c.disc_layers, c.adversarial == "wgan-gp"
+            ),
         }
 
     def phases(self) -> tuple[Phase, ...]:
@@ -96,7 +98,7 @@ class Sargan(Method):
 
     def _classifier_loss(self, nets: Networks, batch: Batch):
         pictures = losses.examples(nets["discriminator"], batch["image"], batch)
-        _, logits = nets["discriminator"](pictures, training=True)
+        logits = losses.class_logits(nets["discriminator"], pictures)
         cls = losses.classification(batch["expression"], logits)
         return cls, {"cls": cls}
 

@@ -31,6 +31,7 @@ from tfface.methods.base import (
 from tfface.methods.label_maps import colour_labels
 from tfface.methods.pictures import to_bytes
 from tfface.methods.sargan.losses import (
+    class_logits,
     classification,
     examples,
     gradient_penalty,
@@ -99,12 +100,13 @@ class SegHierarchical(Method):
         if c.only_segmenter:
             return {"segmenter": segmenter}
         whole, *local = self.discriminators
+        realness = c.adversarial == "wgan-gp"
         nets = {
             "segmenter": segmenter,
             "global_generator": GlobalGenerator(
                 size, n, len(c.regions), c.width, c.blocks, c.attention, c.residual_init
             ),
-            whole: Discriminator(size, n, c.disc_width, c.disc_layers, name=whole),
+            whole: Discriminator(size, n, c.disc_width, c.disc_layers, realness, name=whole),
         }
         for region, discriminator in zip(c.regions, local, strict=True):
             name = f"{region}_generator"
@@ -112,7 +114,7 @@ class SegHierarchical(Method):
                 size, n, c.local_width, c.local_blocks, c.residual_init, name=name
             )
             nets[discriminator] = Discriminator(
-                size, n, c.local_disc_width, c.local_disc_layers, name=discriminator
+                size, n, c.local_disc_width, c.local_disc_layers, realness, name=discriminator
             )
         if c.fusion == "combiner":
             nets["fusion"] = Combiner(size, c.fusion_width, c.fusion_blocks, c.residual_init)
@@ -229,7 +231,7 @@ class SegHierarchical(Method):
         by_kind: dict[str, Batch] = {}
         for kind, view in self._views(image, self.grown(given)).items():
             discriminator = nets[f"{kind}_discriminator"]
-            _, logits = discriminator(examples(discriminator, view, batch))
+            logits = class_logits(discriminator, examples(discriminator, view, batch))
             by_kind[kind] = {"cls": classification(batch["expression"], logits)}
         return total_of(by_kind, {"cls": 1.0}, self.config.lambda_local)
 
