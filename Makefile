@@ -15,7 +15,7 @@ REFERENCE_PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9; do
 REFERENCE := .venv-reference
 RECORDED := build/reference
 
-.PHONY: demo bench-quality notebooks test test-deployment reference lint clean setup
+.PHONY: demo bench-quality faults notebooks test test-deployment reference lint clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -33,6 +33,10 @@ demo: $(READY)
 # About an hour on two CPU cores; runs in runs/bench are used again.
 bench-quality: $(READY)
 	$(BIN)/python benchmarks/quality.py
+
+# About an hour: kills trainings, fills disks, damages files; writes docs/faults.md.
+faults: $(READY)
+	$(BIN)/python benchmarks/faults.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --nbmake tests notebooks

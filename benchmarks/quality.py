@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tfface.cli import Parser, command, import_tensorflow
-from tfface.errors import UserError
+from tfface.errors import Interrupted, UserError
 from tfface.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,6 @@ def main(argv: list[str] | None = None) -> int:
     import_tensorflow()
 
     from tfface.engine.run import write_text
-    from tfface.engine.trainer import Interrupted
     from tfface.evaluate import evaluate_run
     from tfface.train import train_run
 
@@ -42,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             trained = train_run(method, preset=PRESET, run=Path(arguments.out) / method)
         except Interrupted as stopped:
-            print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
-            return 130
+            again = "continue with the same command"
+            raise Interrupted(f"{stopped}\n{again}", stopped.signal) from stopped
         _, found = evaluate_run(trained, trained.path / "evaluation" / str(trained.step))
         for line in changes(recorded.get(method, []), found):
             print(f"{method}: {line}", flush=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tfface.config import (
     Adam,
     Data,
+    RunOptions,
     Train,
     from_dict,
     learning_rate,
@@ -84,8 +85,8 @@ def test_linear_schedule(rate, step, start, length, every):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("preset", ["paper", "demo", "tiny"])
 def test_presets_come_back(method, preset):
-    name, config, run = parse(method, "--preset", preset)
-    assert (name, run) == (method, "")
+    name, config, asked = parse(method, "--preset", preset)
+    assert (name, asked) == (method, RunOptions())
     text = yaml.safe_dump(to_dict(config))
     assert from_dict(CONFIGS[method], yaml.safe_load(text)) == config
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -110,7 +111,7 @@ def test_defaults_are_the_papers():
 def test_later_options_win(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("width: 8\ndata: {size: 96}\n")
-    _, config, run = parse(
+    _, config, asked = parse(
         "elegant", "--preset", "tiny", "--config", str(file), "--data.batch_size", "6",
         "--attributes", "[Bald, Bangs]", "--adam.learning_rate=0.5", "--run", "here",
     )  # fmt: skip
@@ -118,7 +119,7 @@ def test_later_options_win(tmp_path):
     assert config.attributes == ("Bald", "Bangs")
     assert config.adam.learning_rate == 0.5
     assert config.adam.schedule == "step"  # The preset's.
-    assert run == "here"
+    assert asked == RunOptions(run="here")
 
 
 def test_printed_config_is_a_config(tmp_path, capsys):

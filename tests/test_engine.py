@@ -216,7 +216,7 @@ def compare(name, make):
     means = [toy_method.weights(t.averages) for t in trainers]
     apart_means = max(np.abs(a - b).max() for a, b in zip(*means))
     print(name, moved, apart, apart_means)
-    assert apart < 1e-5 and apart_means < 1e-5 and moved > 1e-4, (name, moved, apart)
+    assert max(apart, apart_means) < min(1e-5, moved / 20), (name, moved, apart, apart_means)
 
 def tiny(name):
     def make(replicas, path):

@@ -205,7 +205,7 @@ def test_mistakes_are_told(sargan, tmp_path, capsys, words, message):
     moved = moved.replace("name: synthetic", "name: folder").replace("path: ''", "path: nowhere")
     (tmp_path / "MOVED" / "config.yaml").write_text(moved)
     (tmp_path / "MOVED" / "checkpoints").mkdir()
-    (tmp_path / "MOVED" / "checkpoints" / "checkpoint").touch()
+    (tmp_path / "MOVED" / "checkpoints" / "step-1.npz").touch()
     (tmp_path / "EXPORT" / "1").mkdir(parents=True)
     (tmp_path / "EXPORT" / "1" / "saved_model.pb").touch()
     first = words[0].replace("RUN", str(sargan))

@@ -2,8 +2,10 @@
 
 import errno
 import json
+import logging
 import os
 import shlex
+import shutil
 
 import pytest
 import tensorflow as tf
@@ -12,8 +14,8 @@ from toy_method import Painter, Toy, ToyConfig, lines, toy
 from tfface.config import Train
 from tfface.engine.checkpoint import Checkpoints
 from tfface.engine.run import Run, write_text
-from tfface.engine.trainer import Interrupted, Trainer
-from tfface.errors import UserError
+from tfface.engine.trainer import Trainer
+from tfface.errors import Interrupted, UserError, invocation
 from tfface.testing import compare_trainers
 
 
@@ -67,7 +69,7 @@ def test_run_folder(tmp_path):
     trainer.train()
     found = {p.name for p in (tmp_path / "run").iterdir()}
     assert found == {
-        "method.txt", "config.yaml", "command.txt", "environment.json", "log.txt",
+        ".lock", "method.txt", "config.yaml", "command.txt", "environment.json", "log.txt",
         "metrics.jsonl", "tensorboard", "previews", "checkpoints",
     }  # fmt: skip
     assert sorted(p.name for p in (tmp_path / "run/previews").iterdir()) == [
@@ -87,13 +89,13 @@ def test_run_folder(tmp_path):
 def test_disk_full(tmp_path, monkeypatch):
     trainer = toy(tmp_path / "run")
 
-    def save(self, step, original=Checkpoints.save):
+    def save(self, step, notes=None, original=Checkpoints.save):
         if step > 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        original(self, step)
+        original(self, step, notes)
 
     monkeypatch.setattr(Checkpoints, "save", save)
-    with pytest.raises(UserError, match="is full; the checkpoint of step 3 is kept.*--run"):
+    with pytest.raises(UserError, match="disk is full; the checkpoint of step 3 is kept.*--run"):
         trainer.train()
     monkeypatch.undo()
     again = toy(tmp_path / "run")
@@ -104,7 +106,7 @@ def test_disk_full(tmp_path, monkeypatch):
 
 
 def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
-    def save(self, step):
+    def save(self, step, notes):
         raise PermissionError("no")
 
     monkeypatch.setattr(Checkpoints, "save", save)
@@ -137,8 +139,10 @@ def damage(path, how):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif how == "garbage":
         path.write_bytes(b"garbage")
-    else:
-        path.unlink()
+    else:  # A byte within an array.
+        held = bytearray(path.read_bytes())
+        held[held.index(b"nets/painter/0.npy") + 250] ^= 255
+        path.write_bytes(held)
 
 
 @pytest.fixture(scope="module")
@@ -151,18 +155,33 @@ def done(tmp_path_factory):
 
 @pytest.fixture
 def copied(done, tmp_path):
-    import shutil
-
     shutil.copytree(done, tmp_path / "run")
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("how", ["cut", "garbage", "missing"])
-@pytest.mark.parametrize("file", ["step-1.index", "step-1.data-00000-of-00001", "checkpoint"])
-def test_damaged_checkpoint(copied, file, how):
-    damage(copied / "checkpoints" / file, how)
-    with pytest.raises(UserError, match="checkpoints"):
+@pytest.mark.parametrize("how", ["cut", "garbage", "changed"])
+def test_a_damaged_checkpoint_alone_is_told(copied, how):
+    damage(copied / "checkpoints" / "step-1.npz", how)
+    with pytest.raises(UserError, match="step-1.npz in .*: damaged, and there is no other"):
         toy(copied, train_steps=1).train()
+    assert (copied / "checkpoints" / "step-1.npz").exists()
+
+
+@pytest.mark.parametrize("how", ["cut", "garbage", "changed"])
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, caplog, how):
+    whole, run = toy(tmp_path / "whole"), tmp_path / "run"
+    whole.train()
+    shutil.copytree(tmp_path / "whole", run)
+    damage(run / "checkpoints" / "step-6.npz", how)
+    caplog.set_level(logging.WARNING, "tfface")
+    nets = Toy(ToyConfig()).build()
+    assert Checkpoints(run / "checkpoints", nets, {"painter": Painter()}).restore() == 3
+    assert "step-6.npz is damaged" in caplog.text and "step 3 is taken instead" in caplog.text
+    assert (run / "checkpoints" / "step-6.npz").exists()  # Only a training sets it aside.
+    again = toy(run)
+    assert again.train() == 6 and again.checkpoints.steps() == [3, 6]
+    assert (run / "checkpoints" / "step-6.npz.damaged").exists()
+    compare_trainers(again, whole)
 
 
 def test_checkpoint_of_other_networks(copied):
@@ -170,8 +189,15 @@ def test_checkpoint_of_other_networks(copied):
         def build(self):
             return {**super().build(), "critic": Painter()}
 
-    with pytest.raises(UserError, match="cannot be restored: damaged, or of other networks"):
+    with pytest.raises(UserError, match="of other networks: nets/critic/0 is of shape"):
         toy(copied, Wider, train_steps=1).train()
+
+
+def test_checkpoints_of_an_earlier_version_are_told(copied):
+    (copied / "checkpoints" / "step-1.npz").unlink()
+    (copied / "checkpoints" / "step-1.index").touch()
+    with pytest.raises(UserError, match="of an earlier version of tfface"):
+        toy(copied, train_steps=1).train()
 
 
 def test_step_that_is_not_there(copied):
@@ -191,9 +217,8 @@ def test_other_options_are_refused(copied):
 
 def test_the_command_to_continue_is_quoted(tmp_path):
     run = Run.create("toy", ToyConfig(), str(tmp_path / "my runs"))
-    words = ["python", "-m", "tfface.train", "toy"]
-    words += ["--config", f"{run.path}/config.yaml", "--run", str(run.path)]
-    assert shlex.split(run.resume_command()) == words
+    words = ["toy", "--config", f"{run.path}/config.yaml", "--run", str(run.path)]
+    assert shlex.split(run.resume_command()) == [*shlex.split(invocation("train")), *words]
 
 
 def test_steps_may_be_extended(copied):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface.config import Data
+from tfface.config import Data, from_preset, learning_rate
+from tfface.errors import UserError
 from tfface.methods.sargan.config import SarganConfig
-from tfface.methods.sargan.losses import classification, harder
+from tfface.methods.sargan.losses import classification, harder, multitask_discriminator
 from tfface.methods.sargan.method import Sargan
 from tfface.testing import tiny_method
 
@@ -141,3 +142,108 @@ def test_the_attack_grows_while_the_classifier_learns():
         b["attack"].numpy().max() for b in method.batches(source, "train", 4, seed=0).take(7)
     ]
     assert lengths == [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0]
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def test_the_multitask_discriminator_is_its_equations():
+    """On a linear discriminator, whose gradient is its weights, against NumPy."""
+    random = np.random.RandomState(0)
+    real, fake = random.normal(size=(2, 4, 5, 5, 3))
+    weights = random.normal(size=(5, 5, 3, 6))
+    y, target = np.array([0, 1, 2, 5]), np.array([2, 0, 5, 1])
+
+    def discriminator(pictures, training):
+        assert training
+        return None, tf.einsum("bhwc,hwck->bk", pictures, weights)
+
+    found = multitask_discriminator(
+        discriminator, *(tf.constant(x) for x in (real, fake, y, target))
+    )
+    d_real, d_fake = (np.einsum("bhwc,hwck->bk", x, weights) for x in (real, fake))
+    wrong = [softplus(d_real[i, k]) for i in range(4) for k in range(6) if k != y[i]]
+    expected = {
+        "real": softplus(-d_real[range(4), y]).mean(),
+        "fake": softplus(d_fake[range(4), target]).mean(),
+        "wrong": np.mean(wrong),
+        "r1": np.mean([np.square(weights[..., k]).sum() for k in y]) / 2,
+    }
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_multitask_totals(nets):
+    """The weighted sums of the terms; the generator's first one is of the target's logit."""
+    options = {
+        "adversarial": "multitask",
+        "lambda_r1": 3.0,
+        "lambda_rec": 2.0,
+        "lambda_change": 4.0,
+    }
+    method, batch = Sargan(dataclasses.replace(CONFIG, **options)), make_batch()
+    total, terms = method.loss("discriminator", nets, batch)
+    assert float(total) == pytest.approx(
+        float(terms["real"] + terms["fake"] + terms["wrong"] + 3.0 * terms["r1"]), rel=1e-5
+    )
+    total, terms = method.loss("generator", nets, batch)
+    assert set(terms) == {"fake", "rec", "change"}
+    assert float(total) == pytest.approx(
+        float(terms["fake"] + 2.0 * terms["rec"] + 4.0 * terms["change"]), rel=1e-5
+    )
+    fake = nets["generator"]([batch["image"], method.one_hot(batch["target"])])
+    logits = nets["discriminator"](fake)[1].numpy()
+    expected = softplus(-logits[range(4), batch["target"].numpy()]).mean()
+    assert float(terms["fake"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_multitask_gradients(nets):
+    """They reach every weight that a phase updates, but those of the realness map."""
+    method = Sargan(dataclasses.replace(CONFIG, adversarial="multitask"))
+    for phase in method.phases():
+        with tf.GradientTape() as tape:
+            total, _ = method.loss(phase.name, nets, make_batch())
+        weights = [v for name in phase.updates for v in nets[name].trainable_variables]
+        gradients = tape.gradient(total, weights)
+        missing = [
+            v.path
+            for v, g in zip(weights, gradients, strict=True)
+            if g is None or not np.abs(g).max() > 0
+        ]
+        assert missing == (["realness/kernel"] if phase.name == "discriminator" else [])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lambda_r1": -1.0}, "lambda_r1 is -1.0"),
+        ({"lambda_cls_gen": -1.0}, "lambda_cls_gen is -1"),
+    ],
+)
+def test_weights_of_losses_are_not_negative(options, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(CONFIG, **options)
+
+
+def test_presets_and_their_discriminators():
+    """All but the paper's judge realness given the expression."""
+    found = {
+        name: from_preset("sargan", SarganConfig, name, {"data.path": "x"}).adversarial
+        for name in ("paper", "demo", "tiny")
+    }
+    assert found == {"paper": "wgan-gp", "demo": "multitask", "tiny": "multitask"}
+
+
+def test_the_papers_learning_rate_is_that_of_the_authors_code():
+    """They subtract a 100,000th of it after every 5,000th step of the second half."""
+    for config in (
+        SarganConfig(),
+        from_preset("sargan", SarganConfig, "paper", {"data.path": "x"}),
+    ):
+        rates = [
+            learning_rate(config.adam, step, config.train.steps)
+            for step in (0, 104_999, 105_000, 199_999)
+        ]
+        assert rates == pytest.approx([1e-4, 1e-4, 1e-4 - 1e-9, 1e-4 - 19e-9], rel=1e-9)

@@ -207,6 +207,30 @@ def test_label_noise_is_on_classified_pictures_only(nets, batch):
                 assert float(other[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5), name
 
 
+def test_a_multitask_discriminator_for_the_face_and_each_region(nets, batch):
+    """The terms of each, weighted; gradients reach every weight but those of realness maps."""
+    method = method_with(adversarial="multitask", lambda_r1=3.0, lambda_change=2.0)
+    weights = {"real": 1.0, "fake": 1.0, "wrong": 1.0, "r1": 3.0}
+    total, terms = method.loss("discriminator", nets, batch)
+    expected = sum(
+        share * weight * terms[prefix + name]
+        for prefix, share in (("", 1.0), ("mouth_", 0.25), ("eyes_", 0.25))
+        for name, weight in weights.items()
+    )
+    assert float(total) == pytest.approx(float(expected), rel=1e-5)
+    for phase in ("generator", "joint"):
+        terms = method.loss(phase, nets, batch)[1]
+        known = {"fake", "mouth_fake", "eyes_fake", "rec", "change"}
+        assert set(terms) == known | ({"seg", "accuracy"} if phase == "joint" else set())
+    for phase in method.phases():
+        with tf.GradientTape() as tape:
+            total, _ = method.loss(phase.name, nets, batch)
+        updated = [v for name in phase.updates for v in nets[name].trainable_variables]
+        gradients = zip(updated, tape.gradient(total, updated), strict=True)
+        missing = {v.path for v, g in gradients if g is None or not np.abs(g).max() > 0}
+        assert missing == ({"realness/kernel"} if phase.name == "discriminator" else set()), phase
+
+
 # Networks.
 
 

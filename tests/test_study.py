@@ -52,6 +52,7 @@ def plan(tmp_path, method="domain_alignment", **changes):
         ({"early_stop": {"evry": 2}}, "unknown key 'early_stop.evry'; perhaps .*'every'"),
         ({"early_stop": {"every": 4}}, "early_stop.every is 4: .*less than steps, 4"),
         ({"early_stop": {"every": 2}, "oracle": "hyperband"}, "expected 0 with .*hyperband"),
+        ({"steps": 3, "oracle": "hyperband"}, "steps is 3: expected at least 4 with .*hyperband"),
         ({"parameters": {}}, "parameters is empty"),
         ({"parameters": {"lambda_wrap": {"low": 1, "high": 2}}},
          "parameters names 'lambda_wrap', .* perhaps you mean 'lambda_warp'"),
@@ -89,7 +90,8 @@ def test_configs_of_trials_and_of_the_best(tmp_path):
     options = {"train.ema_half_life": 1, "adam.schedule": "constant"}
     made = plan(tmp_path, trial_options=options)
     values = {"top_k": 2, "lambda_warp": 5.0}
-    trial, best = made.config(values), made.best(values)
+    trial = made.config(values)
+    best = made.whole(to_dict(trial))
     assert (trial.top_k, trial.lambda_warp, trial.train.steps) == (2, 5.0, 4)
     assert trial.train.ema_half_life == 1.0 and type(trial.train.ema_half_life) is float
     assert (best.top_k, best.lambda_warp, best.train.steps) == (2, 5.0, 6)
@@ -101,7 +103,7 @@ def test_configs_of_trials_and_of_the_best(tmp_path):
 
 def test_a_study_can_start_from_a_file_of_options(tmp_path):
     preset = tmp_path / "mine.yaml"
-    preset.write_text(yaml.safe_dump(to_dict(plan(tmp_path).best({"top_k": 1}))))
+    preset.write_text(yaml.safe_dump(to_dict(plan(tmp_path).config({"top_k": 1}))))
     assert plan(tmp_path, preset="", config=str(preset)).base.top_k == 1
 
 
@@ -110,6 +112,25 @@ def test_values_survive_single_precision():
     assert Parameter("a", (), 0.1, 0.7).exact(0.70000004) == 0.7
     assert Parameter("a", (), 1, 5).exact(3) == 3
     assert Parameter("a", ("x", "y")).exact("y") == "y"
+    assert Parameter("a", (False, True)).exact(1) is True
+    assert Parameter("a", (), 1, 5, log=True).exact(6) == 5
+
+
+def test_combinations_of_options(tmp_path):
+    made = plan(tmp_path)
+    assert made.combinations() == math.inf
+    few = {"top_k": {"values": [1, 4]}, "encoder_blocks": {"low": 0, "high": 2}}
+    made = plan(tmp_path, parameters=few)
+    found = [made.combination(number) for number in range(made.combinations())]
+    assert len(found) == 6 and found[0] == {"top_k": 1, "encoder_blocks": 0}
+    assert len({tuple(values.items()) for values in found}) == 6
+
+
+def test_help_shows_defaults_as_values(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "number of trials (default: the study's own, 16 if it gives none)" in shown
 
 
 @pytest.mark.parametrize("method", METHODS)

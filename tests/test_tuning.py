@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tfface.config import parse_training, to_dict
 from tfface.errors import UserError
 from tfface.methods import METHODS, get_config
 from tfface.tune import main, run_study
+from tfface.tuning import oracle
 from tfface.tuning import search as searching
 from tfface.tuning.study import read_plan
 from tfface.tuning.trials import read_trials
@@ -333,7 +335,7 @@ def test_hyperband_continues_the_run_of_the_better_trial(toy, monkeypatch):
     from tfface.engine.trainer import Trainer
 
     monkeypatch.setattr(searching, "Trainer", Trainer)
-    monkeypatch.setattr(searching, "_EPOCHS", 3)
+    monkeypatch.setattr(oracle, "EPOCHS", 3)
     assert toy.run(oracle="hyperband", trials=4, steps=6) == 0
     log = [(toy.out / "trials" / str(i) / "log.txt").read_text() for i in range(4)]
     assert "continued from step 2" in log[3] and "step 6/6" in log[3]
@@ -355,6 +357,269 @@ def test_a_folder_is_of_one_study_and_one_process(toy, capsys):
     assert "is in use by another process" in capsys.readouterr().err
 
 
+def change_options(toy, tmp_path, **changes):
+    """Edits the file of options that the study of `toy` starts from."""
+    file = tmp_path / "options.yaml"
+    values = yaml.safe_load(file.read_text())
+    for name, value in changes.items():
+        group, _, option = name.partition("__")
+        values[group][option] = value
+    file.write_text(yaml.safe_dump(values))
+
+
+def test_a_study_refuses_another_base_option_by_option(toy, tmp_path, capsys):
+    assert toy.run(trials=1) == 0
+    before, best = (toy.out / "tune.yaml").read_text(), (toy.out / "best.yaml").read_text()
+    change_options(toy, tmp_path, data__size=64, adam__beta_1=0.9)
+    assert toy.run(trials=2) == 2
+    told = capsys.readouterr().err
+    assert f"{toy.out} is of another study: " in told and told.count("\n") == 1
+    assert "adam.beta_1 was 0.5, is 0.9; data.size was 32, is 64; another --out begins" in told
+    assert (toy.out / "tune.yaml").read_text() == before and len(toy.trials()) == 1
+    change_options(toy, tmp_path, data__size=32, adam__beta_1=0.5)
+    assert toy.run(trials=1) == 0 and (toy.out / "best.yaml").read_text() == best
+
+
+def test_options_of_a_study_are_told_one_by_one(toy, capsys):
+    assert toy.run(trials=1) == 0
+    assert toy.run(trials=1, steps=5, parameters={"adam.beta_1": {"values": [0.1, 0.5]}}) == 2
+    told = capsys.readouterr().err
+    assert "parameters.adam.learning_rate.low was 0.001, is not given" in told
+    assert "parameters.adam.beta_1.values was not given, is [0.1, 0.5]" in told
+    assert "steps was 4, is 5" in told and "seed" not in told
+
+
+def test_where_data_lie_is_no_other_study(toy, tmp_path):
+    folders = [tmp_path / "faces", tmp_path / "moved"]
+    for folder in folders:
+        folder.mkdir()
+    change_options(toy, tmp_path, data__name="folder", data__path=str(folders[0]))
+    assert toy.run(trials=1) == 0
+    for path in (f"{folders[0]}/", f"{tmp_path}/./faces", str(folders[1])):
+        change_options(toy, tmp_path, data__path=path)
+        assert toy.run(trials=len(toy.trials()) + 1) == 0
+    preset = yaml.safe_load((toy.out / "best.yaml").read_text())
+    assert preset["data"]["path"] == str(folders[1])
+
+
+def test_the_same_options_in_another_file_are_the_same_study(toy, tmp_path):
+    assert toy.run(trials=1) == 0
+    copy = (tmp_path / "options.yaml").rename(tmp_path / "renamed.yaml")
+    assert toy.run(trials=2, config=str(copy)) == 0 and len(toy.trials()) == 2
+
+
+def test_before_its_first_trial_a_study_may_change(toy, tmp_path):
+    assert toy.run(objective={"measure": "made/eror", "direction": "min"}) == 2
+    change_options(toy, tmp_path, adam__beta_1=0.9)
+    assert toy.run(trials=1) == 0
+    assert [name for name, *_ in toy.measured] == ["out", "out", "0"]  # Of the new networks.
+
+
+def test_best_yaml_is_the_configuration_that_was_trained(toy, tmp_path):
+    """Its command works as printed, in a folder of any name."""
+    toy.out = tmp_path / "a study's [best]"
+    options = {"adam.beta_2": 0.9, "train.seed": 5}
+    assert toy.run(trials=2, trial_options=options) == 0
+    best = json.loads((toy.out / "results.json").read_text())["best"]
+    own = toy.out / "trials" / best / "config.yaml"
+    values = yaml.safe_load(own.read_text())
+    values["adam"]["epsilon"] = 0.125  # As if a name had been resolved.
+    own.write_text(yaml.safe_dump(values))
+    assert toy.run(trials=2, trial_options=options) == 0
+    text = (toy.out / "best.yaml").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("# Command:")]
+    words = shlex.split(line.removeprefix("# Command:"))
+    assert words[:3] == ["python", "-m", "tfface.train"] and Path(words[-1]).is_absolute()
+    _, config, _ = parse_training(words[3:], {"toy": toy_method.ToyConfig})
+    assert config.adam.epsilon == 0.125 and config.adam.beta_2 == 0.999
+    assert (config.train.steps, config.train.seed) == (6, 0)
+
+
+FEW = {"adam.beta_1": {"values": [0.1, 0.3, 0.5]}, "data.batch_size": {"low": 2, "high": 5}}
+
+
+@pytest.mark.parametrize("kind", ["random", "bayesian"])
+def test_a_search_ends_when_all_combinations_were_tried(toy, kind, capsys):
+    toy.error = lambda config, step: config.adam.beta_1 + config.data.batch_size / 10
+    assert toy.run(oracle=kind, trials=20, parameters=FEW) == 0
+    trials = toy.trials()
+    assert len({tuple(trial.values.items()) for trial in trials}) == len(trials) == 12
+    told = "ended after 12 of 20 trials: all 12 combinations of the options were tried"
+    assert told in capsys.readouterr().out.splitlines()
+    assert f"The search {told}." in (toy.out / "report.html").read_text()
+    assert toy.run(oracle=kind, trials=20, parameters=FEW) == 0 and toy.trials() == trials
+    assert told in capsys.readouterr().out.splitlines()
+
+
+def test_bayesian_search_never_proposes_the_same_corner_twice(toy):
+    """With ranges of real numbers too: its optimum is the end of the range again and again."""
+    toy.error = lambda config, step: config.adam.learning_rate
+    assert toy.run(oracle="bayesian", trials=12) == 0
+    assert len({trial.values["adam.learning_rate"] for trial in toy.trials()}) == 12
+
+
+def test_no_more_values_in_a_range_of_real_numbers(toy, capsys):
+    narrow = {"adam.learning_rate": {"low": 0.010001, "high": 0.010003}}
+    assert toy.run(trials=9, parameters=narrow) == 0
+    values = [trial.values["adam.learning_rate"] for trial in toy.trials()]
+    assert sorted(values) == [0.010001, 0.010002, 0.010003]
+    told = capsys.readouterr().out
+    assert "of 9 trials: no other values were found in the ranges of the options" in told
+
+
+def test_hyperband_trains_the_better_ones_on_when_values_run_out(toy, capsys):
+    toy.error = lambda config, step: config.adam.beta_1 + 1 / step if step else 1.0
+    few = {"adam.beta_1": {"values": [0.1, 0.2, 0.3, 0.4, 0.5]}}
+    assert toy.run(oracle="hyperband", trials=23, steps=9, parameters=few) == 0
+    trials = toy.trials()
+    assert [trial.step for trial in trials] == [1] * 5 + [3] * 2 + [9]
+    assert len({(trial.values["adam.beta_1"], trial.step) for trial in trials}) == 8
+    assert trials[-1].values == {"adam.beta_1": 0.1}
+    told = capsys.readouterr().out
+    assert "ended after 8 of 23 trials: all 5 combinations of the options were tried" in told
+    assert "best: trial 07, made/error 0.2111 after 9 steps; " in told
+    assert toy.run(oracle="hyperband", trials=23, steps=9, parameters=few) == 0
+    assert toy.trials() == trials
+
+
+def test_hyperband_goes_on_after_failures(toy):
+    """Keras Tuner's own waits for the failed ones and never trains the better ones on."""
+    error = toy.error
+    toy.error = lambda *now: math.nan if len(toy.measured) in (3, 5, 7, 9) else error(*now)
+    assert toy.run(oracle="hyperband", trials=12, steps=9) == 0
+    assert [trial.status for trial in toy.trials()].count("failed") == 4
+    assert [trial.step for trial in toy.trials()][9:] == [3, 3, 9]
+
+
+def test_a_whole_round_of_hyperband(toy, capsys):
+    assert toy.run(oracle="hyperband", trials=40, steps=9, parameters=MIXED) == 0
+    trials = toy.trials()
+    steps = [trial.step for trial in trials]
+    assert steps == [1] * 9 + [3] * 3 + [9] + [3] * 5 + [9] * 2 + [9] * 3
+    tried = {(tuple(trial.values.items()), trial.step) for trial in trials}
+    assert len(tried) == 23 and len({values for values, _ in tried}) == 17
+    told = capsys.readouterr().out
+    assert "ended after 23 of 40 trials: a round of Hyperband is complete" in told
+
+
+def test_it_is_said_when_no_trial_was_trained_in_full(toy, capsys):
+    assert toy.run(oracle="hyperband", trials=3, steps=9) == 0
+    told = "no trial was trained for all 9 steps, so this is a guess"
+    assert told in capsys.readouterr().out
+    assert told in (toy.out / "report.html").read_text()
+    assert "after 1 of 9 steps" in (toy.out / "best.yaml").read_text()
+
+
+def test_values_rounded_between_processes_are_the_same_values(toy, tmp_path):
+    """What a worker hands back, in single precision, is neither new nor unknown."""
+    from keras_tuner.engine.trial import Trial
+
+    values = {"adam.beta_1": {"values": [0.1, 0.2, 0.3]}, "data.flip": {"values": [True, False]}}
+    assert toy.run(trials=1, oracle="bayesian", parameters=values) == 0
+    plan = read_plan(tmp_path / "study.yaml", "toy", toy_method.ToyConfig, trials=9)
+    proposing = oracle.make_oracle(plan)
+    proposing._set_project_dir(str(tmp_path), "another")
+    tried = []
+    for number in range(6):
+        trial = Trial.from_proto(proposing.create_trial("worker1").to_proto())
+        assert trial.status == "RUNNING"
+        given = trial.hyperparameters.values
+        tried.append(tuple(p.exact(given[p.name]) for p in plan.parameters))
+        proposing.update_trial(trial.trial_id, {"made/error": float(number)})
+        trial.status = "COMPLETED"
+        proposing.end_trial(trial)
+    assert sorted(tried) == [(b, f) for b in (0.1, 0.2, 0.3) for f in (False, True)]
+    assert proposing.create_trial("worker1").status == "STOPPED"
+
+
+@pytest.mark.parametrize("name", ["tune[1]", "t*ne?", "tu\\ne", "[a]/t{u}ne"])
+def test_a_study_in_a_folder_whose_name_is_a_pattern(toy, tmp_path, name):
+    """Beside one that the pattern matches."""
+    root = tmp_path / "studies"
+    toy.out = root / {"tune[1]": "tune1", "[a]/t{u}ne": "a/t{u}ne"}.get(name, "tune")
+    assert toy.run(trials=2, seed=4) == 0
+    other = toy.out
+    files = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    toy.out = root / name
+    assert toy.run(trials=1) == 0
+    first = toy.trials()
+    assert toy.run(trials=3) == 0
+    assert len(toy.trials()) == 3 and toy.trials()[:1] == first
+    trained = [name for name, step, *_ in toy.measured if step]
+    assert trained == ["0", "1", "0", "1", "2"]  # None again.
+    assert files == {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_a_line_break_is_refused(toy, tmp_path, capsys):
+    toy.out = tmp_path / "two\nlines"
+    assert toy.run(trials=1) == 2
+    assert "without line breaks" in capsys.readouterr().err and not toy.out.exists()
+
+
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+
+
+@pytest.mark.parametrize("number", STOPS)
+@pytest.mark.parametrize("place", ["measuring", "proposing"])
+def test_a_signal_between_trials_ends_a_study(toy, monkeypatch, place, number, capsys):
+    error, create = toy.error, oracle._Random.create_trial
+
+    def stop():
+        if len(toy.measured) == 2:
+            os.kill(os.getpid(), number)
+
+    def measured(config, step):
+        stop()
+        return error(config, step)
+
+    def proposed(self, tuner):
+        stop()
+        return create(self, tuner)
+
+    with monkeypatch.context() as patched:
+        if place == "measuring":
+            toy.error = measured
+        else:
+            patched.setattr(oracle._Random, "create_trial", proposed)
+        assert toy.run(trials=2) == 128 + number
+    assert f"the same command goes on with {toy.out}" in capsys.readouterr().err
+    assert signal.getsignal(number) == (
+        signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    )
+    toy.error = error
+    assert toy.run(trials=2) == 0 and len(toy.trials()) == 2
+
+
+def test_ignored_signals_stay_ignored(toy):
+    """SIGHUP under nohup."""
+    before, error = signal.signal(signal.SIGHUP, signal.SIG_IGN), toy.error
+
+    def hung_up(config, step):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return error(config, step)
+
+    toy.error = hung_up
+    try:
+        assert toy.run(trials=1) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_finished_trial_is_not_begun_again_after_a_kill(toy, monkeypatch):
+    """Keras Tuner counts the trial that ended last as going on."""
+    assert toy.run(trials=2) == 0
+    state = json.loads((toy.out / "oracle" / "oracle.json").read_text())
+    assert "1" in state["ongoing_trials"].values()
+    begun = []
+    run_trial = searching.StudyTuner.run_trial
+    monkeypatch.setattr(
+        searching.StudyTuner,
+        "run_trial",
+        lambda self, trial: begun.append(trial.trial_id) or run_trial(self, trial),
+    )
+    assert toy.run(trials=3) == 0 and begun == ["2"]
+
+
 SMALL = {
     "preset": "tiny",
     "steps": 2,
@@ -368,40 +633,115 @@ SMALL = {
     "parameters": {"top_k": {"values": [1, 2, 4]}, "lambda_warp": {"low": 0.1, "high": 0.7}},
 }  # fmt: skip
 
+TWO = {"values": [0.2, 0.6]}
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study of a real method and measure with two workers; processes are those of its folder."""
+
+    class Study:
+        out, file = tmp_path / "out[1]", tmp_path / "study.yaml"
+
+        def start(self, **changes):
+            self.file.write_text(yaml.safe_dump({**SMALL, **changes}))
+            words = ["domain_alignment", "--study", str(self.file), "--out", str(self.out)]
+            self.command = [sys.executable, "-m", "tfface.tune", *words, "--workers", "2"]
+            pipe = subprocess.PIPE
+            self.parent = subprocess.Popen(
+                self.command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True
+            )
+
+        def end(self):
+            """The status and the output of the parent, once all its processes are gone."""
+            told, _ = self.parent.communicate(timeout=600)
+            wait_for(lambda: not self.processes(), 300)  # None goes on without its parent.
+            return self.parent.returncode, told
+
+        def processes(self):
+            """Process numbers by their names, such as "chief"; "" is the parent."""
+            found = {}
+            for folder in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if str(self.out).encode() in (folder / "cmdline").read_bytes():
+                        given = (folder / "environ").read_bytes().split(b"\0")
+                        values = dict(v.split(b"=", 1) for v in given if b"=" in v)
+                        name = values.get(b"KERASTUNER_TUNER_ID", b"").decode()
+                        found[name] = int(folder.name)
+            return found
+
+        def wait_for_trials(self, count, status="running"):
+            def there():
+                if self.parent.poll() is not None:
+                    return True
+                return sum(trial.status == status for trial in read_trials(self.out)) >= count
+
+            wait_for(there, 900)
+
+    made = Study()
+    yield made
+    made.parent.kill()
+    made.end()
+
 
 @pytest.mark.slow
-def test_two_workers_killed_and_continued(tmp_path):
-    """A real method and measure, Keras Tuner's chief and two workers."""
-    study, out = tmp_path / "study.yaml", tmp_path / "out"
-    study.write_text(yaml.safe_dump(SMALL))
-    words = ["domain_alignment", "--study", str(study), "--out", str(out), "--workers", "2"]
-    command = [sys.executable, "-m", "tfface.tune", *words]
-
-    def processes():
-        """Those of this study."""
-        mine = str(out).encode()
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if mine in (folder / "cmdline").read_bytes():
-                    yield folder.name
-
-    parent = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        wait_for(lambda: (out / "trials" / "0" / "trial.json").exists() or parent.poll(), 900)
-        assert len(list(processes())) == 4
-    finally:
-        parent.kill()
-        parent.communicate()
-    wait_for(lambda: not list(processes()), 300)  # None goes on without its parent.
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    trials = read_trials(out)
+def test_two_workers_killed_and_continued(study):
+    """The parent is killed, and the same command goes on."""
+    study.start()
+    study.wait_for_trials(1)
+    assert set(study.processes()) == {"", "chief", "worker1", "worker2"}
+    study.parent.kill()
+    study.end()
+    study.start()
+    status, told = study.end()
+    assert status == 0, told
+    trials = read_trials(study.out)
     assert [trial.status for trial in trials] == ["completed"] * 2
-    assert all(f"trial {trial.id} completed" in done.stdout for trial in trials)
+    assert all(f"trial {trial.id} completed" in told for trial in trials)
     for trial in trials:
-        trained = tfface.load(str(out / "trials" / trial.id))
+        trained = tfface.load(str(study.out / "trials" / trial.id))
         assert trained.step == 2 and trained.method.config.top_k == trial.values["top_k"]
-    assert all("trial " in (out / f"worker{n}.log").read_text() for n in (1, 2))
-    assert not (out / "trials" / "2").exists()
-    page = (out / "report.html").read_text()
+    assert all("trial " in (study.out / f"worker{n}.log").read_text() for n in (1, 2))
+    assert not (study.out / "trials" / "2").exists()
+    page = (study.out / "report.html").read_text()
     assert page.count("<circle") == 4 and "2 of 2 trials" in page
+
+
+@pytest.mark.slow
+def test_a_killed_worker_and_a_killed_chief_lose_no_trial(study):
+    """With fewer combinations than trials."""
+    few = {"trials": 8, "parameters": {**SMALL["parameters"], "lambda_warp": TWO}}
+    kept = []
+    for victim in ("worker1", "chief"):
+        study.start(**few)
+        study.wait_for_trials(len(kept) + 1, "completed")
+        os.kill(study.processes()[victim], signal.SIGKILL)
+        status, told = study.end()
+        assert status == 2 and f"{victim} ended with signal 9" in told
+        assert "The same command goes on" in told and "Traceback" not in told
+        now = [trial for trial in read_trials(study.out) if trial.status == "completed"]
+        assert len(now) > len(kept) and all(trial in now for trial in kept)
+        kept = now
+    study.start(**few)
+    status, told = study.end()
+    assert status == 0, told
+    trials = read_trials(study.out)
+    assert all(trial in trials for trial in kept)
+    assert [trial.status for trial in trials] == ["completed"] * 6
+    assert len({tuple(trial.values.items()) for trial in trials}) == 6
+    assert "ended after 6 of 8 trials: all 6 combinations of the options were tried" in told
+    for trial in trials:
+        lines = (study.out / "trials" / trial.id / "metrics.jsonl").read_text().splitlines()
+        assert len(lines) <= 2  # No step was done once more after it had been saved.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["", "worker2"])
+def test_a_signal_to_a_study_with_workers_ends_all_of_it(study, place):
+    """To the parent, or, as a batch system sends it, to any of them."""
+    study.start()
+    study.wait_for_trials(1)
+    os.kill(study.processes()[place], signal.SIGUSR1)
+    status, told = study.end()
+    assert status == 128 + signal.SIGUSR1, told
+    assert "the same command goes on" in told and "Traceback" not in told

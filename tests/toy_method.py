@@ -100,7 +100,7 @@ class Toy(Method):
         raise NotImplementedError
 
 
-def toy(path, kind=Toy, optimizer=adam, **options):
+def toy(path, kind=Toy, optimizer=adam, change=False, init="", **options):
     """A trainer; options as `train.steps` with `_` for the dot: `train_steps`."""
     config = ToyConfig()
     for name, value in options.items():
@@ -108,7 +108,8 @@ def toy(path, kind=Toy, optimizer=adam, **options):
         changed = dataclasses.replace(getattr(config, part), **{option: value})
         config = dataclasses.replace(config, **{part: changed})
     method, source = kind.open(config)
-    return Trainer(method, source, Run.create("toy", config, str(path)), optimizer)
+    run = Run.create("toy", config, str(path), change=change)
+    return Trainer(method, source, run, optimizer, init)
 
 
 def weights(nets):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tfface.config import nearest
-from tfface.errors import UserError
+from tfface.errors import Interrupted, UserError
 
 VERBS = {
     "train": "train a method, or continue a run",
@@ -29,12 +29,18 @@ VERBS = {
 
 
 def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
-    """Turns a mistake of the user into one line on stderr and status 2, Ctrl-C into status 130."""
+    """Gives a verb its exit status: 2 and one line on stderr for a mistake of the user.
+
+    Ctrl-C ends with 130, and any signal that a training answers with 128 and its number.
+    """
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
         try:
             return main(argv) or 0
+        except Interrupted as stopped:
+            print(stopped, file=sys.stderr)
+            return stopped.status
         except UserError as error:
             message, status = str(error), 2
         except OSError as error:

@@ -68,10 +68,12 @@ class Adam:
         clip_norm: Longest gradient of an optimiser's weights, all together; longer ones are scaled
             down to it. 0: any length.
         schedule: "constant"; "step": times `decay_factor` every `decay_every` steps; "linear": down
-            to 0 between `decay_start` and the last step, changed every `decay_every` steps.
+            to `end_factor` of it between `decay_start` and the last step, changed every
+            `decay_every` steps.
         decay_factor: Factor of the schedule "step".
         decay_every: Steps between two changes of the learning rate.
         decay_start: First step of the decline of the schedule "linear".
+        end_factor: Share of the learning rate that is left at the end of the schedule "linear".
     """
 
     learning_rate: float = 1e-4
@@ -84,6 +86,7 @@ class Adam:
     decay_factor: float = 0.97
     decay_every: int = 1
     decay_start: int = 0
+    end_factor: float = 0.0
 
     def __post_init__(self):
         check(
@@ -92,6 +95,10 @@ class Adam:
         )
         check(self.clip_norm >= 0, f"adam.clip_norm is {self.clip_norm}: expected 0 or more")
         check(self.decay_every >= 1, f"adam.decay_every is {self.decay_every}: expected at least 1")
+        check(
+            0 <= self.end_factor <= 1,
+            f"adam.end_factor is {self.end_factor}: expected a number from 0 to 1",
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,8 @@ class Train:
         precision: Numbers that the layers compute with; weights stay float32.
         jit: Compile the gradient functions with XLA; "auto": on GPUs only (on CPUs convolutions are
             faster without).
+        deterministic: Take only operations whose results are the same to the last bit each time,
+            on the same devices; slower.
         replicas: Devices to train on; 0: all GPUs, or the one CPU.
         ema_half_life: Half-life of the averaged generator weights, in thousands of pictures; 0: no
             average. The averaged weights are those that are previewed, used and exported.
@@ -120,6 +129,7 @@ class Train:
     seed: int = 0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     jit: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
     replicas: int = 0
     ema_half_life: float = 0.0
     log_every: int = 100
@@ -149,7 +159,7 @@ def learning_rate(adam: Adam, step: int, steps: int) -> float:
     if adam.schedule == "linear":
         held = changes * adam.decay_every
         declined = (held - adam.decay_start) / max(steps - adam.decay_start, 1)
-        return adam.learning_rate * (1.0 - min(max(declined, 0.0), 1.0))
+        return adam.learning_rate * (1.0 - (1.0 - adam.end_factor) * min(max(declined, 0.0), 1.0))
     return adam.learning_rate
 
 
@@ -213,9 +223,26 @@ def nearest(name: str, known: Any) -> str:
     return f"; perhaps you mean {match[0]!r}?" if match else ""
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command `train` is told beside the options of the method.
+
+    Attributes:
+        run: The run folder; "": a new one.
+        change: Whether a run may go on with another optimiser, precision or batch size.
+        init: The run whose weights a new run begins with; "": none.
+        replay: A file of one step to repeat; "": none, training is wanted.
+    """
+
+    run: str = ""
+    change: bool = False
+    init: str = ""
+    replay: str = ""
+
+
 def parse_training(
     argv: list[str] | None, configs: dict[str, type], program: str = "python -m tfface.train"
-) -> tuple[str, Any, str]:
+) -> tuple[str, Any, RunOptions]:
     """Parses the command line of `train`.
 
     Args:
@@ -224,7 +251,7 @@ def parse_training(
         program: What help and messages call the command.
 
     Returns:
-        The method's name, its config, and the run folder asked for ("" if none).
+        The method's name, its config, and what is asked of the run.
 
     Raises:
         SystemExit: After `--help`, `--print_config` (status 0) or a mistake (status 2).
@@ -232,6 +259,7 @@ def parse_training(
     import sys
 
     argv = list(sys.argv[1:] if argv is None else argv)
+    given = len(argv)
     parser = _parser(program, description="Train a method; see METHOD --help.")
     commands = parser.add_subcommands(dest="method")
     parsers = {}
@@ -255,6 +283,26 @@ def parse_training(
             default="",
             help="Run folder; an existing run is continued. Default: a new runs/NNNNN-...",
         )
+        sub.add_argument(
+            "--change",
+            action="store_true",
+            help="Continue the run with other values of adam.*, train.precision or a batch size; "
+            "the run's history.jsonl keeps them. Lengths and reports may always change.",
+        )
+        sub.add_argument(
+            "--init",
+            type=str,
+            default="",
+            metavar="RUN",
+            help="Begin a new run with the weights of another one of the same networks.",
+        )
+        sub.add_argument(
+            "--replay",
+            type=str,
+            default="",
+            metavar="FILE",
+            help="Repeat the one step that a training which diverged has written; no other option.",
+        )
         sub.add_class_arguments(config_class)
         commands.add_subcommand(method, sub, help=config_class.__doc__.splitlines()[0])
     if argv and argv[0] in configs:
@@ -265,7 +313,11 @@ def parse_training(
         config = _instantiate(parsers[method], configs[method], namespace[method])
     except UserError as error:
         parsers[method].error(str(error))
-    return method, config, namespace[method].run
+    names = [f.name for f in dataclasses.fields(RunOptions)]
+    asked = RunOptions(**{name: namespace[method][name] for name in names})
+    if asked.replay and given > (2 if f"--replay={asked.replay}" in argv else 3):
+        parsers[method].error("--replay repeats a step as it was: expected no other option")
+    return method, config, asked
 
 
 def _presets_to_files(parser, argv: list[str]) -> list[str]:

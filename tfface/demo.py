@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tfface.cli import Parser, aligned, command, import_tensorflow
-from tfface.errors import UserError
+from tfface.errors import Interrupted, UserError
 from tfface.methods import METHODS
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def main(argv: list[str] | None = None) -> int:
     import_tensorflow()
 
     from tfface.engine.run import write_text
-    from tfface.engine.trainer import Interrupted
     from tfface.evaluation import parts_of, yardstick_of
     from tfface.train import train_run
 
@@ -75,8 +74,8 @@ def main(argv: list[str] | None = None) -> int:
             options={"train.steps": arguments.steps} if arguments.steps else None,
         )
     except Interrupted as stopped:
-        print(f"{stopped}\ncontinue with the same command", file=sys.stderr)
-        return 130
+        again = "continue with the same command"
+        raise Interrupted(f"{stopped}\n{again}", stopped.signal) from stopped
     clock.lap("training")
     parts = parts_of(trained.name)
     yardstick = None

@@ -218,7 +218,7 @@ def open_run(path: str, step: int | None, moved: str | None) -> Trained:
     Raises:
         UserError: No run folder, an export in its place, no checkpoint, no data set.
     """
-    from tfface.engine.run import Run
+    from tfface.engine.run import Run, checkpoint_files
 
     folder = Path(path)
     if not folder.is_dir():
@@ -227,7 +227,7 @@ def open_run(path: str, step: int | None, moved: str | None) -> Trained:
     if any((version / "saved_model.pb").exists() for version in exports):
         raise UserError(f"{path} is an export: expected the run folder that it was made of")
     name, values = Run(folder).read_config()
-    if not any((folder / "checkpoints").glob("*")):
+    if not checkpoint_files(folder / "checkpoints"):
         raise UserError(f"{path} has no checkpoint yet")
     _check_data(name, values, moved)
     import_tensorflow()
@@ -250,9 +250,9 @@ def _check_data(name: str, values: dict, moved: str | None) -> None:
     for which in ("data", "labelled"):
         data: Data | None = getattr(config, which, None)
         if data is not None and moved is not None and which == _measured(config):
-            check_path(dataclasses.replace(data, path=moved), "--path")
+            check_path(dataclasses.replace(data, path=moved), "--path", "--path")
         elif data is not None:
-            check_path(data)
+            check_path(data, f"{which}.path", "--path")
 
 
 def _measured(config: Any) -> str:

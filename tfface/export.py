@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfface.cli import Parser, command, import_tensorflow
-from tfface.errors import UserError
+from tfface.errors import UserError, invocation
+from tfface.paths import is_pattern
 
 if TYPE_CHECKING:
     from tfface.engine.load import Trained
@@ -210,8 +211,15 @@ def main(argv: list[str] | None = None) -> int:
     import tfface
 
     version = export_run(tfface.load(args.run, args.step), args.out)
-    folder = shlex.quote(str(version.parent.resolve()))
-    print(f"wrote {version}; serve it with: python -m tfface.serve --model_base_path={folder}")
+    folder = version.parent.resolve()
+    if is_pattern(folder):
+        print(
+            f"TF Serving takes [ ] ? * \\ in {folder} as a pattern and finds nothing there; "
+            f"tfface.serve does. Move the folder before TF Serving is to load it",
+            file=sys.stderr,
+        )
+    words = shlex.quote(f"--model_base_path={folder}")
+    print(f"wrote {version}; serve it with: {invocation('serve')} {words}")
     return 0
 
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfface.cli import command, import_tensorflow, program
+from tfface.cli import aligned, command, import_tensorflow, program
+from tfface.errors import Interrupted
 
 if TYPE_CHECKING:
+    from tfface.config import RunOptions
     from tfface.engine.load import Trained
     from tfface.engine.trainer import Trainer
 
@@ -20,6 +22,8 @@ def train_run(
     preset: str = "demo",
     run: str | Path = "",
     options: Mapping[str, Any] | None = None,
+    change: bool = False,
+    init: str | Path = "",
 ) -> Trained:
     """Trains a method, or continues a run; from Python what the command `train` does.
 
@@ -29,20 +33,23 @@ def train_run(
         run: Run folder; one that is there is continued, or left as it is if it has done all steps.
             "": a new runs/NNNNN-...
         options: Changes of the preset by the names of the options, such as `{"train.steps": 100}`.
+        change: Lets a run go on with other values of `adam.*`, `train.precision` or a batch size.
+        init: Folder of a run of the same networks, whose weights a new run begins with.
 
     Returns:
         The run, loaded as by `tfface.load`.
 
     Raises:
         UserError: An unknown method, preset or option, a value or data that do not fit, a run with
-            other options, training that diverges.
-        tfface.engine.trainer.Interrupted: Ctrl-C, or a notebook's stop button; what was learned is
-            saved, and the same call continues.
+            other options or one that another process trains, training that diverges.
+        tfface.errors.Interrupted: Ctrl-C, a notebook's stop button or another signal to stop; what
+            was learned is saved, and the same call continues.
     """
-    from tfface.config import from_preset
+    from tfface.config import RunOptions, from_preset
     from tfface.methods import get_config
 
-    trainer = _open(method, from_preset(method, get_config(method), preset, options), run)
+    config = from_preset(method, get_config(method), preset, options)
+    trainer = _open(method, config, RunOptions(str(run), change, str(init)))
     trainer.train()
 
     import tfface
@@ -57,33 +64,46 @@ def main(argv: list[str] | None = None) -> int:
     from tfface.methods import METHODS, get_config
 
     configs = {name: get_config(name) for name in METHODS}
-    method_name, config, run_path = parse_training(argv, configs, program("train"))
-    trainer = _open(method_name, config, run_path)
-
-    from tfface.engine.trainer import Interrupted
-
+    method_name, config, asked = parse_training(argv, configs, program("train"))
+    if asked.replay:
+        return _replay(asked.replay, method_name)
+    trainer = _open(method_name, config, asked)
     try:
         trainer.train()
     except Interrupted as stopped:
-        print(f"{stopped}\ncontinue with: {trainer.run.resume_command()}", file=sys.stderr)
-        return 130
+        again = f"continue with: {trainer.run.resume_command()}"
+        raise Interrupted(f"{stopped}\n{again}", stopped.signal) from stopped
     return 0
 
 
-def _open(name: str, config: Any, path: str | Path) -> Trainer:
+def _open(name: str, config: Any, asked: RunOptions) -> Trainer:
     """A trainer of a method, in a run folder that is new or continued."""
     from tfface.data import check_paths
+    from tfface.engine.run import Run
 
     check_paths(config)
+    if asked.init:
+        Run(asked.init).read_config()  # Raises if it is no run.
     import_tensorflow()  # The slow import comes after everything that can be told without it.
 
-    from tfface.engine.run import Run
     from tfface.engine.trainer import Trainer
     from tfface.methods import get_method
 
     method, source = get_method(name).open(config)
-    label = Path(config.data.path).name or config.data.name
-    return Trainer(method, source, Run.create(name, method.config, str(path), label))
+    label = Path(config.data.path).resolve().name if config.data.path else config.data.name
+    run = Run.create(name, method.config, asked.run, label, asked.change)
+    return Trainer(method, source, run, init=asked.init)
+
+
+def _replay(path: str, method: str) -> int:
+    import_tensorflow()
+
+    from tfface.engine.replay import check_finite, replay
+
+    values = replay(path, method)
+    print(aligned([[name, f"{value:.6g}"] for name, value in values.items()]))
+    check_finite(values)
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
-import fcntl
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import yaml
 
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError
-from tfface.tuning.study import Plan, read_plan
+from tfface.tuning.folder import check_same, keep, locked
+from tfface.tuning.stopping import StopSignal, stop_signals
+from tfface.tuning.study import Plan, Study, read_plan
 from tfface.tuning.trials import Trial, read_trials
 
 
@@ -31,15 +27,20 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("method", metavar="METHOD", help="the method")
     add("--study", required=True, metavar="FILE", help="what is searched and how; see tuning/")
-    add("--out", metavar="FOLDER", help="folder of the study (runs/tune-STUDY)")
-    add("--trials", type=int, metavar="N", help="at most so many (those of the study)")
+    add("--out", metavar="FOLDER", help="folder of the study (default: runs/tune-STUDY)")
+    add(
+        "--trials",
+        type=int,
+        metavar="N",
+        help=f"number of trials (default: the study's own, {Study.trials} if it gives none)",
+    )
     add(
         "--workers",
         type=int,
         default=1,
         metavar="N",
-        help="so many trials at once on this machine, in processes of their own (%(default)s); "
-        "for several machines see tuning/README.md",
+        help="number of trials at once on this machine, each in a process of its own (default: "
+        "%(default)s); for several machines see tuning/README.md",
     )
     add("--attached", action="store_true", help=argparse.SUPPRESS)  # Ends with its parent.
     arguments = parser.parse_args(argv)
@@ -71,11 +72,9 @@ def run_study(method: str, study: str | Path, out: str | Path) -> list[Trial]:
         KeyboardInterrupt: Ctrl-C, or a notebook's stop button; the same call goes on.
     """
     plan, out = _plan(method, Path(study)), Path(out)
-    with _opened(out, plan, alone=True):
-        import_tensorflow()
-        from tfface.tuning.search import search
-
-        search(plan, out)
+    with locked(out):
+        keep(plan, out)
+        _search(plan, out)
     return read_trials(out)
 
 
@@ -97,13 +96,12 @@ def main(argv: list[str] | None = None) -> int:
     study = Path(arguments.study)
     plan = _plan(arguments.method, study, arguments.trials)
     out = Path(arguments.out or f"runs/tune-{study.stem}")
-    chief = "chief" in os.environ.get("KERASTUNER_TUNER_ID", "chief")
     try:
-        with _opened(out, plan, alone=chief and arguments.workers == 1):
+        with stop_signals():
             _run(arguments, plan, out)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print(f"interrupted; the same command goes on with {out}", file=sys.stderr)
-        return 130
+        return stopped.status if isinstance(stopped, StopSignal) else 130
     return 0
 
 
@@ -115,44 +113,25 @@ def _run(arguments: argparse.Namespace, plan: Plan, out: Path) -> None:
     if arguments.workers > 1:
         from tfface.tuning.workers import run_workers
 
+        with locked(out):
+            keep(plan, out)  # The chief locks it again.
         words = [arguments.method, "--study", arguments.study, "--out", str(out)]
         trials = ["--trials", str(arguments.trials)] if arguments.trials else []
         run_workers(plan, out, [*words, *trials], arguments.workers)
+    elif "chief" in os.environ.get("KERASTUNER_TUNER_ID", "chief"):
+        with locked(out):
+            keep(plan, out)
+            _search(plan, out)
     else:
-        import_tensorflow()
-        from tfface.tuning.search import search
-
-        search(plan, out)
+        check_same(plan, out)
+        _search(plan, out)
 
 
-@contextlib.contextmanager
-def _opened(out: Path, plan: Plan, alone: bool) -> Iterator[None]:
-    """Makes the study's folder, or opens it again; `alone`: for one process at a time."""
-    from tfface.engine.run import write_text
+def _search(plan: Plan, out: Path) -> None:
+    import_tensorflow()
+    from tfface.tuning.search import search
 
-    file = out / "tune.yaml"
-    values = {"method": plan.method, **dataclasses.asdict(plan.study)}
-    if (out / "oracle" / "oracle.json").exists():  # Trials have begun.
-        before = yaml.safe_load(file.read_text())
-        # More trials may be wanted, or more of what is known of them.
-        free = ("trials", "also")
-        changed = [k for k, v in values.items() if k not in free and before.get(k) != v]
-        if changed:
-            told = "; ".join(f"{k} was {before.get(k)!r}, is {values[k]!r}" for k in changed)
-            raise UserError(f"{out} is of another study: {told}; another --out begins anew")
-    elif out.exists() and any(out.iterdir()) and not file.exists():
-        raise UserError(f"{out} exists, and is no study: it has no tune.yaml")
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(file, yaml.safe_dump(values, sort_keys=False))
-    with open(out / ".lock", "w") as lock:
-        if alone:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{out} is in use by another process; for several trials at once see --workers"
-                ) from None
-        yield
+    search(plan, out)
 
 
 if __name__ == "__main__":

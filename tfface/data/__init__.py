@@ -30,12 +30,21 @@ def open_source(
     return getattr(importlib.import_module(module), name)(data, attributes, classes, fields)
 
 
-def check_path(data: Data, option: str = "data.path") -> None:
-    """Raises a UserError when the folder of a data set is missing; imports no TensorFlow."""
+def check_path(data: Data, option: str = "data.path", way: str = "") -> None:
+    """Raises a UserError when the folder of a data set is missing; imports no TensorFlow.
+
+    Args:
+        data: The data set.
+        option: What messages call its folder.
+        way: The option of the command that names another folder; "": `--` and `option`.
+    """
     from pathlib import Path
 
     if data.name != "synthetic" and not Path(data.path).is_dir():
-        raise UserError(f"{option} is {data.path!r}: no such folder")
+        raise UserError(
+            f"{option} is {data.path!r}: no such folder; name where it is with "
+            f"{way or '--' + option}"
+        )
 
 
 def check_paths(config: Any) -> None:

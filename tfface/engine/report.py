@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -23,9 +25,20 @@ def logging_to(run: Run, console: Console):
 
     class ToConsole(logging.Handler):
         def emit(self, record):
-            console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+            # Whoever read it may be gone: a closed terminal, a pipe to `head`.
+            with contextlib.suppress(OSError):
+                console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
-    file = logging.FileHandler(run.path / "log.txt")
+    class ToFile(logging.FileHandler):
+        def handleError(self, record):
+            error = sys.exc_info()[1]
+            if not isinstance(error, OSError):
+                super().handleError(record)
+            elif self in logger.handlers:  # Told once; metrics and checkpoints are what counts.
+                logger.removeHandler(self)
+                logger.warning("log.txt cannot be written: %s", error.strerror)
+
+    file = ToFile(run.path / "log.txt")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handlers = [ToConsole(), file]
     level, propagate = logger.level, logger.propagate
@@ -38,7 +51,8 @@ def logging_to(run: Run, console: Console):
     finally:
         for handler in handlers:
             logger.removeHandler(handler)
-        file.close()
+        with contextlib.suppress(OSError):
+            file.close()
         logger.setLevel(level)
         logger.propagate = propagate
 
@@ -78,15 +92,27 @@ class Report:
         )
         self._task = self._progress.add_task("training", total=steps, completed=start, rate="")
         self._clock, self._last = time.monotonic(), start
-        self._paused = 0.0
+        self._paused, self._told = 0.0, False
 
     def __enter__(self) -> Report:
         self._progress.start()
         return self
 
     def __exit__(self, *_):
-        self._progress.stop()
-        self._writer.close()
+        with contextlib.suppress(OSError):  # A terminal that has closed.
+            self._progress.stop()
+        with self._tensorboard():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _tensorboard(self) -> Iterator[None]:
+        """Tells once that TensorBoard's files cannot be written: metrics.jsonl has the same."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if not self._told:
+                logger.warning("tensorboard/ cannot be written: %s", error.message)
+            self._told = True
 
     def advance(self, step: int) -> None:
         """Moves the progress bar; `step` steps are done."""
@@ -105,9 +131,7 @@ class Report:
         rate = (step - self._last) / seconds
         self._clock, self._last, self._paused = time.monotonic(), step, 0.0
         self._run.add_metrics(step, {**values, "steps_per_second": rate})
-        with self._writer.as_default(step):
-            for name, value in {**values, "steps_per_second": rate}.items():
-                tf.summary.scalar(name, value)
+        self._scalars(step, {**values, "steps_per_second": rate})
         self._progress.update(self._task, rate=f"{rate:.1f} steps/s")
         eta = time.strftime("%H:%M:%S", time.gmtime((self._steps - step) / max(rate, 1e-9)))
         losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -116,7 +140,10 @@ class Report:
     def figures(self, step: int, values: dict[str, float]) -> None:
         """Writes figures that were measured after a step."""
         self._run.add_metrics(step, values)
-        with self._writer.as_default(step):
+        self._scalars(step, values)
+
+    def _scalars(self, step: int, values: dict[str, float]) -> None:
+        with self._tensorboard(), self._writer.as_default(step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
@@ -124,6 +151,7 @@ class Report:
         """Writes a preview picture; columns of pictures [B,S,S,3] in [-1,1] by caption."""
         picture = grid(list(zip(*columns.values(), strict=True)), list(columns))
         save_picture(picture, self._run.path / "previews" / f"{step:07d}.png")
-        with self._writer.as_default(step):
-            tf.summary.image("preview", np.asarray(picture)[None])
-        self._writer.flush()
+        with self._tensorboard():
+            with self._writer.as_default(step):
+                tf.summary.image("preview", np.asarray(picture)[None])
+            self._writer.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -11,32 +13,64 @@ import shlex
 import sys
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
 from tfface.config import from_dict, to_dict
-from tfface.errors import UserError
+from tfface.errors import UserError, invocation
 
 logger = logging.getLogger("tfface")
+
+_LOCK = ".lock"
+_CHECKPOINT = re.compile(r"step-(\d+)\.npz")
+# Where the data lie is no option of a run: these are kept, but never compared.
+_PLACES = ("data.path", "labelled.path")
+# How long, how often and on which devices: may change whenever a run is continued.
+_FREE = (
+    "train.steps", "train.log_every", "train.preview_every", "train.evaluate_every",
+    "train.save_every", "train.keep", "train.replicas", "train.jit", "train.deterministic",
+)  # fmt: skip
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], None], temporary: Path) -> None:
+    """Writes a file whole or not at all, so that it is on the disk when this returns.
+
+    Args:
+        path: The file.
+        write: Writes to an open file.
+        temporary: Beside it; where it is written before it gets its name.
+    """
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda file: file.write(text.encode()), temporary)
+
+
+def checkpoint_files(folder: Path) -> dict[int, Path]:
+    """The checkpoints in a folder, by step, in no order."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return {int(m[1]): folder / name for name in names if (m := _CHECKPOINT.fullmatch(name))}
 
 
 class Run:
     """A run folder.
 
     Holds `method.txt`, `config.yaml` (resolved options; `train --config` takes it), `command.txt`,
-    `environment.json`, `log.txt`, `metrics.jsonl`, `tensorboard/`, `previews/` and `checkpoints/`.
+    `environment.json`, `log.txt`, `metrics.jsonl`, `tensorboard/`, `previews/`, `checkpoints/`, and
+    `history.jsonl`, if options have changed or weights came from another run.
 
     Args:
         path: The folder.
@@ -46,7 +80,9 @@ class Run:
         self.path = Path(path)
 
     @classmethod
-    def create(cls, method: str, config: Any, path: str = "", label: str = "") -> Run:
+    def create(
+        cls, method: str, config: Any, path: str = "", label: str = "", change: bool = False
+    ) -> Run:
         """Opens the folder of a run, new or to be continued.
 
         Args:
@@ -54,54 +90,98 @@ class Run:
             config: Its config, with labels resolved.
             path: The folder; "": the next free `runs/NNNNN-METHOD-LABEL`.
             label: End of a new folder's name.
+            change: Lets a run go on with another optimiser (`adam.*`), precision or batch size.
 
         Raises:
-            UserError: The folder holds something else, or a run with other options.
+            UserError: The folder holds something else, a run with other options, or one that
+                another process is training.
         """
+        _check_name(path)
         run = cls(path or _next_free(Path("runs"), "-".join(filter(None, (method, label)))))
-        values = to_dict(config)
-        if (run.path / "config.yaml").exists():
-            run._check_same(method, config)
-        elif run.path.exists() and any(run.path.iterdir()):
+        continued = (run.path / "config.yaml").exists()
+        if not continued and run.path.exists() and any(p.name != _LOCK for p in run._entries()):
             raise UserError(f"{run.path} exists, and is no run folder: it has no config.yaml")
         try:
             for folder in ("previews", "checkpoints"):
                 (run.path / folder).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise UserError(f"{run.path}: cannot be made a run folder: {error.strerror}") from error
-        write_text(run.path / "method.txt", method + "\n")
-        write_text(run.path / "config.yaml", yaml.safe_dump(values, sort_keys=False))
+        with run.alone():
+            if continued:
+                run._check_same(method, config, change)
+            write_text(run.path / "method.txt", method + "\n")
+            values = yaml.safe_dump(_absolute(to_dict(config)), sort_keys=False)
+            write_text(run.path / "config.yaml", values)
         return run
 
-    def _check_same(self, method: str, config: Any) -> None:
-        """Only how long and how often may change when a run is continued."""
-        free = {"steps", "log_every", "preview_every", "evaluate_every", "save_every", "keep"}
-        free |= {"replicas", "jit"}
+    def _entries(self) -> list[Path]:
+        try:
+            return list(self.path.iterdir())
+        except NotADirectoryError as error:
+            raise UserError(f"{self.path}: cannot be made a run folder: it is a file") from error
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes from training in the folder until the end of the block.
+
+        Raises:
+            UserError: Another process does.
+        """
+        with open(self.path / _LOCK, "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self.path} is in use: another process is training this run; wait for it, "
+                    f"or name another folder with --run"
+                ) from None
+            except OSError as error:  # Some network file systems have no locks.
+                logger.warning("%s cannot be locked: %s", self.path, error.strerror)
+            yield
+
+    def _check_same(self, method: str, config: Any, change: bool) -> None:
+        """Refuses options that a run cannot go on with; notes those that it goes on with."""
         before_method, before = self.read_config()
         if before_method == method:
             # An option that is newer than the run had its default there.
             before = to_dict(from_dict(type(config), before))
-        pairs = _differences(
-            {"method": before_method, **before}, {"method": method, **to_dict(config)}
-        )
-        different = [
-            f"{name} was {old!r}, is {new!r}"
-            for name, old, new in pairs
-            if not (name.startswith("train.") and name.split(".")[1] in free)
-        ]
-        if different:
-            raise UserError(
-                f"{self.path} is a run with other options: {'; '.join(different)}. "
-                f"To continue it: {self.resume_command()}"
+        before, now = _absolute(before), _absolute(to_dict(config))
+        changes = {
+            name: (old, new)
+            for name, old, new in _differences(
+                {"method": before_method, **before}, {"method": method, **now}
             )
+        }
+        asked = {n: v for n, v in changes.items() if n not in (*_PLACES, *_FREE)}
+        never = {name: v for name, v in asked.items() if not _changeable(name, v)}
+        if never or (asked and not change):
+            told = "; ".join(f"{n} was {old!r}, is {new!r}" for n, (old, new) in asked.items())
+            raise UserError(
+                f"{self.path} is a run with other options: {told}. "
+                + (
+                    "These need a new run, with another --run, which may begin with the weights of "
+                    "this one if its networks are the same (--init). "
+                    if never
+                    else "To go on with the new ones add --change. "
+                )
+                + f"To continue it as it was: {self.resume_command()}"
+            )
+        if changes:
+            self.remember("changed", {name: list(pair) for name, pair in changes.items()})
+
+    def remember(self, event: str, what: Any) -> None:
+        """Adds a line to the history of the run: what happened after which step."""
+        step = max(checkpoint_files(self.path / "checkpoints"), default=0)
+        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": step, event: what}
+        with open(self.path / "history.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
 
     def resume_command(self) -> str:
         """The command line, for a shell, that continues the run with its options."""
         method, _ = self.read_config()
-        words = ["python", "-m", "tfface.train", method]
-        return shlex.join(
-            [*words, "--config", str(self.path / "config.yaml"), "--run", str(self.path)]
-        )
+        config = self.path / "config.yaml"
+        words = shlex.join([method, "--config", str(config), "--run", str(self.path)])
+        return f"{invocation('train')} {words}"
 
     def read_config(self) -> tuple[str, dict]:
         """The method's name and the options; raises a UserError when the folder is no run."""
@@ -172,6 +252,34 @@ def _next_free(root: Path, label: str) -> Path:
             return path
         except FileExistsError:
             continue
+
+
+def _check_name(path: str | Path) -> None:
+    """Raises a UserError for a name that some part of a run could not use."""
+    if "://" in str(path):
+        raise UserError(f"the run folder is {str(path)!r}: expected a folder on this machine")
+    try:
+        str(Path(path).absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the run folder is {str(path)!r}: its name is not UTF-8") from error
+
+
+def _changeable(name: str, values: tuple[Any, Any]) -> bool:
+    """Whether a run can go on with another value: networks, labels and data must be the same."""
+    if name == "train.precision":
+        return "mixed_float16" not in values  # Its optimisers have one more state.
+    return name.startswith("adam.") or name.split(".")[-1] in ("batch_size", "classify_batch")
+
+
+def _absolute(values: dict) -> dict:
+    """Options with the folders of the data as absolute paths, in one spelling."""
+    values = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+    for name in _PLACES:
+        group, _, option = name.partition(".")
+        data = values.get(group)
+        if isinstance(data, dict) and data.get(option):
+            data[option] = str(Path(data[option]).resolve())
+    return values
 
 
 def _differences(before: Any, now: Any, name: str = ""):

@@ -6,8 +6,9 @@ import contextlib
 import errno
 import itertools
 import logging
-import signal
+import shlex
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,12 +18,14 @@ import tensorflow as tf
 from tfface.config import Adam, learning_rate
 from tfface.data.base import Source
 from tfface.data.files import user_errors
-from tfface.engine.checkpoint import Checkpoints
+from tfface.engine.checkpoint import Checkpoints, State
 from tfface.engine.load import Trained, averaged
+from tfface.engine.replay import write_replay
 from tfface.engine.report import Report, logging_to, make_console
 from tfface.engine.run import Run
 from tfface.engine.step import TrainStep, make_optimizers, make_strategy
-from tfface.errors import NotFinite, UserError
+from tfface.engine.stopping import StopSignals
+from tfface.errors import Interrupted, NotFinite, UserError, invocation
 from tfface.evaluation import cache_of, flat, measure
 from tfface.layers import precision
 from tfface.methods.base import Batch, Method
@@ -31,8 +34,10 @@ logger = logging.getLogger("tfface")
 PREVIEW_BATCHES, PREVIEW_ROWS = 3, 3
 
 
-class Interrupted(Exception):
-    """The user stopped the run; a checkpoint has been saved."""
+# A term of a phase, "PHASE/TERM", to its values in the steps since the last line of metrics.
+Pending = dict[str, list[float]]
+Terms = tuple[int, list[str], tf.Tensor]  # Number of a step, and what `Trainer.step` returns.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def adam(config: Adam) -> keras.Optimizer:
@@ -61,25 +66,30 @@ class Trainer:
 
     Args:
         method: The method.
-        source: The data set.
+        source: The data set; None where only `step` is called.
         run: The run folder.
         optimizer: Makes the optimiser of a phase from the method's Adam options.
+        init: The folder of another run, whose weights a run without a checkpoint begins with.
 
     Attributes:
         nets: The networks.
         averages: Copies with averaged weights, by name.
+        checkpoints: Those of the run.
     """
 
     def __init__(
         self,
         method: Method,
-        source: Source,
+        source: Source | None,
         run: Run,
         optimizer: Callable[[Adam], keras.Optimizer] = adam,
+        init: str | Path = "",
     ):
-        self.method, self.source, self.run = method, source, run
+        self.method, self.source, self.run, self._init = method, source, run, init
         config = method.config
         self.config = config.train
+        if self.config.deterministic:
+            tf.config.experimental.enable_op_determinism()
         self.strategy = make_strategy(self.config.replicas)
         replicas = self.strategy.num_replicas_in_sync
         for name, size in batch_sizes(config).items():
@@ -106,23 +116,33 @@ class Trainer:
 
         Raises:
             NotFinite: A loss or a weight is not finite.
-            UserError: The disk is full, too many pictures are bad.
-            Interrupted: Ctrl-C or SIGTERM; what was learned is saved.
+            UserError: The disk is full, too many images are bad, another process trains the run.
+            Interrupted: Ctrl-C or another signal of `tfface.engine.stopping`; what was learned is
+                saved.
         """
         console = make_console()
         end = self.config.steps if until is None else min(until, self.config.steps)
-        with logging_to(self.run, console), self._disk_full():
-            start = self.checkpoints.restore()
+        with self.run.alone(), logging_to(self.run, console), self._cannot_write():
+            start = self._begin()
             self._rate = None  # Those of the optimisers may have been restored.
             self.run.truncate_metrics(start)
             self.run.describe([d.name for d in tf.config.list_logical_devices()])
             self._announce(start)
             with (
                 Report(self.run, console, start, end) as report,
-                _stop_signals() as stopped,
+                StopSignals() as stop,
                 user_errors(self.source, self.method.labelled),
             ):
-                return self._loop(start, end, report, stopped)
+                return self._loop(start, end, report, stop)
+
+    def _begin(self) -> int:
+        """Restores: the run's own checkpoint, else the weights of `init`; returns steps done."""
+        start = self.checkpoints.restore()
+        if self._init and not self.checkpoints.steps():
+            step = self.checkpoints.initialize(Path(self._init) / "checkpoints")
+            self.run.remember("init", {"run": str(Path(self._init).resolve()), "step": step})
+            logger.info("weights of step %d of %s", step, self._init)
+        return start
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Training batches from a step on, split over the devices."""
@@ -153,37 +173,100 @@ class Trainer:
             self._rate = rate
         return self._step(number, batch)
 
-    def _loop(self, start: int, end: int, report: Report, stopped: list) -> int:
-        config, pending = self.config, []
+    def _loop(self, start: int, end: int, report: Report, stop: StopSignals) -> int:
+        config = self.config
+        pending: Pending = self.checkpoints.notes.get("pending", {}) if start else {}
         fixed = self._preview_batches()
         if start == 0:
             self._preview(report, 0, fixed)
         data = self.batches(start) if start < end else iter(())
+        # Reading values makes the host wait for the device: not in every step.
+        unread: list[Terms] = []
+        good = start, self.checkpoints.state()
         for number in range(start, end):
-            pending.append((number, *self.step(number, next(data))))
+            try:
+                batch = next(data)
+            except Exception:  # Images that have vanished, say: what was learned is kept.
+                self._read(unread, pending, good)
+                self._save(number, pending)
+                raise
+            unread.append((number, *self.step(number, batch)))
             done = number + 1
             report.advance(done)
-            stopping = bool(stopped)  # Once: a signal may come while this step is being reported.
-            last = done == end or stopping
-            if done % config.log_every == 0 or last:
+            stopping = stop.received  # Once: it may come while this step is being reported.
+            last = done == end or stopping is not None
+            saving = done % config.save_every == 0 or last
+            reporting = done % config.log_every == 0 or done == config.steps
+            if reporting or saving:
+                self._read(unread, pending, good)
+            if reporting:
                 report.metrics(done, {**_means(pending), "learning_rate": self._rate})
-                pending = []
+                pending = {}
+                good = done, self.checkpoints.state()
             with report.pause():
+                if saving:
+                    self._save(done, pending)
                 if done % config.preview_every == 0 or last:
                     self._preview(report, done, fixed)
-                if done % config.save_every == 0 or last:
-                    # Nothing that is not finite is saved over a good checkpoint.
-                    _means(pending)
-                    self._check_weights(done)
-                    self.checkpoints.save(done)
                 if config.evaluate_every and done % config.evaluate_every == 0:
-                    self._evaluate(report, done)
-            if stopping:
-                raise Interrupted(
-                    f"stopped at step {done} of {config.steps}; saved in {self.run.path}"
-                )
+                    with _going_on("evaluation", done):
+                        self._evaluate(report, done)
+            if stopping is not None:
+                message = f"stopped at step {done} of {config.steps}; saved in {self.run.path}"
+                raise Interrupted(message, stopping)
         logger.info("done: %d steps, in %s", end, self.run.path)
         return end
+
+    def _read(self, unread: list[Terms], pending: Pending, good: tuple[int, State]) -> None:
+        """Moves the terms of some steps to `pending`, once they and the weights are finite.
+
+        Raises:
+            NotFinite: As of `_find`.
+        """
+        try:
+            for terms in unread:
+                _add(pending, *terms)
+            if unread:
+                self._check_weights(unread[-1][0] + 1)
+        except NotFinite as error:
+            self._find(error, good, unread[-1][0] + 1)
+        unread.clear()
+
+    def _save(self, step: int, pending: Pending) -> None:
+        if step not in self.checkpoints.steps():
+            self.checkpoints.save(step, {"pending": pending})
+
+    def _find(self, error: NotFinite, good: tuple[int, State], end: int) -> None:
+        """Goes back to the last good weights and repeats the steps, to catch the one at fault.
+
+        Raises:
+            NotFinite: Always; with a file of the step, from which `train --replay` repeats it.
+        """
+        step, state = good
+        logger.warning("%s", error)
+        logger.warning("looking for the first such step from step %d on", step + 1)
+        self.checkpoints.assign(state)
+        self._rate = None
+        data = self.batches(step)
+        for number in range(step, end):
+            before, batch = self.checkpoints.state(), next(data)
+            try:
+                _add({}, number, *self.step(number, batch))
+                self._check_weights(number + 1)
+            except NotFinite as found:
+                name, _ = self.run.read_config()
+                file = self.run.path / f"replay-{number + 1}.npz"
+                write_replay(file, name, self.method.config, number, before, self._whole(batch))
+                raise NotFinite(
+                    f"{found}. The weights before this step and its batch are in {file}; to repeat "
+                    f"it: {invocation('train')} {name} --replay {shlex.quote(str(file))}"
+                ) from error
+        raise NotFinite(f"{error}. It did not come again when these steps were repeated") from error
+
+    def _whole(self, batch: Batch) -> dict[str, np.ndarray]:
+        """A batch that is split over the devices, in one piece."""
+        parts = {k: self.strategy.experimental_local_results(v) for k, v in batch.items()}
+        return {k: v[0] if len(v) == 1 else np.concatenate(v) for k, v in parts.items()}
 
     def _check_weights(self, step: int) -> None:
         """Raises NotFinite if a weight is not finite; the loss may have been all the same."""
@@ -197,15 +280,23 @@ class Trainer:
                     )
 
     def _preview_batches(self) -> list[Batch]:
-        split = "train" if self.source.count("val") == 0 else "val"
-        return list(
-            itertools.islice(self.method.batches(self.source, split, PREVIEW_ROWS), PREVIEW_BATCHES)
-        )
+        """Held-out images; of those trained on where a split has none that do, or none at all."""
+        splits = ("train",) if self.source.count("val") == 0 else ("val", "train")
+        for split in splits:
+            try:
+                data = self.method.batches(self.source, split, PREVIEW_ROWS)
+                return list(itertools.islice(data, PREVIEW_BATCHES))
+            except Exception as error:
+                logger.warning("no previews from the split %r: %s", split, error)
+        return []
 
     def _preview(self, report: Report, step: int, fixed: list[Batch]) -> None:
-        nets = {**self.nets, **self.averages}
-        made = [self.method.preview(nets, batch) for batch in fixed]
-        report.preview(step, {k: np.concatenate([m[k] for m in made]) for k in made[0]})
+        if not fixed:
+            return
+        with _going_on("preview", step):
+            nets = {**self.nets, **self.averages}
+            made = [self.method.preview(nets, batch) for batch in fixed]
+            report.preview(step, {k: np.concatenate([m[k] for m in made]) for k in made[0]})
 
     def _evaluate(self, report: Report, step: int) -> None:
         name, _ = self.run.read_config()
@@ -238,60 +329,51 @@ class Trainer:
             logger.info("continued from step %d", start)
 
     @contextlib.contextmanager
-    def _disk_full(self):
+    def _cannot_write(self):
+        """Turns a full or failing disk into a UserError that tells what is kept."""
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
-            full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-            if not full:
+            full = "No space left" in str(error)
+            if not full and getattr(error, "errno", None) not in _CANNOT_WRITE:
                 raise
+            reason = "the disk is full" if full else getattr(error, "strerror", str(error))
             steps = self.checkpoints.steps()
             kept = (
                 f"the checkpoint of step {steps[-1]} is kept" if steps else "nothing was saved yet"
             )
             raise UserError(
-                f"the disk of {self.run.path} is full; {kept}. Make room, then continue with: "
-                f"{self.run.resume_command()}"
+                f"{self.run.path} cannot be written: {reason}; {kept}. Make room, then continue "
+                f"with: {self.run.resume_command()}"
             ) from error
 
 
-def _means(pending: list[tuple[int, list[str], tf.Tensor]]) -> dict[str, float]:
-    """Mean of each term over steps; a term counts in the steps that computed it.
+@contextlib.contextmanager
+def _going_on(what: str, step: int) -> Iterator[None]:
+    """Tells of an error in what only accompanies a training, which goes on."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning("the %s of step %d failed; the training goes on: %s", what, step, error)
+
+
+def _add(pending: Pending, number: int, names: list[str], values: tf.Tensor) -> None:
+    """Adds the terms of a step to those that wait for their line of metrics.
 
     Raises:
-        NotFinite: A value that is not finite: names the first step, phase and term.
+        NotFinite: A value that is not finite: names the step, phase and term.
     """
-    values: dict[str, list[float]] = {}
-    for number, names, vector in pending:
-        for name, value in zip(names, vector.numpy(), strict=True):
-            if not np.isfinite(value):
-                phase, term = name.split("/")
-                raise NotFinite(
-                    f"training diverged at step {number + 1}: term {term!r} of phase {phase!r} is "
-                    f"{value}. A lower adam.learning_rate, or train.precision float32, may help; "
-                    f"the last checkpoint is good"
-                )
-            values.setdefault(name, []).append(float(value))
-    return {name: float(np.mean(v)) for name, v in values.items()}
+    for name, value in zip(names, values.numpy(), strict=True):
+        if not np.isfinite(value):
+            phase, term = name.split("/")
+            raise NotFinite(
+                f"training diverged at step {number + 1}: term {term!r} of phase {phase!r} is "
+                f"{value}. A lower adam.learning_rate, or train.precision float32, may help; "
+                f"the last checkpoint is good"
+            )
+        pending.setdefault(name, []).append(float(value))
 
 
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[Any]]:
-    """Collects Ctrl-C and SIGTERM, so that the step at hand is finished; the second one kills."""
-    received: list[Any] = []
-
-    def handler(number, frame):
-        if received:
-            signal.default_int_handler(number, frame)
-        received.append(number)
-        logger.info("stopping after this step (again: stop at once)")
-
-    try:
-        before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # Not in the main thread: somebody else handles signals.
-        before = {}
-    try:
-        yield received
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+def _means(pending: Pending) -> dict[str, float]:
+    """Mean of each term over steps; a term counts in the steps that computed it."""
+    return {name: float(np.mean(values)) for name, values in pending.items()}

@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 
+from tfface.paths import plain
 from tfface.server import wire
 from tfface.server.batching import Batcher
 from tfface.server.protos import BatchingParameters
@@ -66,8 +67,9 @@ class SavedModel:
         graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=graph, config=session_config)
         try:
-            loader = loader_impl.SavedModelLoader(str(path))
-            meta_graph = loader.load(self._session, list(tags))
+            with plain(path) as readable:
+                loader = loader_impl.SavedModelLoader(str(readable))
+                meta_graph = loader.load(self._session, list(tags))
         except tf.errors.OpError as error:
             self.close()
             raise ServingError.from_tensorflow(error) from error

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 from pathlib import Path
 
 import yaml
 
 from tfface import report
 from tfface.config import to_dict
-from tfface.engine.run import write_text
+from tfface.engine.run import Run, write_text
 from tfface.tuning.study import Parameter, Plan
 from tfface.tuning.trials import COMPLETED, STOPPED, Trial, best_trial, read_trials, short
 
@@ -38,8 +39,8 @@ def write_report(plan: Plan, out: Path) -> None:
     }
     write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
     if best:
-        write_text(out / "best.yaml", _preset(plan, best))
-    write_text(out / "report.html", _page(plan, trials, best, shares))
+        write_text(out / "best.yaml", _preset(plan, best, out))
+    write_text(out / "report.html", _page(plan, out, trials, best, shares))
 
 
 def importance(trials: list[Trial], parameters: tuple[Parameter, ...]) -> dict[str, float] | None:
@@ -68,19 +69,50 @@ def _measured(trials: list[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.status in (COMPLETED, STOPPED)]
 
 
-def _preset(plan: Plan, best: Trial) -> str:
-    """The best configuration as a file of options, with training as long as in the preset."""
+def summary(plan: Plan, out: Path) -> str:
+    """Lines about a study that has ended: why with fewer trials than it should have, the best."""
+    trials = read_trials(out)
+    best = best_trial(trials, plan.study.objective)
+    told = [*_fewer(plan, out, trials), *_best(plan, best, out / "best.yaml")]
+    return "\n".join(["", *told])
+
+
+def _fewer(plan: Plan, out: Path, trials: list[Trial]) -> list[str]:
+    """Why the search has ended with fewer trials; nothing if it has not."""
+    file = out / "oracle" / "oracle.json"
+    reason = json.loads(file.read_text())["ended"] if file.exists() else ""
+    if not reason or len(trials) >= plan.study.trials:
+        return []
+    return [f"ended after {len(trials)} of {plan.study.trials} trials: {reason}"]
+
+
+def _best(plan: Plan, best: Trial | None, file: Path | str) -> list[str]:
+    if not best:
+        return ["no trial was completed"]
+    steps, measure = plan.study.steps, plan.study.objective.measure
+    told = [f"best: trial {best.id}, {measure} {best.value:.4g} after {best.step} steps; {file}"]
+    if best.step < steps:
+        told.append(f"no trial was trained for all {steps} steps, so this is a guess")
+    return told
+
+
+def _preset(plan: Plan, best: Trial, out: Path) -> str:
+    """The best trial's configuration as a file of options, for a training as long as the base's."""
     objective = plan.study.objective
+    file = shlex.quote(str((out / "best.yaml").resolve()))
     head = (
         f"# {plan.method}, as a study of {plan.study.trials} trials found it: trial {best.id}, "
-        f"{objective.measure} {best.value:.4g} after {best.step} steps.\n"
-        f"# Command:  python -m tfface.train {plan.method} --config best.yaml\n"
+        f"{objective.measure} {best.value:.4g} after {best.step} of {plan.study.steps} steps.\n"
+        f"# Command:  python -m tfface.train {plan.method} --config {file}\n"
         f"# From the study: {', '.join(f'{k} {short(v)}' for k, v in best.values.items())}\n"
     )
-    return head + yaml.safe_dump(to_dict(plan.best(best.values)), sort_keys=False)
+    _, own = Run(out / "trials" / best.id).read_config()
+    return head + yaml.safe_dump(to_dict(plan.whole(own)), sort_keys=False)
 
 
-def _page(plan: Plan, trials: list[Trial], best: Trial | None, shares: dict | None) -> str:
+def _page(
+    plan: Plan, out: Path, trials: list[Trial], best: Trial | None, shares: dict | None
+) -> str:
     objective = plan.study.objective
     direction = "greatest" if objective.direction == "max" else "least"
     counts = ", ".join(
@@ -92,7 +124,8 @@ def _page(plan: Plan, trials: list[Trial], best: Trial | None, shares: dict | No
             f"{len(trials)} of {plan.study.trials} trials ({counts}) of {plan.study.steps} steps, "
             f"proposed by Keras Tuner's {plan.study.oracle} search. Objective: the {direction} "
             f"{objective.measure}, of {plan.study.pictures} held-out people or pairs."
-        )
+        ),
+        *(report.text(f"The search {told}.") for told in _fewer(plan, out, trials)),
     ]
     if measured := _measured(trials):
         plots = [(p.name, _plot(p, measured, best, objective.measure)) for p in plan.parameters]
@@ -112,7 +145,7 @@ def _page(plan: Plan, trials: list[Trial], best: Trial | None, shares: dict | No
         parts.append(
             report.section(
                 "Best configuration",
-                report.text(f"Trial {best.id}; as a file of options: best.yaml."),
+                *(report.text(f"{told}.") for told in _best(plan, best, "best.yaml")),
                 report.table(["option", "value"], [[k, short(v)] for k, v in best.values.items()]),
             )
         )

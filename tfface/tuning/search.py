@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import json
 import math
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,6 @@ import keras_tuner.src.config
 import tensorflow as tf
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.errors import FailedTrialError, FatalError
-from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
 from tensorboard.plugins.hparams import api as hparams
 from tensorflow.python.framework.ops import gradient_registry
 
@@ -27,11 +28,14 @@ from tfface import evaluation
 from tfface.config import nearest
 from tfface.engine.load import Trained
 from tfface.engine.run import Run, write_text
-from tfface.engine.trainer import Interrupted, Trainer
-from tfface.errors import NotFinite, UserError
+from tfface.engine.trainer import Trainer
+from tfface.errors import Interrupted, NotFinite, UserError
 from tfface.methods import get_method
-from tfface.tuning.report import write_report
-from tfface.tuning.study import Parameter, Plan
+from tfface.tuning import oracle
+from tfface.tuning.folder import check_same
+from tfface.tuning.report import summary, write_report
+from tfface.tuning.stopping import StopSignal
+from tfface.tuning.study import Plan
 from tfface.tuning.trials import (
     COMPLETED,
     FAILED,
@@ -45,16 +49,6 @@ from tfface.tuning.trials import (
     tell,
 )
 
-FAILURES = 3
-"""So many failed trials in a row end a study."""
-
-_EPOCHS, _FACTOR = 9, 3  # Hyperband counts steps in ninths.
-_ORACLES = {
-    "random": RandomSearchOracle,
-    "bayesian": BayesianOptimizationOracle,
-    "hyperband": HyperbandOracle,
-}
-
 
 def search(plan: Plan, out: Path) -> None:
     """Runs a study, or goes on with it, in this process.
@@ -67,7 +61,7 @@ def search(plan: Plan, out: Path) -> None:
 
     Raises:
         UserError: A mistake in the study, three failed trials in a row, a chief that is gone.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the trial at hand is saved.
+        KeyboardInterrupt: A signal asks to stop; the trial at hand is saved.
     """
     # Keras Tuner prints the traceback of every failed trial otherwise; these are told here.
     keras_tuner.src.config.DEBUG = False
@@ -86,15 +80,18 @@ def search(plan: Plan, out: Path) -> None:
     finally:
         if not chief:
             write_report(plan, out)
+    if not name:
+        print(summary(plan, out), flush=True)
 
 
 def _explained(error: Exception, out: Path) -> Exception:
     """What Keras Tuner means, or the error itself."""
     if "consecutive failures" in str(error):
         failed = [trial for trial in read_trials(out) if trial.status == FAILED]
-        reasons = [(trial.id, trial.reason.split(". ")[0]) for trial in failed[-FAILURES:]]
+        last = failed[-oracle.FAILURES :]
+        reasons = [(trial.id, trial.reason.split(". ")[0]) for trial in last]
         told = "; ".join(f"trial {name}: {reason}" for name, reason in reasons)
-        return UserError(f"{FAILURES} trials in a row failed, so the study stops: {told}")
+        return UserError(f"{oracle.FAILURES} trials in a row failed, so the study stops: {told}")
     if isinstance(error, grpc.RpcError):
         where = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
         return UserError(f"the chief at {where} does not answer: {error.details()}")
@@ -162,56 +159,6 @@ def _events(folder: Path) -> Iterator[None]:
     writer.close()
 
 
-def make_oracle(plan: Plan) -> keras_tuner.Oracle:
-    """What proposes trials; its state survives a kill at any moment."""
-    study, kind = plan.study, _ORACLES[plan.study.oracle]
-
-    class Oracle(kind):
-        def populate_space(self, trial_id):
-            """As of the overridden one; the first trial is what the study starts from."""
-            if not self.trials and study.oracle != "hyperband" and (start := plan.start()):
-                return {"status": "RUNNING", "values": start}
-            return super().populate_space(trial_id)
-
-        # Keras Tuner writes these files in place.
-        def save(self):
-            write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
-
-        def _save_trial(self, trial):
-            path = Path(self._get_trial_dir(trial.trial_id)) / "trial.json"
-            write_text(path, json.dumps(trial.get_state()))
-
-        def reload(self):
-            super().reload()
-            # One that was interrupted between its two files has not begun.
-            self.trials = {name: self.trials[name] for name in self.start_order}
-
-    limits: dict = {"max_epochs": _EPOCHS, "factor": _FACTOR} if study.oracle == "hyperband" else {}
-    if study.oracle == "bayesian":  # Keras Tuner's own number may be more than all trials.
-        limits["num_initial_points"] = max(study.trials // 3, 3)
-    oracle = Oracle(
-        objective=keras_tuner.Objective(study.objective.measure, study.objective.direction),
-        hyperparameters=_space(plan.parameters),
-        seed=study.seed + 1,  # 0 is none to Keras Tuner.
-        max_consecutive_failed_trials=FAILURES,
-        **limits,
-    )
-    oracle.max_trials = study.trials  # Hyperband's does not take it as an argument.
-    oracle.verbose = 0
-    return oracle
-
-
-def _space(parameters: tuple[Parameter, ...]) -> keras_tuner.HyperParameters:
-    space = keras_tuner.HyperParameters()
-    for p in parameters:
-        if p.values:
-            space.Choice(p.name, list(p.values))
-            continue
-        make = space.Int if isinstance(p.low, int) else space.Float
-        make(p.name, p.low, p.high, sampling="log" if p.log else "linear")
-    return space
-
-
 @contextlib.contextmanager
 def own_gradients() -> Iterator[None]:
     """Forgets the gradients of `tf.custom_gradient` that graphs made within have registered.
@@ -240,7 +187,7 @@ class StudyTuner(BaseTuner):
     def __init__(self, plan: Plan, out: Path):
         self.plan, self.out = plan, out
         self._idle = False
-        super().__init__(make_oracle(plan), directory=str(out), project_name="oracle")
+        super().__init__(oracle.make_oracle(plan), directory=str(out), project_name="oracle")
         if isinstance(self.oracle, keras_tuner.Oracle) and (out / "oracle/oracle.json").exists():
             self.oracle.reload()
 
@@ -254,8 +201,14 @@ class StudyTuner(BaseTuner):
         self._idle = True
 
     def on_trial_begin(self, trial):
-        """Tells its values."""
+        """Tells its values.
+
+        Raises:
+            UserError: The chief is of another study than this worker.
+        """
         self._idle = False
+        if not isinstance(self.oracle, keras_tuner.Oracle):
+            check_same(self.plan, self.out)
         values = ", ".join(f"{k} {short(v)}" for k, v in self._read(trial).values.items())
         print(f"\ntrial {trial.trial_id}: {values}", flush=True)
 
@@ -272,17 +225,16 @@ class StudyTuner(BaseTuner):
             FailedTrialError: Training diverged, the objective is not finite, or anything else that
                 another trial may not meet.
             FatalError: A mistake in the study or in what it needs.
-            KeyboardInterrupt: The user stopped it; it is saved.
+            StopSignal: A signal asked to stop; it is saved.
         """
         path = self.out / "trials" / trial.trial_id
-        self._adopt(trial, path)
         keras.utils.clear_session()
         gc.collect()
         try:
-            with own_gradients():
+            with own_gradients(), self._alone(trial):
                 return {self.plan.study.objective.measure: self._run(trial, path)}
         except Interrupted as stopped:
-            raise KeyboardInterrupt(str(stopped)) from stopped
+            raise StopSignal(getattr(stopped, "signal", signal.SIGINT)) from stopped
         except (NotFinite, FailedTrialError) as error:
             reason = str(error)
         except UserError as error:
@@ -294,7 +246,17 @@ class StudyTuner(BaseTuner):
         record.save(path)
         raise FailedTrialError(reason)
 
+    @contextlib.contextmanager
+    def _alone(self, trial) -> Iterator[None]:
+        """Waits until a worker that was told to stop has saved this trial."""
+        folder = self.out / "trials"
+        folder.mkdir(exist_ok=True)
+        with open(folder / f".{trial.trial_id}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _run(self, trial, path: Path) -> float:
+        self._adopt(trial, path)
         record, objective = self._read(trial), self.plan.study.objective
         if record.status in (COMPLETED, STOPPED):
             return record.value  # It was interrupted just before this could be told.
@@ -341,7 +303,7 @@ class StudyTuner(BaseTuner):
         """Steps at which a trial is evaluated."""
         steps, every = self.plan.study.steps, self.plan.study.early_stop.every
         if epochs := trial.hyperparameters.values.get("tuner/epochs"):
-            return [math.ceil(steps * epochs / _EPOCHS)]
+            return [math.ceil(steps * epochs / oracle.EPOCHS)]
         return [*(range(every, steps, every) if every else ()), steps]
 
     def _adopt(self, trial, path: Path) -> None:

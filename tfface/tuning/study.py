@@ -16,6 +16,8 @@ from tfface.config import check, from_dict, nearest, presets, to_dict
 from tfface.errors import UserError
 
 Value = int | float | bool | str
+PATHS = {"data.path", "labelled.path"}
+"""Options that say where data lie: they may change while a study goes on."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ class Study:
             f"trials early",
         )
         check(
+            self.steps >= 4 or self.oracle != "hyperband",
+            f"steps is {self.steps}: expected at least 4 with the oracle hyperband, which trains "
+            f"for a ninth, a third and all of them",
+        )
+        check(
             not (self.preset and self.config), "preset and config are both given: expected only one"
         )
         check(bool(self.parameters), "parameters is empty: expected at least one option")
@@ -137,12 +144,24 @@ class Parameter:
         return value in self.values if self.values else self.low <= value <= self.high
 
     def exact(self, value: Any) -> Value:
-        """The value that was meant: between processes numbers are rounded to single precision."""
-        if not isinstance(value, float):
+        """The value that was meant.
+
+        Keras Tuner rounds numbers to single precision between processes, makes integers of booleans
+        and may propose one more than the greatest number.
+        """
+        if isinstance(value, str):
             return value
         if self.values:
             return min(self.values, key=lambda known: abs(known - value))
-        return min(max(float(f"{value:.5g}"), self.low), self.high)
+        if isinstance(self.low, float):
+            value = float(f"{value:.5g}")
+        return min(max(value, self.low), self.high)
+
+    def count(self) -> int | float:
+        """How many values there are; infinity for a range of real numbers."""
+        if self.values:
+            return len(self.values)
+        return math.inf if isinstance(self.low, float) else self.high - self.low + 1
 
     def place(self, value: Any) -> float:
         """The value on an axis: the number, its logarithm to base 10, or the index in `values`."""
@@ -159,7 +178,7 @@ class Plan:
         method: The method's name.
         study: The study.
         base: The config that it starts from.
-        parameters: What trials differ in.
+        parameters: Options that trials differ in.
     """
 
     method: str
@@ -170,11 +189,31 @@ class Plan:
     def config(self, values: Mapping[str, Value]) -> Any:
         """The config of a trial; raises a UserError for values that do not go together."""
         trial = {"train.steps": self.study.steps, **self.study.trial_options}
-        return _replace(self.best(values), trial)
+        return _replace(_replace(self.base, values), trial)
 
-    def best(self, values: Mapping[str, Value]) -> Any:
-        """The config with these values that is not cut to the size of a trial."""
-        return _replace(self.base, values)
+    def whole(self, trial: Mapping[str, Any]) -> Any:
+        """The config for a whole training like a trial's: steps and trial options as in the base.
+
+        Args:
+            trial: The options in the trial's run folder.
+        """
+        config = from_dict(type(self.base), dict(trial))
+        names = ["train.steps", *self.study.trial_options, "data.path"]
+        if getattr(config, "labelled", None):
+            names.append("labelled.path")
+        return _replace(config, {name: _get(self.base, name) for name in names})
+
+    def combinations(self) -> int | float:
+        """How many trials can differ; infinity with a range of real numbers."""
+        return math.prod(p.count() for p in self.parameters)
+
+    def combination(self, number: int) -> dict[str, Value]:
+        """The values of one of finitely many combinations, counted from 0."""
+        values = {}
+        for p in self.parameters:
+            number, place = divmod(number, p.count())
+            values[p.name] = p.values[place] if p.values else p.low + place
+        return values
 
     def start(self) -> dict[str, Value] | None:
         """The values of the config that the study starts from, if trials may have them."""
@@ -196,7 +235,7 @@ def read_plan(path: str | Path, method: str, config_class: type, trials: int | N
     """
     path = Path(path)
     try:
-        values = _yaml(path)
+        values = read_yaml(path)
         _check_keys(values, Study)
         if trials is not None:
             values["trials"] = trials
@@ -209,7 +248,8 @@ def read_plan(path: str | Path, method: str, config_class: type, trials: int | N
     return plan
 
 
-def _yaml(path: Path) -> dict:
+def read_yaml(path: Path) -> dict:
+    """The keys and values of a file; raises a UserError, which does not name the file."""
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -243,7 +283,7 @@ def _base(study: Study, method: str, config_class: type) -> Any:
     """The config that the study starts from."""
     if study.config:
         try:
-            return from_dict(config_class, _yaml(Path(study.config)))
+            return from_dict(config_class, read_yaml(Path(study.config)))
         except UserError as error:
             raise UserError(f"config {study.config}: {error}") from error
     known, name = presets(method), study.preset or "demo"
@@ -251,7 +291,7 @@ def _base(study: Study, method: str, config_class: type) -> Any:
         name in known,
         f"preset is {name!r}{nearest(name, known)}; expected one of {', '.join(known)}",
     )
-    return from_dict(config_class, _yaml(known[name]))
+    return from_dict(config_class, read_yaml(known[name]))
 
 
 def _parameter(name: str, given: Any, base: Any) -> Parameter:

@@ -64,8 +64,9 @@ class Trial:
 
 def read_trials(out: Path) -> list[Trial]:
     """The trials of a study's folder, in the order of their numbers."""
-    files = (out / "trials").glob(f"*/{FILE}")
-    trials = [Trial(**json.loads(file.read_text())) for file in files]
+    folder = out / "trials"
+    files = [path / FILE for path in folder.iterdir()] if folder.exists() else []
+    trials = [Trial(**json.loads(file.read_text())) for file in files if file.exists()]
     return sorted(trials, key=lambda trial: int(trial.id))
 
 

@@ -13,12 +13,15 @@ import time
 from pathlib import Path
 
 from tfface.errors import UserError
-from tfface.tuning.report import write_report
+from tfface.tuning.report import summary, write_report
+from tfface.tuning.stopping import SIGNALS, StopSignal
 from tfface.tuning.study import Plan
 from tfface.tuning.trials import RUNNING, read_trials, tell
 
 _SECONDS = 120  # For a process to finish its step and save.
 _INTERVAL = 0.5
+# Exit statuses of a process that was asked to stop, as it began or later.
+_STOPPED = {status: number for number in SIGNALS for status in (-number, 128 + number)}
 
 
 def run_workers(plan: Plan, out: Path, words: list[str], count: int) -> None:
@@ -32,6 +35,7 @@ def run_workers(plan: Plan, out: Path, words: list[str], count: int) -> None:
 
     Raises:
         UserError: A process failed; the others have been stopped, and can be continued.
+        StopSignal: This process, or one of them, was asked to stop; all have saved their trials.
     """
     names = [f"worker{number + 1}" for number in range(count)]
     told = {trial.id for trial in read_trials(out) if trial.status != RUNNING}
@@ -57,6 +61,7 @@ def run_workers(plan: Plan, out: Path, words: list[str], count: int) -> None:
                 process.kill()
                 process.wait()
         write_report(plan, out)
+    print(summary(plan, out), flush=True)
 
 
 def _watch(plan: Plan, out: Path, processes: dict[str, subprocess.Popen], told: set[str]) -> None:
@@ -73,13 +78,23 @@ def _watch(plan: Plan, out: Path, processes: dict[str, subprocess.Popen], told: 
 
 
 def _check(processes: dict[str, subprocess.Popen], out: Path) -> list[int | None]:
-    """Statuses of the processes; None: it runs. Raises a UserError if one has failed."""
+    """Statuses of the processes; None: it runs.
+
+    Raises:
+        UserError: One has failed.
+        StopSignal: One was asked to stop.
+    """
     codes = {name: process.poll() for name, process in processes.items()}
     for name, code in codes.items():
+        if code in _STOPPED:
+            raise StopSignal(_STOPPED[code])
         if code:
             lines = (out / f"{name}.log").read_text().strip().splitlines() or ["nothing"]
             said = lines[-1].removeprefix("tfface.tune: error: ")
-            raise UserError(f"{name} ended with status {code}; it said: {said}")
+            how = f"status {code}" if code > 0 else f"signal {-code}"
+            raise UserError(
+                f"{name} ended with {how}; it said: {said}. The same command goes on with {out}"
+            )
     return list(codes.values())
 
 

@@ -20,7 +20,13 @@ from tfface.metrics.synthetic_truth import INTENSITY, ExpressionEdit, evaluate_e
 from tfface.metrics.tally import Watch, unwatched
 
 TITLE = "SARGAN: changing an expression of a face"
-CURVES = ("generator/cls", "generator/rec", "discriminator/cls")
+CURVES = (
+    "generator/fake",
+    "generator/rec",
+    "generator/cls",
+    "discriminator/wrong",
+    "discriminator/cls",
+)
 YARDSTICK = "classifier"
 COUNTS = 64, 4
 TABLE = (

@@ -1,4 +1,7 @@
-"""Losses of SARGAN: StarGAN's WGAN-GP with classification and cycle reconstruction."""
+"""Losses of SARGAN: StarGAN's WGAN-GP with classification and cycle reconstruction.
+
+And, in the place of WGAN-GP and classification, those of a multi-task discriminator.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,11 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from tfface.methods.sargan.config import SarganConfig
     from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
+
+
+def class_logits(discriminator, images: tf.Tensor) -> tf.Tensor:
+    """Expression logits [B,N] of images [B,S,S,3]: the last output, or the only one."""
+    return tf.nest.flatten(discriminator(images, training=True))[-1]
 
 
 def classification(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -56,6 +64,61 @@ def judge(
     return tf.split(realness, len(passed))[: len(judged)], logits
 
 
+def multitask_discriminator(
+    discriminator, real: tf.Tensor, fake: tf.Tensor, expression: tf.Tensor, target: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Terms of a discriminator that judges whether a face is real, given its expression.
+
+    D_k(x) is the logit of expression k, y the expression of x, t the target, G(x,t) the fake:
+
+        real  = E softplus(-D_y(x))
+        fake  = E softplus(D_t(G(x,t)))
+        wrong = E mean_{k != y} softplus(D_k(x))
+        r1    = E |grad_x D_y(x)|^2 / 2
+
+    `real` and `fake`: the multi-task discriminator of Liu et al. 2019 (FUNIT) as StarGAN v2 has it,
+    Choi et al. 2020, equation 1. `r1`: Mescheder et al. 2018, equation 9. `wrong` is ours: real
+    faces under the labels of other expressions are negatives, so that a face has to show its label.
+
+    Args:
+        discriminator: Returns logits, as its only output or its last.
+        real: Pictures [B,S,S,3].
+        fake: Pictures [B,S,S,3].
+        expression: Class indices [B] of the real pictures.
+        target: Class indices [B] of the fake ones.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(real)
+        logits = class_logits(discriminator, real)
+        own = _logit(logits, expression)
+    gradient = tape.gradient(own, real)
+    fake_logit = _logit(class_logits(discriminator, fake), target)
+    others = tf.reduce_sum(tf.nn.softplus(logits), -1) - tf.nn.softplus(own)
+    return {
+        "real": tf.reduce_mean(tf.nn.softplus(-own)),
+        "fake": tf.reduce_mean(tf.nn.softplus(fake_logit)),
+        "wrong": tf.reduce_mean(others) / (logits.shape[-1] - 1),
+        "r1": 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3))),
+    }
+
+
+def multitask_generator(discriminator, fake: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """E softplus(-D_t(G(x,t))), the non-saturating form of StarGAN v2's equation 1.
+
+    Args:
+        discriminator: As of `multitask_discriminator`.
+        fake: Pictures G(x,t) [B,S,S,3].
+        target: Class indices t [B].
+    """
+    logits = class_logits(discriminator, fake)
+    return tf.reduce_mean(tf.nn.softplus(-_logit(logits, target)))
+
+
+def _logit(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The logits [B] of class indices [B], of [B,N]."""
+    return tf.gather(logits, labels, axis=1, batch_dims=1)
+
+
 def noisy(pictures: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
     """Pictures under the batch's `noise`, if it has any (ours)."""
     return pictures + batch["noise"] if "noise" in batch else pictures
@@ -71,7 +134,7 @@ def examples(discriminator, pictures: tf.Tensor, batch: dict[str, tf.Tensor]) ->
         return pictures
 
     def classify(x):
-        return discriminator(x, training=True)[1]
+        return class_logits(discriminator, x)
 
     return harder(classify, pictures, batch["expression"], batch["attack"])
 

@@ -55,7 +55,9 @@ class Sargan(Method):
         n = len(c.classes)
         return {
             "generator": Generator(c.data.size, n, c.width, c.attention_width, c.residual_init),
-            "discriminator": Discriminator(c.data.size, n, c.disc_width, c.disc_layers),
+            "discriminator": Discriminator(
+                c.data.size, n, c.disc_width, c.disc_layers, c.adversarial == "wgan-gp"
+            ),
         }
 
     def phases(self) -> tuple[Phase, ...]:
@@ -88,12 +90,15 @@ class Sargan(Method):
         return tf.one_hot(expression, len(self.config.classes))
 
     def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """The losses of StarGAN, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8)."""
+        """The losses of StarGAN, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8).
+
+        With a multi-task discriminator, its terms take the places of WGAN-GP and classification.
+        """
         return getattr(self, f"_{phase}_loss")(nets, batch)
 
     def _classifier_loss(self, nets: Networks, batch: Batch):
         pictures = losses.examples(nets["discriminator"], batch["image"], batch)
-        _, logits = nets["discriminator"](pictures, training=True)
+        logits = losses.class_logits(nets["discriminator"], pictures)
         cls = losses.classification(batch["expression"], logits)
         return cls, {"cls": cls}
 
@@ -101,6 +106,11 @@ class Sargan(Method):
         c, image = self.config, batch["image"]
         fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
         fake = tf.stop_gradient(fake)
+        if c.adversarial == "multitask":
+            labels = batch["expression"], batch["target"]
+            terms = losses.multitask_discriminator(nets["discriminator"], image, fake, *labels)
+            total = terms["real"] + terms["fake"] + terms["wrong"] + c.lambda_r1 * terms["r1"]
+            return total, terms
         examples = losses.examples(nets["discriminator"], image, batch)
         (real_map, fake_map), logits = losses.judge(nets["discriminator"], [image, fake], examples)
         terms = {
@@ -120,14 +130,21 @@ class Sargan(Method):
     def _generator_loss(self, nets: Networks, batch: Batch):
         c, image = self.config, batch["image"]
         fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
-        (fake_map,), logits = losses.judge(nets["discriminator"], [fake], losses.noisy(fake, batch))
+        if c.adversarial == "multitask":
+            adv = losses.multitask_generator(nets["discriminator"], fake, batch["target"])
+            total, terms = adv, {"fake": adv}
+        else:
+            (fake_map,), logits = losses.judge(
+                nets["discriminator"], [fake], losses.noisy(fake, batch)
+            )
+            terms = {
+                "fake": -tf.reduce_mean(fake_map),
+                "cls": losses.classification(batch["target"], logits),
+            }
+            total = terms["fake"] + c.lambda_cls_gen * terms["cls"]
         cycled = nets["generator"]([fake, self.one_hot(batch["expression"])], training=True)
-        terms = {
-            "fake": -tf.reduce_mean(fake_map),
-            "cls": losses.classification(batch["target"], logits),
-            "rec": tf.reduce_mean(tf.abs(image - cycled)),
-        }
-        total = terms["fake"] + c.lambda_cls_gen * terms["cls"] + c.lambda_rec * terms["rec"]
+        terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
+        total += c.lambda_rec * terms["rec"]
         if c.lambda_change:
             terms["change"] = tf.reduce_mean(tf.abs(fake - image))
             total += c.lambda_change * terms["change"]

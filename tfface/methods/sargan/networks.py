@@ -11,6 +11,7 @@ from tfface.layers import (
     Network,
     ReflectionPadding2D,
     precision,
+    to_float32,
     torch_default,
 )
 
@@ -144,11 +145,12 @@ class Discriminator(Network):
         classes: Number of expressions.
         width: Channels of the first convolution, doubled by each next one.
         layers: Convolutions of stride 2.
+        realness: Whether there is a patch map; a multi-task discriminator has logits alone.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
     Input: [B,S,S,3] in [-1,1]. Outputs, float32: realness [B,s,s,1] with s = S / 2**layers, higher
-    is more real; logits [B,classes].
+    is more real; logits [B,classes], the last output.
     """
 
     def __init__(
@@ -157,10 +159,12 @@ class Discriminator(Network):
         classes: int,
         width: int = 64,
         layers: int = 6,
+        realness: bool = True,
         dtype=None,
         name: str = "discriminator",
     ):
         arguments = {"size": size, "classes": classes, "width": width, "layers": layers}
+        arguments["realness"] = realness
         with precision(dtype):
             image = x = keras.Input((size, size, 3), name="image")
             for i in range(layers):
@@ -176,14 +180,16 @@ class Discriminator(Network):
                     name=f"down{i + 1}_conv",
                 )(x)
                 x = keras.layers.LeakyReLU(0.01, name=f"down{i + 1}_relu")(x)
-            realness = keras.layers.Conv2D(
-                1,
-                3,
-                padding="same",
-                use_bias=False,
-                kernel_initializer=torch_default(),
-                name="realness",
-            )(x)
+            outputs = {}
+            if realness:
+                outputs["realness"] = keras.layers.Conv2D(
+                    1,
+                    3,
+                    padding="same",
+                    use_bias=False,
+                    kernel_initializer=torch_default(),
+                    name="realness",
+                )(x)
             logits = keras.layers.Conv2D(
                 classes,
                 size // 2**layers,
@@ -191,12 +197,9 @@ class Discriminator(Network):
                 kernel_initializer=torch_default(),
                 name="logits",
             )(x)
-            logits = keras.layers.Reshape((classes,), name="flatten")(logits)
-            outputs = [
-                keras.layers.Activation("linear", dtype="float32", name=f"{n}_float32")(y)
-                for n, y in (("realness", realness), ("logits", logits))
-            ]
-            super().__init__(image, outputs, arguments=arguments, name=name)
+            outputs["logits"] = keras.layers.Reshape((classes,), name="flatten")(logits)
+            ends = [to_float32(y, f"{key}_float32") for key, y in outputs.items()]
+            super().__init__(image, ends, arguments=arguments, name=name)
 
 
 def attention_maps(generator: Generator) -> keras.Model:

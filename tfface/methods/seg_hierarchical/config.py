@@ -56,6 +56,7 @@ class SegHierarchicalConfig:
             rest of `train.steps` is the third stage: all together.
         seg_rate: Learning rate of the segmentation network in the first stage, relative to that of
             the generators.
+        adversarial: What the discriminators judge: "wgan-gp" or "multitask", as SARGAN's.
         generator_every: Discriminator updates to one generator update.
         seg_rate_joint: Learning rate of the segmentation network in the third stage, relative to
             that of the generators.
@@ -70,7 +71,8 @@ class SegHierarchicalConfig:
         lambda_cls_disc: Weight of the discriminators' classification loss.
         lambda_cls_gen: Weight of the generators' classification loss.
         lambda_rec: Weight of the cycle reconstruction loss.
-        lambda_gp: Weight of the gradient penalty.
+        lambda_gp: Weight of the gradient penalty of "wgan-gp".
+        lambda_r1: Weight gamma of the gradient penalty of "multitask".
         lambda_local: Weight of the losses of each local discriminator beside the global one's.
         lambda_change: Weight of the change of the face; for short training, as SARGAN's.
         lambda_seg: Weight of the segmentation loss in the third stage.
@@ -106,6 +108,7 @@ class SegHierarchicalConfig:
     seg_steps: int = 80_000
     gan_steps: int = 100_000
     seg_rate: float = 1.0
+    adversarial: Literal["wgan-gp", "multitask"] = "wgan-gp"
     generator_every: int = 5
     seg_rate_joint: float = 0.1
     classify_first: int = 0
@@ -116,6 +119,7 @@ class SegHierarchicalConfig:
     lambda_cls_gen: float = 1.0
     lambda_rec: float = 10.0
     lambda_gp: float = 10.0
+    lambda_r1: float = 1.0
     lambda_local: float = 0.25
     lambda_change: float = 0.0
     lambda_seg: float = 1.0
@@ -184,8 +188,8 @@ class SegHierarchicalConfig:
             check(value >= 1 and value % 2 == 1, f"{name} is {value}: expected an odd number")
         for name in (
             "seg_steps", "gan_steps", "classify_first", "label_noise", "label_attack",
-            "lambda_cls_disc", "lambda_cls_gen", "lambda_rec", "lambda_gp", "lambda_local",
-            "lambda_change", "lambda_seg", "lambda_gan2seg",
+            "lambda_cls_disc", "lambda_cls_gen", "lambda_rec", "lambda_gp", "lambda_r1",
+            "lambda_local", "lambda_change", "lambda_seg", "lambda_gan2seg",
         ):  # fmt: skip
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
         for name in ("residual_init", "seg_rate", "seg_rate_joint"):

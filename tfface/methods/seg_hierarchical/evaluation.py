@@ -28,7 +28,15 @@ from tfface.metrics.synthetic_truth import held_out
 from tfface.metrics.tally import Watch, joined, unwatched
 
 TITLE = "Segmentation with hierarchical GANs: face parts, and another expression"
-CURVES = ("segmentation/seg", "generator/cls", "joint/cls", "joint/seg", "joint/rec")
+CURVES = (
+    "segmentation/seg",
+    "generator/fake",
+    "generator/cls",
+    "joint/fake",
+    "joint/cls",
+    "joint/seg",
+    "joint/rec",
+)
 YARDSTICK = "classifier"
 COUNTS = sargan.COUNTS
 TABLE = (

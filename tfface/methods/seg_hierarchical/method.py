@@ -31,10 +31,13 @@ from tfface.methods.base import (
 from tfface.methods.label_maps import colour_labels
 from tfface.methods.pictures import to_bytes
 from tfface.methods.sargan.losses import (
+    class_logits,
     classification,
     examples,
     gradient_penalty,
     judge,
+    multitask_discriminator,
+    multitask_generator,
     noisy,
     with_targets,
 )
@@ -97,12 +100,13 @@ class SegHierarchical(Method):
         if c.only_segmenter:
             return {"segmenter": segmenter}
         whole, *local = self.discriminators
+        realness = c.adversarial == "wgan-gp"
         nets = {
             "segmenter": segmenter,
             "global_generator": GlobalGenerator(
                 size, n, len(c.regions), c.width, c.blocks, c.attention, c.residual_init
             ),
-            whole: Discriminator(size, n, c.disc_width, c.disc_layers, name=whole),
+            whole: Discriminator(size, n, c.disc_width, c.disc_layers, realness, name=whole),
         }
         for region, discriminator in zip(c.regions, local, strict=True):
             name = f"{region}_generator"
@@ -110,7 +114,7 @@ class SegHierarchical(Method):
                 size, n, c.local_width, c.local_blocks, c.residual_init, name=name
             )
             nets[discriminator] = Discriminator(
-                size, n, c.local_disc_width, c.local_disc_layers, name=discriminator
+                size, n, c.local_disc_width, c.local_disc_layers, realness, name=discriminator
             )
         if c.fusion == "combiner":
             nets["fusion"] = Combiner(size, c.fusion_width, c.fusion_blocks, c.residual_init)
@@ -206,7 +210,7 @@ class SegHierarchical(Method):
     # Losses.
 
     def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """StarGAN's losses of each discriminator, summed as APDrawingGAN does, and cross entropy.
+        """SARGAN's losses of each discriminator, summed as APDrawingGAN does, and cross entropy.
 
         Terms are those of the global discriminator; those of a local one have its region's name.
         """
@@ -227,7 +231,7 @@ class SegHierarchical(Method):
         by_kind: dict[str, Batch] = {}
         for kind, view in self._views(image, self.grown(given)).items():
             discriminator = nets[f"{kind}_discriminator"]
-            _, logits = discriminator(examples(discriminator, view, batch))
+            logits = class_logits(discriminator, examples(discriminator, view, batch))
             by_kind[kind] = {"cls": classification(batch["expression"], logits)}
         return total_of(by_kind, {"cls": 1.0}, self.config.lambda_local)
 
@@ -242,6 +246,11 @@ class SegHierarchical(Method):
         by_kind: dict[str, Batch] = {}
         for kind, real in views.items():
             discriminator = nets[f"{kind}_discriminator"]
+            if c.adversarial == "multitask":
+                by_kind[kind] = multitask_discriminator(
+                    discriminator, real, fakes[kind], batch["expression"], batch["target"]
+                )
+                continue
             (real_map, fake_map), logits = judge(
                 discriminator, [real, fakes[kind]], examples(discriminator, real, batch)
             )
@@ -251,7 +260,8 @@ class SegHierarchical(Method):
                 "cls": classification(batch["expression"], logits),
                 "gp": gradient_penalty(discriminator, real, fakes[kind], batch["alpha"]),
             }
-        weights = {"real": 1.0, "fake": 1.0, "cls": c.lambda_cls_disc, "gp": c.lambda_gp}
+        weights = {"real": 1.0, "fake": 1.0, "wrong": 1.0, "r1": c.lambda_r1}
+        weights |= {"cls": c.lambda_cls_disc, "gp": c.lambda_gp}
         return total_of(by_kind, weights, c.lambda_local)
 
     def _generator_loss(self, nets: Networks, batch: Batch):
@@ -293,7 +303,11 @@ class SegHierarchical(Method):
         seen = segment(fake)
         by_kind: dict[str, Batch] = {}
         for kind, view in self._views(fake, self.grown(seen)).items():
-            (fake_map,), logits = judge(nets[f"{kind}_discriminator"], [view], noisy(view, batch))
+            discriminator = nets[f"{kind}_discriminator"]
+            if c.adversarial == "multitask":
+                by_kind[kind] = {"fake": multitask_generator(discriminator, view, batch["target"])}
+                continue
+            (fake_map,), logits = judge(discriminator, [view], noisy(view, batch))
             by_kind[kind] = {
                 "fake": -tf.reduce_mean(fake_map),
                 "cls": classification(batch["target"], logits),
