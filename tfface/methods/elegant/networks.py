@@ -5,7 +5,14 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tfface.layers import ConcatLabel, Network, UpConv2D, precision, torch_default
+from tfface.layers import (
+    ConcatLabel,
+    Network,
+    UpConv2D,
+    precision,
+    to_float32,
+    torch_default,
+)
 
 DEPTH = 5  # Convolutions of the encoder and of the decoder; paper, supplementary table.
 WEIGHTS = 0.02  # Standard deviation of the initial weights; authors' code.
@@ -214,7 +221,7 @@ class MultitaskDiscriminator(Network):
                 x = keras.layers.LeakyReLU(0.01, name=f"down{i + 1}_relu")(x)
             x = keras.layers.Flatten(name="flatten")(x)
             x = keras.layers.Dense(
-                2 * attributes, dtype="float32", kernel_initializer=torch_default(), name="logits"
+                2 * attributes, kernel_initializer=torch_default(), name="logits"
             )(x)
             x = keras.layers.Reshape((attributes, 2), name="by_attribute")(x)
-            super().__init__(image, x, arguments=arguments, name=name)
+            super().__init__(image, to_float32(x, "logits_float32"), arguments=arguments, name=name)
