@@ -51,6 +51,28 @@ def test_what_is_subtracted_is_the_residual_of_the_unchanged_code(batch):
     np.testing.assert_array_equal(kept, batch["A"])
 
 
+def test_faint_changes_are_dropped_in_use_only(batch):
+    plain, ours = (method_with(subtract_unchanged=True, change_threshold=t) for t in (0.0, 0.02))
+    nets = plain.build()
+    one = tf.ones([2])
+
+    def exchanged(method):
+        made = method.transfer(nets, batch["A"], batch["B"], batch["attribute"], one)
+        return made.numpy() - batch["A"].numpy()
+
+    before, after = exchanged(plain), exchanged(ours)
+    inside = np.abs(batch["A"] + before) < 1  # Not clipped.
+    faint = inside & (np.abs(before) < 0.019)
+    assert faint.any() and (np.abs(before) > 0.03).any()
+    np.testing.assert_array_equal(after[faint], 0)
+    inside &= np.abs(before) > 0.021
+    np.testing.assert_allclose(
+        after[inside], before[inside] - 0.02 * np.sign(before[inside]), atol=1e-5
+    )
+    for name, made in ours.generate(nets, batch, training=True).items():
+        np.testing.assert_array_equal(made, plain.generate(nets, batch, training=True)[name])
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("elegant") / "run"
@@ -133,6 +155,7 @@ def test_stages_of_the_multitask_discriminator(batch):
     [
         ({"attributes_first": 3}, "attributes_first is 3: only the discriminator 'multitask' can"),
         ({"lambda_change": -1.0}, "lambda_change is -1.0: expected 0 or more"),
+        ({"change_threshold": 0.1}, "change_threshold is 0.1: expected 0 without subtract_unch"),
         ({"disc_width": 0}, "disc_width is 0: expected at least 1"),
     ],
 )

@@ -30,9 +30,9 @@ class ElegantConfig:
         subtract_unchanged: Subtract from each edit's residual that of the unchanged code, in
             training and in use: without an exchange the result is exactly the input. Off in the
             paper, whose residuals also hold a pattern that no exchange asked for.
-        change_threshold: With `subtract_unchanged`: differences up to it count as none, larger ones
-            lose as much (soft thresholding), so that no faint noise covers what is not edited. In
-            the pictures' range of [-1,1].
+        change_threshold: With `subtract_unchanged`, in use, not in training: differences up to it
+            count as none, larger ones lose as much (soft thresholding), so that no faint noise
+            covers what is not edited. In the images' range of [-1,1].
         discriminator: "conditional": the paper's two, which see the attributes beside the picture.
             "multitask": one of full size, with a logit for each attribute's presence and one for
             its absence, "real and has it", "real and lacks it"; real faces with the wrong value

@@ -166,15 +166,18 @@ class Elegant(Method):
         residuals = nets["decoder"]([new, own, *skips], training=training)
         if self.config.subtract_unchanged:
             unchanged, exchanged = tf.split(residuals, 2)
-            residuals = tf.concat([unchanged, self.change(exchanged, unchanged)], 0)
+            change = exchanged - unchanged if training else self.change(exchanged, unchanged)
+            residuals = tf.concat([unchanged, change], 0)
         made = tf.split(_added(images, residuals), 4)
         return dict(zip(("A1", "B1", "C", "D"), made, strict=True))
 
     def change(self, exchanged: tf.Tensor, unchanged: tf.Tensor) -> tf.Tensor:
-        """What an exchange adds to the residual of the unchanged code, softly thresholded."""
-        difference = exchanged - unchanged
-        largest = self.config.change_threshold
-        return difference - tf.clip_by_value(difference, -largest, largest)
+        """What an exchange adds to the residual of the unchanged code, softly thresholded.
+
+        In use only: at the beginning of a training all changes are small, and would stay so.
+        """
+        difference, threshold = exchanged - unchanged, self.config.change_threshold
+        return difference - tf.clip_by_value(difference, -threshold, threshold)
 
     def exchanged_labels(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """`y_C`: y_A with the exchanged entry of y_B; `y_D` the other way round."""
