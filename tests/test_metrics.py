@@ -152,6 +152,14 @@ def gaining(decibels, truths):
     return edit
 
 
+def without_second(figures):
+    return {
+        name: without_second(value) if isinstance(value, dict) else value
+        for name, value in figures.items()
+        if name != "second"
+    }
+
+
 def test_two_judges_of_expressions_and_half_a_decibel():
     """The first one sees all that was asked, the second the first four of eight expressions."""
     first, second = Says(range(8)), Says([0, 1, 2, 3, 0, 0, 0, 0])
@@ -177,7 +185,10 @@ def test_two_judges_of_expressions_and_half_a_decibel():
         assert edited["second"]["improved_over_input"] == share(over * (asked < 4))
         assert edited["second"]["improved_by_half_db"] == share(by_half * (asked < 4))
 
-    figures = found(np.where(asked % 2, 0.51, 0.49))
+    gains = np.where(asked % 2, 0.51, 0.49)
+    figures = found(gains)
+    alone = evaluate_expressions(gaining(gains, truth), SIZE, PEOPLE, 3, first)
+    assert alone["edited"] == without_second(figures["edited"])
     edited = figures["edited"]
     assert edited["improved_by_half_db"] == share(asked % 2)
     assert edited["second"]["improved_by_half_db"] == share((asked % 2 == 1) & (asked < 4))
@@ -227,6 +238,8 @@ def test_two_judges_of_attributes():
     gain = np.where(np.arange(pairs) < pairs // 3, 0.49, 0.51)
     figures = evaluate_exchange(gaining(gain, shown["true render"]), *options)
     edited = figures["edited"]
+    alone = evaluate_exchange(gaining(gain, shown["true render"]), *options[:5])
+    assert alone["edited"] == without_second(edited)
     assert (edited["right"], edited["improved_over_input"]) == (1.0, 1.0)
     assert edited["improved_by_half_db"] == pytest.approx(2 / 3)
     third = pytest.approx(bangs.mean())
