@@ -30,6 +30,8 @@ FIGURES = {
     "seg_hierarchical": {"edited", "segmentation"},
 }
 
+EDITED = {"improved_over_input", "improved_by_half_db", "identity", "second"}
+
 
 @pytest.mark.slow
 def test_demonstration(case):
@@ -40,9 +42,14 @@ def test_demonstration(case):
         FaceClient(f"127.0.0.1:{server.port}", case.name) as client,
     ):
         page = "".join(parts.show(case.trained, client))
-        figures = parts.evaluate(case.trained, client, yardstick, count=2, seed=1)
+        second = {"second": yardstick} if parts.YARDSTICK == "classifier" else {}
+        figures = parts.evaluate(case.trained, client, yardstick, count=2, seed=1, **second)
     assert page.count("<img") == page.count(' alt="') > 20
     assert FIGURES[case.name] <= set(json.loads(json.dumps(figures)))
+    for kind in FIGURES[case.name] & {"edited", "copy", "target", "unchanged"} if second else ():
+        assert EDITED <= set(figures[kind]) and figures[kind]["second"].items() <= (
+            figures[kind].items()
+        )
     header, rows = table_of(case.trained)
     cells = table(rows, figures)
     assert cells and all(len(row) == 1 + len(header) for row in cells)

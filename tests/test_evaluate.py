@@ -41,6 +41,16 @@ class Judge(Classifier):
         return np.asarray(images)[:, 8, 8 : 8 + len(self.names), 0] > 0
 
 
+class Second(Judge):
+    """Tells something else."""
+
+    def expressions(self, images):
+        return (super().expressions(images) + 1) % 8
+
+    def attributes(self, images):
+        return ~super().attributes(images)
+
+
 class Finder(Segmenter):
     def label_maps(self, images):
         return np.digitize(np.asarray(images)[..., 0], np.linspace(-1, 1, 18))
@@ -50,11 +60,12 @@ class Finder(Segmenter):
 def judges(monkeypatch):
     """Yardsticks that need no training, and faces without a pipeline."""
 
-    def knows(size, names):
-        return Judge(_build(size, 1, 0, 0, 0), names, {"all": 1.0})
+    def knows(size, names, architecture="plain", **_):
+        judge = {"plain": Judge, "residual": Second}[architecture]
+        return judge(_build(size, 1, 0, 0, 0), names, {"all": 1.0})
 
     made = {
-        "classifier.train_classifier": lambda size, names, **_: knows(size, names),
+        "classifier.train_classifier": knows,
         "classifier.train_on_pictures": lambda source, **_: knows(
             source.data.size, source.attributes
         ),
@@ -102,9 +113,17 @@ def test_expressions_twice(sargan, capsys):
         low, high = figures["intervals"][kind]["error_inside"]
         assert low <= figures[kind]["error_inside"] <= high
         assert f"{100 * figures[kind]['error_inside']:.2f} %" in told
+        low, high = figures["intervals"][kind]["second"]["accuracy"]
+        assert low <= figures[kind]["second"]["accuracy"] <= high
+        # They never see the same.
+        assert figures[kind]["accuracy"] + figures[kind]["second"]["accuracy"] <= 1
+    assert figures["classifier"] == figures["second_classifier"] == {"all": 1.0}
+    assert "asked expression seen, by a second judge" in told
+    assert "improved over the input, by a second judge" in told
     assert figures["copy"]["error_inside"] > 0.005 and figures["target"]["error"] == 0
     folder = sargan / "evaluation" / "0"
     page = (folder / "report.html").read_text()
+    assert "The second judge, a classifier of another architecture: all 100.0%" in page
     assert not re.search(r"(src|href)=\"(?!data:image/png;base64,)", page)
     assert all(word in page for word in ("best", "median", "worst", "true render", "copy of the"))
     assert page.count("<img") == 18
@@ -121,6 +140,9 @@ def test_exchange(tmp_path):
         "Eyeglasses", "Smiling"
     }  # fmt: skip
     assert {"right", "others", "error_inside", "error_outside", "psnr"} <= set(figures["edited"])
+    for kind in ("edited", "copy", "target", "unchanged"):
+        found = figures[kind]
+        assert found["right"] + found["second"]["right"] == pytest.approx(1)
 
 
 def test_synthesis(tmp_path):
@@ -168,6 +190,7 @@ def test_photographs_that_have_moved(tmp_path):
     figures = figures_of(run, "--path", str(tmp_path / "moved"), "--split", "train")
     assert figures["data"] == "celeba" and figures["split"] == "train"
     assert {"right", "others", "change"} <= set(figures["edited"])
+    assert "second" not in figures["edited"] and "second_classifier" not in figures
     assert "psnr" not in figures["edited"] and "target" not in figures
     page = (run / "evaluation" / "0" / "report.html").read_text()
     assert "Not measured: errors inside and outside" in page
@@ -176,7 +199,12 @@ def test_photographs_that_have_moved(tmp_path):
 def test_measures_for_a_search(sargan):
     trained = tfface.load(str(sargan))
     found = flat(measure(trained, count=4))
-    assert found == flat(measure(trained, small=True))
+    few = flat(measure(trained, small=True))
+    assert few == flat(measure(trained, small=True, count=4))
+    # A small sample has one judge.
+    second = {name for name in found if name.startswith("second_") or "/second/" in name}
+    assert few == {name: value for name, value in found.items() if name not in second}
+    assert {"second_classifier/all", "edited/second/improved_over_input"} <= second
     assert 0 <= found["edited/accuracy"] <= 1 and found["copy/error_outside"] < 1e-6
     assert not any(name.startswith("intervals") for name in found)
 

@@ -83,7 +83,8 @@ def toy(tmp_path, monkeypatch):
     def measure(trained, *, count=None, seed, cache, small=False, judges=None):
         found.measured.append((trained.path.name, trained.step, count, seed))
         value = found.error(trained.method.config, trained.step)
-        return {"people": 4, "made": {"error": value, "psnr": 3.0}}
+        second = {} if small else {"second": {"error": value}}
+        return {"people": 4, "made": {"error": value, "psnr": 3.0, **second}}
 
     monkeypatch.setattr(evaluation, "measure", measure)
     return found
@@ -129,6 +130,17 @@ def test_a_study_from_python_is_that_of_the_command(toy, tmp_path):
     file.write_text(file.read_text().replace("adam.learning_rate", "adam.rate"))
     with pytest.raises(UserError, match=r"study.yaml: .*adam.*rate"):
         run_study("toy", file, toy.out)
+
+
+def test_a_second_judge_is_asked_by_studies_that_name_it(toy, capsys):
+    objective = {"measure": "made/second/error", "direction": "min"}
+    assert toy.run(trials=1, objective=objective) == 0
+    assert json.loads((toy.out / "measures.json").read_text()) == [
+        "made/error", "made/psnr", "made/second/error", "people"
+    ]  # fmt: skip
+    assert toy.measured[0][2] == toy.measured[1][2] == 64
+    (trial,) = toy.trials()
+    assert trial.figure("made/second/error") == trial.value
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -130,6 +130,9 @@ def _page(
         notes.append(
             f"The {kind} has seen real pictures only. On held-out ones it reaches: {accuracy}."
         )
+    if known := figures.get("second_classifier"):
+        accuracy = ", ".join(f"{name} {share:.1%}" for name, share in known.items())
+        notes.append(f"The second judge, a classifier of another architecture: {accuracy}.")
     if not getattr(trained.method.config, "only_segmenter", False):
         notes.append(parts.BASELINES if evaluation.has_truth(trained) else UNKNOWN)
     if "likeness" in figures:

@@ -70,8 +70,9 @@ def parts_of(method: str) -> ModuleType:
     "segmenter" of real pictures that judges the results, or ""; `COUNTS`, how many people are
     measured, and in a small sample; `BASELINES`, what the figures are compared with; `TABLE` and
     `REAL_TABLE`, which figures are shown, of built-in faces and of others; `evaluate` and
-    `evaluate_real`, which measure them, through a `FaceClient` or `Local`; and `show(trained,
-    client)`, sections of pictures that a server made.
+    `evaluate_real`, which measure them, through a `FaceClient` or `Local` (with a classifier
+    `evaluate` takes a `second` one too); and `show(trained, client)`, sections of pictures that a
+    server made.
     """
     return importlib.import_module(f"tfface.methods.{method}.evaluation")
 
@@ -97,7 +98,9 @@ def table_of(trained: Trained) -> Table:
     return parts.TABLE if has_truth(trained) else parts.REAL_TABLE
 
 
-def yardstick_of(trained: Trained, cache: Path | None, steps: int | None = None) -> Any:
+def yardstick_of(
+    trained: Trained, cache: Path | None, steps: int | None = None, second: bool = False
+) -> Any:
     """The classifier or segmenter that judges a method; None if there is none.
 
     It has seen real pictures only: renders, or those of the run's data set.
@@ -106,15 +109,18 @@ def yardstick_of(trained: Trained, cache: Path | None, steps: int | None = None)
         trained: A run.
         cache: Folder in which it is kept, and found the next time.
         steps: Its training steps; None: enough.
+        second: Another classifier in its place, with another architecture and seed: of built-in
+            faces only.
     """
     config, kind = trained.method.config, parts_of(trained.name).YARDSTICK
     if kind == "classifier" and not getattr(config, "only_segmenter", False):
         options = {"steps": steps or classifier.STEPS, "cache": cache}
         if not has_truth(trained):
-            return classifier.train_on_pictures(_open(trained), **options)
+            return None if second else classifier.train_on_pictures(_open(trained), **options)
         attributes = getattr(config, "attributes", ())
+        options |= classifier.SECOND if second else {}
         return classifier.train_classifier(config.data.size, attributes, **options)
-    if kind == "segmenter" and has_truth(trained):
+    if kind == "segmenter" and has_truth(trained) and not second:
         steps = steps or segmenter.STEPS
         return segmenter.train_segmenter(config.data.size, steps=steps, cache=cache)
     return None
@@ -139,7 +145,8 @@ def measure(
         count: How many people, pairs of people or pictures; None: as many as the figures need on
             built-in faces; of others 512, but for label maps that are found all of the split.
         seed: Which people, of built-in faces; of others they are the first ones.
-        small: A small sample, in seconds, unless `count` says otherwise.
+        small: A small sample, in seconds, unless `count` says otherwise; without a second judge,
+            which has to be trained first.
         cache: Folder in which the classifier or segmenter that judges is kept; None: it is trained
             anew.
         split: "train", "val" or "test", of other data than built-in faces.
@@ -149,8 +156,9 @@ def measure(
 
     Returns:
         Nested dicts, as of the `evaluate` or `evaluate_real` of `parts_of(trained.name)`; with a
-        yardstick its accuracy on real pictures by its kind, "classifier" or "segmenter"; with
-        judges `likeness`, as of `tfface.metrics.likeness.Likeness.result`.
+        yardstick its accuracy on real pictures by its kind, "classifier" or "segmenter", and that
+        of a second one, "second_classifier", whose figures are in `second`; with judges `likeness`,
+        as of `tfface.metrics.likeness.Likeness.result`.
 
     Raises:
         UserError: `count` is below 1, the split has no pictures, a file of a judge is missing or
@@ -166,19 +174,22 @@ def measure(
         raise UserError(f"the data set {source.data.name!r} has no pictures in the split {split!r}")
     with user_errors(source):
         yardstick = yardstick_of(trained, cache, judge_steps)
+        second = None if small else yardstick_of(trained, cache, judge_steps, second=True)
         if judges is not None:
             known = yardstick if isinstance(yardstick, classifier.Classifier) else None
             split = "test" if truth else split
             watch = likeness = Likeness(judges, source, split, known, watch)
         if truth:
-            found = parts.evaluate(trained, client, yardstick, count or full, seed, watch)
+            more = {"second": second} if second else {}
+            found = parts.evaluate(trained, client, yardstick, count or full, seed, watch, **more)
         else:
             found = parts.evaluate_real(trained, client, source, yardstick, count, split, watch)
         if judges is not None:
             figures = likeness.result(cache)
             intervals = {"likeness": figures.pop("intervals", {})}
             found = joined(found, {"likeness": figures, "intervals": intervals})
-    return {**({parts.YARDSTICK: yardstick.accuracy} if yardstick else {}), **found}
+    known = {parts.YARDSTICK: yardstick, f"second_{parts.YARDSTICK}": second}
+    return {**{name: judge.accuracy for name, judge in known.items() if judge}, **found}
 
 
 def _open(trained: Trained) -> Source:

@@ -1,10 +1,11 @@
-"""The yardstick of the edits: a small classifier that has seen real pictures only."""
+"""The yardsticks of the edits: small classifiers that have seen real pictures only."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -20,10 +21,15 @@ from tfface.metrics.cache import Trained, kept
 
 STEPS = 1800
 HELD_OUT = 2048
+Architecture = Literal["plain", "residual"]
+SECOND: dict[str, Any] = {"architecture": "residual", "seed": 1}
+"""What a second judge is trained with: what fools one network need not fool the other."""
+
 _BATCH = 16
 _CHUNK = 16  # Faces drawn at a time: their planes stay in the processor's cache.
 _TOLD = 256  # Faces told at a time.
-_WIDTHS = ((32, 2), (64, 2), (64, 1), (128, 2))  # (channels, stride) of the convolutions.
+_WIDTHS = ((32, 2), (64, 2), (64, 1), (128, 2))  # (channels, stride) of the plain convolutions.
+_STEM, _BLOCKS = 24, (48, 96)  # Channels of the residual network; all halve the side.
 _LOSSES = {
     "expression": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "attributes": keras.losses.BinaryCrossentropy(from_logits=True),
@@ -86,6 +92,7 @@ def train_classifier(
     seed: int = 0,
     steps: int = STEPS,
     cache: str | Path | None = None,
+    architecture: Architecture = "plain",
 ) -> Classifier:
     """Trains a classifier on built-in faces of the split "train"; same arguments, same weights.
 
@@ -95,6 +102,8 @@ def train_classifier(
         seed: Seed of weights, faces and noise.
         steps: Training steps.
         cache: Folder in which the classifier is kept, and found the next time.
+        architecture: "plain": four convolutions with batch normalisation; "residual": pre-activated
+            residual blocks with group normalisation and SiLU.
 
     Returns:
         The classifier, with its accuracy on the split "val".
@@ -105,12 +114,13 @@ def train_classifier(
     attributes = tuple(attributes)
 
     def train() -> Trained:
-        model = _build(size, len(EXPRESSIONS), len(attributes), len(IDENTITY), seed)
+        heads = len(EXPRESSIONS), len(attributes), len(IDENTITY)
+        model = _build(size, *heads, seed, architecture)
         batches = _batches(size, attributes, "train", first_face(seed, "classifier"), _BATCH)
         _fit_heads(model, batches, steps)
         return model, _accuracy(Classifier(model, attributes, {}), size, steps)
 
-    arguments = (size, attributes, seed, steps)
+    arguments = (size, attributes, seed, steps, architecture)
     model, accuracy = kept(cache, "classifier", arguments, (__file__,), train)
     return Classifier(model, attributes, accuracy)
 
@@ -160,7 +170,14 @@ def _fit_heads(model: keras.Model, batches: tf.data.Dataset, steps: int) -> None
     fit(model, batches, steps, losses, 2e-3, "training a classifier on real faces")
 
 
-def _build(size: int, classes: int, attributes: int, people: int, seed: int) -> keras.Model:
+def _build(
+    size: int,
+    classes: int,
+    attributes: int,
+    people: int,
+    seed: int,
+    architecture: Architecture = "plain",
+) -> keras.Model:
     # Every layer has its own seed: the global one, which others rely on, is left alone.
     seeds = iter(range(100 * seed, 100 * seed + 100))
 
@@ -168,13 +185,8 @@ def _build(size: int, classes: int, attributes: int, people: int, seed: int) -> 
         return keras.initializers.HeNormal(seed=next(seeds))
 
     layers = keras.layers
-    image = x = keras.Input((size, size, 3))
-    for width, stride in _WIDTHS:
-        kernel = 4 if x is image else 3
-        x = layers.Conv2D(
-            width, kernel, stride, "same", use_bias=False, kernel_initializer=weights()
-        )(x)
-        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    image = keras.Input((size, size, 3))
+    x = {"plain": _plain, "residual": _residual}[architecture](image, weights)
     # No pooling: where in the picture a brow or a corner of the mouth is, tells the expression.
     x = layers.Flatten()(x)
     # What tells expressions does not learn to tell people.
@@ -191,6 +203,34 @@ def _build(size: int, classes: int, attributes: int, people: int, seed: int) -> 
             if count
         },
     )
+
+
+def _plain(x: Any, weights: Callable[[], keras.Initializer]) -> Any:
+    layers, image = keras.layers, x
+    for width, stride in _WIDTHS:
+        kernel = 4 if x is image else 3
+        x = layers.Conv2D(
+            width, kernel, stride, "same", use_bias=False, kernel_initializer=weights()
+        )(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    return x
+
+
+def _residual(x: Any, weights: Callable[[], keras.Initializer]) -> Any:
+    layers = keras.layers
+
+    def conv(x: Any, width: int, kernel: int, stride: int = 1) -> Any:
+        return layers.Conv2D(width, kernel, stride, "same", kernel_initializer=weights())(x)
+
+    def activated(x: Any) -> Any:
+        return layers.Activation("silu")(layers.GroupNormalization(8)(x))
+
+    x = conv(x, _STEM, 5, 2)
+    for width in _BLOCKS:
+        inner = activated(x)
+        y = activated(conv(inner, width, 5, 2))
+        x = conv(inner, width, 1, 2) + conv(y, width, 3)
+    return activated(x)
 
 
 def _batches(

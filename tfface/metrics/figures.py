@@ -41,7 +41,13 @@ def rows_of(kinds: Mapping[str, str], rows: Mapping[str, tuple[str, str]]) -> tu
 
 
 EDITED = {
-    "convincing": ("convincing: shows it, and nearer to the truth than the input", "share"),
+    "improved_over_input": (
+        "improved over the input: shows it, with a higher PSNR to the truth",
+        "share",
+    ),
+    "improved_by_half_db": ("improved by 0.5 dB or more", "share"),
+    "second/improved_over_input": ("improved over the input, by a second judge", "share"),
+    "identity": ("person of the input kept: cosine", "number"),
     "error_outside": ("error outside", "error"),
     "error_inside": ("error inside", "error"),
     "psnr": ("PSNR", "dB"),

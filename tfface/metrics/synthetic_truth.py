@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from tfface.metrics.tally import RANGE, Roles, Tally, Watch, compared, means, ra
 INTENSITY = 0.85
 _BATCH = 32
 _LEVEL = RANGE / 255  # Of an 8-bit colour.
+_HALF = 0.5  # Decibels.
 ERROR = "error to the true render"
 
 ExpressionEdit = Callable[[np.ndarray, np.ndarray], Any]
@@ -60,6 +61,7 @@ def evaluate_expressions(
     classifier: Classifier,
     watch: Watch = unwatched,
     classes: tuple[str, ...] = EXPRESSIONS,
+    second: Classifier | None = None,
 ) -> dict[str, Any]:
     """Gives held-out people each of some expressions, and compares with their true renders.
 
@@ -75,17 +77,20 @@ def evaluate_expressions(
         classifier: Of the same size.
         watch: Is shown the edits.
         classes: The expressions asked for, of EXPRESSIONS.
+        second: Another judge of the same size.
 
     Returns:
         `people`; and for `edited`, and the baselines `copy` (the input) and `target` (the true
         render): `accuracy`, the share in which the classifier sees the asked expression;
-        `convincing`, the share in which it does, and which have a higher PSNR than the input, of
-        those whose true render is not the input;
+        `improved_over_input`, the share in which it does, and which have a higher PSNR than the
+        input, of those whose true render is not the input; `improved_by_half_db`, the same by at
+        least 0.5 dB; these three by the second judge in `second`; `identity`, the mean cosine of
+        the person with the input's, if the classifier knows people;
         `accuracy_by_expression`; `confusion`, rows asked, columns seen, as shares of the row;
         `error`, and `error_outside` and `error_inside` the regions that expressions move; `psnr` in
         dB of the mean squared error (None without any error); `intervals` as of `Tally.result`.
     """
-    tally, kinds = Tally(), len(classes)
+    tally, kinds, judges = Tally(), len(classes), [classifier, *([second] if second else [])]
     wanted = np.array([EXPRESSIONS.index(name) for name in classes], np.int32)
     seen: dict[str, np.ndarray] = {}
     people = held_out(count, seed)
@@ -98,14 +103,14 @@ def evaluate_expressions(
         made = {"edited": np.asarray(edit(image, asked)), "copy": image, "target": target}
         errors = {kind: compared(pictures, target, moving) for kind, pictures in made.items()}
         for kind, pictures in made.items():
-            found = classifier.expressions(pictures)
+            found = [judge.expressions(pictures) for judge in judges]
             counts = seen.setdefault(kind, np.zeros((kinds, len(EXPRESSIONS))))
-            np.add.at(counts, (np.arange(len(found)) % kinds, found), 1)
-            right = found == asked
-            rows = {"accuracy": means(right), **errors[kind]}
-            rows["convincing"] = _convincing(right, errors[kind], errors["copy"])
+            np.add.at(counts, (np.arange(len(asked)) % kinds, found[0]), 1)
+            right = [expressions == asked for expressions in found]
+            rows = {**errors[kind], **_kept_person(classifier, pictures, image)}
+            rows |= _verdicts("accuracy", right, errors[kind], errors["copy"])
             for i, name in zip(wanted, classes, strict=True):
-                rows[f"accuracy_by_expression/{name}"] = means(right, asked == i)
+                rows[f"accuracy_by_expression/{name}"] = means(right[0], asked == i)
             tally.add(kind, rows, per=kinds)
         names = [EXPRESSIONS[i] for i in asked]
         shown = {"input": image, "edited": made["edited"], "true render": target}
@@ -125,6 +130,7 @@ def evaluate_exchange(
     seed: int,
     classifier: Classifier,
     watch: Watch = unwatched,
+    second: Classifier | None = None,
 ) -> dict[str, Any]:
     """Exchanges each attribute between held-out people who have it (A) and who lack it (B).
 
@@ -137,19 +143,23 @@ def evaluate_exchange(
         seed: Which people.
         classifier: Of the same size, that tells these attributes (and others, if it may).
         watch: Is shown the exchanged pictures.
+        second: Another judge, of the same kind.
 
     Returns:
         `pairs`; and for `edited`, and the baselines `copy` (the source) and `target` (the source's
         true render with and without the attribute), over all and by attribute (`by_attribute`):
         `right`, the share in which the classifier sees the exchanged attribute as it should be;
-        `convincing`, the share in which it does, and which have a higher PSNR than the source;
-        `others`, the share of the other attributes that it sees as they were; `all_others`, the
-        share of pictures in which all of them are so; `error`, `error_outside` and `error_inside`
-        the pixels that the true render changes, and `psnr`, as of `compared`. `intervals` as of
-        `Tally.result`, over pairs.
+        `improved_over_input`, the share in which it does, and which have a higher PSNR than the
+        source; `improved_by_half_db`, the same by at least 0.5 dB; these three by the second judge
+        in `second`; `identity`, the mean cosine of the person with the source's, if the classifier
+        knows people; `others`, the share of the other attributes that it sees as they were;
+        `all_others`, the share of pictures in which all of them are so; `error`, `error_outside`
+        and `error_inside` the pixels that the true render changes, and `psnr`, as of `compared`.
+        `intervals` as of `Tally.result`, over pairs.
     """
     tally = Tally()
-    columns = [classifier.names.index(name) for name in attributes]
+    judges = [classifier, *([second] if second else [])]
+    columns = [[judge.names.index(name) for name in attributes] for judge in judges]
     for i, name in enumerate(attributes):
         have = held_out(count, seed + 2 * i, attributes, (name, True))
         lack = held_out(count, seed + 2 * i + 1, attributes, (name, False))
@@ -167,9 +177,13 @@ def evaluate_exchange(
             made = {"edited": edited, "copy": image, "target": target}
             errors = {kind: compared(pictures, target, changed) for kind, pictures in made.items()}
             for kind, pictures in made.items():
-                right = classifier.attributes(pictures)[:, columns] == (truth == 1)
-                rows = {**exchange_rows(right, i), **errors[kind]}
-                rows["convincing"] = _convincing(right[:, i], errors[kind], errors["copy"])
+                right = [
+                    judge.attributes(pictures)[:, own] == (truth == 1)
+                    for judge, own in zip(judges, columns, strict=True)
+                ]
+                rows = {**exchange_rows(right[0], i), **errors[kind]}
+                rows |= _kept_person(classifier, pictures, image)
+                rows |= _verdicts("right", [r[:, i] for r in right], errors[kind], errors["copy"])
                 for group in (kind, f"{kind}/by_attribute/{name}"):
                     tally.add(group, rows, per=2)
             shown = {"input": image, "reference": reference}
@@ -180,20 +194,36 @@ def evaluate_exchange(
     return {"pairs": count, **tally.result()}
 
 
-def _convincing(
-    right: np.ndarray, rows: dict[str, np.ndarray], copied: dict[str, np.ndarray]
-) -> np.ndarray:
-    """Rows of edits that show what was asked, and have a higher PSNR than copies of the inputs.
+def _verdicts(
+    asked: str,
+    verdicts: Sequence[np.ndarray],
+    rows: dict[str, np.ndarray],
+    copied: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Rows of edits that show what was asked, and of those that are nearer to the truth as well.
 
     A caricature shows it, and a copy has a small error: it takes both to have done what was asked.
 
     Args:
-        right: Which show it, bool [N].
+        asked: What the share of those that show it is called.
+        verdicts: Of one judge or two, which show it, bool [N].
         rows: Of the edits, as of `compared`.
         copied: Of the inputs. Those that are their own true render are left out.
     """
-    errors, before = ratio(rows["psnr"]), ratio(copied["psnr"])
-    return means(right & (errors < before), before > 0)
+    before = ratio(copied["psnr"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = 10 * np.log10(before / ratio(rows["psnr"]))  # In dB.
+    found = {}
+    for prefix, shows in zip(("", "second/"), verdicts, strict=False):
+        found[f"{prefix}{asked}"] = means(shows)
+        found[f"{prefix}improved_over_input"] = means(shows & (gain > 0), before > 0)
+        found[f"{prefix}improved_by_half_db"] = means(shows & (gain >= _HALF), before > 0)
+    return found
+
+
+def _kept_person(judge: Classifier, made: np.ndarray, source: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows of how like the person in pictures is to the one in those that they were made of."""
+    return {"identity": means(judge.similarity(made, source))} if judge.knows_people else {}
 
 
 def swapped(values: np.ndarray) -> np.ndarray:

@@ -127,17 +127,20 @@ def check_measure(plan: Plan, out: Path) -> None:
 def _measured(plan: Plan, out: Path, trained: Trained) -> dict[str, float]:
     """All measures of a run, by name; those of an untrained one on a small sample, if names allow.
 
-    What judges pictures takes a while, and is asked only if the study needs it.
+    What judges pictures takes a while, and so does a second classifier: they are asked only if the
+    study needs them.
     """
     # Beside the study, as `tfface.evaluate` has it: one classifier serves all built-in faces.
     cache = out.parent / ".cache" if evaluation.has_truth(trained) else out / "cache"
-    judged = any(name.startswith("likeness/") for name in plan.study.measures())
-    small = not trained.step and not judged
+    asked = plan.study.measures()
+    judged = any(name.startswith("likeness/") for name in asked)
+    second = any(name.startswith("second_") or "/second/" in name for name in asked)
+    few = not (trained.step or judged or second)
     found = evaluation.measure(
         trained,
-        count=None if small else plan.study.pictures,
+        count=None if few else plan.study.pictures,
         seed=plan.study.seed,
-        small=small,
+        small=not second,
         cache=cache,
         judges=evaluation.Judges() if judged else None,
     )

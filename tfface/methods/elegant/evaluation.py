@@ -28,6 +28,7 @@ TABLE = (
         _KINDS,
         {
             "right": ("exchanged attribute right", "share"),
+            "second/right": ("exchanged attribute right, by a second judge", "share"),
             "others": ("other attributes kept", "share"),
             "all_others": ("all others kept", "share"),
             **EDITED,
@@ -50,6 +51,7 @@ def evaluate(
     count: int,
     seed: int,
     watch: Watch = unwatched,
+    second: Classifier | None = None,
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_exchange`, with `unchanged`: strength 0."""
     config, transfer = trained.method.config, _transfer(trained, client)
@@ -58,8 +60,8 @@ def evaluate(
     def unchanged(source, reference, attribute):
         return transfer(source, reference, attribute, np.zeros(len(source), np.float32))
 
-    figures = evaluate_exchange(transfer, *options, watch)
-    baseline = evaluate_exchange(unchanged, *options)
+    figures = evaluate_exchange(transfer, *options, watch, second)
+    baseline = evaluate_exchange(unchanged, *options, second=second)
     intervals = {"unchanged": baseline["intervals"]["edited"]}
     return joined(figures, {"unchanged": baseline["edited"], "intervals": intervals})
 

@@ -31,7 +31,14 @@ YARDSTICK = "classifier"
 COUNTS = 64, 4
 TABLE = (
     tuple(KINDS.values()),
-    rows_of(KINDS, {"accuracy": ("asked expression seen", "share"), **EDITED}),
+    rows_of(
+        KINDS,
+        {
+            "accuracy": ("asked expression seen", "share"),
+            "second/accuracy": ("asked expression seen, by a second judge", "share"),
+            **EDITED,
+        },
+    ),
 )
 REAL_TABLE = COLUMNS, ROWS
 BASELINES = (
@@ -47,10 +54,11 @@ def evaluate(
     count: int,
     seed: int,
     watch: Watch = unwatched,
+    second: Classifier | None = None,
 ) -> dict[str, Any]:
     """Figures of held-out people; as of `evaluate_expressions`."""
     config, edit = trained.method.config, editor(client, EXPRESSIONS)
-    options = count, seed, yardstick, watch, config.classes
+    options = count, seed, yardstick, watch, config.classes, second
     return evaluate_expressions(edit, config.data.size, *options)
 
 

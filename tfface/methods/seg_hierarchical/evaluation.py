@@ -63,6 +63,7 @@ def evaluate(
     count: int,
     seed: int,
     watch: Watch = unwatched,
+    second: Classifier | None = None,
 ) -> dict[str, Any]:
     """Figures of held-out people: SARGAN's, and the `segmentation` of four times as many.
 
@@ -76,7 +77,8 @@ def evaluate(
     else:
         batches = _faces(config.data.size, 4 * count, seed)
         found = evaluate_segments(_segment(client), batches, watch)
-    return joined(sargan.evaluate(trained, client, yardstick, count, seed, watch), found)
+    edits = sargan.evaluate(trained, client, yardstick, count, seed, watch, second)
+    return joined(edits, found)
 
 
 def _faces(size: int, count: int, seed: int) -> Batches:
