@@ -33,7 +33,7 @@ def client(export):
 @pytest.fixture(scope="module")
 def elegant(tmp_path_factory):
     path = tmp_path_factory.mktemp("elegant")
-    save(path / "7", ("bytes=transfer",))
+    save(path / "7", ("bytes=transfer", "several_bytes=several"))
     with Server(path, model_name="elegant") as server:
         with FaceClient(f"127.0.0.1:{server.port}", "elegant", version=7) as client:
             yield client
@@ -113,6 +113,8 @@ def test_requests_are_kept_small():
     requests = tfface.packing.requests(rows, 32, 3024, len)
     sizes = [[len(data) for data in inputs["a"]] for inputs in requests]
     assert sizes == [[900, 900], [900], [5000], [10]]
+    rows = [{"a": [b"x" * 900, b"y" * 900]} for _ in range(2)]  # Several of one face.
+    assert len(list(tfface.packing.requests(iter(rows), 32, 3024, len))) == 2
 
 
 def test_transfer_attribute(elegant):
@@ -125,6 +127,20 @@ def test_transfer_attribute(elegant):
     assert np.array_equal(steps[1], negative(reference))
     pairs = elegant.transfer_attribute([source, reference], [reference, source], "Smiling")
     assert np.array_equal(pairs[1], negative(source))
+
+
+def test_transfer_attributes(elegant, monkeypatch):
+    source, first, second = picture(1), picture(2), picture(3)
+    sent = spy(elegant, monkeypatch)
+    names = ["Smiling", "none"]
+    made = elegant.transfer_attributes(source, [first, second], names, [1.0, 0.5])
+    assert np.array_equal(made, negative(first))
+    made = elegant.transfer_attributes([source, second], first, names, [0.5, 1.0])
+    assert all(np.array_equal(m, negative(s)) for m, s in zip(made, (source, second), strict=True))
+    assert [request["strength"] for request in sent] == [[[1, 0.5]], [[0.5, 1]] * 2]
+    assert [request["attribute"] for request in sent] == [[names], [names] * 2]
+    with pytest.raises(UserError, match="different lengths: 3 of reference_bytes, 2 of attribute"):
+        elegant.transfer_attributes(source, [first] * 3, names)
 
 
 def test_generate(painter, tmp_path, monkeypatch):

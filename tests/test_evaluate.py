@@ -121,6 +121,9 @@ def test_exchange(tmp_path):
         "Eyeglasses", "Smiling"
     }  # fmt: skip
     assert {"right", "others", "error_inside", "error_outside", "psnr"} <= set(figures["edited"])
+    several = {"all_right", "improved_over_input", "error", "psnr"}
+    assert set(figures["several"]["edited"]) == set(figures["several"]["copy"]) == several
+    assert "several" in figures["intervals"]
 
 
 def test_synthesis(tmp_path):
