@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from client_helpers import codes_of, negative, painted, refusal, spy
 from PIL import Image
+from rest_calls import serving
 from tiny_models import SIZE, faces, picture, png, save
 
 import tfface.packing
 from tfface.client import AsyncFaceClient, FaceClient, ServerError, VersionStatus
 from tfface.data.label_maps import save_colours, save_label_map
 from tfface.errors import UserError
+from tfface.server.answers import Answers
 from tfface.server.app import Server
 
 
@@ -30,12 +32,13 @@ def client(export):
         yield client
 
 
-@pytest.fixture(scope="module")
-def elegant(tmp_path_factory):
+@pytest.fixture(scope="module", params=["grpc", "rest"])
+def elegant(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("elegant")
     save(path / "7", ("bytes=transfer", "several_bytes=several"))
-    with Server(path, model_name="elegant") as server:
-        with FaceClient(f"127.0.0.1:{server.port}", "elegant", version=7) as client:
+    with Server(path, model_name="elegant") as server, serving(Answers(server.models)) as rest:
+        targets = {"grpc": f"127.0.0.1:{server.port}", "rest": f"http://127.0.0.1:{rest.port}"}
+        with FaceClient(targets[request.param], "elegant", version=7) as client:
             yield client
 
 
