@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from client_helpers import codes_of, negative, painted, refusal, spy
 from PIL import Image
+from rest_calls import serving
 from tiny_models import SIZE, faces, picture, png, save
 
 import tfface.packing
 from tfface.client import AsyncFaceClient, FaceClient, ServerError, VersionStatus
 from tfface.data.label_maps import save_colours, save_label_map
 from tfface.errors import UserError
+from tfface.server.answers import Answers
 from tfface.server.app import Server
 
 
@@ -30,12 +32,13 @@ def client(export):
         yield client
 
 
-@pytest.fixture(scope="module")
-def elegant(tmp_path_factory):
+@pytest.fixture(scope="module", params=["grpc", "rest"])
+def elegant(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("elegant")
-    save(path / "7", ("bytes=transfer",))
-    with Server(path, model_name="elegant") as server:
-        with FaceClient(f"127.0.0.1:{server.port}", "elegant", version=7) as client:
+    save(path / "7", ("bytes=transfer", "several_bytes=several"))
+    with Server(path, model_name="elegant") as server, serving(Answers(server.models)) as rest:
+        targets = {"grpc": f"127.0.0.1:{server.port}", "rest": f"http://127.0.0.1:{rest.port}"}
+        with FaceClient(targets[request.param], "elegant", version=7) as client:
             yield client
 
 
@@ -113,6 +116,8 @@ def test_requests_are_kept_small():
     requests = tfface.packing.requests(rows, 32, 3024, len)
     sizes = [[len(data) for data in inputs["a"]] for inputs in requests]
     assert sizes == [[900, 900], [900], [5000], [10]]
+    rows = [{"a": [b"x" * 900, b"y" * 900]} for _ in range(2)]  # Several of one face.
+    assert len(list(tfface.packing.requests(iter(rows), 32, 3024, len))) == 2
 
 
 def test_transfer_attribute(elegant):
@@ -125,6 +130,20 @@ def test_transfer_attribute(elegant):
     assert np.array_equal(steps[1], negative(reference))
     pairs = elegant.transfer_attribute([source, reference], [reference, source], "Smiling")
     assert np.array_equal(pairs[1], negative(source))
+
+
+def test_transfer_attributes(elegant, monkeypatch):
+    source, first, second = picture(1), picture(2), picture(3)
+    sent = spy(elegant, monkeypatch)
+    names = ["Smiling", "none"]
+    made = elegant.transfer_attributes(source, [first, second], names, [1.0, 0.5])
+    assert np.array_equal(made, negative(first))
+    made = elegant.transfer_attributes([source, second], first, names, [0.5, 1.0])
+    assert all(np.array_equal(m, negative(s)) for m, s in zip(made, (source, second), strict=True))
+    assert [request["strength"] for request in sent] == [[[1, 0.5]], [[0.5, 1]] * 2]
+    assert [request["attribute"] for request in sent] == [[names], [names] * 2]
+    with pytest.raises(UserError, match="different lengths: 3 of reference_bytes, 2 of attribute"):
+        elegant.transfer_attributes(source, [first] * 3, names)
 
 
 def test_generate(painter, tmp_path, monkeypatch):

@@ -184,6 +184,23 @@ def test_matrix_of_two_attributes(root, tmp_path):
         assert not differs(made[f"{name}-{cell}.png"], expected)
 
 
+def test_several_attributes_at_once(root, tmp_path):
+    options = ["--attribute", "Smiling", "Eyeglasses", "--reference", "face1.png"]
+    strengths = ["--strength", "0.5", "1"]
+    made = edit(root, tmp_path / "two", "elegant", *options, "face2.png", *strengths)
+    assert list(made) == [f"face0-Smiling+Eyeglasses-{s}.png" for s in ("0.5", "1")]
+    matrix = edit(root, tmp_path / "matrix", "elegant", *options, "face2.png", "--matrix", "3")
+    for strength, cell in (("0.5", "2-2"), ("1", "3-3")):
+        expected = matrix[f"face0-Smiling-Eyeglasses-{cell}.png"]
+        # In the middle of the matrix the two of them have the strength 0.5, as here.
+        assert not differs(made[f"face0-Smiling+Eyeglasses-{strength}.png"], expected)
+    one = edit(root, tmp_path / "one", "elegant", *options)
+    twice = edit(root, tmp_path / "twice", "elegant", *options, "face1.png")
+    [name] = one
+    assert name == "face0-Smiling+Eyeglasses-1.png" and not differs(one[name], twice[name])
+    assert differs(one[name], made[name])
+
+
 def test_folder_with_a_bad_picture(root, tmp_path, capsys):
     folder = tmp_path / "faces"
     folder.mkdir()
@@ -224,7 +241,11 @@ def test_bad_pictures(root, tmp_path, capsys):
         ("elegant", [], "--reference is missing"),
         ("elegant", ["--reference", "face1.png"], "--attribute is missing; expected one of Eyegl"),
         ("elegant", ["--reference", "face1.png", "--attribute", "Smilng"], "mean 'Smiling'"),
-        ("elegant", ["--reference", "face1.png", "--attribute", *ATTRIBUTES], "is for --matrix"),
+        (
+            "elegant",
+            ["--reference", *["face1.png"] * 3, "--attribute", *ATTRIBUTES],
+            "3 references for 2 attributes: expected 2, one for each in order, or 1 for all of",
+        ),
         (
             "elegant",
             ["--reference", "face1.png", "--attribute", "Smiling", "--matrix", "3"],

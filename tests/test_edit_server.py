@@ -72,6 +72,9 @@ def edited(out, *argv):
         "sargan face0.png --expression sad happy",
         "elegant face0.png --attribute Smiling --reference face1.png",
         "elegant face1.png --attribute Smiling --reference face0.png face2.png --strength 0 0.5",
+        "elegant face1.png --attribute Smiling Eyeglasses --reference face0.png face2.png "
+        "--strength 0.5 1",
+        "elegant face0.png face2.png --attribute Eyeglasses Smiling --reference face1.png",
         "domain_alignment --condition map.png --exemplar face1.png face2.png --grid",
         "mask_guided --mask map.png --seed 7 --reference face1.png face2.png --interpolate 3",
     ],
@@ -201,6 +204,7 @@ def signature(*inputs):
 
 EXPRESSIONS = signature("image_bytes", "expression")
 TRANSFERS = signature("source_bytes", "reference_bytes", "attribute", "strength")
+SEVERAL = {**TRANSFERS, "several_bytes": TRANSFERS["bytes"]}
 STYLES = signature("label_map_bytes", "seed")
 
 
@@ -212,8 +216,9 @@ STYLES = signature("label_map_bytes", "seed")
         (EXPRESSIONS, {"seed": [1]}, "--seed is no option of the served model; it has --express"),
         (signature("image_bytes"), {"expression": ["a"]}, "--expression is no option .* has none"),
         (TRANSFERS, {"attribute": ["a"]}, "--reference is missing"),
-        (TRANSFERS, {"reference": ["a.png"]}, "--attribute: expected one name, received 0"),
-        (TRANSFERS, {"reference": ["a.png"], "attribute": ["a", "b"]}, "one name, received 2"),
+        (TRANSFERS, {"reference": ["a.png"]}, "--attribute is missing: the name of what is exch"),
+        (TRANSFERS, {"reference": ["a.png"], "attribute": ["a", "b"]}, "one name, received 2; the"),
+        (SEVERAL, {"reference": ["x", "y", "z"], "attribute": ["a", "b"]}, "3 references for 2 a"),
         (signature("condition_bytes", "exemplar_bytes"), {}, "--exemplar is missing"),
         (STYLES, {"interpolate": 1}, "--interpolate is 1: expected at least 2"),
         (STYLES, {"seed": [1], "interpolate": 3}, "--interpolate needs two styles or more"),

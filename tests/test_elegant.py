@@ -73,29 +73,65 @@ def test_faint_changes_are_dropped_in_use_only(batch):
         np.testing.assert_array_equal(made, plain.generate(nets, batch, training=True)[name])
 
 
+def test_changes_at_once(batch):
+    method = method_with()
+    nets = method.build()
+    a, b, c = batch["A"], batch["B"], batch["A"][::-1]
+    references, attributes = tf.stack([b, c], 1), tf.constant([[0, 1], [0, 1]])
+    # The two parts are all of the code: the first one of b, the other one of c.
+    (own, skips), (of_b, _), (of_c, _) = (method.encode(nets, x) for x in (a, b, c))
+    half = own.shape[-1] // 2
+    code = tf.concat([of_b[..., :half], of_c[..., half:]], -1)
+    expected = np.clip(a + nets["decoder"]([code, own, *skips]), -1, 1)
+    both = method.blend(nets, a, references, attributes, tf.ones([2, 2]))
+    np.testing.assert_allclose(both, expected, atol=1e-5)
+    # Of strength 0, the second change is none.
+    strengths = tf.constant([[0.7, 0], [1, 0]])
+    one = method.transfer(nets, a, b, attributes[:, 0], strengths[:, 0])
+    found = method.blend(nets, a, references, attributes, strengths)
+    np.testing.assert_allclose(found, one, atol=1e-5)
+
+
+def test_several_with_one_change_is_the_single_exchange(batch):
+    method = method_with(**OURS)
+    signatures = method.signatures(method.build())
+    changes = {
+        "reference": batch["B"],
+        "attribute": tf.constant(["b", "a"]),
+        "strength": tf.constant([1.0, 0.5]),
+    }
+    single = signatures["serving_default"].function(source=batch["A"], **changes)["image"]
+    changes = {name: value[:, None] for name, value in changes.items()}
+    several = signatures["several"].function(source=batch["A"], **changes)["image"]
+    np.testing.assert_array_equal(several, single)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("elegant") / "run"
     return write_tiny_run(path, "elegant", attributes=["Eyeglasses", "Smiling"], **OURS)
 
 
-def test_strength_0_keeps_every_pixel(trained, tmp_path):
+@pytest.mark.parametrize("names", [["Smiling"], ["Smiling", "Eyeglasses"]])
+def test_strength_0_keeps_every_pixel(trained, tmp_path, names):
     """Of photographs of any size, in Python and by the exported model."""
     pictures = [noise(*size) for size in SIZES]
-    options = {"attribute": ["Smiling"], "reference": [face(9, 40, 40)], "strength": [0.0, 1.0]}
+    options = {"attribute": names, "reference": [face(9, 40, 40)], "strength": [0.0, 1.0]}
     for picture, [row] in zip(pictures, edit_pictures(trained, pictures, options), strict=True):
         (_, kept), (_, changed) = row
         np.testing.assert_array_equal(np.asarray(kept), np.asarray(picture))
         assert np.any(np.asarray(changed) != np.asarray(picture))
     served = SavedModel(export_run(trained, tmp_path))
-    count = len(pictures)
+    name, shape = "bytes", [len(pictures)]
+    if len(names) > 1:
+        name, shape = "several_bytes", [len(pictures), len(names)]
     request = {
         "source_bytes": np.array([encoded(picture) for picture in pictures], object),
-        "reference_bytes": np.array([encoded(face(9, 40, 40))] * count, object),
-        "attribute": np.array([b"Smiling"] * count, object),
-        "strength": np.zeros(count, np.float32),
+        "reference_bytes": np.full(shape, encoded(face(9, 40, 40)), object),
+        "attribute": np.full(shape, np.array(names, object)),
+        "strength": np.zeros(shape, np.float32),
     }
-    made = served.run(served.signatures["bytes"], request, ["image_bytes"])["image_bytes"]
+    made = served.run(served.signatures[name], request, ["image_bytes"])["image_bytes"]
     for picture, found in zip(pictures, made, strict=True):
         np.testing.assert_array_equal(np.asarray(load_picture(found)), np.asarray(picture))
 

@@ -143,6 +143,9 @@ def test_exchange(tmp_path):
     for kind in ("edited", "copy", "target", "unchanged"):
         found = figures[kind]
         assert found["right"] + found["second"]["right"] == pytest.approx(1)
+    several = {"all_right", "improved_over_input", "error", "psnr"}
+    assert set(figures["several"]["edited"]) == set(figures["several"]["copy"]) == several
+    assert "several" in figures["intervals"]
 
 
 def test_synthesis(tmp_path):

@@ -16,6 +16,7 @@ from tfface.metrics.synthetic_truth import (
     evaluate_alignment,
     evaluate_exchange,
     evaluate_expressions,
+    evaluate_several,
     held_out,
 )
 
@@ -317,6 +318,38 @@ def test_exchange_of_copies_and_of_the_truth():
     np.testing.assert_array_equal(source[::2], reference[1::2])
     np.testing.assert_array_equal(source[1::2], reference[::2])
     assert set(attribute) == {0}
+
+
+def test_exchange_of_several_at_once():
+    """Copies, and the truth, which is told by the sources that are given."""
+    given = []
+
+    def copies(source, reference):
+        given.append((source, reference))
+        return source
+
+    people = [held_out(PEOPLE, 7 + 2 * len(NAMES) + side, NAMES) for side in (0, 1)]
+    for name in NAMES:
+        people[0] = with_attribute(people[0], name, False)
+        people[1] = with_attribute(people[1], name, True)
+    target = people[0]
+    for name in NAMES:
+        target = with_attribute(target, name, True)
+    drawn = [render(some, SIZE, ("image", "attributes")) for some in (*people, target)]
+    pictures = np.concatenate([some["image"] for some in drawn])
+    labels = np.concatenate([some["attributes"].numpy()[:, _columns()] == 1 for some in drawn])
+    oracle = Oracle(pictures, attributes=labels)
+    found = evaluate_several(copies, NAMES, SIZE, PEOPLE, 7, oracle)
+    json.dumps(found)
+    for part, expected in zip(given[0], drawn, strict=False):
+        np.testing.assert_array_equal(part, expected["image"])
+    assert found["several"]["edited"] == found["several"]["copy"]
+    for kind, share in (("copy", 0.0), ("target", 1.0)):
+        assert found["several"][kind]["all_right"] == share
+        assert found["several"][kind]["improved_over_input"] == share
+    truth = drawn[2]["image"].numpy()
+    found = evaluate_several(lambda *_: 0.9 * truth, NAMES, SIZE, PEOPLE, 7, oracle)["several"]
+    assert found["edited"]["all_right"] == found["edited"]["improved_over_input"] == 1.0
 
 
 def test_a_classifier_is_kept_and_found_again(tiny):

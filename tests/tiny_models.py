@@ -25,8 +25,8 @@ CODES = (tf.float32, tf.float64, tf.int32, tf.uint8, tf.int64, tf.bool, tf.float
          tf.complex64, tf.uint32)  # fmt: skip
 
 
-def _strings(name):
-    return tf.TensorSpec([None], tf.string, name)
+def _strings(name, rank=1):
+    return tf.TensorSpec([None] * rank, tf.string, name)
 
 
 def _images(name):
@@ -81,6 +81,23 @@ class TinyModel(tf.Module):
     )
     def transfer(self, source_bytes, reference_bytes, attribute, strength):
         chosen = tf.where(strength > 0.5, reference_bytes, source_bytes)
+        return {"image_bytes": tf.map_fn(_negate_file, chosen, fn_output_signature=tf.string)}
+
+    @tf.function(
+        input_signature=[
+            _strings("source_bytes"),
+            _strings("reference_bytes", 2),
+            _strings("attribute", 2),
+            tf.TensorSpec([None, None], tf.float32, "strength"),
+        ]
+    )
+    def several(self, source_bytes, reference_bytes, attribute, strength):
+        """The reference of the largest strength; of an attribute "none", the source."""
+        most = tf.argmax(strength, 1)
+        reference, attribute = (
+            tf.gather(x, most, axis=1, batch_dims=1) for x in (reference_bytes, attribute)
+        )
+        chosen = tf.where(attribute == "none", source_bytes, reference)
         return {"image_bytes": tf.map_fn(_negate_file, chosen, fn_output_signature=tf.string)}
 
     @tf.function(input_signature=[_strings("condition_bytes"), _strings("exemplar_bytes")])

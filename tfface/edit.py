@@ -160,12 +160,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--expression", nargs="+", metavar="NAME", help='names, or "all" (default)'
     )
     elegant = parser.add_argument_group("ELEGANT")
-    elegant.add_argument("--attribute", nargs="+", metavar="NAME", help="the exchanged attribute")
+    elegant.add_argument(
+        "--attribute", nargs="+", metavar="NAME", help="the exchanged attribute; several: at once"
+    )
     elegant.add_argument(
         "--reference",
         nargs="+",
         metavar="PICTURE",
-        help="faces to take it from; of mask-guided synthesis: faces whose style is taken",
+        help="faces to take it from, an edit each; for several attributes one face for each in "
+        "order, or one for all; of mask-guided synthesis: faces whose style is taken",
     )
     elegant.add_argument(
         "--strength",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfface.cli import import_tensorflow
 from tfface.client import FaceClient, ServerError
-from tfface.errors import UserError
+from tfface.errors import UserError, one_for_each
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +96,7 @@ def _edits(
         return "image", [_segmentation(client)]
     if inputs == {"source_bytes", "reference_bytes", "attribute", "strength"}:
         _only(options, "attribute", "reference", "strength")
-        return "image", _transfers(client, options)
+        return "image", _transfers(client, options, "several_bytes" in signatures)
     if inputs == {"condition_bytes", "exemplar_bytes"}:
         _only(options, "exemplar")
         return "condition", _faces(client, options)
@@ -135,23 +135,33 @@ def _segmentation(client: FaceClient) -> Edit:
     ]
 
 
-def _transfers(client: FaceClient, options: dict[str, Any]) -> list[Edit]:
+def _transfers(client: FaceClient, options: dict[str, Any], several: bool) -> list[Edit]:
     references, names = options.get("reference", []), options.get("attribute", [])
     if not references:
         raise UserError("--reference is missing: a picture that shows the attribute")
-    if len(names) != 1:
-        raise UserError(f"--attribute: expected one name, received {len(names)}")
+    if not names:
+        raise UserError("--attribute is missing: the name of what is exchanged")
+    if len(names) > 1 and not several:
+        raise UserError(
+            f"--attribute: expected one name, received {len(names)}; the served model was exported "
+            f"before it could exchange several"
+        )
+    if len(names) > 1:
+        chosen = one_for_each(references, names)
+        edits = {"+".join(names): (client.transfer_attributes, chosen, names)}
+    else:
+        edits = {
+            f"{names[0]}{number}": (client.transfer_attribute, reference, names[0])
+            for number, reference in _numbered(references)
+        }
     return [
         (
-            f"{names[0]}{number}-{strength:g}",
+            f"{name}-{strength:g}",
             functools.partial(
-                client.transfer_attribute,
-                reference=reference,
-                attribute=names[0],
-                strength=strength,
+                transfer, reference=reference, attribute=attribute, strength=strength
             ),
         )
-        for number, reference in _numbered(references)
+        for name, (transfer, reference, attribute) in edits.items()
         for strength in options.get("strength", [1.0])
     ]
 

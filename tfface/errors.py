@@ -1,11 +1,15 @@
-"""The exceptions that a user's own mistake or wish raises, and how messages name a command."""
+"""The exceptions that a user's own mistake or wish raises, and messages that modules share."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -35,6 +39,20 @@ class Interrupted(Exception):
         super().__init__(message)
         self.signal = signal
         self.status = 128 + signal
+
+
+def one_for_each(references: Sequence[T], attributes: Sequence[str]) -> list[T]:
+    """The references of attributes that are exchanged together: as many, or one for all of them.
+
+    Raises:
+        UserError: Another number of references.
+    """
+    if len(references) not in (1, len(attributes)):
+        raise UserError(
+            f"{len(references)} references for {len(attributes)} attributes: expected "
+            f"{len(attributes)}, one for each in order, or 1 for all of them"
+        )
+    return list(references) * (len(attributes) if len(references) == 1 else 1)
 
 
 def invocation(verb: str) -> str:

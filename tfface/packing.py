@@ -29,6 +29,19 @@ def is_list(name: str, value: Any) -> bool:
     return getattr(value, "ndim", None) != of_one
 
 
+def lengths_of(values: dict[str, Any]) -> dict[str, int]:
+    """The lengths of those values, by input name, that are several.
+
+    Raises:
+        UserError: They differ.
+    """
+    lengths = {name: len(value) for name, value in values.items() if is_list(name, value)}
+    if len(set(lengths.values())) > 1:
+        given = ", ".join(f"{length} of {name}" for name, length in lengths.items())
+        raise UserError(f"lists of different lengths: {given}")
+    return lengths
+
+
 def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, Any]]:
     """The inputs of one face after the other; what is no list goes into every one.
 
@@ -45,6 +58,19 @@ def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, 
         yield dict(row)
 
 
+def together(values: dict[str, Any]) -> dict[str, list[Any]]:
+    """Inputs of which one face has several: each a list; what is none is repeated.
+
+    Args:
+        values: By input name, as of `rows`.
+
+    Raises:
+        UserError: Lists of different lengths.
+    """
+    changes = list(rows(values, lengths_of(values)))
+    return {name: [change[name] for change in changes] for name in values}
+
+
 def requests(
     rows: Iterator[dict[str, Any]], most_rows: int, most_bytes: int, size_of: Callable[[Any], int]
 ) -> Iterator[dict[str, Any]]:
@@ -59,7 +85,8 @@ def requests(
     taken: list[dict] = []
     size = _HEAD
     for row in rows:
-        row_size = sum(map(size_of, row.values()))
+        values = [x if isinstance(x, list) else [x] for x in row.values()]
+        row_size = sum(size_of(value) for some in values for value in some)
         if taken and (len(taken) == most_rows or size + row_size > most_bytes):
             yield _columns(taken)
             taken, size = [], _HEAD

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tfface import packing
@@ -224,6 +225,35 @@ class Methods:
         )
 
     @shared
+    async def transfer_attributes(
+        self,
+        source: Picture | Sequence[Picture],
+        reference: Picture | Sequence[Picture],
+        attribute: Sequence[str],
+        strength: float | Sequence[float] = 1.0,
+    ) -> Image.Image | list[Image.Image]:
+        """Gives faces several attributes at once, as other faces have them (a served ELEGANT).
+
+        A single reference or strength goes with every attribute; lists are as long as theirs.
+
+        Args:
+            source: The picture to change, or a list of pictures that are all changed so.
+            reference: The picture that has the attributes as wanted, or one for each attribute.
+            attribute: Names of attributes.
+            strength: 0 changes nothing, 1 exchanges fully; or one for each attribute.
+
+        Returns:
+            The edited picture, of the source's size; a list if a list of sources was given.
+
+        Raises:
+            UserError: A picture that cannot be read, lists of different lengths.
+            ServerError: The server refused, or was not reached within the timeout.
+        """
+        values = {"reference_bytes": reference, "attribute": attribute, "strength": strength}
+        changes = await self._driver.work(packing.together, values)
+        return await self._edit({"source_bytes": source}, "several_bytes", same=changes)
+
+    @shared
     async def generate(
         self, condition: Condition | Sequence[Condition], exemplar: Picture | Sequence[Picture]
     ) -> Image.Image | list[Image.Image]:
@@ -301,18 +331,20 @@ class Methods:
         return [np.asarray(x) for x in found] if isinstance(found, list) else np.asarray(found)
 
     async def _edit(
-        self, values: dict[str, Any], signature: str = "bytes", output: str = "image_bytes"
+        self,
+        values: dict[str, Any],
+        signature: str = "bytes",
+        output: str = "image_bytes",
+        same: Mapping[str, list[Any]] = MappingProxyType({}),
     ) -> Image.Image | list[Image.Image]:
-        lengths = {name: len(v) for name, v in values.items() if packing.is_list(name, v)}
-        if len(set(lengths.values())) > 1:
-            given = ", ".join(f"{length} of {name}" for name, length in lengths.items())
-            raise UserError(f"lists of different lengths: {given}")
+        """Edits; `same` are encoded inputs with several values, the same ones for every face."""
+        lengths = packing.lengths_of(values)
 
         async def edit(inputs: dict[str, Any]) -> list[Image.Image]:
             reply = await self._predict(inputs, signature)
             return await self._driver.work(packing.decode, reply[output])
 
-        rows = packing.rows(values, lengths)
+        rows = ({**row, **same} for row in packing.rows(values, lengths))
         requests = packing.requests(rows, *self._limits, self._transport.size)
         edited = await self._driver.in_order(edit, requests)
         return edited if lengths else edited[0]

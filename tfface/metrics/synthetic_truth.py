@@ -295,6 +295,62 @@ def evaluate_alignment(
     return {"pairs": count, **tally.result()}
 
 
+def evaluate_several(
+    transfer: Callable[[np.ndarray, np.ndarray], Any],
+    attributes: tuple[str, ...],
+    size: int,
+    count: int,
+    seed: int,
+    classifier: Classifier,
+) -> dict[str, Any]:
+    """Gives held-out people who have none of some attributes all of another person's at once.
+
+    Of attributes that exclude each other the reference has the last.
+
+    Args:
+        transfer: From sources float32 [N,S,S,3] in [-1,1] and references of the same kind to the
+            sources with all attributes of the references.
+        attributes: Names.
+        size: Side of the pictures, in pixels.
+        count: How many pairs of a source and a reference.
+        seed: Which people; none of those of `evaluate_exchange`.
+        classifier: Of the same size, that tells these attributes.
+
+    Returns:
+        `several`: for `edited`, and the baselines `copy` (the source) and `target` (the source's
+        true render with the attributes), `all_right`, the share in which the classifier sees every
+        attribute as it should be; `improved_over_input`, the share in which it does, and which have
+        a higher PSNR than the source; `error`, and `psnr`, as of `compared`. `intervals` as of
+        `Tally.result`.
+    """
+    tally, first = Tally(), seed + 2 * len(attributes)
+    source, reference = (held_out(count, first + i, attributes) for i in (0, 1))
+    for name in attributes:
+        source = with_attribute(source, name, False)
+    target = source
+    for name in attributes:
+        reference, target = (with_attribute(some, name, True) for some in (reference, target))
+    people = {k: tf.stack([source[k], reference[k], target[k]], 1) for k in source}
+    seen = [classifier.names.index(name) for name in attributes]
+    for some in _chunks(people, count, _BATCH, "exchanging all attributes"):
+        image, other, drawn = (
+            render({k: v[:, i] for k, v in some.items()}, size, ("image", "attributes"))
+            for i in range(3)
+        )
+        image, other, truth = (faces["image"].numpy() for faces in (image, other, drawn))
+        asked = tf.gather(drawn["attributes"], [ATTRIBUTES.index(n) for n in attributes], axis=1)
+        made = {"edited": np.asarray(transfer(image, other)), "copy": image, "target": truth}
+        errors = {kind: compared(pictures, truth) for kind, pictures in made.items()}
+        before = ratio(errors["copy"]["psnr"])
+        for kind, pictures in made.items():
+            right = (classifier.attributes(pictures)[:, seen] == (asked.numpy() == 1)).all(1)
+            rows = {"all_right": means(right), **errors[kind]}
+            nearer = ratio(errors[kind]["psnr"]) < before  # In mean squared errors.
+            rows["improved_over_input"] = means(right & nearer, before > 0)
+            tally.add(f"several/{kind}", rows)
+    return tally.result()
+
+
 def _chunks(factors: dict, count: int, chunk: int, title: str) -> Iterator[dict]:
     """Some faces at a time, with a progress bar on a terminal."""
     with progress() as bar:

@@ -39,20 +39,20 @@ def _requests(case: Case, name: str, count: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(count)
     signature, requests = case.method.signatures(case.nets)[name], {}
     for key, spec in signature.inputs.items():
-        shape = (count, *spec.shape[1:])
+        shape = (count, *signature.example[key].shape[1:])
         if spec.dtype == tf.float32:
-            low = -1.0 if spec.shape.rank == 4 else 0.0
+            low = -1.0 if spec.shape.rank >= 4 else 0.0
             requests[key] = rng.uniform(low, 1, shape).astype(np.float32)
         elif key.endswith("_bytes"):
             if _is_map(case, key):
                 files = [_map_png(case, 60 + 20 * i, 75) for i in range(count)]
             elif case.method.takes == "image":
-                files = [_png(rng, 60 + 20 * i, 75) for i in range(count)]
+                files = [_png(rng, 60 + 20 * i, 75) for i in range(np.prod(shape))]
             else:
                 # Cropped, but not resized: an exemplar's last bits may decide which block is found.
                 size = case.config.data.size
                 files = [_png(rng, size + 20 * i, size) for i in range(count)]
-            requests[key] = np.array(files, object)
+            requests[key] = np.array(files, object).reshape(shape)
         else:
             requests[key] = np.repeat(signature.example[key].numpy(), count, axis=0)
     return requests
@@ -173,10 +173,9 @@ def unknown_labels_are_refused(case: Case) -> None:
         request = _requests(case, name, 2)
         for key, spec in signature.inputs.items():
             if spec.dtype == tf.string and not key.endswith("_bytes"):
-                known = request[key][0].decode()
-                message = _refused(
-                    case, name, {**request, key: np.array([known, "nonsense"], object)}, key
-                )
+                labels = request[key].copy()
+                known, labels.flat[-1] = labels.flat[0].decode(), "nonsense"
+                message = _refused(case, name, {**request, key: labels}, key)
                 require(known in message, f"{name} does not list the labels: {message}")
 
 

@@ -14,7 +14,7 @@ from tfface.engine.load import Trained
 from tfface.metrics.classifier import Classifier
 from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
 from tfface.metrics.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_pairs
-from tfface.metrics.synthetic_truth import evaluate_exchange, held_out
+from tfface.metrics.synthetic_truth import evaluate_exchange, evaluate_several, held_out
 from tfface.metrics.tally import Watch, joined, unwatched
 
 TITLE = "ELEGANT: changing an attribute of a face"
@@ -32,6 +32,13 @@ TABLE = (
             "others": ("other attributes kept", "share"),
             "all_others": ("all others kept", "share"),
             **EDITED,
+        },
+    )
+    + rows_of(
+        {f"several/{kind}": title for kind, title in _KINDS.items()},
+        {
+            "all_right": ("all exchanged at once: all of them right", "share"),
+            "improved_over_input": ("all right, and nearer to the truth than the input", "share"),
         },
     ),
 )
@@ -53,7 +60,10 @@ def evaluate(
     watch: Watch = unwatched,
     second: Classifier | None = None,
 ) -> dict[str, Any]:
-    """Figures of held-out people; as of `evaluate_exchange`, with `unchanged`: strength 0."""
+    """Figures of held-out people; as of `evaluate_exchange`, with `unchanged`: strength 0.
+
+    Of two attributes or more also those of `evaluate_several`.
+    """
     config, transfer = trained.method.config, _transfer(trained, client)
     options = config.attributes, config.data.size, count, seed, yardstick
 
@@ -63,7 +73,21 @@ def evaluate(
     figures = evaluate_exchange(transfer, *options, watch, second)
     baseline = evaluate_exchange(unchanged, *options, second=second)
     intervals = {"unchanged": baseline["intervals"]["edited"]}
-    return joined(figures, {"unchanged": baseline["edited"], "intervals": intervals})
+    figures = joined(figures, {"unchanged": baseline["edited"], "intervals": intervals})
+    if len(config.attributes) < 2:
+        return figures
+
+    def all_at_once(source, reference):
+        shape = len(source), len(config.attributes)
+        inputs = {
+            "source": source,
+            "reference": np.repeat(reference[:, None], shape[1], 1),
+            "attribute": np.tile(np.array(config.attributes, object), (shape[0], 1)),
+            "strength": np.ones(shape, np.float32),
+        }
+        return client.predict(inputs, "several")["image"]
+
+    return joined(figures, evaluate_several(all_at_once, *options))
 
 
 def evaluate_real(

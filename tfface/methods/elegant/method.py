@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
-from tfface.errors import UserError
+from tfface.errors import UserError, one_for_each
 from tfface.methods.base import (
     Batch,
     Edit,
@@ -271,26 +271,36 @@ class Elegant(Method):
         Returns:
             Pictures [B,S,S,3] in [-1,1].
         """
-        return self.blend(nets, source, [(reference, attribute, strength)])
+        return self.blend(nets, source, reference[:, None], attribute[:, None], strength[:, None])
 
-    def blend(self, nets: Networks, source: tf.Tensor, changes: list[tuple]) -> tf.Tensor:
-        """Several exchanges at once, as in the paper's interpolation figures.
+    def blend(
+        self,
+        nets: Networks,
+        source: tf.Tensor,
+        reference: tf.Tensor,
+        attribute: tf.Tensor,
+        strength: tf.Tensor,
+    ) -> tf.Tensor:
+        """The source with K changes at once; the code is moved by the sum of what each moves it.
 
         Args:
             nets: Encoder and decoder.
             source: Pictures [B,S,S,3] in [-1,1].
-            changes: (reference [B,S,S,3], attribute int32 [B], strength float32 [B]) each; the code
-                is moved by the sum of strength times the masked difference of codes.
+            reference: Pictures [B,K,S,S,3] in [-1,1].
+            attribute: Indices int32 [B,K]; the same one may be there several times.
+            strength: float32 [B,K]; a change of strength 0 changes nothing.
 
         Returns:
             Pictures [B,S,S,3] in [-1,1].
         """
         own, skips = self.encode(nets, source)
-        code = own
-        for reference, attribute, strength in changes:
-            strength = tf.cast(strength, own.dtype)[:, None, None, None]
-            other, _ = self.encode(nets, reference)
-            code += strength * self.mask(attribute, own) * (other - own)
+        other, _ = self.encode(nets, tf.reshape(reference, [-1, *source.shape[1:]]))
+        changes = tf.unstack(tf.shape(reference)[:2])  # B and K.
+        other = tf.reshape(other, [*changes, *own.shape[1:]])
+        mask = self.mask(tf.reshape(attribute, [-1]), own)
+        mask = tf.reshape(mask, [*changes, 1, 1, own.shape[-1]])
+        strength = tf.reshape(tf.cast(strength, own.dtype), [*changes, 1, 1, 1])
+        code = own + tf.reduce_sum(strength * mask * (other - own[:, None]), 1)
         residual = nets["decoder"]([code, own, *skips])
         if self.config.subtract_unchanged:
             residual = self.change(residual, nets["decoder"]([own, own, *skips]))
@@ -307,9 +317,10 @@ class Elegant(Method):
     def edits(self, nets: Networks, options: dict) -> list[list[Edit]]:
         """Exchanges with `reference`s: by `strength`s, or as a `matrix`.
 
-        `attribute` may be left out when there is one only. With `matrix` N: an N x N matrix between
-        the picture (top left) and three references of one attribute, or between two attributes of
-        one reference each.
+        `attribute` may be left out when there is one only. Several references of one attribute make
+        an edit each; several attributes are exchanged in one edit, with one reference for each or
+        one for all. With `matrix` N: an N x N matrix between the picture (top left) and three
+        references of one attribute, or between two attributes of one reference each.
         """
         only(options, ("attribute", "reference", "strength", "matrix"), "ELEGANT")
         references = options.get("reference", [])
@@ -321,19 +332,24 @@ class Elegant(Method):
         attributes = [known_label("attribute", name, self.config.attributes) for name in names]
         if "matrix" in options:
             return self._matrix(nets, names, attributes, references, options)
-        if len(attributes) > 1:
-            raise UserError("--attribute: more than one name is for --matrix")
-        strengths = options.get("strength", [1.0])
-        many = len(references) > 1
+        if len(names) > 1:
+            chosen = one_for_each(references, names)
+            edits = {"+".join(names): list(zip(chosen, attributes, strict=True))}
+        else:
+            many = len(references) > 1
+            edits = {
+                f"{names[0]}{f'-{i}' if many else ''}": [(reference, attributes[0])]
+                for i, reference in enumerate(references, 1)
+            }
         return [
             [
                 (
-                    f"{names[0]}{f'-{i + 1}' if many else ''}-{strength:g}",
-                    self._blend(nets, [(reference, attributes[0], strength)]),
+                    f"{name}-{strength:g}",
+                    self._blend(nets, [(*change, strength) for change in changes]),
                 )
-                for strength in strengths
+                for strength in options.get("strength", [1.0])
             ]
-            for i, reference in enumerate(references)
+            for name, changes in edits.items()
         ]
 
     def _matrix(self, nets, names, attributes, references, options) -> list[list[Edit]]:
@@ -369,64 +385,72 @@ class Elegant(Method):
 
     def _blend(self, nets: Networks, changes: list[tuple[np.ndarray, int, float]]):
         """A function of pictures that makes the same changes to each."""
+        references, attributes, strengths = zip(*changes, strict=True)
+        columns = tf.stack(references), tf.constant(attributes), tf.constant(strengths, tf.float32)
 
         def edit(images: tf.Tensor) -> tf.Tensor:
             count = tf.shape(images)[0]
-            return self.blend(
-                nets,
-                images,
-                [
-                    (
-                        tf.repeat(tf.constant(reference)[None], count, 0),
-                        tf.fill([count], attribute),
-                        tf.fill([count], float(strength)),
-                    )
-                    for reference, attribute, strength in changes
-                ],
-            )
+            return self.blend(nets, images, *(tf.repeat(x[None], count, 0) for x in columns))
 
         return edit
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """`serving_default` on float pictures, `bytes` on encoded ones; attributes by name."""
+        """`serving_default` on float pictures, `bytes` on encoded ones; attributes by name.
+
+        `several` and `several_bytes` make any number of changes to each picture at once. All
+        pictures of a request have as many; a change of strength 0 fills up.
+        """
         size, names = self.config.data.size, self.config.attributes
-        picture = tf.TensorSpec([None, size, size, 3], tf.float32)
-        text, number = tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.float32)
-        rest = {"attribute": text, "strength": number}
-        example = {"attribute": tf.constant([names[0]]), "strength": tf.ones([1])}
         one = example_picture(size)
-        other = one[:, :, ::-1]
+        others = tf.stack([one[:, :, ::-1], one[:, ::-1]], 1)
+        attributes, strengths = tf.constant([[names[0], names[-1]]]), tf.ones([1, 2])
 
-        def transfer(source, reference, attribute, strength):
+        def exchange(source, reference, attribute, strength):
             index = index_of(attribute, names, "attribute")
-            return self.transfer(nets, source, reference, index, strength)
+            move = self.transfer if attribute.shape.rank == 1 else self.blend
+            return move(nets, source, reference, index, strength)
 
-        def transfer_bytes(source_bytes, reference_bytes, attribute, strength):
-            reference = to_squares(reference_bytes, size)
+        def exchange_bytes(source_bytes, reference_bytes, attribute, strength):
+            squares = to_squares(tf.reshape(reference_bytes, [-1]), size)
+            shape = tf.concat([tf.shape(reference_bytes), [size, size, 3]], 0)
+            reference = tf.reshape(squares, shape)
             return {
                 "image_bytes": edit_bytes(
-                    lambda source: transfer(source, reference, attribute, strength),
+                    lambda source: exchange(source, reference, attribute, strength),
                     source_bytes,
                     size,
                 )
             }
 
-        return {
-            "serving_default": Signature(
-                lambda **inputs: {"image": transfer(**inputs)},
-                {"source": picture, "reference": picture, **rest},
-                {"source": one, "reference": other, **example},
-            ),
-            "bytes": Signature(
-                transfer_bytes,
-                {"source_bytes": text, "reference_bytes": text, **rest},
-                {
-                    "source_bytes": example_png(one),
-                    "reference_bytes": example_png(other),
-                    **example,
-                },
-            ),
-        }
+        def pair(changes, reference, attribute, strength):
+            """Of float and of encoded pictures; changes are [], one, or [None], any number."""
+            file, text = (tf.TensorSpec([None, *some], tf.string) for some in ([], changes))
+            picture = tf.TensorSpec([None, size, size, 3], tf.float32)
+            pictures = tf.TensorSpec([None, *changes, size, size, 3], tf.float32)
+            rest = {"attribute": text, "strength": tf.TensorSpec([None, *changes], tf.float32)}
+            example = {"attribute": attribute, "strength": strength}
+            files = example_png(tf.reshape(reference, [-1, size, size, 3]))
+            return (
+                Signature(
+                    lambda **inputs: {"image": exchange(**inputs)},
+                    {"source": picture, "reference": pictures, **rest},
+                    {"source": one, "reference": reference, **example},
+                ),
+                Signature(
+                    exchange_bytes,
+                    {"source_bytes": file, "reference_bytes": text, **rest},
+                    {
+                        "source_bytes": example_png(one),
+                        "reference_bytes": tf.reshape(files, attribute.shape),
+                        **example,
+                    },
+                ),
+            )
+
+        single = pair([], others[:, 0], attributes[:, 0], strengths[:, 0])
+        several = pair([None], others, attributes, strengths)
+        kinds = "serving_default", "bytes", "several", "several_bytes"
+        return dict(zip(kinds, (*single, *several), strict=True))
 
 
 def _added(images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
