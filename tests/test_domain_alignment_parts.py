@@ -14,7 +14,7 @@ from tfface.errors import UserError
 from tfface.methods.domain_alignment import losses
 from tfface.methods.domain_alignment.conditions import CHANNELS, PARTS, encode, line_channels
 from tfface.methods.domain_alignment.perceptual import perceptual_network
-from tfface.methods.losses import distance
+from tfface.methods.losses import distance, region_distance
 
 SIZE = 32
 quick = settings(max_examples=15, deadline=None)
@@ -97,6 +97,21 @@ def test_weights_of_pairs_make_a_mean_that_of_pairs_whatever_the_others_are(exam
     assert (values * weights).mean() == pytest.approx(wanted, rel=1e-5)
     changed = np.where(paired > 0, values, np.float32(other))
     assert (changed * weights).mean() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_regions_count_alike_in_a_balanced_distance():
+    """One pixel of 16 is of class 1 and differs by 4, the others by 1; or all by 2."""
+    label_map = np.zeros((2, 4, 4), np.int32)
+    label_map[0, 0, 0] = 1
+    a = np.ones((2, 4, 4, 3), np.float32)
+    a[0, 0, 0], a[1] = 4.0, 2.0
+    pixels = [(15 + 4) / 16, 2.0]
+    for balance in (0.0, 0.25, 1.0):
+        found = region_distance(tf.constant(a), tf.zeros_like(a), label_map, 3, balance)
+        expected = [
+            balance * r + (1 - balance) * p for r, p in zip([2.5, 2.0], pixels, strict=True)
+        ]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_distance_is_a_mean_of_each_example():

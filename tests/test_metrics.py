@@ -9,6 +9,7 @@ import pytest
 from test_exemplars import EagerFaces
 
 from tfface.config import Data
+from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import EXPRESSIONS, render, with_attribute, with_expression
 from tfface.metrics.classifier import Classifier, train_classifier
 from tfface.metrics.synthetic_truth import (
@@ -434,7 +435,23 @@ def test_painting_the_truth_has_no_error():
     expected = np.abs(double(half(targets)) - targets).mean() / 2
     assert found["warped"]["error"] == pytest.approx(expected, rel=1e-4) and expected > 0.005
     assert found["copy"]["error"] > 2 * expected
-    assert found["target"] == {"error": 0.0, "psnr": None}
+    target = found["target"]
+    assert target["error"] == 0.0 and target["psnr"] is None
+    assert set(target["error_by_region"].values()) == {0.0}
+
+
+def test_errors_are_told_by_region():
+    """Eyes that are wrong by half of the range."""
+    eyes = [CLASSES_19.index(name) for name in ("l_eye", "r_eye")]
+
+    def paint(batch):
+        made = batch["image"].numpy()
+        inside = np.isin(batch["label_map"].numpy(), eyes)
+        return np.where(inside[..., None], made - 1.0, made), half(made)
+
+    found = evaluate_alignment(paint, FACES, 8, 4)["painted"]["error_by_region"]
+    assert found.pop("eyes") == pytest.approx(0.5)
+    assert set(found.values()) == {0.0} and "skin" in found
 
 
 def test_painting_the_exemplar_is_the_copy():

@@ -353,6 +353,54 @@ def test_class_folders_with_splits(tmp_path):
         folder(tmp_path)
 
 
+KDEF = ("AF", "AN", "DI", "HA", "NE", "SA", "SU")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        lambda person, i: [f"{'AB'[s]}F{person:02}{KDEF[i]}S.JPG" for s in (0, 1)],
+        lambda person, i: [
+            f"Rafd{angle}_{person:02}_Caucasian_female_{'happy' if i else 'sad'}_frontal.jpg"
+            for angle in ("045", "090")
+        ],
+        lambda person, i: [f"{i + 1:02}_{person:03}_{4000 + person}.jpg"],
+    ],
+    ids=["KDEF", "RaFD", "CFEE"],
+)
+def test_nobody_is_in_two_splits(tmp_path, files, caplog):
+    for i, label in enumerate(("happy", "sad")):
+        for person in range(1, 41):
+            for name in files(person, i):
+                write_picture(tmp_path / label / name, person)
+    with caplog.at_level("INFO", logger="tfface"):
+        source = folder(tmp_path)
+    where = {split: {number for b in source.batches(split, 8) for number in numbers(b)}
+             for split in ("train", "val", "test")}  # fmt: skip
+    assert all(where.values()) and set.union(*where.values()) == set(range(1, 41))
+    assert sum(map(len, where.values())) == 40
+    assert "by person" in caplog.text and "more than one split" not in caplog.text
+
+
+def test_names_that_do_not_tell_the_person(tmp_path, caplog):
+    make_folders(tmp_path, {"happy": 20, "sad": 20})
+    write_picture(tmp_path / "sad" / "AF01SAS.JPG", 99)
+    with caplog.at_level("INFO", logger="tfface"):
+        folder(tmp_path)
+    assert "names of 1 of 41 pictures tell; the others by name" in caplog.text
+    for person in range(1, 10):
+        write_picture(tmp_path / "happy" / f"AF{person:02}HAS.JPG", person)
+    (tmp_path / "angry").mkdir()
+    source = folder(tmp_path, ("happy",))
+    held = [file.name for split in ("val", "test") for file in source.select(split)]
+    person = next(name for name in held if name.startswith("AF"))
+    (tmp_path / "angry" / person.replace("HA", "AN")).write_bytes(
+        (tmp_path / "happy" / person).read_bytes()
+    )
+    with pytest.raises(UserError, match="all people of the class 'angry' would be held out"):
+        folder(tmp_path)
+
+
 def test_wrong_folders_are_explained(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         folder(tmp_path / "nowhere")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfface.data.label_maps import CLASSES_19
-from tfface.metrics.synthesis import REGIONS, evaluate_synthesis, region_means
+from tfface.metrics.synthesis import REGIONS, evaluate_synthesis, grid_power, region_means
 
 SIZE, SKIN, HAIR = 32, CLASSES_19.index("skin"), CLASSES_19.index("hair")
 
@@ -36,6 +36,17 @@ def test_region_means():
     assert np.isnan(means[1, REGIONS.index("skin")]).all()  # Three pixels are too few.
 
 
+def test_power_of_a_grid():
+    """Of stripes of amplitude a, a**2 (period 2) and a**2 / 2 (period 4, as a cosine)."""
+    x = np.arange(SIZE)
+    shown = np.zeros((4, SIZE, SIZE, 3), np.float32)
+    shown[0] = 0.3 * np.cos(np.pi * x)[:, None]
+    shown[1] = 0.3 * np.cos(np.pi * x / 2)[:, None, None]
+    shown[2] = 0.3 * np.cos(np.pi * x / 4)[:, None, None]
+    shown[3] = 0.7
+    np.testing.assert_allclose(grid_power(shown), [0.09, 0.045, 0, 0], atol=1e-9)
+
+
 @pytest.fixture(scope="module")
 def figures():
     def copied(labels, reference):
@@ -61,6 +72,11 @@ def test_differences_between_styles(figures):
     assert diversity["made"] == pytest.approx(2 / 3 * (0.1 + 0.1 + 0.2) / 3, rel=1e-4)
     assert 0.02 < diversity["real"] < 0.5
     assert diversity["ratio"] == pytest.approx(diversity["made"] / diversity["real"])
+
+
+def test_power_of_a_grid_is_compared_with_that_of_real_faces(figures):
+    grid = figures["grid"]
+    assert grid["ratio"] == pytest.approx(grid["made"] / grid["real"]) and grid["real"] > 0
 
 
 def test_colours_of_one_style_are_the_same_on_every_map(figures):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,30 @@ from tfface.data.files import FileSource, check_names, logger, split_by_name
 from tfface.data.pictures import is_picture_name
 from tfface.errors import UserError
 
+# File names that tell who is shown, of the data sets of expressions that have such names.
+_PEOPLE = tuple(
+    map(
+        re.compile,
+        (
+            # RaFD: angle, person, group, gender, expression, gaze.
+            r"Rafd\d{3}_(\d{2})_(?:Caucasian|Moroccan|Kid)_(?:fe)?male_[a-z]+_[a-z]+\.\w+",
+            # KDEF: session, gender and number of the person, expression, angle.
+            r"[AB]([FM]\d{2})(?:AF|AN|DI|HA|NE|SA|SU)(?:FL|HL|S|HR|FR)\.\w+",
+            # CFEE: category, person, number of the picture.
+            r"\d{2}_(\d{3})_\d{4}\.\w+",
+        ),
+    )
+)
+
 
 class ClassFolders(FileSource):
     """Pictures in a folder per class, `PATH/CLASS/*.jpg`, or `PATH/{train,val,test}/CLASS/*.jpg`.
 
     The names of the folders are the names of the classes (any names: SARGAN's AFS, ANS, ... or
     RaFD's angry, ...), their alphabetical order the index. Splits that have no folder are taken
-    from the training pictures by a hash of the file's name, 5 % each. Batches have `image` and
-    `expression`.
+    from the training pictures, 5 % each: by person where the file's name tells who is shown (RaFD,
+    KDEF, CFEE), so that nobody is in two splits, else by a hash of the name. Batches have `image`
+    and `expression`.
     """
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
@@ -49,16 +66,46 @@ class ClassFolders(FileSource):
                 files = _pictures(folder / name, required=split == "train")
                 names += [os.path.relpath(folder / name / file, root) for file in files]
                 labels += [index] * len(files)
-                if split == "train":
-                    held_out = [other for other in ("val", "test") if other not in given]
-                    splits.append(split_by_name([f"{name}/{file}" for file in files], held_out))
-                else:
-                    splits.append(np.full(len(files), SPLITS.index(split), np.int8))
-        if len(given) < len(SPLITS):
-            missing = ", ".join(split for split in SPLITS if split not in given)
-            logger.info("%s: no folders for %s: taken from train by name", root, missing)
-        labels = {"expression": np.array(labels, np.int32)}
-        self._set_files(root, names, np.concatenate(splits), labels, tags={})
+                splits += [SPLITS.index(split)] * len(files)
+        splits, labels = np.array(splits, np.int8), np.array(labels, np.int32)
+        held_out = [split for split in SPLITS if split not in given]
+        if held_out:
+            train = splits == SPLITS.index("train")
+            pictures = [name for name, here in zip(names, train, strict=True) if here]
+            splits[train] = self._split(root, pictures, labels[train], held_out)
+        self._set_files(root, names, splits, {"expression": labels}, tags={})
+
+    def _split(self, root: Path, names: list[str], labels: np.ndarray, held_out: list[str]):
+        """Indices in SPLITS, int8 [N], of training pictures some of which are held out."""
+        people = [person_of(name) for name in names]
+        known = sorted({person for person in people if person})
+        split_of = dict(zip(known, split_by_name(known, held_out).tolist(), strict=True))
+        splits = np.array([split_of.get(person, -1) for person in people], np.int8)
+        told = np.count_nonzero(splits >= 0)
+        for index, name in enumerate(self.classes):
+            rest = np.flatnonzero((labels == index) & (splits < 0))
+            # By class and file, wherever the folder lies.
+            files = [f"{name}/{os.path.basename(names[row])}" for row in rest]
+            splits[rest] = split_by_name(files, held_out)
+            if splits[labels == index].all():
+                raise UserError(
+                    f"{root}: all people of the class {name!r} would be held out, none is left to "
+                    f"train on; choose them yourself: expected {root}/train/{name}, "
+                    f"{root}/val/{name} and {root}/test/{name}"
+                )
+        how = f"by person, whom the names of {told} of {len(names)} pictures tell"
+        if told < len(names):
+            how += "; the others by name, so that a person may be in more than one split"
+        logger.info("%s: no folders for %s: taken from train %s", root, ", ".join(held_out), how)
+        return splits
+
+
+def person_of(name: str) -> str | None:
+    """Who is shown, told from a picture's file name; None if the name does not tell."""
+    for pattern in _PEOPLE:
+        if found := pattern.fullmatch(os.path.basename(name)):
+            return found[1]
+    return None
 
 
 def _subfolders(folder: Path) -> list[str]:

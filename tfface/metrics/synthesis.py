@@ -58,7 +58,8 @@ def evaluate_synthesis(
         `maps` and `styles`, as asked for; `segmentation`, for what was `made`, the `untrained` and
         the `real` renders of the same maps what the segmenter finds of the maps: `miou`, `mean_f1`
         and `pixel_accuracy` as of `Confusion.result`; `diversity`, for `made` and `real` the mean
-        difference of two faces of one map in two styles, and their `ratio`;
+        difference of two faces of one map in two styles, and their `ratio`; `grid`, for `made` and
+        `real` the mean `grid_power`, and their `ratio`;
         `colours`, for each of REGIONS how far its mean colour differs between two maps in the
         `same_style` and two styles of the `same_map`; `palette`, how far from the reference's it is
         in the face `made` in its style, in the `true` render of the map's person in the reference's
@@ -94,6 +95,8 @@ def evaluate_synthesis(
                 pairs = combinations(faces[kind], 2)
                 differences = [np.abs(a - b).mean((1, 2, 3), np.float64) for a, b in pairs]
                 tally.add("diversity", {kind: means(np.stack(differences, 1) / RANGE)})
+                power = sum(grid_power(p) for p in faces[kind]) / styles
+                tally.add("grid", {kind: means(power)})
             found = np.stack([region_means(p, labels) for p in faces["made"]])
             for name, axis in (("same_style", 1), ("same_map", 0)):
                 far = _far(found, _next(found, axis)).swapaxes(0, 1)
@@ -127,8 +130,8 @@ def evaluate_synthesis(
             watch("error in the style of a reference", nameless, shown, scores, roles)
 
     figures = tally.result()
-    spread = figures["diversity"]
-    spread["ratio"] = None if spread["made"] is None else spread["made"] / spread["real"]
+    for spread in (figures["diversity"], figures["grid"]):
+        spread["ratio"] = None if spread["made"] is None else spread["made"] / spread["real"]
     return {"maps": count, "styles": styles, **figures}
 
 
@@ -146,6 +149,18 @@ def region_means(pictures: np.ndarray, labels: np.ndarray) -> np.ndarray:
     total = np.einsum("nrhw,nhwc->nrc", inside, pictures.astype(np.float64))
     pixels = inside.sum((2, 3))[..., None]
     return np.where(pixels >= _FEWEST, total / np.maximum(pixels, 1), np.nan)
+
+
+def grid_power(pictures: np.ndarray) -> np.ndarray:
+    """Power [N] of what repeats every 2 or 4 pixels, across or down, in pictures [N,S,S,3].
+
+    What up-sampling leaves behind: the part of the variance of the mean over colours with these
+    periods exactly, S a multiple of 4.
+    """
+    side = pictures.shape[1]
+    spectrum = np.abs(np.fft.fft2(np.asarray(pictures, np.float64).mean(-1)) / side**2) ** 2
+    lines = np.isin(np.arange(side), [side // 4, side // 2, side - side // 4])
+    return (spectrum * (lines[:, None] | lines[None])).sum((1, 2))
 
 
 def _far(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:

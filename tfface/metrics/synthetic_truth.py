@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfface.config import Data
 from tfface.data.base import Source
+from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import (
     ATTRIBUTES,
     EXPRESSIONS,
@@ -29,6 +30,15 @@ _BATCH = 32
 _LEVEL = RANGE / 255  # Of an 8-bit colour.
 _HALF = 0.5  # Decibels.
 ERROR = "error to the true render"
+PARTS_OF_FACE = {
+    "eyes": ("l_eye", "r_eye"),
+    "mouth": ("mouth", "u_lip", "l_lip"),
+    "skin": ("skin",),
+    "hair": ("hair",),
+    "cloth": ("cloth",),
+    "background": ("background",),
+}
+"""Classes of the regions whose errors are told apart."""
 
 ExpressionEdit = Callable[[np.ndarray, np.ndarray], Any]
 Painting = Callable[[dict[str, Any]], tuple[Any, Any]]
@@ -266,8 +276,8 @@ def evaluate_alignment(
 
     Returns:
         `pairs`; and for `painted`, `warped` (at twice its size) and the baselines `copy` (the
-        exemplar) and `target` (the truth) the `error` and the `psnr` to the truth as of `compared`;
-        `intervals` as of `Tally.result`.
+        exemplar) and `target` (the truth) the `error` and the `psnr` to the truth as of `compared`,
+        and `error_by_region`, of each of PARTS_OF_FACE; `intervals` as of `Tally.result`.
     """
     tally, batch_size = Tally(), _BATCH // 2
     data = source.exemplars(split, batch_size, seed=seed)
@@ -279,6 +289,11 @@ def evaluate_alignment(
             batch = {name: value[: count - first] for name, value in batch.items()}
             painted, warped = (np.asarray(pictures) for pictures in paint(batch))
             target, exemplar = batch["image"].numpy(), batch["exemplar"].numpy()
+            labels = batch["label_map"].numpy()
+            regions = {
+                name: np.isin(labels, [CLASSES_19.index(part) for part in parts])
+                for name, parts in PARTS_OF_FACE.items()
+            }
             warped = np.repeat(np.repeat(warped, 2, 1), 2, 2)
             for kind, pictures in (
                 ("painted", painted),
@@ -287,7 +302,11 @@ def evaluate_alignment(
                 ("target", target),
             ):
                 tally.add(kind, compared(pictures, target))
-            shown = {"label map": colour_labels(batch["label_map"]), "exemplar": exemplar}
+                absolute = np.abs(pictures - target) / RANGE
+                for region, inside in regions.items():
+                    rows = {region: means(absolute, inside[..., None])}
+                    tally.add(f"{kind}/error_by_region", rows)
+            shown = {"label map": colour_labels(labels), "exemplar": exemplar}
             shown |= {"painted": painted, "truth": target}
             scores = ratio(compared(painted, target)["error"])
             roles = Roles(("painted",), "exemplar", "truth")

@@ -40,6 +40,8 @@ class DomainAlignmentConfig:
         lambda_adversarial: Weight of the hinge loss.
         lambda_disc_features: Weight of the discriminator's feature matching.
         lambda_pixel: Weight of the difference to the target, of pairs only.
+        region_balance: Share of this difference in which all regions of the label map count alike,
+            however small they are.
         lambda_pair_features: Weight of the perceptual feature matching, of pairs only.
         lambda_perceptual: Weight of the perceptual loss to the target.
         lambda_contextual: Weight of the contextual loss to the exemplar.
@@ -75,6 +77,7 @@ class DomainAlignmentConfig:
     lambda_adversarial: float = 10.0
     lambda_disc_features: float = 10.0
     lambda_pixel: float = 0.0
+    region_balance: float = 0.0
     lambda_pair_features: float = 10.0
     lambda_perceptual: float = 0.001
     lambda_contextual: float = 10.0
@@ -112,7 +115,9 @@ class DomainAlignmentConfig:
             f"fusion_side is {self.fusion_side}: expected a divisor of {side}, the side of the "
             f"features of {self.data.size} pixels",
         )
-        check(0 <= self.paired <= 1, f"paired is {self.paired}: expected a share from 0 to 1")
+        for name in ("paired", "region_balance"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"{name} is {value}: expected a share from 0 to 1")
         check(self.iterations >= 1, f"iterations is {self.iterations}: expected at least 1")
         check(
             self.encoder_blocks >= 0, f"encoder_blocks is {self.encoder_blocks}: expected 0 or more"

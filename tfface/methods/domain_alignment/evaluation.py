@@ -15,7 +15,7 @@ from tfface.engine.load import Trained
 from tfface.methods.label_maps import colour_labels
 from tfface.metrics.figures import SEED, rows_of
 from tfface.metrics.real_pictures import ENOUGH
-from tfface.metrics.synthetic_truth import Painting, evaluate_alignment
+from tfface.metrics.synthetic_truth import PARTS_OF_FACE, Painting, evaluate_alignment
 from tfface.metrics.tally import Watch, unwatched
 
 TITLE = "Domain alignment: a face from a label map in the style of another"
@@ -30,7 +30,17 @@ _KINDS = {
 }
 TABLE = REAL_TABLE = (
     tuple(_KINDS.values()),
-    rows_of(_KINDS, {"error": ("error", "error"), "psnr": ("PSNR", "dB")}),
+    rows_of(
+        _KINDS,
+        {
+            "error": ("error", "error"),
+            "psnr": ("PSNR", "dB"),
+            **{
+                f"error_by_region/{name}": (f"error within {name}", "error")
+                for name in PARTS_OF_FACE
+            },
+        },
+    ),
 )
 BASELINES = (
     "The error is the mean absolute difference to the true render, as a share of the range of the "

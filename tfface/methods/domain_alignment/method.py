@@ -33,7 +33,7 @@ from tfface.methods.label_maps import (
     example_labels,
     to_label_squares,
 )
-from tfface.methods.losses import distance
+from tfface.methods.losses import distance, region_distance
 from tfface.methods.pictures import encode_squares, example_picture, example_png, to_squares
 
 # Weights of relu{1..5}_2 in the perceptual feature matching, and of relu{3..5}_2 in the contextual
@@ -224,7 +224,11 @@ class DomainAlignment(Method):
             "disc_features": losses.feature_matching(
                 maps, [tf.stop_gradient(m) for m in real_maps], Discriminator.scales
             ),
-            "pixel": of_pairs(distance(made["image"], target)),
+            "pixel": of_pairs(
+                region_distance(
+                    made["image"], target, batch["label_map"], len(CLASSES_19), c.region_balance
+                )
+            ),
             "warp": of_pairs(distance(made["warped"], half(target))),
         }
         if c.lambda_domain:

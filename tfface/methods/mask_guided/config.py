@@ -26,6 +26,10 @@ class MaskGuidedConfig:
         injection: How the label map enters the generator: through an "encoder", by "spade"
             modulation, or by convolutions whose kernels are "predicted" from it (CC-FPSE).
         injection_width: Channels between the label map and its modulation or kernels.
+        upsampling: Of the generator: "nearest" (StarGAN v2), or "bilinear", which leaves no grid.
+        normalization: Of the generator's features, of one picture: "instance", each channel
+            (StarGAN v2), which makes bright specks (StyleGAN 2, section 2); or "layer", all
+            channels together.
         disc_condition: What the discriminator sees besides the picture: the "label_map", or "none".
         diversity: "dsgan": the distance of two faces of one map, up to a share of steps; "msgan":
             the reciprocal of this distance relative to that of their latents.
@@ -36,6 +40,8 @@ class MaskGuidedConfig:
         lambda_style: Weight of the style code's reconstruction.
         lambda_diversity: Weight of the diversity.
         lambda_rec: Weight of the picture's reconstruction from its label map and its own style.
+        region_balance: Share of the reconstruction's difference in which all regions of the label
+            map count alike, however small they are.
         data: The data set.
         adam: The optimisers.
         train: The training loop.
@@ -50,6 +56,8 @@ class MaskGuidedConfig:
     mapping_rate: float = 0.01
     injection: Literal["encoder", "spade", "predicted"] = "encoder"
     injection_width: int = 128
+    upsampling: Literal["nearest", "bilinear"] = "nearest"
+    normalization: Literal["instance", "layer"] = "instance"
     disc_condition: Literal["label_map", "none"] = "label_map"
     diversity: Literal["dsgan", "msgan"] = "dsgan"
     diversity_steps: int = 100_000
@@ -58,6 +66,7 @@ class MaskGuidedConfig:
     lambda_style: float = 1.0
     lambda_diversity: float = 1.0
     lambda_rec: float = 1.0
+    region_balance: float = 0.0
     data: Data = Data(name="celebamask_hq", path="CelebAMask-HQ", size=256, batch_size=8)
     adam: Adam = Adam(learning_rate=1e-4, beta_1=0.0, beta_2=0.99, l2=1e-4)
     train: Train = Train(steps=100_000, seed=777, ema_half_life=5.5)
@@ -76,6 +85,10 @@ class MaskGuidedConfig:
         check(self.mapping_rate > 0, f"mapping_rate is {self.mapping_rate}: expected above 0")
         for name in ("diversity_steps", "r1_gamma"):
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
+        check(
+            0 <= self.region_balance <= 1,
+            f"region_balance is {self.region_balance}: expected 0 to 1",
+        )
         side = self.data.size
         check(
             side & (side - 1) == 0,

@@ -19,6 +19,7 @@ from tfface.methods.label_maps import (
     example_labels,
     to_label_squares,
 )
+from tfface.methods.losses import region_distance
 from tfface.methods.mask_guided import losses
 from tfface.methods.mask_guided.config import MaskGuidedConfig
 from tfface.methods.mask_guided.networks import Generator, Judge, StyleEncoder
@@ -58,7 +59,14 @@ class MaskGuided(Method):
             ),
             "style_decoder": Judge(size, 3, c.style_dim, *widths, name="style_decoder"),
             "generator": Generator(
-                size, _CLASSES, c.style_dim, *widths, c.injection, c.injection_width
+                size,
+                _CLASSES,
+                c.style_dim,
+                *widths,
+                c.injection,
+                c.injection_width,
+                c.upsampling,
+                c.normalization,
             ),
             "discriminator": Judge(size, judged, 1, *widths, name="discriminator"),
         }
@@ -154,7 +162,9 @@ class MaskGuided(Method):
         terms = {
             "adversarial": losses.adversarial(logits, real=True),
             "style": tf.reduce_mean(tf.abs(found - tf.concat(codes, 0))),
-            "rec": tf.reduce_mean(tf.abs(rebuilt - image)),
+            "rec": tf.reduce_mean(
+                region_distance(rebuilt, image, batch["label_map"], _CLASSES, c.region_balance)
+            ),
         }
         if c.lambda_diversity:
             second = nets["generator"]([givens, tf.concat(others, 0)], training=True)

@@ -20,12 +20,16 @@ _CORE = 2  # Residual blocks at this side, without and then with the style; Star
 class AdaIN(keras.layers.Layer):
     """Adaptive instance normalisation (Huang and Belongie 2017): IN(x)(1 + gamma(s)) + beta(s).
 
+    Args:
+        normalization: "instance", or "layer" in its place.
+
     Inputs: features [B,H,W,C], style codes [B,D]. Output: [B,H,W,C].
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, normalization: str = "instance", **kwargs):
         super().__init__(**kwargs)
-        self.norm = InstanceNormalization(affine=False, name="norm")
+        self.normalization = normalization
+        self.norm = _normalization(normalization, affine=False, name="norm")
 
     def build(self, features_shape, style_shape):
         """Makes the affine transform."""
@@ -42,6 +46,10 @@ class AdaIN(keras.layers.Layer):
     def compute_output_shape(self, features_shape, style_shape):
         """As the features."""
         return features_shape
+
+    def get_config(self) -> dict:
+        """Returns the argument."""
+        return {**super().get_config(), "normalization": self.normalization}
 
 
 @keras.saving.register_keras_serializable("tfface.mask_guided")
@@ -110,6 +118,14 @@ def _act(x):
     # LeakyReLU, written so that TensorFlow's graph optimiser does not know it: where the result of
     # the convolution before it also goes elsewhere, it fails, loudly, to make one of both.
     return 0.5 * (1.0 + _SLOPE) * x + 0.5 * (1.0 - _SLOPE) * ops.abs(x)
+
+
+def _normalization(kind: str, affine: bool, name: str) -> keras.layers.Layer:
+    if kind == "instance":
+        return InstanceNormalization(affine=affine, name=name)
+    return keras.layers.GroupNormalization(
+        groups=1, epsilon=1e-5, center=affine, scale=affine, name=name
+    )
 
 
 def _half(x):
@@ -249,6 +265,8 @@ class Generator(Network):
         most: The most channels.
         injection: "encoder", "spade" or "predicted".
         injection_width: Channels between the label map and its modulation or kernels.
+        upsampling: "nearest" or "bilinear".
+        normalization: "instance" or "layer"; of an encoder "instance" in any case.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -265,6 +283,8 @@ class Generator(Network):
         most: int = 512,
         injection: str = "encoder",
         injection_width: int = 128,
+        upsampling: str = "nearest",
+        normalization: str = "instance",
         dtype=None,
         name: str = "generator",
     ):
@@ -276,6 +296,8 @@ class Generator(Network):
             "most": most,
             "injection": injection,
             "injection_width": injection_width,
+            "upsampling": upsampling,
+            "normalization": normalization,
         }
         with precision(dtype):
             label_map = keras.Input((size, size, classes), name="label_map")
@@ -286,13 +308,13 @@ class Generator(Network):
             maps = [label_map]
             for _ in range(halvings):
                 maps.append(_half(maps[-1]))
-            inject = _injection(injection, injection_width)
+            kinds = _injection(injection, injection_width), upsampling, normalization
             for i in range(_CORE):
-                x = _styled_block(x, style, maps[-1:] * 2, widths[-1], inject, f"styled{i}")
+                x = _styled_block(x, style, maps[-1:] * 2, widths[-1], *kinds, f"styled{i}")
             for i in reversed(range(halvings)):
                 name_ = f"up{halvings - 1 - i}"
-                x = _styled_block(x, style, [maps[i + 1], maps[i]], widths[i], inject, name_)
-            x = _act(InstanceNormalization(name="last_norm")(x))
+                x = _styled_block(x, style, [maps[i + 1], maps[i]], widths[i], *kinds, name_)
+            x = _act(_normalization(normalization, affine=True, name="last_norm")(x))
             picture = to_float32(_conv(3, "last", kernel=1)(x), "picture")
             super().__init__([label_map, style], picture, arguments=arguments, name=name)
 
@@ -326,17 +348,16 @@ def _injection(kind: str, width: int):
     return {"encoder": encoder, "spade": spade, "predicted": predicted}[kind]
 
 
-def _styled_block(x, style, maps: list, filters: int, inject, name: str):
+def _styled_block(
+    x, style, maps: list, filters: int, inject, upsampling: str, normalization: str, name: str
+):
     """Residual block with AdaIN; its second half is at the side of the second map."""
     up = x.shape[1] != maps[1].shape[1]
     shortcut = _shortcut(x, filters, name)
     for i, label_map in enumerate(maps):
-        x = AdaIN(name=f"{name}_adain{i}")(x, style)
+        x = AdaIN(normalization, name=f"{name}_adain{i}")(x, style)
         if i == 0 and up:
-            x, shortcut, label_map = _twice(x), _twice(shortcut), maps[1]
+            twice = keras.layers.UpSampling2D(2, interpolation=upsampling)
+            x, shortcut, label_map = twice(x), twice(shortcut), maps[1]
         x = inject(x, label_map, filters, f"{name}_{i}")
     return _sum(x, shortcut, name)
-
-
-def _twice(x):
-    return keras.layers.UpSampling2D(2)(x)
