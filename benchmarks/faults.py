@@ -325,7 +325,8 @@ def main(argv: list[str] | None = None) -> int:
     rows: list[Row] = []
     for number in SIGNALS:
         # Trainings inherit what is ignored, as SIGHUP is under nohup.
-        signal.signal(number, signal.SIG_DFL)
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
 
     def add(find: Callable[[], Row | list[Row]]) -> None:
         found = find()
