@@ -30,6 +30,7 @@ STEPS = 200
 # Lines of metrics are means over 4 steps, and checkpoints are between them.
 OPTIONS = {"train.steps": STEPS, "train.log_every": 4, "train.save_every": 3}
 SEEDS = random.Random(0)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 Row = tuple[str, str, str]  # The fault, what happened, what was lost.
 
 
@@ -133,7 +134,7 @@ def kills(method: str, folder: Path, deterministic: bool) -> Row:
 def signals(folder: Path, whole: Training) -> list[Row]:
     """Signals that ask to stop."""
     rows = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    for number in SIGNALS:
         run = Training("sargan", folder / number.name)
         process = run.start()
         run.wait(8, process)
@@ -142,7 +143,8 @@ def signals(folder: Path, whole: Training) -> list[Row]:
         said = run.told(r"stopped at step \d+")
         run.finish()
         happened = f"status {status}, «{said}», checkpoint of step {step}"
-        rows.append((number.name, happened, compared(run, whole)))
+        stopped = status == 128 + number
+        rows.append((number.name, happened, compared(run, whole) if stopped else "**not stopped**"))
     return rows
 
 
@@ -321,6 +323,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
     arguments = parser.parse_args(argv)
     rows: list[Row] = []
+    for number in SIGNALS:
+        # Trainings inherit what is ignored, as SIGHUP is under nohup.
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
 
     def add(find: Callable[[], Row | list[Row]]) -> None:
         found = find()
