@@ -36,7 +36,7 @@ _ROWS = (
         )
     ),
     Row("difference of two styles on one map", ("diversity/made", "", "diversity/real")),
-    Row("power at periods of 2 and 4 pixels, relative to real", ("grid/ratio",), "number"),
+    Row("power at periods of 2 and 4 pixels, relative to real", ("grid/ratio", "", ""), "number"),
     *(
         Row(
             f"{region}'s colour between maps, one style; between styles, one map",
