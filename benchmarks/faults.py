@@ -29,6 +29,7 @@ KILLS = 20
 STEPS = 200
 # Lines of metrics are means over 4 steps, and checkpoints are between them.
 OPTIONS = {"train.steps": STEPS, "train.log_every": 4, "train.save_every": 3}
+TOLERANCE = 1e-3
 SEEDS = random.Random(0)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 Row = tuple[str, str, str]  # The fault, what happened, what was lost.
@@ -99,6 +100,8 @@ def compared(found: Training, whole: Training) -> str:
         return f"**metrics are missing**: {len(a)} lines of {len(b)}"
     pairs = [(x[k], y[k]) for x, y in zip(a, b, strict=True) for k in x]
     greatest = max(abs(x - y) / max(abs(x), abs(y), 1e-3) for x, y in pairs)
+    if greatest > TOLERANCE:
+        return f"**metrics differ** by {greatest:.1e} at most, none is missing"
     return f"nothing: all metrics are there; they differ by {greatest:.1e} at most"
 
 
