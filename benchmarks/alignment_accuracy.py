@@ -28,8 +28,8 @@ def main() -> None:
 
     import tfface
     from tfface.data import open_source
+    from tfface.evaluation.synthetic_truth import evaluate_alignment
     from tfface.layers import BlockAlignment, DenseAlignment
-    from tfface.metrics.synthetic_truth import evaluate_alignment
 
     trained = tfface.load(run)
     method, config = trained.method, trained.method.config

@@ -28,8 +28,9 @@ CALLERS = (1, 8, 32)
 
 def export(size: int, folder: Path) -> Path:
     """An untrained SARGAN for pictures of `size`; the folder of its versions."""
+    from tfface.methods.trained import Trained
+
     from tfface.config import parse_training
-    from tfface.engine.load import Trained
     from tfface.export import export_run
     from tfface.methods import get_config, get_method
 

@@ -11,7 +11,7 @@ from PIL import Image
 from rest_calls import serving
 from tiny_models import SIZE, faces, picture, png, save
 
-import tfface.packing
+import tfface.client.packing
 from tfface.client import AsyncFaceClient, FaceClient, ServerError, VersionStatus
 from tfface.data.label_maps import save_colours, save_label_map
 from tfface.errors import UserError
@@ -113,11 +113,11 @@ def test_change_expression_of_lists(client, monkeypatch):
 
 def test_requests_are_kept_small():
     rows = [{"a": b"x" * size} for size in (900, 900, 900, 5000, 10)]
-    requests = tfface.packing.requests(rows, 32, 3024, len)
+    requests = tfface.client.packing.requests(rows, 32, 3024, len)
     sizes = [[len(data) for data in inputs["a"]] for inputs in requests]
     assert sizes == [[900, 900], [900], [5000], [10]]
     rows = [{"a": [b"x" * 900, b"y" * 900]} for _ in range(2)]  # Several of one face.
-    assert len(list(tfface.packing.requests(iter(rows), 32, 3024, len))) == 2
+    assert len(list(tfface.client.packing.requests(iter(rows), 32, 3024, len))) == 2
 
 
 def test_transfer_attribute(elegant):

@@ -12,7 +12,7 @@ import pytest
 from client_helpers import TLS, echo, free_port, grpc_stand_in, negative
 from tiny_models import SIZE, faces, picture, save, wait_for
 
-import tfface.packing
+import tfface.client.packing
 from tfface.client import AsyncFaceClient, FaceClient, ServerError, driving
 from tfface.errors import UserError
 from tfface.server import wire
@@ -57,7 +57,7 @@ def ask(target, pictures=PICTURES, **options):
 def sent(request):
     """The number of the picture that a request has."""
     [data] = wire.to_array(request.inputs["image_bytes"])
-    [decoded] = tfface.packing.decode([data])
+    [decoded] = tfface.client.packing.decode([data])
     return next(i for i, p in enumerate(PICTURES) if np.array_equal(decoded, p))
 
 
@@ -169,13 +169,13 @@ def test_retries_deadline_and_a_server_that_returns():
 def test_pictures_are_encoded_and_decoded_in_threads(monkeypatch):
     threads = set()
     for name in ("_encode_picture", "decode"):
-        function = getattr(tfface.packing, name)
+        function = getattr(tfface.client.packing, name)
 
         def noted(value, function=function):
             threads.add(threading.current_thread())
             return function(value)
 
-        monkeypatch.setattr(tfface.packing, name, noted)
+        monkeypatch.setattr(tfface.client.packing, name, noted)
     with grpc_stand_in(echo) as target:
         ask(target)
     assert threads and threading.main_thread() not in threads

@@ -35,7 +35,7 @@ EDITED = {"improved_over_input", "improved_by_half_db", "identity", "second"}
 
 @pytest.mark.slow
 def test_demonstration(case):
-    parts = parts_of(case.name)
+    parts = parts_of(case.method)
     yardstick = yardstick_of(case.trained, case.folder, steps=5)
     with (
         Server(case.exported.parent, model_name=case.name) as server,

@@ -41,7 +41,7 @@ def test_help_needs_no_tensorflow():
 
 @pytest.mark.parametrize("method", tfface.list_methods())
 def test_every_method_has_what_is_measured_and_shown(method):
-    parts = parts_of(method)
+    parts = parts_of(tfface.get_method(method))
     assert isinstance(parts.TITLE, str) and isinstance(parts.BASELINES, str)
     assert parts.YARDSTICK in ("classifier", "segmenter", "")
     assert parts.CURVES and all("/" in curve for curve in parts.CURVES)

@@ -12,18 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfface.errors import UserError
-from tfface.metrics import distribution
-from tfface.metrics.classifier import Classifier, _build
-from tfface.metrics.distribution import (
-    Patches,
-    Statistics,
-    frechet_distance,
-    kernel_distance,
-    picture_keys,
-    sliced_wasserstein,
-    swd,
-)
-from tfface.metrics.features import (
+from tfface.evaluation.classifier import Classifier, _build
+from tfface.evaluation.features import (
     FeatureNetwork,
     classifier_features,
     inception,
@@ -32,6 +22,16 @@ from tfface.metrics.features import (
     picture_statistics,
     random_features,
     real_statistics,
+)
+from tfface.metrics import distribution
+from tfface.metrics.distribution import (
+    Patches,
+    Statistics,
+    frechet_distance,
+    kernel_distance,
+    picture_keys,
+    sliced_wasserstein,
+    swd,
 )
 
 SIZE = 32

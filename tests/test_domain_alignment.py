@@ -9,6 +9,7 @@ import tensorflow as tf
 from hypothesis import settings
 
 import tfface
+from tfface.data.label_map_ops import colour_labels
 from tfface.data.label_maps import CLASSES_19, LINE, load_label_map, save_label_map
 from tfface.data.lines import OUTLINED
 from tfface.data.pictures import load_picture, save_picture, to_picture
@@ -17,7 +18,6 @@ from tfface.engine.load import write_run
 from tfface.engine.step import TrainStep, make_optimizers
 from tfface.engine.trainer import adam
 from tfface.methods.domain_alignment.method import DomainAlignment, double, half, shares
-from tfface.methods.label_maps import colour_labels
 from tfface.prepare import main as prepare
 from tfface.testing import tiny_method
 from tfface.train import main as train

@@ -11,10 +11,10 @@ from scipy.ndimage import distance_transform_cdt
 from tfface.data.label_maps import CLASSES_19, LINE
 from tfface.data.lines import OUTLINED
 from tfface.errors import UserError
+from tfface.layers.perceptual import perceptual_network
+from tfface.losses.regions import distance, region_distance
 from tfface.methods.domain_alignment import losses
 from tfface.methods.domain_alignment.conditions import CHANNELS, PARTS, encode, line_channels
-from tfface.methods.domain_alignment.perceptual import perceptual_network
-from tfface.methods.losses import distance, region_distance
 
 SIZE = 32
 quick = settings(max_examples=15, deadline=None)

@@ -7,12 +7,12 @@ from PIL import Image
 
 import tfface
 from tfface.config import from_dict, parse_training, to_dict
+from tfface.data.label_map_ops import example_labels
 from tfface.data.label_maps import colour, save_colours, save_label_map, to_labels
 from tfface.data.pictures import face_box, load_picture, to_array
-from tfface.edit import edit_pictures, main
+from tfface.edit import main
 from tfface.engine.load import write_run
 from tfface.methods import get_config, get_method
-from tfface.methods.label_maps import example_labels
 
 CLASSES = ("happy", "neutral", "sad")
 ATTRIBUTES = ("Eyeglasses", "Smiling")
@@ -95,7 +95,7 @@ def options_of(trained):
 @pytest.mark.parametrize("size", [(50, 70), (90, 60), (64, 64)])
 def test_size_and_surroundings_are_kept(trained, size):
     picture = face(5, *size)
-    [[[(_, made)]]] = edit_pictures(trained, [picture], options_of(trained))
+    [[[(_, made)]]] = trained.editor(options_of(trained)).edit([picture])
     assert made.size == size
     left, upper, right, lower = face_box(*size)
     before, after = np.asarray(picture), np.asarray(made)
@@ -107,16 +107,16 @@ def test_size_and_surroundings_are_kept(trained, size):
 
 def test_pictures_do_not_mix(trained):
     pictures = [face(i, 40 + i, 50) for i in range(3)]
-    together = edit_pictures(trained, pictures, options_of(trained))
+    together = trained.editor(options_of(trained)).edit(pictures)
     for picture, rows in zip(pictures, together, strict=True):
-        [[[(_, alone)]]] = edit_pictures(trained, [picture], options_of(trained))
+        [[[(_, alone)]]] = trained.editor(options_of(trained)).edit([picture])
         assert np.abs(np.asarray(alone, int) - np.asarray(rows[0][0][1], int)).max() <= 1
 
 
 def test_the_edit_is_the_network(root):
     trained = tfface.load(str(root / "sargan"))
     picture = face(7, 32, 32)  # The networks' own size: nothing is resized.
-    [[[(name, made)]]] = edit_pictures(trained, [picture], {"expression": ["sad"]})
+    [[[(name, made)]]] = trained.editor({"expression": ["sad"]}).edit([picture])
     image = to_array(picture, 32)[None]
     label = np.eye(3, dtype=np.float32)[[2]]
     expected = np.clip(trained.nets["generator"]([image, label]), -1, 1)[0]
@@ -162,7 +162,7 @@ def test_matrix_of_three_references(root, tmp_path):
             "reference": [load_picture(root / f"face{max(reference, 1)}.png")],
             "strength": [float(reference > 0)],
         }
-        [[[(_, expected)]]] = edit_pictures(trained, [picture], options)
+        [[[(_, expected)]]] = trained.editor(options).edit([picture])
         assert not differs(made[f"face0-Smiling-{row}-{column}.png"], expected)
 
 
@@ -180,7 +180,7 @@ def test_matrix_of_two_attributes(root, tmp_path):
             "attribute": [attribute],
             "reference": [load_picture(root / f"face{reference}.png")],
         }
-        [[[(_, expected)]]] = edit_pictures(trained, [picture], options)
+        [[[(_, expected)]]] = trained.editor(options).edit([picture])
         assert not differs(made[f"{name}-{cell}.png"], expected)
 
 
@@ -371,9 +371,9 @@ def test_faces_from_a_folder_of_label_maps(root, aligned, tmp_path, capsys):
 def test_label_maps_do_not_mix(aligned):
     maps = [plain_face(40 + i) for i in range(3)]
     options = {"exemplar": [face(9, 40, 40)]}
-    together = edit_pictures(aligned, maps, options)
+    together = aligned.editor(options).edit(maps)
     for labels, rows in zip(maps, together, strict=True):
-        [[[(name, alone)]]] = edit_pictures(aligned, [labels], options)
+        [[[(name, alone)]]] = aligned.editor(options).edit([labels])
         assert name == "face"
         assert np.abs(np.asarray(alone, int) - np.asarray(rows[0][0][1], int)).max() <= 1
 

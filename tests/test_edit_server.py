@@ -16,10 +16,10 @@ from tiny_models import picture
 
 import tfface
 from tfface import edit_server, export
+from tfface.data.label_map_ops import example_labels
 from tfface.data.label_maps import colour, save_label_map
 from tfface.edit import main
 from tfface.errors import UserError
-from tfface.methods.label_maps import example_labels
 from tfface.server.app import Server
 
 OPTIONS = {

@@ -8,7 +8,6 @@ from test_pictures import SIZES, encoded, noise
 
 from tfface.config import Data, presets
 from tfface.data.pictures import load_picture
-from tfface.edit import edit_pictures
 from tfface.export import export_run
 from tfface.methods.elegant.config import ElegantConfig
 from tfface.methods.elegant.losses import logits_of, multitask
@@ -117,7 +116,7 @@ def test_strength_0_keeps_every_pixel(trained, tmp_path, names):
     """Of photographs of any size, in Python and by the exported model."""
     pictures = [noise(*size) for size in SIZES]
     options = {"attribute": names, "reference": [face(9, 40, 40)], "strength": [0.0, 1.0]}
-    for picture, [row] in zip(pictures, edit_pictures(trained, pictures, options), strict=True):
+    for picture, [row] in zip(pictures, trained.editor(options).edit(pictures), strict=True):
         (_, kept), (_, changed) = row
         np.testing.assert_array_equal(np.asarray(kept), np.asarray(picture))
         assert np.any(np.asarray(changed) != np.asarray(picture))

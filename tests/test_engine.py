@@ -1,5 +1,6 @@
 """The engine on a small method: what it does with losses, weights, rates, time and devices."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -35,9 +36,9 @@ def test_only_due_phases_change_their_networks(tmp_path):
 
 
 def test_a_phase_runs_between_start_and_stop():
-    phase = Phase("judge", ("critic",), every=2, start=3, stop=8)
+    phase = Phase("judge", ("critic",), min, every=2, start=3, stop=8)
     assert [number for number in range(12) if phase.due(number)] == [3, 5, 7]
-    assert all(Phase("judge", ("critic",)).due(number) for number in (0, 1, 10**6))
+    assert all(Phase("judge", ("critic",), min).due(number) for number in (0, 1, 10**6))
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
@@ -270,7 +271,8 @@ class TwoRates(Toy):
     """One phase that updates both networks, the critic more slowly."""
 
     def phases(self):
-        return (Phase("both", ("painter", "critic"), rate=2.0, rates={"critic": 0.1}),)
+        loss = functools.partial(self.loss, "both")
+        return (Phase("both", ("painter", "critic"), loss, rate=2.0, rates={"critic": 0.1}),)
 
     def loss(self, phase, nets, batch):
         made = nets["painter"](batch["image"], training=False)

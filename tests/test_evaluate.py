@@ -21,9 +21,9 @@ from tfface.engine.run import Run
 from tfface.engine.trainer import Trainer
 from tfface.evaluate import main
 from tfface.evaluation import flat, measure
+from tfface.evaluation.classifier import Classifier, _build
+from tfface.evaluation.segmenter import Segmenter
 from tfface.methods import get_config, get_method
-from tfface.metrics.classifier import Classifier, _build
-from tfface.metrics.segmenter import Segmenter
 from tfface.testing.case import tiny_method
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -74,7 +74,7 @@ def judges(monkeypatch):
     for name, judge in made.items():
         monkeypatch.setattr(f"tfface.metrics.{name}", judge)
     monkeypatch.setitem(tfface.data.SOURCES, "synthetic", "tfface.testing:FewFaces")
-    where = "tfface.methods.domain_alignment.evaluation.SyntheticFaces"
+    where = "tfface.evaluation.exemplars.SyntheticFaces"
     monkeypatch.setattr(where, EagerFaces)
 
 

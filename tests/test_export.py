@@ -12,11 +12,11 @@ from tensorflow_serving.apis import prediction_log_pb2
 from test_edit import write_tiny_run
 
 import tfface
+from tfface import convert
 from tfface.data.pictures import load_picture
-from tfface.edit import edit_pictures
 from tfface.errors import UserError
 from tfface.export import export_run, main
-from tfface.methods import torch_weights
+from tfface.layers import torch_weights
 from tfface.methods.elegant import convert as elegant_convert
 from tfface.methods.sargan import convert as sargan_convert
 from tfface.server.saved_model import SavedModel
@@ -80,7 +80,7 @@ def test_bytes_equal_the_edit_verb(exported):
         inputs["strength"] = np.array([2.0], np.float32)
     served = SavedModel(version)
     result = served.run(served.signatures["bytes"], inputs, ["image_bytes"])["image_bytes"][0]
-    [[[(_, expected)]]] = edit_pictures(trained, [load_picture(file)], options)
+    [[[(_, expected)]]] = trained.editor(options).edit([load_picture(file)])
     made = load_picture(result)
     assert made.size == expected.size == (70, 50)
     difference = np.abs(np.asarray(made, int) - np.asarray(expected, int))
@@ -170,7 +170,8 @@ def randomised(net):
 
 
 def test_convert_sargan(tmp_path, monkeypatch):
-    from tfface.methods.sargan.networks import Discriminator, Generator
+    from tfface.layers.discriminator import Discriminator
+    from tfface.methods.sargan.networks import Generator
 
     theirs = randomised(Generator(64, 3)), randomised(Discriminator(64, 3))
     states = {
@@ -180,7 +181,7 @@ def test_convert_sargan(tmp_path, monkeypatch):
     monkeypatch.setattr(torch_weights, "read_checkpoint", states.__getitem__)
     run = str(tmp_path / "run")
     argv = ["G", run, "--classes", "a", "b", "c", "--size", "64", "--discriminator", "D"]
-    assert sargan_convert.main(argv) == 0
+    assert convert.main(["sargan", *argv]) == 0
     check_run(run, {"generator": theirs[0], "discriminator": theirs[1]})
 
 
@@ -201,7 +202,7 @@ def test_convert_elegant(tmp_path, monkeypatch):
     monkeypatch.setattr(torch_weights, "read_checkpoint", states.__getitem__)
     run = str(tmp_path / "run")
     argv = ["encoder", "decoder", run, "--attributes", "A", "B", "--size", "64"]
-    assert elegant_convert.main([*argv, "--discriminators", "disc1", "disc2"]) == 0
+    assert convert.main(["elegant", *argv, "--discriminators", "disc1", "disc2"]) == 0
     check_run(run, theirs)
 
 

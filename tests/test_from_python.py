@@ -6,10 +6,9 @@ from PIL import Image
 from test_edit import ATTRIBUTES, CLASSES, face, write_tiny_run
 
 from tfface.config import from_preset, parse_training
-from tfface.edit import edit_pictures
+from tfface.data.label_map_ops import example_labels
 from tfface.errors import UserError
 from tfface.methods import METHODS, get_config
-from tfface.methods.label_maps import example_labels
 from tfface.train import train_run
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -98,7 +97,7 @@ def test_references_are_pictures_or_files(tmp_path):
     picture, other = face(0, 40, 40), face(1, 40, 40)
     other.save(tmp_path / "other.png")
     options = {"attribute": ["Smiling"], "reference": [other], "strength": [0.5]}
-    [[[(name, expected)]]] = edit_pictures(trained, [picture], options)
+    [[[(name, expected)]]] = trained.editor(options).edit([picture])
     options = {"attribute": "Smiling", "strength": 0.5}
     for reference in (other, tmp_path / "other.png", [str(tmp_path / "other.png")]):
         made = trained.edit(picture, reference=reference, **options)

@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 
 from tfface.config import Data
+from tfface.layers.torch_weights import assign
 from tfface.methods.elegant import convert as elegant_names
 from tfface.methods.elegant.config import ElegantConfig
 from tfface.methods.elegant.method import Elegant
 from tfface.methods.sargan import convert as sargan_names
 from tfface.methods.sargan.config import SarganConfig
 from tfface.methods.sargan.method import Sargan
-from tfface.methods.torch_weights import assign
 
 GOLDEN = Path(__file__).parent / "golden"
 ATOL, RTOL_GRADIENT = 1e-4, 1e-2  # Processors round differently at kinks: 7e-3 was seen.

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfface.errors import UserError
-from tfface.metrics.identity import Embedding
+from tfface.evaluation.identity import Embedding
 
 SIZE = 8
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tfface.config import Data
+from tfface.data import label_map_ops as graph
 from tfface.data.label_maps import (
     CLASSES_19,
     FLIPPED,
@@ -28,7 +29,6 @@ from tfface.data.lines import OUTLINED, draw_lines
 from tfface.data.pictures import load_picture, to_array
 from tfface.data.synthetic import SyntheticFaces, render
 from tfface.errors import UserError
-from tfface.methods import label_maps as graph
 from tfface.prepare import main
 
 FACE = graph.example_labels(64).numpy()[0]

@@ -9,9 +9,9 @@ import tensorflow as tf
 from tfface.config import Data
 from tfface.data.base import Source
 from tfface.errors import UserError
+from tfface.evaluation.likeness import KINDS, Judges, Likeness
+from tfface.evaluation.likeness import table as table_of
 from tfface.metrics.figures import table
-from tfface.metrics.likeness import KINDS, Judges, Likeness
-from tfface.metrics.likeness import table as table_of
 from tfface.metrics.tally import Roles
 
 SIZE = 32

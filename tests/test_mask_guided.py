@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfface.data.image_ops import example_picture
+from tfface.data.label_map_ops import example_labels
 from tfface.data.label_maps import save_label_map
 from tfface.data.pictures import load_picture, save_picture, to_picture
 from tfface.edit import main as edit
 from tfface.engine.load import write_run
 from tfface.errors import UserError
-from tfface.methods.label_maps import example_labels
 from tfface.methods.mask_guided import MaskGuidedConfig, losses
 from tfface.methods.mask_guided.method import MaskGuided, one_hot
 from tfface.methods.mask_guided.networks import (
@@ -22,7 +23,6 @@ from tfface.methods.mask_guided.networks import (
     PredictedConv2D,
     StyleEncoder,
 )
-from tfface.methods.pictures import example_picture
 from tfface.testing import tiny_method
 
 SIZE = 32

@@ -11,8 +11,8 @@ from test_exemplars import EagerFaces
 from tfface.config import Data
 from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import EXPRESSIONS, render, with_attribute, with_expression
-from tfface.metrics.classifier import Classifier, train_classifier
-from tfface.metrics.synthetic_truth import (
+from tfface.evaluation.classifier import Classifier, train_classifier
+from tfface.evaluation.synthetic_truth import (
     INTENSITY,
     evaluate_alignment,
     evaluate_exchange,
@@ -99,7 +99,7 @@ def oracle():
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tfface.metrics.classifier.HELD_OUT", 256)
+        patch.setattr("tfface.evaluation.classifier.HELD_OUT", 256)
         return folder, train_classifier(SIZE, NAMES[:2], steps=3, cache=folder)
 
 
@@ -379,7 +379,7 @@ def test_a_classifier_is_kept_and_found_again(tiny):
 
 
 def test_the_same_seed_gives_the_same_weights(tiny, monkeypatch):
-    monkeypatch.setattr("tfface.metrics.classifier.HELD_OUT", 256)
+    monkeypatch.setattr("tfface.evaluation.classifier.HELD_OUT", 256)
     again = train_classifier(SIZE, NAMES[:2], steps=3)
     for a, b in zip(again.model.weights, tiny[1].model.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())

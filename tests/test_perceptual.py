@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tfface.errors import UserError
-from tfface.metrics import lpips as module
-from tfface.metrics.lpips import Lpips, lpips, lpips_uniform, perceptual_random
+from tfface.evaluation import lpips as module
+from tfface.evaluation.lpips import Lpips, lpips, lpips_uniform, perceptual_random
 from tfface.metrics.pictures import diversity
 
 SIZE = 32

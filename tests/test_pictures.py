@@ -98,7 +98,7 @@ def test_an_edit_keeps_the_detail_of_its_picture():
 @pytest.mark.parametrize("size", SIZES)
 def test_exported_graphs_paste_as_python_does(size):
     tf = pytest.importorskip("tensorflow")
-    from tfface.methods.pictures import edit_bytes
+    from tfface.data.image_ops import edit_bytes
 
     picture = noise(*size)
     png, change = encoded(picture), np.random.default_rng(1).normal(0, 0.3, (32, 32, 3))

@@ -45,8 +45,8 @@ def test_mistakes_are_told(tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
     import tfface.data
+    from tfface.evaluation.classifier import Classifier, _build
     from tfface.methods.elegant import evaluation
-    from tfface.metrics.classifier import Classifier, _build
 
     class Judge(Classifier):
         knows_people = False
@@ -57,7 +57,7 @@ def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
     def judge(size, names, **_):
         return Judge(_build(size, 1, 0, 0, 0), names, {})
 
-    monkeypatch.setattr("tfface.metrics.classifier.train_classifier", judge)
+    monkeypatch.setattr("tfface.evaluation.classifier.train_classifier", judge)
     monkeypatch.setitem(tfface.data.SOURCES, "synthetic", "tfface.testing:FewFaces")
     monkeypatch.setattr(evaluation, "COUNTS", (3, 3))
     monkeypatch.setattr(quality, "ROOT", tmp_path)

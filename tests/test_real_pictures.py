@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_readers import celeba, folder, make_celeba, make_folders
 
-from tfface.metrics import classifier
-from tfface.metrics.classifier import Classifier, train_on_pictures
-from tfface.metrics.real_pictures import (
+from tfface.evaluation import classifier
+from tfface.evaluation.classifier import Classifier, train_on_pictures
+from tfface.evaluation.real_pictures import (
     evaluate_classes,
     evaluate_maps,
     evaluate_pairs,

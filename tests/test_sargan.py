@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tfface.config import Data, from_preset, learning_rate
 from tfface.errors import UserError
+from tfface.losses.expressions import classification, harder, multitask_discriminator
 from tfface.methods.sargan.config import SarganConfig
-from tfface.methods.sargan.losses import classification, harder, multitask_discriminator
 from tfface.methods.sargan.method import Sargan
 from tfface.testing import tiny_method
 

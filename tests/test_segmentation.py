@@ -14,8 +14,9 @@ from tfface.config import Data
 from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import SyntheticFaces, render
 from tfface.errors import UserError
+from tfface.evaluation.segmenter import train_segmenter
+from tfface.losses.segmentation import entropy_and_dice
 from tfface.metrics.segmentation import Confusion
-from tfface.metrics.segmenter import entropy_and_dice, train_segmenter
 
 SIZE = 32
 KINDS = len(CLASSES_19)
@@ -136,7 +137,7 @@ def test_what_is_no_label_map_is_refused(found, truth, told):
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tfface.metrics.segmenter.HELD_OUT", 64)
+        patch.setattr("tfface.evaluation.segmenter.HELD_OUT", 64)
         yield folder, train_segmenter(SIZE, steps=2, cache=folder)
 
 
@@ -168,7 +169,7 @@ def test_the_same_seed_gives_the_same_segmenter(tiny):
 def test_label_maps_do_not_depend_on_the_chunks(tiny, monkeypatch):
     images = renders(5)
     expected = tiny[1].label_maps(images)
-    monkeypatch.setattr("tfface.metrics.segmenter._TOLD", 2)
+    monkeypatch.setattr("tfface.evaluation.segmenter._TOLD", 2)
     np.testing.assert_array_equal(tiny[1].label_maps(images), expected)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfface.data.label_maps import CLASSES_19
-from tfface.metrics.synthesis import REGIONS, evaluate_synthesis, grid_power, region_means
+from tfface.evaluation.synthesis import REGIONS, evaluate_synthesis, grid_power, region_means
 
 SIZE, SKIN, HAIR = 32, CLASSES_19.index("skin"), CLASSES_19.index("hair")
 

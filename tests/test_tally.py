@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from tfface.evaluation.gallery import Gallery
 from tfface.metrics.figures import Row, flat, rows_of, table
-from tfface.metrics.gallery import Gallery
 from tfface.metrics.segmentation import Confusion, confusions
 from tfface.metrics.tally import Tally, compared, joined, means
 

@@ -22,7 +22,7 @@ import tfface
 from tfface import evaluation
 from tfface.config import parse_training, to_dict
 from tfface.errors import UserError
-from tfface.methods import METHODS, get_config
+from tfface.methods import METHODS, get_config, get_method
 from tfface.tune import main, run_study
 from tfface.tuning import oracle
 from tfface.tuning import search as searching
@@ -146,7 +146,7 @@ def test_a_second_judge_is_asked_by_studies_that_name_it(toy, capsys):
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_the_studies_that_come_along_name_a_measure_of_their_method(method):
     plan = read_plan(ROOT / "tuning" / f"{method}.yaml", method, get_config(method))
-    _, rows = evaluation.parts_of(method).TABLE
+    _, rows = evaluation.parts_of(get_method(method)).TABLE
     assert set(plan.study.measures()) <= {row.names[0] for row in rows}
 
 

@@ -1,13 +1,14 @@
 """A small method for tests of the engine."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from tfface.config import Adam, Data, Train
+from tfface.config import Adam, Data, MethodConfig, Train
 from tfface.data.base import Source
 from tfface.engine.run import Run
 from tfface.engine.trainer import Trainer, adam
@@ -18,7 +19,7 @@ SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(MethodConfig):
     data: Data = Data(size=SIZE, batch_size=4)
     adam: Adam = Adam(learning_rate=1e-2, l2=1e-3, schedule="linear", decay_start=2)
     train: Train = Train(
@@ -76,7 +77,8 @@ class Toy(Method):
         return {"painter": Painter(), "critic": Critic()}
 
     def phases(self):
-        return Phase("judge", ("critic",)), Phase("paint", ("painter",), every=2)
+        judge, paint = (functools.partial(self.loss, name) for name in ("judge", "paint"))
+        return Phase("judge", ("critic",), judge), Phase("paint", ("painter",), paint, every=2)
 
     def batches(self, source, split, batch_size, *, seed=None, start=0):
         return source.batches(split, batch_size, seed=seed, start=start)
@@ -93,8 +95,8 @@ class Toy(Method):
     def preview(self, nets, batch):
         return {"input": batch["image"], "made": nets["painter"](batch["image"])}
 
-    def edits(self, nets, options):
-        raise NotImplementedError
+    def evaluation_source(self):
+        return Noise(self.config.data)
 
     def signatures(self, nets):
         raise NotImplementedError

@@ -24,6 +24,7 @@ VERBS = {
     "export": "write a run as a SavedModel for TF Serving",
     "serve": "serve SavedModels over TF Serving's APIs",
     "prepare": "look at a data set, or make one",
+    "convert": "write the authors' checkpoints as a run",
     "demo": "train, export, serve and edit built-in faces, and write a report",
 }
 

@@ -151,6 +151,28 @@ class Train:
         )
 
 
+class MethodConfig:
+    """What the configs of all methods have.
+
+    Attributes:
+        data: The data set.
+        adam: The optimisers.
+        train: The training loop.
+    """
+
+    data: Data
+    adam: Adam
+    train: Train
+
+    def datasets(self) -> dict[str, Data]:
+        """The data sets that are read, by the names of their options."""
+        return {"data": self.data}
+
+    def batch_sizes(self) -> dict[str, int]:
+        """Sizes of training batches, by the names of their options; all are split over devices."""
+        return {f"{name}.batch_size": data.batch_size for name, data in self.datasets().items()}
+
+
 def learning_rate(adam: Adam, step: int, steps: int) -> float:
     """The learning rate of a step (counted from 0) in a run of `steps` steps."""
     changes = step // adam.decay_every

@@ -23,11 +23,8 @@ from tfface.errors import Interrupted, UserError
 from tfface.methods import METHODS
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from tfface.methods.trained import Trained
 
-    from tfface.engine.load import Trained
-
-SHOWN = 6  # Rows of pictures, about.
 _YARDSTICK_STEPS = {"demo": None, "tiny": 5}
 
 
@@ -77,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         again = "continue with the same command"
         raise Interrupted(f"{stopped}\n{again}", stopped.signal) from stopped
     clock.lap("training")
-    parts = parts_of(trained.name)
+    parts = parts_of(trained.method)
     yardstick = None
     if parts.YARDSTICK:
         cache = out.parent / ".cache"
@@ -176,14 +173,6 @@ def serving(base_path: Path, name: str, log: Path) -> Iterator[str]:
                 server.communicate()
 
 
-def draw(factors: dict, size: int) -> list[Image]:
-    """Built-in faces as pictures."""
-    from tfface.data.pictures import to_picture
-    from tfface.data.synthetic import render
-
-    return [to_picture(array) for array in render(factors, size)["image"].numpy()]
-
-
 def _table(
     trained: Trained, parts: ModuleType, figures: dict[str, Any]
 ) -> tuple[list[str], list[list[str]]]:
@@ -194,7 +183,7 @@ def _table(
 
 
 def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections: list[str]) -> str:
-    from tfface import report
+    from tfface import html
 
     seconds = figures["seconds"]
     others = sum(value for name, value in seconds.items() if name != "training")
@@ -205,22 +194,22 @@ def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections
             f"The {kind} has seen real renders only. On held-out renders it reaches: {accuracy}."
         )
     notes.append(parts.BASELINES)
-    return report.page(
+    return html.page(
         parts.TITLE,
         [
-            report.text(
+            html.text(
                 f"Trained on built-in faces for {figures['steps']:,} steps (preset "
                 f"{figures['preset']}), exported as a SavedModel, served over gRPC, and called "
                 f"with the pictures below. Training took {seconds['training']:.0f} s this time, "
                 f"all else {others:.0f} s."
             ),
             *sections,
-            report.section(
+            html.section(
                 "Figures",
-                report.table(*_table(trained, parts, figures)),
-                report.text(" ".join(notes), soft=True),
+                html.table(*_table(trained, parts, figures)),
+                html.text(" ".join(notes), soft=True),
             ),
-            report.section("Training", *report.training(trained.path, parts.CURVES)),
+            html.section("Training", *html.training(trained.path, parts.CURVES)),
         ],
     )
 

@@ -10,90 +10,21 @@ import contextlib
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from tfface.engine.load import Trained
+    from tfface.editing import Editor
 
 BATCH = 16
 OPTIONS = (
     "expression", "attribute", "reference", "strength", "matrix", "exemplar", "seed", "interpolate",
 )  # fmt: skip
 _MOST_SEEDS = 1000
-PICTURES = {"reference", "exemplar"}  # Options whose values are picture files.
-NUMBERS = {"matrix", "interpolate"}  # Options of a single number; the others have lists.
-
-
-def edit_pictures(
-    trained: Trained, inputs: list[Any], options: dict[str, Any]
-) -> list[list[list[tuple[str, Image]]]]:
-    """Edits pictures with a trained run, or makes pictures from label maps.
-
-    Args:
-        trained: A loaded run.
-        inputs: RGB pictures of any size, whose central squares are edited; for methods that take
-            label maps or lines, uint8 [H,W] as from `load_label_map`.
-        options: As `Method.edits`, with `reference` and `exemplar` lists of pictures.
-
-    Returns:
-        For each input the rows of (name of the edit, picture): of the original's size, with what
-        the edit changes added to it; or of the networks' size what they made from a label map, the
-        label map that they found, in its colours, or a part of an edit.
-
-    Raises:
-        UserError: As `Method.edits`.
-    """
-    import numpy as np
-    import tensorflow as tf
-    from PIL import Image
-
-    from tfface.data.label_maps import colour, to_labels
-    from tfface.data.pictures import paste_back, to_array, to_picture
-
-    size = trained.method.config.data.size
-    for name in PICTURES & options.keys():
-        arrays = [to_array(picture, size) for picture in options[name]]
-        options = {**options, name: arrays}
-    rows = trained.method.edits(trained.nets, options)
-    of_pictures = trained.method.takes == "image"
-    given = [(to_array if of_pictures else to_labels)(x, size) for x in inputs]
-    batch = tf.stack(given)
-    edited = [[(name, np.asarray(function(batch))) for name, function in row] for row in rows]
-
-    def finished(i: int, made: np.ndarray) -> Image.Image:
-        if made.dtype.kind == "i":
-            return Image.fromarray(colour(made[i]))
-        if made.dtype == np.uint8:
-            return Image.fromarray(made[i])
-        return paste_back(inputs[i], made[i], given[i]) if of_pictures else to_picture(made[i])
-
-    return [
-        [[(name, finished(i, made)) for name, made in row] for row in edited]
-        for i in range(len(inputs))
-    ]
-
-
-class _Editor(NamedTuple):
-    """What edits: a run, or a served model.
-
-    Attributes:
-        described: The beginning of a sentence on it.
-        takes: As `Method.takes`; or "condition", a label map or lines.
-        size: Side of its pictures.
-        edit: From files, with what is in them, to results as of `edit_pictures`.
-    """
-
-    described: str
-    takes: str
-    size: int
-    edit: Callable[[dict[Path, Any]], list]
 
 
 # Whether `load_label_map` shall expect lines.
@@ -233,7 +164,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Edits; returns the exit status."""
-    from tfface.data.pictures import list_pictures, load_picture
+    from tfface.client.packing import Encoded
+    from tfface.data.pictures import list_pictures
+    from tfface.editing import IMAGES
 
     args = _parse(argv)
     sources = [Path(source) for source in args.input or [args.condition]]
@@ -241,56 +174,60 @@ def main(argv: list[str] | None = None) -> int:
     paths = list(dict.fromkeys(found))
     stems = _stems(paths)
     options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
-    for name in PICTURES & options.keys():
-        loaded = [load_picture(path) for path in options[name]]
-        if not args.server:  # To a server the file goes as it is.
-            options[name] = loaded
-    if len(paths) == 1:
-        load_picture(paths[0])  # What is wrong with it is told before the slow import.
-    with _editor(args, options) as editor:
-        return _edit_all(args, editor, paths, stems)
+    for name in IMAGES & options.keys():
+        options[name] = [Encoded.read(path) for path in options[name]]
+    if len(paths) == 1 and args.condition is None:
+        Encoded.read(paths[0])  # What is wrong with it is told before the slow import.
+    with _editor(args, options) as (described, editor):
+        return _edit_all(args, described, editor, paths, stems)
 
 
 @contextlib.contextmanager
-def _editor(args: argparse.Namespace, options: dict[str, Any]) -> Iterator[_Editor]:
-    if args.server:
-        from tfface.edit_server import served
+def _editor(args: argparse.Namespace, options: dict[str, Any]) -> Iterator[tuple[str, Editor]]:
+    """What edits, and the beginning of a sentence on it."""
+    if not args.server:
+        import_tensorflow()
 
-        model = args.model or "default"
-        with served(args.server, model, options) as found:
-            described = f"model {model} at {args.server}"
-            yield _Editor(described, found.takes, found.size, found.edit)
+        import tfface
+
+        trained = tfface.load(args.run, args.step)
+        yield f"{args.run} is a run of {trained.name}, which", trained.editor(options)
         return
-    import_tensorflow()
+    from tfface.client import FaceClient, ServerError
+    from tfface.editing import Editor, Model
 
-    import tfface
-
-    trained = tfface.load(args.run, args.step)
-    yield _Editor(
-        f"{args.run} is a run of {trained.name}, which",
-        trained.method.takes,
-        trained.method.config.data.size,
-        lambda inputs: edit_pictures(trained, list(inputs.values()), options),
-    )
+    if not args.server.startswith(("http://", "https://")):
+        import_tensorflow()
+    name = args.model or "default"
+    try:
+        with FaceClient(args.server, name) as client:
+            editor = Editor(Model(client, client.metadata()), options)
+            yield f"model {name} at {args.server}", editor
+    except ServerError as error:
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def _edit_all(
-    args: argparse.Namespace, editor: _Editor, paths: list[Path], stems: dict[Path, str]
+    args: argparse.Namespace,
+    described: str,
+    editor: Editor,
+    paths: list[Path],
+    stems: dict[Path, str],
 ) -> int:
+    from tfface.client.packing import Encoded
     from tfface.data.label_maps import load_label_map
-    from tfface.data.pictures import load_picture
 
     of_pictures = editor.takes == "image"
     if of_pictures != (args.condition is None):
         wanted = "a picture to edit" if of_pictures else "--condition"
-        raise UserError(f"{editor.described} needs {wanted}")
+        raise UserError(f"{described} needs {wanted}")
     bad, sheet = [], []
     for start in range(0, len(paths), BATCH):
         inputs = {}
         for path in paths[start : start + BATCH]:
             try:
                 inputs[path] = (
-                    load_picture(path)
+                    Encoded.read(path)
                     if of_pictures
                     else load_label_map(path, _LINES[editor.takes])
                 )
@@ -300,7 +237,8 @@ def _edit_all(
                 bad.append(path)
                 print(f"skipped: {error}", file=sys.stderr)
         if inputs:
-            sheet += _save(inputs, editor.edit(inputs), Path(args.out), stems, keep=args.grid)
+            made = editor.edit(list(inputs.values()))
+            sheet += _save(inputs, made, Path(args.out), stems, keep=args.grid)
     if args.grid and sheet:
         _save_grid(sheet, Path(args.out), editor.size)
     print(f"edited {len(paths) - len(bad)} picture(s); see {args.out}")
@@ -323,12 +261,13 @@ def _save(inputs: dict, made: list, out: Path, stems: dict, keep: bool) -> list[
     """Saves the results; returns the rows of the grid if they are to be kept."""
     from PIL import Image
 
+    from tfface.client.packing import Encoded
     from tfface.data.label_maps import colour
     from tfface.data.pictures import save_picture
 
     sheet = []
     for (path, given), rows in zip(inputs.items(), made, strict=True):
-        shown = given if isinstance(given, Image.Image) else Image.fromarray(colour(given))
+        shown = given.image if isinstance(given, Encoded) else Image.fromarray(colour(given))
         for row in rows:
             for name, edited in row:
                 save_picture(edited, out / f"{stems[path]}-{name}.png")

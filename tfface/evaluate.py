@@ -14,10 +14,10 @@ from tfface.data import check_path
 from tfface.errors import UserError
 
 if TYPE_CHECKING:
-    from tfface.config import Data
-    from tfface.engine.load import Trained
-    from tfface.metrics.gallery import Gallery
-    from tfface.metrics.likeness import Judges
+    from tfface.config import MethodConfig
+    from tfface.evaluation.gallery import Gallery
+    from tfface.evaluation.likeness import Judges
+    from tfface.methods.trained import Trained
 
 
 def evaluate_run(
@@ -50,9 +50,9 @@ def evaluate_run(
     """
     from tfface import evaluation
     from tfface.engine.run import write_text
-    from tfface.metrics import likeness
+    from tfface.evaluation import likeness
+    from tfface.evaluation.gallery import Gallery
     from tfface.metrics.figures import table
-    from tfface.metrics.gallery import Gallery
 
     cache, gallery = cache or evaluation.cache_of(trained), Gallery()
     found = evaluation.measure(
@@ -120,10 +120,11 @@ def _rounded(values: Any) -> Any:
 def _page(
     trained: Trained, figures: dict[str, Any], tables: list[list[list[str]]], gallery: Gallery
 ) -> str:
-    from tfface import evaluation, report
-    from tfface.metrics.real_pictures import UNKNOWN
+    from tfface import evaluation, html
+    from tfface.evaluation.real_pictures import UNKNOWN
+    from tfface.methods.base import Task
 
-    parts, data = evaluation.parts_of(trained.name), trained.method.config.data
+    parts, data = evaluation.parts_of(trained.method), trained.method.config.data
     notes = ["In brackets: 95 % confidence intervals, by bootstrap over people."]
     if kind := next((name for name in ("classifier", "segmenter") if name in figures), None):
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures[kind].items())
@@ -133,7 +134,7 @@ def _page(
     if known := figures.get("second_classifier"):
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in known.items())
         notes.append(f"The second judge, a classifier of another architecture: {accuracy}.")
-    if not getattr(trained.method.config, "only_segmenter", False):
+    if trained.method.task is not Task.SEGMENTATION:
         notes.append(parts.BASELINES if evaluation.has_truth(trained) else UNKNOWN)
     if "likeness" in figures:
         notes.append(
@@ -142,14 +143,14 @@ def _page(
             "compared with what is in docs/measures.md."
         )
     which = "built-in faces" if data.name == "synthetic" else f"{data.name}, {figures['split']}"
-    return report.page(
+    return html.page(
         parts.TITLE,
         [
-            report.text(f"Step {trained.step:,} of {trained.path.name}; {which}."),
-            report.section(
+            html.text(f"Step {trained.step:,} of {trained.path.name}; {which}."),
+            html.section(
                 "Figures",
-                report.tables(tables),
-                report.text(" ".join(notes), soft=True),
+                html.tables(tables),
+                html.text(" ".join(notes), soft=True),
             ),
             *gallery.sections(),
         ],
@@ -240,7 +241,7 @@ def open_run(path: str, step: int | None, moved: str | None) -> Trained:
     trained = tfface.load(path, step)
     method, which = trained.method, _measured(trained.method.config)
     if moved is not None:
-        data = dataclasses.replace(getattr(method.config, which), path=moved)
+        data = dataclasses.replace(method.config.datasets()[which], path=moved)
         method.config = dataclasses.replace(method.config, **{which: data})
     return trained
 
@@ -250,17 +251,16 @@ def _check_data(name: str, values: dict, moved: str | None) -> None:
     from tfface.methods import get_config
 
     config = from_dict(get_config(name), values)
-    for which in ("data", "labelled"):
-        data: Data | None = getattr(config, which, None)
-        if data is not None and moved is not None and which == _measured(config):
+    for which, data in config.datasets().items():
+        if moved is not None and which == _measured(config):
             check_path(dataclasses.replace(data, path=moved), "--path", "--path")
-        elif data is not None:
+        else:
             check_path(data, f"{which}.path", "--path")
 
 
-def _measured(config: Any) -> str:
-    """Which of a config's data sets `--path` is about."""
-    return "labelled" if getattr(config, "labelled", None) else "data"
+def _measured(config: MethodConfig) -> str:
+    """Which of a config's data sets `--path` is about: that of the label maps, if it is another."""
+    return list(config.datasets())[-1]
 
 
 @command

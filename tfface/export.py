@@ -16,7 +16,7 @@ from tfface.errors import UserError, invocation
 from tfface.paths import is_pattern
 
 if TYPE_CHECKING:
-    from tfface.engine.load import Trained
+    from tfface.methods.trained import Trained
 
 # Largest difference between the networks and their export. Both are float32 on the same machine,
 # but grouped differently by the graph's optimiser.
@@ -157,13 +157,12 @@ def model_card(trained: Trained) -> str:
     import tfface
 
     config = trained.method.config
-    labels = getattr(config, "classes", None) or getattr(config, "attributes", ())
     averaged = "averaged" if config.train.ema_half_life else "last"
     lines = [
         f"# {type(trained.method).__name__}: {type(trained.method).__doc__.splitlines()[0]}",
         "",
         f"- weights: {averaged}, step {trained.step} of run {trained.path.name}",
-        f"- labels: {', '.join(labels)}",
+        f"- labels: {', '.join(trained.method.labels)}",
         f"- pictures: the central square, {config.data.size} x {config.data.size}",
         f"- training data: {config.data.name} {Path(config.data.path).name}".rstrip()
         + " (its terms of use hold for the weights, too)",

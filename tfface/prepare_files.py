@@ -162,7 +162,7 @@ def list_exemplars(
 
 def _network(features: str, size: int, weights: str):
     """The perceptual network; its mistakes in the words of this verb's options."""
-    from tfface.methods.domain_alignment.perceptual import perceptual_network
+    from tfface.layers.perceptual import perceptual_network
 
     try:
         return perceptual_network(features, size, weights)

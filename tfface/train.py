@@ -12,8 +12,8 @@ from tfface.errors import Interrupted
 
 if TYPE_CHECKING:
     from tfface.config import RunOptions
-    from tfface.engine.load import Trained
     from tfface.engine.trainer import Trainer
+    from tfface.methods.trained import Trained
 
 
 def train_run(
@@ -92,7 +92,14 @@ def _open(name: str, config: Any, asked: RunOptions) -> Trainer:
     method, source = get_method(name).open(config)
     label = Path(config.data.path).resolve().name if config.data.path else config.data.name
     run = Run.create(name, method.config, asked.run, label, asked.change)
-    return Trainer(method, source, run, init=asked.init)
+    return Trainer(method, source, run, init=asked.init, evaluate=_evaluate)
+
+
+def _evaluate(trained: Trained, split: str) -> dict[str, float]:
+    """Figures of a small sample, while training."""
+    from tfface.evaluation import cache_of, flat, measure
+
+    return flat(measure(trained, small=True, cache=cache_of(trained), split=split))
 
 
 def _replay(path: str, method: str) -> int:

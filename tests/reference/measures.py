@@ -95,7 +95,7 @@ def _lpips(folder: Path) -> np.ndarray:
 
 def check(folder: Path) -> None:
     """Prints a table of both figures; raises a SystemExit where they differ."""
-    from tfface.metrics import lpips as module
+    from tfface.evaluation import lpips as module
     from tfface.metrics.distribution import Statistics, frechet_distance, kernel_distance
 
     expected = np.load(folder / "found.npz")

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tfface import packing
+from tfface.client import packing
 from tfface.client.driving import Awaiting, Blocking, shared
 from tfface.client.over_grpc import GrpcTransport
 from tfface.client.over_rest import RestTransport
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from tfface.packing import Condition, Picture
+    from tfface.client.packing import Condition, Picture
 
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
@@ -53,6 +53,7 @@ class Methods:
         max_request_bytes: Pictures of a list are sent together as long as the request, encoded, is
             no longer than this. Plain gRPC servers take 4 MiB (4 * 2**20); TF Serving takes any.
         max_request_pictures: So many pictures of a list at most go into a request.
+        transport: What carries the calls, in place of a connection to the target.
 
     Raises:
         UserError: Both a version and a label, an address or a certificate that is none.
@@ -71,6 +72,7 @@ class Methods:
         tls: bool | str | Path | Tls | None = None,
         max_request_bytes: int = 32 * 2**20,
         max_request_pictures: int = 32,
+        transport: Transport | None = None,
     ):
         if version is not None and label is not None:
             raise UserError(f"version {version} and label {label!r}: expected one of them")
@@ -82,7 +84,7 @@ class Methods:
         self.version = version
         self.label = label
         self._limits = max_request_pictures, max_request_bytes
-        self._transport: Transport = kind(
+        self._transport: Transport = transport or kind(
             target, Model(model, version, label), Tls.of(tls), self._driver
         )
 
@@ -169,7 +171,10 @@ class Methods:
 
     @shared
     async def change_expression(
-        self, picture: Picture | Sequence[Picture], expression: str | Sequence[str]
+        self,
+        picture: Picture | Sequence[Picture],
+        expression: str | Sequence[str],
+        part: str | None = None,
     ) -> Image.Image | list[Image.Image]:
         """Gives faces another expression (a served SARGAN or seg_hierarchical).
 
@@ -179,6 +184,8 @@ class Methods:
         Args:
             picture: The picture to change, or a list of them.
             expression: Name of an expression, or a list of them.
+            part: In place of the edited picture what the generator of this part of the face made
+                of it, "eyes" say, a square of the networks' size (seg_hierarchical).
 
         Returns:
             The edited picture, of its original size and with its detail, as what the edit changes
@@ -188,7 +195,10 @@ class Methods:
             UserError: A picture that cannot be read, lists of different lengths.
             ServerError: The server refused, or was not reached within the timeout.
         """
-        return await self._edit({"image_bytes": picture, "expression": expression})
+        values = {"image_bytes": picture, "expression": expression}
+        return await (
+            self._edit(values, "parts_bytes", f"{part}_bytes") if part else self._edit(values)
+        )
 
     @shared
     async def transfer_attribute(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfface.errors import UserError
 
 if TYPE_CHECKING:
-    from tfface.config import Data
+    from tfface.config import Data, MethodConfig
     from tfface.data.base import Source
 
 SOURCES = {
@@ -47,8 +47,7 @@ def check_path(data: Data, option: str = "data.path", way: str = "") -> None:
         )
 
 
-def check_paths(config: Any) -> None:
+def check_paths(config: MethodConfig) -> None:
     """`check_path` of all data sets that a method's config names."""
-    check_path(config.data)
-    if getattr(config, "labelled", None):
-        check_path(config.labelled, "labelled.path")
+    for name, data in config.datasets().items():
+        check_path(data, f"{name}.path")

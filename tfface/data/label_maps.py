@@ -1,7 +1,7 @@
 """Label maps between files and arrays: which part of a face each pixel shows.
 
 Needs Pillow and numpy only, so that a client can use it without TensorFlow. In the graph of an
-exported model: `tfface.methods.label_maps`.
+exported model: `tfface.data.label_map_ops`.
 """
 
 from __future__ import annotations

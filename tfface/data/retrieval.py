@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.data.files import FileSource, user_errors
-from tfface.metrics.classifier import progress
+from tfface.progress import progress
 
 _BATCH = 16
 _ROWS = 512  # Pictures compared with all others at a time.

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfface.config import to_dict
 from tfface.engine.run import checkpoint_files, write_whole
 from tfface.errors import UserError
 
@@ -222,6 +223,25 @@ def write_state(path: Path, state: State, notes: dict[str, Any], temporary: Path
         np.savez(file, **state, **{_NOTES: text})
 
     write_whole(path, write, temporary)
+
+
+def write_replay(
+    path: Path, method: str, config: Any, number: int, state: State, batch: dict[str, np.ndarray]
+) -> None:
+    """Writes a step.
+
+    Args:
+        path: The file, `.npz`.
+        method: The method's name.
+        config: Its config.
+        number: The step, counted from 0.
+        state: All values before it, as of `Checkpoints.state`.
+        batch: Its batch, over all devices.
+    """
+    arrays = {f"state/{name}": value for name, value in state.items()}
+    arrays |= {f"batch/{name}": value for name, value in batch.items()}
+    notes = {"replay": method, "config": to_dict(config), "number": number}
+    write_state(path, arrays, notes, path.with_name(f".{path.name}.tmp"))
 
 
 def read_state(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf  # noqa: F401  (before Keras: sets its backend's log level)
 
@@ -14,62 +12,7 @@ from tfface.engine.run import Run
 from tfface.errors import UserError
 from tfface.methods import get_config, get_method
 from tfface.methods.base import Method, Networks
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A trained run.
-
-    Attributes:
-        name: The method's name.
-        method: The method.
-        nets: Its networks; those with averaged weights hold these.
-        step: Training step of the weights.
-        path: The run folder.
-    """
-
-    name: str
-    method: Method
-    nets: Networks
-    step: int
-    path: Path
-
-    def edit(self, picture: str | Path | Image | np.ndarray, **options: Any) -> dict[str, Image]:
-        """Edits a picture, or makes pictures from a label map, as the command `edit` does.
-
-        Args:
-            picture: A file or an RGB picture; for methods that take label maps or lines a PNG, or
-                integers [H,W].
-            **options: Those of the command, such as `expression=["happy", "sad"]`; one value or a
-                list. `reference` and `exemplar` are files or pictures.
-
-        Returns:
-            What was made, by the names of the edits.
-
-        Raises:
-            UserError: A picture that cannot be read, or as of `Method.edits`.
-        """
-        from tfface.data.label_maps import load_label_map
-        from tfface.data.pictures import load_picture
-        from tfface.edit import NUMBERS, PICTURES, edit_pictures
-
-        def opened(value: Any) -> Any:
-            return load_picture(value) if isinstance(value, str | Path) else value
-
-        for name in options.keys() - NUMBERS:
-            values = options[name]
-            values = list(values) if isinstance(values, list | tuple | range) else [values]
-            options[name] = [opened(v) for v in values] if name in PICTURES else values
-        takes = self.method.takes
-        if takes == "image":
-            picture = opened(picture)
-        elif isinstance(picture, str | Path):
-            picture = load_label_map(picture, takes == "lines")
-        return {name: x for row in edit_pictures(self, [picture], options)[0] for name, x in row}
+from tfface.methods.trained import Trained
 
 
 def load_run(path: str | Path, step: int | None = None) -> Trained:

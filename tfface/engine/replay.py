@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfface.config import from_dict, to_dict
-from tfface.engine.checkpoint import State, read_state, write_state
+from tfface.config import from_dict
+from tfface.engine.checkpoint import State, read_state
+from tfface.engine.run import Run
+from tfface.engine.trainer import Trainer
 from tfface.errors import NotFinite, UserError
 from tfface.methods import get_config, get_method
-
-if TYPE_CHECKING:
-    from tfface.engine.trainer import Trainer
-
-
-def write_replay(
-    path: Path, method: str, config: Any, number: int, state: State, batch: dict[str, np.ndarray]
-) -> None:
-    """Writes a step.
-
-    Args:
-        path: The file, `.npz`.
-        method: The method's name.
-        config: Its config.
-        number: The step, counted from 0.
-        state: All values before it, as of `Checkpoints.state`.
-        batch: Its batch, over all devices.
-    """
-    arrays = {f"state/{name}": value for name, value in state.items()}
-    arrays |= {f"batch/{name}": value for name, value in batch.items()}
-    notes = {"replay": method, "config": to_dict(config), "number": number}
-    write_state(path, arrays, notes, path.with_name(f".{path.name}.tmp"))
 
 
 def replay(path: str | Path, method: str) -> dict[str, float]:
@@ -50,9 +29,6 @@ def replay(path: str | Path, method: str) -> dict[str, float]:
     Raises:
         UserError: No such file, a damaged one, or one of another method.
     """
-    from tfface.engine.run import Run
-    from tfface.engine.trainer import Trainer
-
     arrays, notes = read_state(Path(path))
     kind = notes.get("replay")
     if kind != method:

@@ -132,7 +132,7 @@ class TrainStep:
             # Other than 1 with mixed_float16 only; every optimiser undoes its own.
             scales = [optimizer.scale_loss(tf.constant(1.0)) for optimizer, _ in groups]
             with tf.GradientTape() as tape:
-                total, terms = self._method.loss(phase.name, self._nets, batch)
+                total, terms = phase.loss(self._nets, batch)
                 objective = total
                 if l2:
                     # d/dw of l2/2 * w^2 is the l2 * w that coupled weight decay adds.

@@ -9,7 +9,6 @@ import logging
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,17 +17,16 @@ import tensorflow as tf
 from tfface.config import Adam, learning_rate
 from tfface.data.base import Source
 from tfface.data.files import user_errors
-from tfface.engine.checkpoint import Checkpoints, State
-from tfface.engine.load import Trained, averaged
-from tfface.engine.replay import write_replay
+from tfface.engine.checkpoint import Checkpoints, State, write_replay
+from tfface.engine.load import averaged
 from tfface.engine.report import Report, logging_to, make_console
 from tfface.engine.run import Run
 from tfface.engine.step import TrainStep, make_optimizers, make_strategy
 from tfface.engine.stopping import StopSignals
 from tfface.errors import Interrupted, NotFinite, UserError, invocation
-from tfface.evaluation import cache_of, flat, measure
 from tfface.layers import precision
 from tfface.methods.base import Batch, Method
+from tfface.methods.trained import Trained
 
 logger = logging.getLogger("tfface")
 PREVIEW_BATCHES, PREVIEW_ROWS = 3, 3
@@ -51,16 +49,6 @@ def adam(config: Adam) -> keras.Optimizer:
     )
 
 
-def batch_sizes(config: Any) -> dict[str, int]:
-    """Sizes of a method's training batches, by their options; all are split over the devices."""
-    sizes = {"data.batch_size": config.data.batch_size}
-    if getattr(config, "labelled", None):
-        sizes["labelled.batch_size"] = config.labelled.batch_size
-    if getattr(config, "classify_first", 0):
-        sizes["classify_batch"] = config.classify_batch
-    return sizes
-
-
 class Trainer:
     """Trains a method, or continues where the run folder's newest checkpoint was.
 
@@ -70,6 +58,8 @@ class Trainer:
         run: The run folder.
         optimizer: Makes the optimiser of a phase from the method's Adam options.
         init: The folder of another run, whose weights a run without a checkpoint begins with.
+        evaluate: What `train.evaluate_every` asks for: from the run as it is and a split to figures
+            by name.
 
     Attributes:
         nets: The networks.
@@ -84,15 +74,20 @@ class Trainer:
         run: Run,
         optimizer: Callable[[Adam], keras.Optimizer] = adam,
         init: str | Path = "",
+        evaluate: Callable[[Trained, str], dict[str, float]] | None = None,
     ):
         self.method, self.source, self.run, self._init = method, source, run, init
+        self._evaluation = evaluate
         config = method.config
         self.config = config.train
         if self.config.deterministic:
             tf.config.experimental.enable_op_determinism()
+            # Grappler's remapper fuses a bias with what follows it in some processes, and fails to
+            # in others: sums then differ in their last bits.
+            tf.config.optimizer.set_experimental_options({"remapping": False})
         self.strategy = make_strategy(self.config.replicas)
         replicas = self.strategy.num_replicas_in_sync
-        for name, size in batch_sizes(config).items():
+        for name, size in config.batch_sizes().items():
             if size % replicas:
                 raise UserError(f"{name} is {size}: expected a multiple of the {replicas} devices")
         self._rate: float | None = None
@@ -208,7 +203,7 @@ class Trainer:
                     self._save(done, pending)
                 if done % config.preview_every == 0 or last:
                     self._preview(report, done, fixed)
-                if config.evaluate_every and done % config.evaluate_every == 0:
+                if self._evaluation and config.evaluate_every and done % config.evaluate_every == 0:
                     with _going_on("evaluation", done):
                         self._evaluate(report, done)
             if stopping is not None:
@@ -303,7 +298,7 @@ class Trainer:
         nets = {**self.nets, **self.averages}
         trained = Trained(name, self.method, nets, step, self.run.path)
         split = "test" if self.source.count("val") == 0 else "val"
-        found = flat(measure(trained, small=True, cache=cache_of(trained), split=split))
+        found = self._evaluation(trained, split)
         report.figures(step, {f"evaluation/{name}": value for name, value in found.items()})
 
     def _announce(self, start: int) -> None:

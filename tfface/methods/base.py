@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import enum
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfface.config import nearest
 from tfface.data.base import Source
-from tfface.errors import UserError
 
 Networks = dict[str, keras.Model]
 Batch = dict[str, tf.Tensor]
+
+
+class Task(enum.Enum):
+    """What a method does; `tfface.evaluation` measures each task in its own way."""
+
+    EXPRESSION = "an image and an expression to the image with it"
+    SEGMENTED_EXPRESSION = "the same, and the image's label map"
+    SEGMENTATION = "an image to its label map"
+    ATTRIBUTE = "an image, a reference and an attribute to the image with the reference's"
+    LABEL_MAP = "a label map and a style to an image"
+    EXEMPLAR = "a label map, or lines, and an exemplar to an image"
+
+
+Losses = tuple[tf.Tensor, Batch]
+"""The scalar float32 loss of a phase, a mean over the batch, and its named terms."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +37,9 @@ class Phase:
     """One optimiser update within a training step.
 
     Attributes:
-        name: Passed to `Method.loss`.
+        name: Its name in metrics.
         updates: Names of the networks whose weights it changes.
+        loss: A pure function of weights and batch.
         every: It runs in every such step.
         rate: Its learning rate relative to the method's (two time scales, Heusel et al. 2017).
         rates: Learning rates of single networks relative to the phase's. Networks of one rate share
@@ -35,6 +50,7 @@ class Phase:
 
     name: str
     updates: tuple[str, ...]
+    loss: Callable[[Networks, Batch], Losses]
     every: int = 1
     rate: float = 1.0
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -75,32 +91,34 @@ class Signature:
     example: dict[str, Any]
 
 
-# A named function of what the method takes to pictures [B,S,S,3] in [-1,1]; an edit is added to its
-# original. What is only looked at is integers: label maps [B,S,S], or uint8 pictures [B,S,S,3].
-Edit = tuple[str, Callable[[tf.Tensor], tf.Tensor]]
-
-
 class Method(abc.ABC):
     """A published method.
 
     All randomness of a training step is drawn in `batches`, for the whole batch, from (seed, step).
-    `loss` is therefore a pure function of weights and batch, and gives the same on any number of
-    devices.
+    The losses of `phases` are therefore pure functions of weights and batch, and give the same on
+    any number of devices.
 
     Attributes:
         config: The method's config, with the names of its labels filled in.
-        takes: What its `edits` are made of: "image", pictures [B,S,S,3] in [-1,1] that are changed;
+        task: What it does.
+        takes: What its results are made of: "image", pictures [B,S,S,3] in [-1,1] that are changed;
             "label_map" or "lines", codes int32 [B,S,S] that new pictures are made from.
         averaged: Names of the networks that get averaged weights, and that an export needs.
         labelled: A second data set from which `batches` takes label maps, if there is one.
     """
 
-    averaged: ClassVar[tuple[str, ...]]
+    averaged: tuple[str, ...]
+    task: Task
     takes = "image"
     labelled: Source | None = None
 
     def __init__(self, config: Any):
         self.config = config
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of its expressions or attributes, if it has any."""
+        return ()
 
     @classmethod
     @abc.abstractmethod
@@ -125,47 +143,20 @@ class Method(abc.ABC):
         seed: int | None = None,
         start: int = 0,
     ) -> tf.data.Dataset:
-        """All that `loss` and `preview` need of a batch; arguments as of `Source.batches`."""
+        """All that losses and `preview` need of a batch; arguments as of `Source.batches`."""
 
     @abc.abstractmethod
-    def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """The scalar float32 loss of a phase, a mean over the batch, and its named terms."""
+    def evaluation_source(self) -> Source:
+        """The data set, opened with all that an evaluation reads of it."""
+
+    def loss(self, phase: str, nets: Networks, batch: Batch) -> Losses:
+        """The loss of a phase, by its name."""
+        return next(p for p in self.phases() if p.name == phase).loss(nets, batch)
 
     @abc.abstractmethod
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
         """Columns of the preview picture: caption to pictures [B,S,S,3] in [-1,1]."""
 
     @abc.abstractmethod
-    def edits(self, nets: Networks, options: dict[str, Any]) -> list[list[Edit]]:
-        """What `tfface.edit` does to a picture, in the rows of its grid.
-
-        Args:
-            nets: The networks.
-            options: Those given, by their names on the command line; `reference` and `exemplar`
-                hold pictures float32 [S,S,3] in [-1,1].
-
-        Raises:
-            UserError: An option that the method does not have, a wrong or a missing value.
-        """
-
-    @abc.abstractmethod
     def signatures(self, nets: Networks) -> dict[str, Signature]:
         """Functions of the exported model; `serving_default` is one of them."""
-
-
-def only(options: dict[str, Any], known: tuple[str, ...], method: str) -> None:
-    """Raises a UserError for options of `tfface.edit` that a method does not have."""
-    for name in options:
-        if name not in known:
-            raise UserError(
-                f"--{name} is no option of {method}; it has {', '.join('--' + k for k in known)}"
-            )
-
-
-def known_label(what: str, name: str, known: tuple[str, ...]) -> int:
-    """Index of a label; raises a UserError that lists those there are."""
-    if name not in known:
-        raise UserError(
-            f"there is no {what} {name!r}{nearest(name, known)}; expected one of {', '.join(known)}"
-        )
-    return known.index(name)

@@ -109,7 +109,7 @@ def diversity(pictures: Any, distance: Distance = mean_absolute) -> np.ndarray:
     Args:
         pictures: float32 [N,K,H,W,3] in [-1,1]: K >= 2 pictures for each of N inputs.
         distance: From two arrays of pictures [N,H,W,3] to their distances [N]; for instance
-            `tfface.metrics.lpips.Lpips`.
+            `tfface.evaluation.lpips.Lpips`.
 
     Returns:
         float64 [N], the mean distance of the K (K - 1) / 2 pairs of each input.

@@ -14,11 +14,11 @@ import tensorflow as tf
 import tfface.data
 from tfface.config import parse_training
 from tfface.data.synthetic import ATTRIBUTES, SyntheticFaces, render
-from tfface.engine.load import Trained
 from tfface.export import export_run
 from tfface.layers import precision
 from tfface.methods import get_config, get_method
 from tfface.methods.base import Method, Networks
+from tfface.methods.trained import Trained
 from tfface.server.saved_model import SavedModel
 
 RTOL, ATOL = 1e-4, 1e-5

@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfface.data.image_ops import to_squares
+from tfface.data.label_map_ops import encode_labels, example_labels
 from tfface.data.label_maps import load_label_map, to_labels
 from tfface.data.pictures import load_picture, paste_back, to_array, to_picture
 from tfface.export import TIES, TOLERANCE
-from tfface.methods.label_maps import encode_labels, example_labels
-from tfface.methods.pictures import to_squares
 from tfface.server.status import ServingError
 from tfface.testing.case import Case, contract_check, require
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -46,14 +47,10 @@ def _random_inputs(net, count: int) -> list[tf.Tensor]:
 
 
 def _losses(method: Method, phase: Phase, nets: Networks, batch, **options) -> dict[str, Any]:
-    function = method.loss
+    function = functools.partial(phase.loss, nets)
     if options:
-        function = tf.function(
-            lambda b: method.loss(phase.name, nets, b), autograph=False, **options
-        )
-        total, terms = function(batch)
-    else:
-        total, terms = function(phase.name, nets, batch)
+        function = tf.function(function, autograph=False, **options)
+    total, terms = function(batch)
     return {"total": total, **terms}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tfface import report
+from tfface import html
 from tfface.config import to_dict
 from tfface.engine.run import Run, write_text
 from tfface.tuning.study import Parameter, Plan
@@ -120,62 +120,62 @@ def _page(
         for status in dict.fromkeys(t.status for t in trials)
     )
     parts = [
-        report.text(
+        html.text(
             f"{len(trials)} of {plan.study.trials} trials ({counts}) of {plan.study.steps} steps, "
             f"proposed by Keras Tuner's {plan.study.oracle} search. Objective: the {direction} "
             f"{objective.measure}, of {plan.study.pictures} held-out people or pairs."
         ),
-        *(report.text(f"The search {told}.") for told in _fewer(plan, out, trials)),
+        *(html.text(f"The search {told}.") for told in _fewer(plan, out, trials)),
     ]
     if measured := _measured(trials):
         plots = [(p.name, _plot(p, measured, best, objective.measure)) for p in plan.parameters]
         parts.append(
-            report.section(
+            html.section(
                 f"{objective.measure} against each option",
-                report.tiles(plots),
-                report.text("Full: the best trial. Rings: trials stopped early.", soft=True),
+                html.tiles(plots),
+                html.text("Full: the best trial. Rings: trials stopped early.", soft=True),
             )
         )
         if plan.study.also:
             others = [(name, _against(name, measured, best)) for name in plan.study.also]
             title = f"{objective.measure} against other measures"
-            parts.append(report.section(title, report.tiles(others)))
-    parts.append(report.section("Importance of the options", *_importance(shares)))
+            parts.append(html.section(title, html.tiles(others)))
+    parts.append(html.section("Importance of the options", *_importance(shares)))
     if best:
         parts.append(
-            report.section(
+            html.section(
                 "Best configuration",
-                *(report.text(f"{told}.") for told in _best(plan, best, "best.yaml")),
-                report.table(["option", "value"], [[k, short(v)] for k, v in best.values.items()]),
+                *(html.text(f"{told}.") for told in _best(plan, best, "best.yaml")),
+                html.table(["option", "value"], [[k, short(v)] for k, v in best.values.items()]),
             )
         )
     if trials:
-        parts.append(report.section("Trials", *_table(plan, trials, best)))
-    return report.page(f"Study of {plan.method}", parts)
+        parts.append(html.section("Trials", *_table(plan, trials, best)))
+    return html.page(f"Study of {plan.method}", parts)
 
 
 def _importance(shares: dict[str, float] | None) -> list[str]:
     if shares is None:
-        return [report.text(f"Needs {_LEAST} measured trials that differ in the objective.")]
+        return [html.text(f"Needs {_LEAST} measured trials that differ in the objective.")]
     ranked = sorted(shares.items(), key=lambda pair: -pair[1])
     rows = [[name, f"{share:.0%}"] for name, share in ranked]
-    return [report.table(["option", "importance"], rows), report.text(_HOW, soft=True)]
+    return [html.table(["option", "importance"], rows), html.text(_HOW, soft=True)]
 
 
 def _plot(parameter: Parameter, trials: list[Trial], best: Trial | None, measure: str) -> str:
     places = [parameter.place(trial.values[parameter.name]) for trial in trials]
     ticks = [(parameter.place(value), short(value)) for value in parameter.corners()]
     points = _points(places, trials, best)
-    return report.scatter(f"{measure} against {parameter.name}", points, ticks)
+    return html.scatter(f"{measure} against {parameter.name}", points, ticks)
 
 
 def _against(measure: str, trials: list[Trial], best: Trial | None) -> str:
     known = [trial for trial in trials if not math.isnan(trial.figure(measure))]
     if not known:
-        return report.text("No trial has it.")
+        return html.text("No trial has it.")
     places = [trial.figure(measure) for trial in known]
     ticks = [(value, short(value)) for value in (min(places), max(places))]
-    return report.scatter(f"the objective against {measure}", _points(places, known, best), ticks)
+    return html.scatter(f"the objective against {measure}", _points(places, known, best), ticks)
 
 
 def _points(places: list[float], trials: list[Trial], best: Trial | None) -> list[tuple]:
@@ -205,6 +205,6 @@ def _table(plan: Plan, trials: list[Trial], best: Trial | None) -> list[str]:
         f"Trial {trial.id} {trial.status}: {trial.reason}." for trial in trials if trial.reason
     ]
     return [
-        report.table([*header, *(p.name for p in plan.parameters)], rows),
-        *(report.text(reason, soft=True) for reason in reasons),
+        html.table([*header, *(p.name for p in plan.parameters)], rows),
+        *(html.text(reason, soft=True) for reason in reasons),
     ]

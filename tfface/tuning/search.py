@@ -26,11 +26,11 @@ from tensorflow.python.framework.ops import gradient_registry
 
 from tfface import evaluation
 from tfface.config import nearest
-from tfface.engine.load import Trained
 from tfface.engine.run import Run, write_text
 from tfface.engine.trainer import Trainer
 from tfface.errors import Interrupted, NotFinite, UserError
 from tfface.methods import get_method
+from tfface.methods.trained import Trained
 from tfface.tuning import oracle
 from tfface.tuning.folder import check_same
 from tfface.tuning.report import summary, write_report

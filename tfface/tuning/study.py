@@ -198,9 +198,8 @@ class Plan:
             trial: The options in the trial's run folder.
         """
         config = from_dict(type(self.base), dict(trial))
-        names = ["train.steps", *self.study.trial_options, "data.path"]
-        if getattr(config, "labelled", None):
-            names.append("labelled.path")
+        names = ["train.steps", *self.study.trial_options]
+        names += [f"{name}.path" for name in config.datasets()]
         return _replace(config, {name: _get(self.base, name) for name in names})
 
     def combinations(self) -> int | float:

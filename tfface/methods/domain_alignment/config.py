@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, Train, check
+from tfface.config import Adam, Data, MethodConfig, Train, check
 
 
 @dataclass(frozen=True)
-class DomainAlignmentConfig:
+class DomainAlignmentConfig(MethodConfig):
     """Domain alignment (CVIU 2023): a face from a label map or lines, in an exemplar's style.
 
     The paper's own figures are not public. The defaults are those of its relatives CoCosNet and

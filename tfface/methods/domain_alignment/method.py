@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import keras
 import numpy as np
@@ -11,11 +10,20 @@ import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
+from tfface.data.image_ops import encode_squares, example_picture, example_png, to_squares
+from tfface.data.label_map_ops import (
+    check_labels,
+    colour_labels,
+    encode_labels,
+    example_labels,
+    to_label_squares,
+)
 from tfface.data.label_maps import CLASSES_19
 from tfface.data.lines import draw_lines
-from tfface.errors import UserError
 from tfface.layers import BlockAlignment, DenseAlignment
-from tfface.methods.base import Batch, Edit, Method, Networks, Phase, Signature, only
+from tfface.layers.perceptual import perceptual_network
+from tfface.losses.regions import distance, region_distance
+from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
 from tfface.methods.domain_alignment import losses
 from tfface.methods.domain_alignment.conditions import CHANNELS, encode
 from tfface.methods.domain_alignment.config import DomainAlignmentConfig
@@ -25,16 +33,6 @@ from tfface.methods.domain_alignment.networks import (
     Encoder,
     Generator,
 )
-from tfface.methods.domain_alignment.perceptual import perceptual_network
-from tfface.methods.label_maps import (
-    check_labels,
-    colour_labels,
-    encode_labels,
-    example_labels,
-    to_label_squares,
-)
-from tfface.methods.losses import distance, region_distance
-from tfface.methods.pictures import encode_squares, example_picture, example_png, to_squares
 
 # Weights of relu{1..5}_2 in the perceptual feature matching, and of relu{3..5}_2 in the contextual
 # loss; CoCosNet's code.
@@ -54,6 +52,7 @@ class DomainAlignment(Method):
     "discriminator".
     """
 
+    task = Task.EXEMPLAR
     averaged = ("condition_encoder", "exemplar_encoder", "correspondence", "generator")
 
     def __init__(self, config: DomainAlignmentConfig):
@@ -83,6 +82,10 @@ class DomainAlignment(Method):
             )
         return method, source
 
+    def evaluation_source(self) -> Source:
+        """Faces with label maps."""
+        return open_source(self.config.data, fields=("label_map",))
+
     def build(self) -> Networks:
         """New networks."""
         c = self.config
@@ -102,8 +105,13 @@ class DomainAlignment(Method):
     def phases(self) -> tuple[Phase, ...]:
         """One update each, with two time scales; CoCosNet's code."""
         return (
-            Phase("discriminator", ("discriminator",), rate=self.config.disc_rate),
-            Phase("generator", self.averaged),
+            Phase(
+                "discriminator",
+                ("discriminator",),
+                self._discriminator_loss,
+                rate=self.config.disc_rate,
+            ),
+            Phase("generator", self.averaged, self._generator_loss),
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
@@ -176,11 +184,7 @@ class DomainAlignment(Method):
             made |= {"index": found["index"], "weights": found["weight"]}
         return made
 
-    # Training.
-
-    def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """The losses of CoCosNet and RABIT; see `losses.py` and the weights in the config."""
-        return getattr(self, f"_{phase}_loss")(nets, batch)
+    # Training: the losses of CoCosNet and RABIT; see `losses.py` and the weights in the config.
 
     def _judge(self, nets: Networks, given, pictures: list[tf.Tensor]):
         """Logits and feature maps of the discriminator for several batches, in one pass.
@@ -246,7 +250,19 @@ class DomainAlignment(Method):
             terms["cycle"] = tf.reduce_mean(tf.abs(back - half(batch["exemplar"])))
         if self.perceptual is not None:
             terms |= self._perceptual_terms(made["image"], batch)
-        return tf.add_n([getattr(c, f"lambda_{k}") * v for k, v in terms.items()]), terms
+        weights = {
+            "adversarial": c.lambda_adversarial,
+            "disc_features": c.lambda_disc_features,
+            "pixel": c.lambda_pixel,
+            "warp": c.lambda_warp,
+            "domain": c.lambda_domain,
+            "mask": c.lambda_mask,
+            "cycle": c.lambda_cycle,
+            "pair_features": c.lambda_pair_features,
+            "perceptual": c.lambda_perceptual,
+            "contextual": c.lambda_contextual,
+        }
+        return tf.add_n([weights[name] * value for name, value in terms.items()]), terms
 
     def _perceptual_terms(self, image: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
         """The losses on VGG19's features; weights and layers are those of CoCosNet's code."""
@@ -299,27 +315,6 @@ class DomainAlignment(Method):
         found = tf.reduce_max(tf.one_hot(index, blocks) * strength[..., None], 1)
         frame = _frame(2 * side)
         return _mark(condition, query, frame), _mark(exemplar, found, frame)
-
-    def edits(self, nets: Networks, options: dict[str, Any]) -> list[list[Edit]]:
-        """A face for each `exemplar`."""
-        only(options, ("exemplar",), "domain alignment")
-        if not options.get("exemplar"):
-            raise UserError("--exemplar is missing: a face whose style the result shall have")
-
-        def like(exemplar: np.ndarray):
-            def paint(condition: tf.Tensor) -> tf.Tensor:
-                exemplars = tf.repeat(tf.constant(exemplar)[None], tf.shape(condition)[0], 0)
-                return self.generate(nets, self.encode(condition), exemplars)["image"]
-
-            return paint
-
-        many = len(options["exemplar"]) > 1
-        return [
-            [
-                (f"face-{i + 1}" if many else "face", like(exemplar))
-                for i, exemplar in enumerate(options["exemplar"])
-            ]
-        ]
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
         """`serving_default` on codes and float pictures, `bytes` on encoded ones."""

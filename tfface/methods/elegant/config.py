@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, Train, check
+from tfface.config import Adam, Data, MethodConfig, Train, check
 
 # ELEGANT's attributes in the authors' examples; paper section 4.
 ATTRIBUTES = ("Bangs", "Smiling", "Eyeglasses")
 
 
 @dataclass(frozen=True)
-class ElegantConfig:
+class ElegantConfig(MethodConfig):
     """ELEGANT (ECCV 2018): exchange an attribute between two faces.
 
     The defaults are those of the paper and of the authors' code, but for data and attributes.

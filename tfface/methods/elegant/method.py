@@ -9,17 +9,8 @@ import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
-from tfface.errors import UserError, one_for_each
-from tfface.methods.base import (
-    Batch,
-    Edit,
-    Method,
-    Networks,
-    Phase,
-    Signature,
-    known_label,
-    only,
-)
+from tfface.data.image_ops import edit_bytes, example_picture, example_png, to_squares
+from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
 from tfface.methods.elegant.config import ElegantConfig
 from tfface.methods.elegant.losses import bce, classification, logits_of, mse, multitask
 from tfface.methods.elegant.networks import (
@@ -29,7 +20,6 @@ from tfface.methods.elegant.networks import (
     MultitaskDiscriminator,
 )
 from tfface.methods.labels import index_of
-from tfface.methods.pictures import edit_bytes, example_picture, example_png, to_squares
 
 
 def latent_mask(attribute: tf.Tensor, attributes: int, channels: int) -> tf.Tensor:
@@ -61,6 +51,7 @@ class Elegant(Method):
     """
 
     averaged = ("encoder", "decoder")
+    task = Task.ATTRIBUTE
 
     def __init__(self, config: ElegantConfig):
         super().__init__(config)
@@ -72,6 +63,15 @@ class Elegant(Method):
         """Opens the data set, which must have the attributes."""
         source = open_source(config.data, attributes=config.attributes)
         return cls(dataclasses.replace(config, attributes=source.attributes)), source
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the attributes."""
+        return self.config.attributes
+
+    def evaluation_source(self) -> Source:
+        """Faces with attributes."""
+        return open_source(self.config.data, attributes=self.config.attributes)
 
     def build(self) -> Networks:
         """New networks."""
@@ -94,10 +94,14 @@ class Elegant(Method):
         """One update of the discriminators, then one of the generator, on the same pair."""
         first = self.config.attributes_first
         game = (
-            Phase("discriminator", self.discriminators, start=first),
-            Phase("generator", ("encoder", "decoder"), start=first),
+            Phase("discriminator", self.discriminators, self._discriminator_loss, start=first),
+            Phase("generator", ("encoder", "decoder"), self._generator_loss, start=first),
         )
-        return (Phase("attributes", self.discriminators, stop=first), *game) if first else game
+        return (
+            (Phase("attributes", self.discriminators, self._attributes_loss, stop=first), *game)
+            if first
+            else game
+        )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
         """Pairs: `A` with and `B` without an attribute, `y_A`, `y_B`, `attribute` [B].
@@ -195,15 +199,11 @@ class Elegant(Method):
         }
         return {name: tf.split(values, len(images)) for name, values in logits.items()}
 
-    def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """Paper equations 4 to 7, with the weights of the authors' code; or of "multitask"."""
-        if phase == "attributes":
-            return self._attributes_loss(nets, batch)
+    # Paper equations 4 to 7, with the weights of the authors' code; or of "multitask".
+
+    def _discriminator_loss(self, nets, batch):
         made = self.generate(nets, batch, training=True)
         y_c, y_d = self.exchanged_labels(batch)
-        return getattr(self, f"_{phase}_loss")(nets, batch, made, y_c, y_d)
-
-    def _discriminator_loss(self, nets, batch, made, y_c, y_d):
         fakes = [tf.stop_gradient(made[name]) for name in ("C", "D")]
         if self.multitask:
             return self._multitask_loss(nets, batch, tf.concat(fakes, 0))
@@ -228,8 +228,9 @@ class Elegant(Method):
         loss = classification(logits, _both(batch, "y_A", "y_B"))
         return loss, {"disc1": loss}
 
-    def _generator_loss(self, nets, batch, made, y_c, y_d):
-        c = self.config
+    def _generator_loss(self, nets, batch):
+        c, made = self.config, self.generate(nets, batch, training=True)
+        y_c, y_d = self.exchanged_labels(batch)
         terms = {"reconstruction": mse(made["A1"], batch["A"]) + mse(made["B1"], batch["B"])}
         total = c.lambda_reconstruction * terms["reconstruction"]
         if self.multitask:
@@ -314,86 +315,6 @@ class Elegant(Method):
             columns |= {"A rebuilt": made["A1"], "B rebuilt": made["B1"]}
         return {**columns, "A with B's": made["C"], "B with A's": made["D"]}
 
-    def edits(self, nets: Networks, options: dict) -> list[list[Edit]]:
-        """Exchanges with `reference`s: by `strength`s, or as a `matrix`.
-
-        `attribute` may be left out when there is one only. Several references of one attribute make
-        an edit each; several attributes are exchanged in one edit, with one reference for each or
-        one for all. With `matrix` N: an N x N matrix between the picture (top left) and three
-        references of one attribute, or between two attributes of one reference each.
-        """
-        only(options, ("attribute", "reference", "strength", "matrix"), "ELEGANT")
-        references = options.get("reference", [])
-        names = options.get("attribute") or self.config.attributes
-        if not references:
-            raise UserError("--reference is missing: a picture that shows the attribute")
-        if "attribute" not in options and len(names) > 1:
-            raise UserError(f"--attribute is missing; expected one of {', '.join(names)}")
-        attributes = [known_label("attribute", name, self.config.attributes) for name in names]
-        if "matrix" in options:
-            return self._matrix(nets, names, attributes, references, options)
-        if len(names) > 1:
-            chosen = one_for_each(references, names)
-            edits = {"+".join(names): list(zip(chosen, attributes, strict=True))}
-        else:
-            many = len(references) > 1
-            edits = {
-                f"{names[0]}{f'-{i}' if many else ''}": [(reference, attributes[0])]
-                for i, reference in enumerate(references, 1)
-            }
-        return [
-            [
-                (
-                    f"{name}-{strength:g}",
-                    self._blend(nets, [(*change, strength) for change in changes]),
-                )
-                for strength in options.get("strength", [1.0])
-            ]
-            for name, changes in edits.items()
-        ]
-
-    def _matrix(self, nets, names, attributes, references, options) -> list[list[Edit]]:
-        only(options, ("attribute", "reference", "matrix"), "ELEGANT's matrix")
-        weights = matrix_weights(options["matrix"])
-        counts = (len(attributes), len(references))
-        if counts == (1, 3):
-            changes = [(reference, attributes[0]) for reference in references]
-        elif counts == (2, 2):
-            # Right: the first attribute; down: the second; both grow to the full exchange.
-            changes = list(zip(references, attributes, strict=True))
-            weights = np.stack(
-                [weights[..., 0] + weights[..., 2], weights[..., 1] + weights[..., 2]], -1
-            )
-        else:
-            raise UserError(
-                f"--matrix takes one attribute and three references, or two attributes and two "
-                f"references; received {counts[0]} and {counts[1]}"
-            )
-        return [
-            [
-                (
-                    f"{'-'.join(names)}-{row + 1}-{column + 1}",
-                    self._blend(
-                        nets,
-                        [(*change, weight) for change, weight in zip(changes, cell, strict=True)],
-                    ),
-                )
-                for column, cell in enumerate(line)
-            ]
-            for row, line in enumerate(weights)
-        ]
-
-    def _blend(self, nets: Networks, changes: list[tuple[np.ndarray, int, float]]):
-        """A function of pictures that makes the same changes to each."""
-        references, attributes, strengths = zip(*changes, strict=True)
-        columns = tf.stack(references), tf.constant(attributes), tf.constant(strengths, tf.float32)
-
-        def edit(images: tf.Tensor) -> tf.Tensor:
-            count = tf.shape(images)[0]
-            return self.blend(nets, images, *(tf.repeat(x[None], count, 0) for x in columns))
-
-        return edit
-
     def signatures(self, nets: Networks) -> dict[str, Signature]:
         """`serving_default` on float pictures, `bytes` on encoded ones; attributes by name.
 
@@ -461,21 +382,3 @@ def _added(images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
 def _both(tensors: Batch, first: str, second: str) -> tf.Tensor:
     """The tensors of both sides of the pairs as one batch."""
     return tf.concat([tensors[first], tensors[second]], 0)
-
-
-def matrix_weights(steps: int) -> np.ndarray:
-    """Bilinear weights of three references at the corners of a square; the source is the fourth.
-
-    Args:
-        steps: Rows and columns of the matrix, at least 2.
-
-    Returns:
-        float32 [steps,steps,3]: weights of the references at top right, bottom left, bottom right.
-
-    Raises:
-        UserError: Fewer than two steps.
-    """
-    if steps < 2:
-        raise UserError(f"a matrix of {steps} steps: expected at least 2")
-    v, u = np.meshgrid(np.linspace(0, 1, steps), np.linspace(0, 1, steps), indexing="ij")
-    return np.stack([(1 - v) * u, v * (1 - u), v * u], -1).astype(np.float32)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, Train, check
+from tfface.config import Adam, Data, MethodConfig, Train, check
 
 
 @dataclass(frozen=True)
-class MaskGuidedConfig:
+class MaskGuidedConfig(MethodConfig):
     """Mask-guided synthesis (FCS 2022): many different faces that fit one label map.
 
     The paper's own figures are not public. The defaults are those of StarGAN v2, whose passages on

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfface.methods.losses import distance
+from tfface.losses.regions import distance
 
 
 def adversarial(logits: tf.Tensor, real: bool) -> tf.Tensor:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
-from tfface.data.label_maps import CLASSES_19
-from tfface.errors import UserError
-from tfface.methods.base import Batch, Edit, Method, Networks, Phase, Signature, only
-from tfface.methods.label_maps import (
+from tfface.data.image_ops import encode_squares, example_picture, example_png, to_squares
+from tfface.data.label_map_ops import (
     check_labels,
     colour_labels,
     encode_labels,
     example_labels,
     to_label_squares,
 )
-from tfface.methods.losses import region_distance
+from tfface.data.label_maps import CLASSES_19
+from tfface.losses.regions import region_distance
+from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
 from tfface.methods.mask_guided import losses
 from tfface.methods.mask_guided.config import MaskGuidedConfig
 from tfface.methods.mask_guided.networks import Generator, Judge, StyleEncoder
-from tfface.methods.pictures import encode_squares, example_picture, example_png, to_squares
 
 _CLASSES = len(CLASSES_19)
 _SHOWN = 4  # Styles from latents in a preview, and without options in an edit.
@@ -40,6 +36,7 @@ class MaskGuided(Method):
     Networks: "style_encoder", "style_decoder", "generator", "discriminator".
     """
 
+    task = Task.LABEL_MAP
     takes = "label_map"
     averaged = ("style_encoder", "style_decoder", "generator")
 
@@ -47,6 +44,10 @@ class MaskGuided(Method):
     def open(cls, config: MaskGuidedConfig) -> tuple[MaskGuided, Source]:
         """Opens the data set, which must have label maps."""
         return cls(config), open_source(config.data, fields=("label_map",))
+
+    def evaluation_source(self) -> Source:
+        """Faces with label maps."""
+        return open_source(self.config.data, fields=("label_map",))
 
     def build(self) -> Networks:
         """New networks."""
@@ -73,9 +74,10 @@ class MaskGuided(Method):
 
     def phases(self) -> tuple[Phase, ...]:
         """One update each; the style encoder learns more slowly (StarGAN v2: 1e-6 to 1e-4)."""
+        slower = {"style_encoder": self.config.mapping_rate}
         return (
-            Phase("discriminator", ("discriminator",)),
-            Phase("generator", self.averaged, rates={"style_encoder": self.config.mapping_rate}),
+            Phase("discriminator", ("discriminator",), self._discriminator_loss),
+            Phase("generator", self.averaged, self._generator_loss, rates=slower),
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
@@ -107,11 +109,7 @@ class MaskGuided(Method):
         data = source.batches(split, batch_size, seed=seed, start=start)
         return data.enumerate(start).map(add)
 
-    # Training.
-
-    def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """StarGAN v2's losses, with the picture's reconstruction in place of its cycle."""
-        return getattr(self, f"_{phase}_loss")(nets, batch)
+    # Training: StarGAN v2's losses, with the picture's reconstruction in place of its cycle.
 
     def _judge(self, nets: Networks, pictures: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
         """Logits [B] of the discriminator."""
@@ -171,7 +169,10 @@ class MaskGuided(Method):
             terms["diversity"] = self._diversity(
                 made, tf.stop_gradient(second), latents, batch["diversity"], count
             )
-        return tf.add_n([getattr(c, f"lambda_{k}", 1.0) * v for k, v in terms.items()]), terms
+        total = terms["adversarial"] + c.lambda_style * terms["style"] + c.lambda_rec * terms["rec"]
+        if c.lambda_diversity:
+            total += c.lambda_diversity * terms["diversity"]
+        return total, terms
 
     def _diversity(self, made, second, latents, weight, count: int) -> tf.Tensor:
         if self.config.diversity == "dsgan":
@@ -216,46 +217,6 @@ class MaskGuided(Method):
             "own style": self.paint(nets, labels, self.style_of_faces(nets, image)),
             "picture of the map": image,
         }
-
-    def edits(self, nets: Networks, options: dict[str, Any]) -> list[list[Edit]]:
-        """A face for each `seed` (1 to 4 without any option) and `reference`.
-
-        With `interpolate`, so many faces from each style to the next, both included.
-        """
-        only(options, ("seed", "reference", "interpolate"), "mask-guided synthesis")
-        seeds, references = options.get("seed", []), options.get("reference", [])
-        if not seeds and not references:
-            seeds = list(range(1, _SHOWN + 1))
-        codes = {
-            f"seed-{seed}": self.style_of_seeds(nets, tf.constant([seed], tf.int64))
-            for seed in seeds
-        }
-        for i, reference in enumerate(references):
-            name = f"reference-{i + 1}" if len(references) > 1 else "reference"
-            codes[name] = self.style_of_faces(nets, tf.constant(reference)[None])
-        steps = options.get("interpolate")
-        if steps is None:
-            return [[(name, self._painter(nets, code)) for name, code in codes.items()]]
-        if steps < 2:
-            raise UserError(f"--interpolate is {steps}: expected at least 2, the two ends")
-        if len(codes) < 2:
-            raise UserError("--interpolate needs two styles or more: of --seed or --reference")
-        named = list(codes.items())
-        return [
-            [
-                (f"{a}-{b}-{i + 1:02}", self._painter(nets, one + (two - one) * share))
-                for i, share in enumerate(np.linspace(0, 1, steps, dtype=np.float32))
-            ]
-            for (a, one), (b, two) in zip(named, named[1:], strict=False)
-        ]
-
-    def _painter(self, nets: Networks, code: tf.Tensor):
-        """A function that paints label maps in the style of a code [1,D]."""
-
-        def paint(labels: tf.Tensor) -> tf.Tensor:
-            return self.paint(nets, labels, tf.repeat(code, tf.shape(labels)[0], 0))
-
-        return paint
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
         """Styles from a seed (`serving_default`, `bytes`), from a face (`reference...`), as codes.

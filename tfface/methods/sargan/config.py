@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, Train, check
+from tfface.config import Adam, Data, MethodConfig, Train, check
 
 
 @dataclass(frozen=True)
-class SarganConfig:
+class SarganConfig(MethodConfig):
     """SARGAN (TCSVT 2023): give a face another expression.
 
     The defaults are those of the authors' code, but for data.
@@ -101,3 +101,8 @@ class SarganConfig:
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
         for name in ("width", "attention_width", "disc_width", "generator_every", "classify_batch"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
+
+    def batch_sizes(self) -> dict[str, int]:
+        """As of all methods; and that of the first steps."""
+        first = {"classify_batch": self.classify_batch} if self.classify_first else {}
+        return {**super().batch_sizes(), **first}

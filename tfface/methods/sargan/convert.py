@@ -1,10 +1,6 @@
-"""Reads the authors' checkpoints: `python -m tfface.methods.sargan.convert --help`."""
+"""Our names of the layers in the authors' checkpoints; `tfface.convert` reads them."""
 
 from __future__ import annotations
-
-import sys
-
-from tfface.cli import Parser, command
 
 # Positions in the authors' `main` sequence (convolution, norm), and our layers' names.
 _MAIN = {
@@ -41,40 +37,3 @@ def discriminator_layer(module: str) -> str:
     if module.startswith("main."):
         return f"down{int(module.split('.')[1]) // 2 + 1}_conv"
     return {"conv1": "realness", "conv2": "logits"}.get(module, module)
-
-
-@command
-def main(argv: list[str] | None = None) -> int:
-    """Writes a run folder with the weights of the authors' checkpoints."""
-    parser = Parser("methods.sargan.convert", description="Read the authors' checkpoints.")
-    parser.add_argument("generator", help="the authors' NNN-G.ckpt")
-    parser.add_argument("run", help="run folder to write; edit and export take it")
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        required=True,
-        help="names of the expressions, in the order of training (alphabetical)",
-    )
-    parser.add_argument("--size", type=int, default=128, help="side of the pictures (%(default)s)")
-    parser.add_argument("--discriminator", help="the authors' NNN-D.ckpt, to train on from there")
-    args = parser.parse_args(argv)
-
-    from tfface.config import Data
-    from tfface.engine.load import write_run
-    from tfface.methods.sargan.config import SarganConfig
-    from tfface.methods.sargan.method import Sargan
-    from tfface.methods.torch_weights import assign, read_checkpoint
-
-    config = SarganConfig(classes=tuple(args.classes), data=Data(size=args.size, batch_size=8))
-    method = Sargan(config)
-    nets = method.build()
-    assign(nets["generator"], read_checkpoint(args.generator), generator_layer)
-    if args.discriminator:
-        assign(nets["discriminator"], read_checkpoint(args.discriminator), discriminator_layer)
-    write_run(args.run, "sargan", method, nets)
-    print(f"wrote {args.run}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,22 +8,14 @@ import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
+from tfface.data.image_ops import edit_bytes, example_picture, example_png
 from tfface.errors import UserError
-from tfface.methods.base import (
-    Batch,
-    Edit,
-    Method,
-    Networks,
-    Phase,
-    Signature,
-    known_label,
-    only,
-)
+from tfface.layers.discriminator import Discriminator
+from tfface.losses import expressions as losses
+from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
 from tfface.methods.labels import index_of
-from tfface.methods.pictures import edit_bytes, example_picture, example_png
-from tfface.methods.sargan import losses
 from tfface.methods.sargan.config import SarganConfig
-from tfface.methods.sargan.networks import Discriminator, Generator, attention_maps
+from tfface.methods.sargan.networks import Generator, attention_maps
 
 
 class Sargan(Method):
@@ -36,6 +28,7 @@ class Sargan(Method):
     """
 
     averaged = ("generator",)
+    task = Task.EXPRESSION
 
     @classmethod
     def open(cls, config: SarganConfig) -> tuple[Sargan, Source]:
@@ -48,6 +41,15 @@ class Sargan(Method):
                 f"from CelebA"
             )
         return cls(dataclasses.replace(config, classes=source.classes)), source
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the expressions."""
+        return self.config.classes
+
+    def evaluation_source(self) -> Source:
+        """Faces with expressions."""
+        return open_source(self.config.data, classes=self.config.classes)
 
     def build(self) -> Networks:
         """New networks."""
@@ -64,12 +66,26 @@ class Sargan(Method):
         """The discriminator in every step, the generator in some (the authors' `n_critic` is 5)."""
         c = self.config
         game = (
-            Phase("discriminator", ("discriminator",), start=c.classify_first),
-            Phase("generator", ("generator",), every=c.generator_every, start=c.classify_first),
+            Phase(
+                "discriminator",
+                ("discriminator",),
+                self._discriminator_loss,
+                start=c.classify_first,
+            ),
+            Phase(
+                "generator",
+                ("generator",),
+                self._generator_loss,
+                every=c.generator_every,
+                start=c.classify_first,
+            ),
         )
         if not c.classify_first:
             return game
-        return (Phase("classifier", ("discriminator",), stop=c.classify_first), *game)
+        return (
+            Phase("classifier", ("discriminator",), self._classifier_loss, stop=c.classify_first),
+            *game,
+        )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
         """Faces with expressions, and what `losses.with_targets` adds to them.
@@ -89,12 +105,8 @@ class Sargan(Method):
         """Class indices [B] to float32 [B,N]."""
         return tf.one_hot(expression, len(self.config.classes))
 
-    def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """The losses of StarGAN, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8).
-
-        With a multi-task discriminator, its terms take the places of WGAN-GP and classification.
-        """
-        return getattr(self, f"_{phase}_loss")(nets, batch)
+    # Losses of StarGAN, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8). With a
+    # multi-task discriminator, its terms take the places of WGAN-GP and classification.
 
     def _classifier_loss(self, nets: Networks, batch: Batch):
         pictures = losses.examples(nets["discriminator"], batch["image"], batch)
@@ -166,18 +178,6 @@ class Sargan(Method):
         attention = tf.image.resize(attention, tf.shape(image)[1:3]) * 2.0 - 1.0
         columns["attention"] = tf.repeat(attention, 3, axis=-1)
         return columns
-
-    def edits(self, nets: Networks, options: dict) -> list[list[Edit]]:
-        """`expression`: names of expressions, or "all" (the default)."""
-        only(options, ("expression",), "SARGAN")
-        names = options.get("expression", ["all"])
-        names = self.config.classes if "all" in names else names
-        classes = [known_label("expression", name, self.config.classes) for name in names]
-
-        def to(index: int):
-            return lambda images: self.edit(nets, images, tf.fill([tf.shape(images)[0]], index))
-
-        return [[(name, to(index)) for name, index in zip(names, classes, strict=True)]]
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
         """`serving_default` on float pictures, `bytes` on encoded ones; expressions by name."""

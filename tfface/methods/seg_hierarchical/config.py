@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, Train, check, nearest
+from tfface.config import Adam, Data, MethodConfig, Train, check, nearest
 
 REGIONS = {
     "eyes": ("l_eye", "r_eye", "l_brow", "r_brow"),
@@ -16,7 +16,7 @@ REGIONS = {
 
 
 @dataclass(frozen=True)
-class SegHierarchicalConfig:
+class SegHierarchicalConfig(MethodConfig):
     """Segmentation + hierarchical GANs (arXiv 2112.04603): an expression, guided by face parts.
 
     The paper's own figures are not public. The defaults are those of its relatives StarGAN and
@@ -66,7 +66,7 @@ class SegHierarchicalConfig:
         label_noise: Standard deviation of the noise on pictures whose expression is classified:
             edits that only a network can see do not get through it.
         label_attack: Length of the step against a discriminator that real pictures take before
-            their expression is classified (`tfface.methods.sargan.losses.harder`); it grows
+            their expression is classified (`tfface.losses.expressions.harder`); it grows
             with the steps of `classify_first`.
         lambda_cls_disc: Weight of the discriminators' classification loss.
         lambda_cls_gen: Weight of the generators' classification loss.
@@ -175,6 +175,15 @@ class SegHierarchicalConfig:
             f"labelled.size is {self.labelled and self.labelled.size}: expected data.size, "
             f"{self.data.size}",
         )
+
+    def datasets(self) -> dict[str, Data]:
+        """That of the expressions, and that of the label maps if it is another."""
+        return {**super().datasets(), **({"labelled": self.labelled} if self.labelled else {})}
+
+    def batch_sizes(self) -> dict[str, int]:
+        """As of all methods; and that of the first steps."""
+        first = {"classify_batch": self.classify_batch} if self.classify_first else {}
+        return {**super().batch_sizes(), **first}
 
     def _check_numbers(self) -> None:
         for name in (

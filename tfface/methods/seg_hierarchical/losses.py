@@ -1,6 +1,6 @@
 """Losses of the segmentation network, and sums of GANs' terms.
 
-Those of the GANs are SARGAN's, which are StarGAN's: `tfface.methods.sargan.losses`.
+Those of the GANs are SARGAN's, which are StarGAN's: `tfface.losses.expressions`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 
 import tensorflow as tf
 
-from tfface.metrics.segmenter import entropy_and_dice
+from tfface.losses.segmentation import entropy_and_dice
 
 # face-parsing.PyTorch: pixels with a probability below 0.7 are hard; at least so many are counted.
 _HARD = -math.log(0.7)

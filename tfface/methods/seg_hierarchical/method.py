@@ -9,28 +9,18 @@ segmentation of the generated face, by which local discriminators see it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
+from tfface.data.label_map_ops import colour_labels
 from tfface.data.label_maps import CLASSES_19
 from tfface.errors import UserError
-from tfface.methods.base import (
-    Batch,
-    Edit,
-    Method,
-    Networks,
-    Phase,
-    Signature,
-    known_label,
-    only,
-)
-from tfface.methods.label_maps import colour_labels
-from tfface.methods.pictures import to_bytes
-from tfface.methods.sargan.losses import (
+from tfface.layers.discriminator import Discriminator
+from tfface.losses.expressions import (
     class_logits,
     classification,
     examples,
@@ -41,7 +31,7 @@ from tfface.methods.sargan.losses import (
     noisy,
     with_targets,
 )
-from tfface.methods.sargan.networks import Discriminator
+from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
 from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
 from tfface.methods.seg_hierarchical.losses import WHOLE, segmentation, total_of
 from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks, scale_gradient
@@ -62,8 +52,12 @@ class SegHierarchical(Method):
     "fusion" for the fusion "combiner".
     """
 
+    task = Task.SEGMENTED_EXPRESSION
+
     def __init__(self, config: SegHierarchicalConfig):
         super().__init__(config)
+        alone = config.only_segmenter
+        self.task = Task.SEGMENTATION if alone else Task.SEGMENTED_EXPRESSION
         kinds = (WHOLE, *config.regions)
         self.generators = tuple(f"{kind}_generator" for kind in kinds)
         if config.fusion == "combiner":
@@ -91,6 +85,16 @@ class SegHierarchical(Method):
         if not with_maps:
             method.labelled = open_source(config.labelled, fields=("label_map",))
         return method, source
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the expressions."""
+        return () if self.config.only_segmenter else self.config.classes
+
+    def evaluation_source(self) -> Source:
+        """Faces with expressions, or those with label maps of a segmentation network alone."""
+        fields = ("label_map",) if self.config.labelled is None else ()
+        return open_source(self.config.data, classes=self.labels, fields=fields)
 
     def build(self) -> Networks:
         """New networks."""
@@ -124,17 +128,35 @@ class SegHierarchical(Method):
         """The updates of the stages that there are."""
         c = self.config
         if c.only_segmenter:
-            return (Phase("segmentation", ("segmenter",), rate=c.seg_rate),)
+            return (
+                Phase("segmentation", ("segmenter",), self._segmentation_loss, rate=c.seg_rate),
+            )
         segmented, joint = c.seg_steps, c.seg_steps + c.gan_steps
         game = segmented + c.classify_first
         phases = (
-            Phase("segmentation", ("segmenter",), rate=c.seg_rate, stop=segmented),
-            Phase("classifier", self.discriminators, start=segmented, stop=game),
-            Phase("discriminator", self.discriminators, start=game),
-            Phase("generator", self.generators, every=c.generator_every, start=game, stop=joint),
+            Phase(
+                "segmentation",
+                ("segmenter",),
+                self._segmentation_loss,
+                rate=c.seg_rate,
+                stop=segmented,
+            ),
+            Phase(
+                "classifier", self.discriminators, self._classifier_loss, start=segmented, stop=game
+            ),
+            Phase("discriminator", self.discriminators, self._discriminator_loss, start=game),
+            Phase(
+                "generator",
+                self.generators,
+                self._generator_loss,
+                every=c.generator_every,
+                start=game,
+                stop=joint,
+            ),
             Phase(
                 "joint",
                 (*self.generators, "segmenter"),
+                self._joint_loss,
                 every=c.generator_every,
                 rates={"segmenter": c.seg_rate_joint},
                 start=joint,
@@ -207,14 +229,8 @@ class SegHierarchical(Method):
         cuts = [cut(images, grown[..., i : i + 1]) for i in range(len(self.config.regions))]
         return {WHOLE: images, **dict(zip(self.config.regions, cuts, strict=True))}
 
-    # Losses.
-
-    def loss(self, phase: str, nets: Networks, batch: Batch) -> tuple[tf.Tensor, Batch]:
-        """SARGAN's losses of each discriminator, summed as APDrawingGAN does, and cross entropy.
-
-        Terms are those of the global discriminator; those of a local one have its region's name.
-        """
-        return getattr(self, f"_{phase}_loss")(nets, batch)
+    # Losses: SARGAN's of each discriminator, summed as APDrawingGAN does, and cross entropy. Terms
+    # are those of the global discriminator; those of a local one have its region's name.
 
     def _segmentation_loss(self, nets: Networks, batch: Batch):
         heads = tf.nest.flatten(nets["segmenter"](batch["seg_image"]))
@@ -373,33 +389,8 @@ class SegHierarchical(Method):
             columns[name] = made["image"]
         return columns
 
-    def edits(self, nets: Networks, options: dict[str, Any]) -> list[list[Edit]]:
-        """For each `expression` (names, or "all", the default) face and parts; the segmentation."""
-        segmentation = ("segmentation", lambda x: tf.argmax(self.segment(nets, x), -1, tf.int32))
-        if self.config.only_segmenter:
-            if options:
-                raise UserError(
-                    f"--{next(iter(options))} is no option of a segmentation network alone"
-                )
-            return [[segmentation]]
-        only(options, ("expression",), "seg_hierarchical")
-        names = options.get("expression", ["all"])
-        names = self.config.classes if "all" in names else names
-
-        def whole(index: int):
-            return lambda x: self.edit(nets, x, tf.fill([tf.shape(x)[0]], index))["image"]
-
-        def part(index: int, region: str):
-            return lambda x: to_bytes(self.edit(nets, x, tf.fill([tf.shape(x)[0]], index))[region])
-
-        rows: list[list[Edit]] = []
-        for name in names:
-            index = known_label("expression", name, self.config.classes)
-            parts = [(f"{name}-{region}", part(index, region)) for region in self.config.regions]
-            rows.append([(name, whole(index)), *parts])
-        rows[0].append(segmentation)
-        return rows
-
     def signatures(self, nets: Networks) -> dict[str, Signature]:
         """As of `serving.signatures`."""
-        return signatures(self, nets)
+        return signatures(
+            self.config, functools.partial(self.segment, nets), functools.partial(self.edit, nets)
+        )

@@ -2,57 +2,76 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfface.methods.base import Networks, Signature
-from tfface.methods.label_maps import encode_labels
+from tfface.data.image_ops import (
+    edit_bytes,
+    encode_squares,
+    example_picture,
+    example_png,
+    to_squares,
+)
+from tfface.data.label_map_ops import encode_labels
+from tfface.methods.base import Signature
 from tfface.methods.labels import index_of
-from tfface.methods.pictures import edit_bytes, example_picture, example_png, to_squares
-
-if TYPE_CHECKING:
-    from tfface.methods.seg_hierarchical.method import SegHierarchical
+from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
 
 
-def signatures(method: SegHierarchical, nets: Networks) -> dict[str, Signature]:
+def signatures(
+    config: SegHierarchicalConfig,
+    find: Callable[[tf.Tensor], tf.Tensor],
+    edit: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+) -> dict[str, Signature]:
     """Signatures by name.
 
     `serving_default` and `bytes` give faces expressions, and float pictures their label maps too;
-    `segment` and `segment_bytes` give label maps, and float pictures probabilities too. Of a
-    segmentation network alone, the first two are the same as the last two.
+    `segment` and `segment_bytes` give label maps, and float pictures probabilities too;
+    `parts_bytes` what the generators of the regions made. Of a segmentation network alone, the
+    first two are the same as the next two, and there are no others.
+
+    Args:
+        config: The method's config.
+        find: Images [B,S,S,3] to probabilities [B,S,S,19].
+        edit: Images and class indices [B] to what `SegHierarchical.edit` returns.
     """
-    size, classes = method.config.data.size, method.config.classes
+    size, classes = config.data.size, config.classes
     text = tf.TensorSpec([None], tf.string)
     pictures = tf.TensorSpec([None, size, size, 3], tf.float32)
     picture = example_picture(size)
 
     def segment(image):
-        probabilities = method.segment(nets, image)
+        probabilities = find(image)
         return {"label_map": _labels(probabilities), "probabilities": probabilities}
 
     def segment_bytes(image_bytes):
-        labels = _labels(method.segment(nets, to_squares(image_bytes, size)))
+        labels = _labels(find(to_squares(image_bytes, size)))
         return {"label_map_bytes": encode_labels(labels)}
 
     segmenting = (
         Signature(segment, {"image": pictures}, {"image": picture}),
         Signature(segment_bytes, {"image_bytes": text}, {"image_bytes": example_png(picture)}),
     )
-    if method.config.only_segmenter:
+    if config.only_segmenter:
         changing = segmenting
     else:
         name = tf.constant([classes[0]])
 
         def change(image, expression):
-            made = method.edit(nets, image, index_of(expression, classes, "expression"))
+            made = edit(image, index_of(expression, classes, "expression"))
             return {"image": made["image"], "label_map": made["label_map"]}
 
         def change_bytes(image_bytes, expression):
-            def edit(squares):
+            def changed(squares):
                 return change(squares, expression)["image"]
 
-            return {"image_bytes": edit_bytes(edit, image_bytes, size)}
+            return {"image_bytes": edit_bytes(changed, image_bytes, size)}
+
+        def parts_bytes(image_bytes, expression):
+            index = index_of(expression, classes, "expression")
+            made = edit(to_squares(image_bytes, size), index)
+            return {f"{name}_bytes": encode_squares(made[name]) for name in config.regions}
 
         changing = (
             Signature(
@@ -67,7 +86,11 @@ def signatures(method: SegHierarchical, nets: Networks) -> dict[str, Signature]:
             ),
         )
     names = ("serving_default", "bytes", "segment", "segment_bytes")
-    return dict(zip(names, (*changing, *segmenting), strict=True))
+    found = dict(zip(names, (*changing, *segmenting), strict=True))
+    if not config.only_segmenter:
+        bytes_ = found["bytes"]
+        found["parts_bytes"] = Signature(parts_bytes, bytes_.inputs, bytes_.example)
+    return found
 
 
 def _labels(probabilities: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfface import report
+from tfface import html
 from tfface.metrics.tally import NOTHING_MADE, Roles
 
 _EACH = 2  # Examples of each.
@@ -71,9 +71,9 @@ class Gallery:
     def sections(self) -> list[str]:
         """Parts of a report, one for each measure."""
         return [
-            report.section(
+            html.section(
                 f"Best, median and worst: {measure}",
-                report.faces(shown.captions, _chosen(shown), group=_EACH),
+                html.faces(shown.captions, _chosen(shown), group=_EACH),
             )
             for measure, shown in self._shown.items()
         ]

@@ -7,16 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from tfface import report
+from tfface import html
 from tfface.client import FaceClient
 from tfface.data.base import Source
 from tfface.data.synthetic import EXPRESSIONS, with_expression
-from tfface.demo import SHOWN, draw
-from tfface.engine.load import Trained
-from tfface.metrics.classifier import Classifier
+from tfface.evaluation.classifier import Classifier
+from tfface.evaluation.real_pictures import (
+    COLUMNS,
+    ENOUGH,
+    ROWS,
+    evaluate_classes,
+    held_out_batches,
+)
+from tfface.evaluation.synthetic_truth import (
+    INTENSITY,
+    SHOWN,
+    ExpressionEdit,
+    draw,
+    evaluate_expressions,
+    held_out,
+)
+from tfface.methods.trained import Trained
 from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
-from tfface.metrics.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_classes, held_out_batches
-from tfface.metrics.synthetic_truth import INTENSITY, ExpressionEdit, evaluate_expressions, held_out
 from tfface.metrics.tally import Watch, unwatched
 
 TITLE = "SARGAN: changing an expression of a face"
@@ -100,14 +112,14 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
         rows.append(("edited", [picture, *edited]))
         rows.append(("truth", [None, *(faces[i] for faces in truth)]))
     return [
-        report.section(
+        html.section(
             "Held-out faces",
-            report.text(
+            html.text(
                 "People that were not in training. Each was sent as a PNG to the server and came "
                 "back with the expression asked for. The truth is what the renderer draws for "
                 "the same person with that expression.",
                 soft=True,
             ),
-            report.faces(("input", *EXPRESSIONS), rows, group=2),
+            html.faces(("input", *EXPRESSIONS), rows, group=2),
         )
     ]

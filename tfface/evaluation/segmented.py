@@ -8,23 +8,28 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfface import report
+from tfface import html
 from tfface.client import FaceClient
 from tfface.data import open_source
 from tfface.data.base import Source
 from tfface.data.files import user_errors
+from tfface.data.label_map_ops import colour_labels
 from tfface.data.pictures import to_picture
 from tfface.data.synthetic import EXPRESSIONS, render
-from tfface.demo import SHOWN, draw
-from tfface.engine.load import Trained
 from tfface.errors import UserError
-from tfface.methods.label_maps import colour_labels
-from tfface.methods.sargan import evaluation as sargan
+from tfface.evaluation import expressions as sargan
+from tfface.evaluation.classifier import Classifier
+from tfface.evaluation.real_pictures import (
+    COLUMNS,
+    ROWS,
+    Batches,
+    evaluate_segments,
+    held_out_batches,
+)
+from tfface.evaluation.synthetic_truth import SHOWN, draw, held_out
 from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
-from tfface.metrics.classifier import Classifier
+from tfface.methods.trained import Trained
 from tfface.metrics.figures import SEED, Row
-from tfface.metrics.real_pictures import COLUMNS, ROWS, Batches, evaluate_segments, held_out_batches
-from tfface.metrics.synthetic_truth import held_out
 from tfface.metrics.tally import Watch, joined, unwatched
 
 TITLE = "Segmentation with hierarchical GANs: face parts, and another expression"
@@ -142,28 +147,24 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
         edited = client.change_expression(picture, list(EXPRESSIONS))
         faces.append(("", [picture, *maps, *edited]))
     for name in ("happy", "surprised"):
-        images = tf.stack([np.asarray(p, np.float32) / 127.5 - 1.0 for p in pictures[:2]])
-        asked = tf.fill([2], EXPRESSIONS.index(name))
-        made = method.edit(trained.nets, images, asked)
-        shown = [
-            [to_picture(x) for x in made[k].numpy()] for k in (*method.config.regions, "image")
-        ]
+        kinds = (*method.config.regions, None)
+        shown = [client.change_expression(pictures[:2], name, part) for part in kinds]
         for i in range(2):
             parts.append((name, [pictures[i], *(column[i] for column in shown)]))
     return [
-        report.section(
+        html.section(
             "Held-out faces",
-            report.text(
+            html.text(
                 "People that were not in training, sent as PNGs to the server. Beside each the "
                 "parts that the segmentation network found, and the true ones.",
                 soft=True,
             ),
-            report.faces(("input", "found", "truth", *EXPRESSIONS), faces),
+            html.faces(("input", "found", "truth", *EXPRESSIONS), faces),
         ),
-        report.section(
+        html.section(
             "Parts",
-            report.text("What the local generators made, and the face fused from it.", soft=True),
-            report.faces(("input", *method.config.regions, "fused"), parts),
+            html.text("What the local generators made, and the face fused from it.", soft=True),
+            html.faces(("input", *method.config.regions, "fused"), parts),
         ),
     ]
 

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 
 from tfface.data.base import Source
-from tfface.metrics.classifier import Classifier
+from tfface.evaluation.classifier import Classifier
+from tfface.evaluation.features import (
+    FeatureNetwork,
+    classifier_features,
+    inception,
+    measure_name,
+    random_features,
+    real_statistics,
+)
+from tfface.evaluation.identity import Embedding
+from tfface.evaluation.lpips import Lpips, lpips, perceptual_random
 from tfface.metrics.distribution import (
     Patches,
     Statistics,
@@ -19,17 +29,7 @@ from tfface.metrics.distribution import (
     picture_keys,
     swd,
 )
-from tfface.metrics.features import (
-    FeatureNetwork,
-    classifier_features,
-    inception,
-    measure_name,
-    random_features,
-    real_statistics,
-)
 from tfface.metrics.figures import Row
-from tfface.metrics.identity import Embedding
-from tfface.metrics.lpips import Lpips, lpips, perceptual_random
 from tfface.metrics.pictures import diversity, levels, ms_ssim, ms_ssim_name, ssim
 from tfface.metrics.tally import NOTHING_MADE, Roles, Tally, Watch, means, unwatched
 
@@ -52,11 +52,11 @@ class Judges:
     """Files of networks that judge pictures; where one is missing, a stand-in with another name.
 
     Attributes:
-        inception: InceptionV3's weights for FID and KID, as of `tfface.metrics.features.inception`;
-            "": Keras downloads them; None: the classifier of expressions and attributes, or a
-            network that has learnt nothing.
-        lpips: VGG16's weights and those of LPIPS's heads, as of `tfface.metrics.lpips.lpips`; None:
-            a network that has learnt nothing.
+        inception: InceptionV3's weights for FID and KID, as of
+            `tfface.evaluation.features.inception`; "": Keras downloads them; None: the classifier
+            of expressions and attributes, or a network that has learnt nothing.
+        lpips: VGG16's weights and those of LPIPS's heads, as of `tfface.evaluation.lpips.lpips`;
+            None: a network that has learnt nothing.
         embedding: A network that tells people apart, as of `Embedding`; None: on built-in faces the
             classifier, which knows what they are made of; of others identity is not measured.
     """

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfface import report
+from tfface import html
 from tfface.client import FaceClient
 from tfface.config import Data
 from tfface.data.base import Source
+from tfface.data.label_map_ops import colour_labels
 from tfface.data.pictures import to_picture
 from tfface.data.synthetic import SyntheticFaces
-from tfface.demo import SHOWN
-from tfface.engine.load import Trained
-from tfface.methods.label_maps import colour_labels
+from tfface.evaluation.real_pictures import ENOUGH
+from tfface.evaluation.synthetic_truth import PARTS_OF_FACE, SHOWN, Painting, evaluate_alignment
+from tfface.methods.trained import Trained
 from tfface.metrics.figures import SEED, rows_of
-from tfface.metrics.real_pictures import ENOUGH
-from tfface.metrics.synthetic_truth import PARTS_OF_FACE, Painting, evaluate_alignment
 from tfface.metrics.tally import Watch, unwatched
 
 TITLE = "Domain alignment: a face from a label map in the style of another"
@@ -99,14 +98,14 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
         map_ = to_picture(colour_labels(labels).numpy())
         rows.append(("", [map_, given, made, to_picture(truth)]))
     return [
-        report.section(
+        html.section(
             "Held-out faces",
-            report.text(
+            html.text(
                 "People that were not in training. The label map of one and the picture of another "
                 "were sent as PNGs to the server. The truth is what the renderer draws for the "
                 "first one in the colours, the light and the beard of the second.",
                 soft=True,
             ),
-            report.faces(("label map", "exemplar", "made", "truth"), rows),
+            html.faces(("label map", "exemplar", "made", "truth"), rows),
         )
     ]

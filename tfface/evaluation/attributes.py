@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from tfface import report
+from tfface import html
 from tfface.client import FaceClient
 from tfface.data.base import Source
-from tfface.demo import draw
-from tfface.engine.load import Trained
-from tfface.metrics.classifier import Classifier
+from tfface.evaluation.classifier import Classifier
+from tfface.evaluation.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_pairs
+from tfface.evaluation.synthetic_truth import draw, evaluate_exchange, evaluate_several, held_out
+from tfface.methods.trained import Trained
 from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
-from tfface.metrics.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_pairs
-from tfface.metrics.synthetic_truth import evaluate_exchange, evaluate_several, held_out
 from tfface.metrics.tally import Watch, joined, unwatched
 
 TITLE = "ELEGANT: changing an attribute of a face"
@@ -136,18 +135,18 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
             steps.append((name, [has, lacks, *blended]))
     columns = ("A (has it)", "B (lacks it)")
     return [
-        report.section(
+        html.section(
             "Exchanged attributes",
-            report.text(
+            html.text(
                 "People that were not in training. A and B were sent as PNGs to the server and "
                 "came back with each other's attribute.",
                 soft=True,
             ),
-            report.faces((*columns, "C: A with B's", "D: B with A's"), rows, group=2),
+            html.faces((*columns, "C: A with B's", "D: B with A's"), rows, group=2),
         ),
-        report.section(
+        html.section(
             "Interpolation",
-            report.text("From B as it is to B with all of A's attribute.", soft=True),
-            report.faces((*columns, *(f"{s:.0%}" for s in _STRENGTHS)), steps, group=2),
+            html.text("From B as it is to B with all of A's attribute.", soft=True),
+            html.faces((*columns, *(f"{s:.0%}" for s in _STRENGTHS)), steps, group=2),
         ),
     ]

@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfface import report
+from tfface import html
 from tfface.client import FaceClient
 from tfface.data.base import Source
+from tfface.data.label_map_ops import colour_labels
 from tfface.data.pictures import to_picture
 from tfface.data.synthetic import render
-from tfface.demo import SHOWN, draw
-from tfface.engine.load import Trained
-from tfface.methods.label_maps import colour_labels
+from tfface.evaluation.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_maps, held_out_batches
+from tfface.evaluation.segmenter import Segmenter
+from tfface.evaluation.synthesis import REGIONS, evaluate_synthesis
+from tfface.evaluation.synthetic_truth import SHOWN, draw, held_out
+from tfface.methods.trained import Trained
 from tfface.metrics.figures import SEED, Row
-from tfface.metrics.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_maps, held_out_batches
-from tfface.metrics.segmenter import Segmenter
-from tfface.metrics.synthesis import REGIONS, evaluate_synthesis
-from tfface.metrics.synthetic_truth import held_out
 from tfface.metrics.tally import Watch, unwatched
 
 TITLE = "Mask-guided synthesis: many faces of one label map"
@@ -134,19 +133,19 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
     own = client.synthesize(maps, reference=truths)
     others = [client.synthesize(labels, reference=references) for labels in maps[:3]]
     return [
-        report.section(
+        html.section(
             "One label map, many styles",
-            report.text(
+            html.text(
                 "Label maps of people that were not in training were sent as PNGs to the server, "
                 "each with the numbers of some styles. A column is one style on different maps.",
                 soft=True,
             ),
-            report.faces(("label map", *(f"style {seed}" for seed in seeds)), styles),
+            html.faces(("label map", *(f"style {seed}" for seed in seeds)), styles),
         ),
-        report.section(
+        html.section(
             "Styles of other faces",
-            report.text("The style of each face in the first row, on three label maps.", soft=True),
-            report.faces(
+            html.text("The style of each face in the first row, on three label maps.", soft=True),
+            html.faces(
                 ("label map", *(f"reference {i + 1}" for i in range(SHOWN))),
                 [
                     ("", [None, *references]),
@@ -154,10 +153,10 @@ def show(trained: Trained, client: FaceClient) -> list[str]:
                 ],
             ),
         ),
-        report.section(
+        html.section(
             "Their own styles",
-            report.text("A face made again from its label map and its own style.", soft=True),
-            report.faces(
+            html.text("A face made again from its label map and its own style.", soft=True),
+            html.faces(
                 ("label map", "made", "truth"),
                 [("", list(row)) for row in zip(shown, own, truths, strict=True)],
             ),

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfface.data import synthetic
 from tfface.errors import UserError
-from tfface.metrics.classifier import Classifier
+from tfface.evaluation.classifier import Classifier
 from tfface.metrics.distribution import Statistics, picture_keys
 from tfface.metrics.pictures import levels
 
@@ -146,7 +146,7 @@ def random_features(size: int) -> FeatureNetwork:
     Args:
         size: Side of the pictures, in pixels.
     """
-    from tfface.methods.domain_alignment.perceptual import perceptual_network
+    from tfface.layers.perceptual import perceptual_network
 
     network = perceptual_network("random", size)
     return _means("proxy_random", network.inputs[0], network.outputs)

@@ -6,13 +6,17 @@ And, in the place of WGAN-GP and classification, those of a multi-task discrimin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import tensorflow as tf
 
-if TYPE_CHECKING:
-    from tfface.methods.sargan.config import SarganConfig
-    from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
+
+class TargetOptions(Protocol):
+    """The options of a method that `with_targets` reads."""
+
+    label_noise: float
+    label_attack: float
+    classify_first: int
 
 
 def class_logits(discriminator, images: tf.Tensor) -> tf.Tensor:
@@ -143,7 +147,7 @@ def with_targets(
     data: tf.data.Dataset,
     seed: int | None,
     start: int,
-    config: SarganConfig | SegHierarchicalConfig,
+    config: TargetOptions,
     begin: int = 0,
 ) -> tf.data.Dataset:
     """Adds what the losses need, from (seed, number of the batch).

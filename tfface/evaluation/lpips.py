@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.errors import UserError
-from tfface.methods.torch_weights import assign, read_checkpoint
-from tfface.metrics.features import load_application
+from tfface.evaluation.features import load_application
+from tfface.layers.torch_weights import assign, read_checkpoint
 from tfface.metrics.pictures import checked
 
 _TAPS = ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3")
@@ -135,7 +135,7 @@ def perceptual_random(size: int) -> Lpips:
     Args:
         size: Side S of the pictures, in pixels, at least 32.
     """
-    from tfface.methods.domain_alignment.perceptual import perceptual_network
+    from tfface.layers.perceptual import perceptual_network
 
     return Lpips("perceptual_random", perceptual_network("random", size))
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from tfface.data.label_map_ops import colour_labels
 from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import render, with_factors
-from tfface.methods.label_maps import colour_labels
-from tfface.metrics.classifier import progress
+from tfface.evaluation.segmenter import Segmenter
+from tfface.evaluation.synthetic_truth import held_out
 from tfface.metrics.segmentation import confusions, summary
-from tfface.metrics.segmenter import Segmenter
-from tfface.metrics.synthetic_truth import held_out
 from tfface.metrics.tally import RANGE, Roles, Tally, Watch, compared, means, ratio, unwatched
+from tfface.progress import progress
 
 REGIONS = ("hair", "skin", "cloth", "background")
 """Classes whose mean colours are compared."""

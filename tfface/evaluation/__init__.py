@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
-from tfface.data import open_source
-from tfface.data.base import Source
 from tfface.data.files import user_errors
-from tfface.engine.load import Trained
 from tfface.errors import UserError
-from tfface.metrics import classifier, segmenter
+from tfface.evaluation import (
+    attributes,
+    classifier,
+    exemplars,
+    expressions,
+    label_maps,
+    segmented,
+    segmenter,
+)
+from tfface.evaluation.likeness import Judges, Likeness
+from tfface.methods.base import Method, Task
+from tfface.methods.trained import Trained
 from tfface.metrics.figures import SEED, Table, flat
-from tfface.metrics.likeness import Judges, Likeness
 from tfface.metrics.tally import Watch, joined, unwatched
 
 __all__ = [
     "Judges",
-    "Local",
     "cache_of",
     "flat",
     "has_truth",
@@ -33,48 +34,28 @@ __all__ = [
     "yardstick_of",
 ]
 
-_AT_ONCE = 32  # Pictures that go through the networks together.
+
+_PARTS: dict[Task, ModuleType] = {
+    Task.EXPRESSION: expressions,
+    Task.SEGMENTED_EXPRESSION: segmented,
+    Task.SEGMENTATION: segmented,
+    Task.ATTRIBUTE: attributes,
+    Task.LABEL_MAP: label_maps,
+    Task.EXEMPLAR: exemplars,
+}
 
 
-class Local:
-    """Answers as a `tfface.client.FaceClient` of the exported run would, without a server.
-
-    Args:
-        trained: A loaded run.
-    """
-
-    def __init__(self, trained: Trained):
-        self._signatures = trained.method.signatures(trained.nets)
-        self._functions: dict[str, Callable[..., dict[str, tf.Tensor]]] = {}
-
-    def predict(
-        self, inputs: dict[str, Any], signature: str = "serving_default"
-    ) -> dict[str, np.ndarray]:
-        """The outputs of a signature on arrays by input name; 32 examples at a time."""
-        if signature not in self._functions:
-            asked = self._signatures[signature]
-            specs = {key: tf.TensorSpec(s.shape, s.dtype) for key, s in asked.inputs.items()}
-            function = tf.function(asked.function, autograph=False)
-            self._functions[signature] = function.get_concrete_function(**specs)
-        run, parts = self._functions[signature], []
-        for start in range(0, len(next(iter(inputs.values()))), _AT_ONCE):
-            some = {k: tf.constant(v[start : start + _AT_ONCE]) for k, v in inputs.items()}
-            parts.append({name: value.numpy() for name, value in run(**some).items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def parts_of(method: str) -> ModuleType:
-    """What is measured and shown of a method: its module `evaluation`.
+def parts_of(method: Method | type[Method]) -> ModuleType:
+    """What is measured and shown of a method's task: a module of this package.
 
     `TITLE` of reports; `CURVES`, the metrics they plot; `YARDSTICK`, a "classifier" or a
     "segmenter" of real pictures that judges the results, or ""; `COUNTS`, how many people are
     measured, and in a small sample; `BASELINES`, what the figures are compared with; `TABLE` and
     `REAL_TABLE`, which figures are shown, of built-in faces and of others; `evaluate` and
-    `evaluate_real`, which measure them, through a `FaceClient` or `Local` (with a classifier
-    `evaluate` takes a `second` one too); and `show(trained, client)`, sections of pictures that a
-    server made.
+    `evaluate_real`, which measure them, through a `FaceClient` (with a classifier `evaluate` takes
+    a `second` one too); and `show(trained, client)`, sections of pictures that a server made.
     """
-    return importlib.import_module(f"tfface.methods.{method}.evaluation")
+    return _PARTS[method.task]
 
 
 def has_truth(trained: Trained) -> bool:
@@ -82,8 +63,8 @@ def has_truth(trained: Trained) -> bool:
 
     Label maps that a segmentation network alone finds are compared with those of its data set.
     """
-    config = trained.method.config
-    return config.data.name == "synthetic" and not getattr(config, "only_segmenter", False)
+    method = trained.method
+    return method.config.data.name == "synthetic" and method.task is not Task.SEGMENTATION
 
 
 def cache_of(trained: Trained) -> Path:
@@ -94,7 +75,7 @@ def cache_of(trained: Trained) -> Path:
 
 def table_of(trained: Trained) -> Table:
     """The titles and rows of a run's table of figures."""
-    parts = parts_of(trained.name)
+    parts = parts_of(trained.method)
     return parts.TABLE if has_truth(trained) else parts.REAL_TABLE
 
 
@@ -112,17 +93,24 @@ def yardstick_of(
         second: Another classifier in its place, with another architecture and seed: of built-in
             faces only.
     """
-    config, kind = trained.method.config, parts_of(trained.name).YARDSTICK
-    if kind == "classifier" and not getattr(config, "only_segmenter", False):
+    method, kind = trained.method, parts_of(trained.method).YARDSTICK
+    size = method.config.data.size
+    if method.task is Task.SEGMENTATION:
+        return None
+    if kind == "classifier":
         options = {"steps": steps or classifier.STEPS, "cache": cache}
         if not has_truth(trained):
-            return None if second else classifier.train_on_pictures(_open(trained), **options)
-        attributes = getattr(config, "attributes", ())
+            return (
+                None
+                if second
+                else classifier.train_on_pictures(method.evaluation_source(), **options)
+            )
         options |= classifier.SECOND if second else {}
-        return classifier.train_classifier(config.data.size, attributes, **options)
+        known = method.labels if method.task is Task.ATTRIBUTE else ()
+        return classifier.train_classifier(size, known, **options)
     if kind == "segmenter" and has_truth(trained) and not second:
         steps = steps or segmenter.STEPS
-        return segmenter.train_segmenter(config.data.size, steps=steps, cache=cache)
+        return segmenter.train_segmenter(size, steps=steps, cache=cache)
     return None
 
 
@@ -155,21 +143,22 @@ def measure(
         watch: Is shown what is measured.
 
     Returns:
-        Nested dicts, as of the `evaluate` or `evaluate_real` of `parts_of(trained.name)`; with a
+        Nested dicts, as of the `evaluate` or `evaluate_real` of `parts_of(trained.method)`; with a
         yardstick its accuracy on real pictures by its kind, "classifier" or "segmenter", and that
         of a second one, "second_classifier", whose figures are in `second`; with judges `likeness`,
-        as of `tfface.metrics.likeness.Likeness.result`.
+        as of `tfface.evaluation.likeness.Likeness.result`.
 
     Raises:
         UserError: `count` is below 1, the split has no pictures, a file of a judge is missing or
             something else, or what opening the data set raises.
     """
-    parts = parts_of(trained.name)
+    parts = parts_of(trained.method)
     if count is not None and count < 1:
         raise UserError(f"count is {count}: expected at least 1")
     full, few = parts.COUNTS
     count = count or (few if small else None)
-    client, source, truth = Local(trained), _open(trained), has_truth(trained)
+    client, source = trained.client, trained.method.evaluation_source()
+    truth = has_truth(trained)
     if source.count(split) == 0:
         raise UserError(f"the data set {source.data.name!r} has no pictures in the split {split!r}")
     with user_errors(source):
@@ -190,15 +179,3 @@ def measure(
             found = joined(found, {"likeness": figures, "intervals": intervals})
     known = {parts.YARDSTICK: yardstick, f"second_{parts.YARDSTICK}": second}
     return {**{name: judge.accuracy for name, judge in known.items() if judge}, **found}
-
-
-def _open(trained: Trained) -> Source:
-    """The data set of a run, with what its figures need."""
-    method, config = trained.method, trained.method.config
-    finds_parts = hasattr(method, "segment") and config.labelled is None
-    return open_source(
-        config.data,
-        getattr(config, "attributes", ()),
-        () if getattr(config, "only_segmenter", False) else getattr(config, "classes", ()),
-        ("label_map",) if finds_parts or method.takes != "image" else (),
-    )

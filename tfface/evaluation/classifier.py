@@ -10,14 +10,13 @@ from typing import Any, Literal
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import Progress
 
 from tfface.config import Data
 from tfface.data.base import Source
 from tfface.data.synthetic import ATTRIBUTES, EXPRESSIONS, SyntheticFaces, render, with_expression
 from tfface.data.synthetic.factors import IDENTITY, uniform
-from tfface.metrics.cache import Trained, kept
+from tfface.evaluation.cache import Trained, kept
+from tfface.progress import progress
 
 STEPS = 1800
 HELD_OUT = 2048
@@ -366,9 +365,3 @@ def _told_apart(classifier: Classifier, size: int, count: int) -> float:
 def first_face(seed: int, purpose: str) -> int:
     """Where the faces for a purpose begin: others for every seed, and not where training begins."""
     return int(uniform(tf.constant([seed], tf.int64), purpose)[0, 0] * 2.0**24) * 2**34 + 2**33
-
-
-def progress() -> Progress:
-    """A progress bar on a terminal, nothing elsewhere."""
-    console = Console()
-    return Progress(console=console, transient=True, disable=not console.is_terminal)

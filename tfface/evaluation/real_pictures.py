@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.data.base import Source
-from tfface.methods.label_maps import colour_labels
-from tfface.metrics.classifier import Classifier, progress
+from tfface.data.label_map_ops import colour_labels
+from tfface.evaluation.classifier import Classifier
+from tfface.evaluation.synthetic_truth import exchange_rows, swapped
 from tfface.metrics.figures import Row
 from tfface.metrics.segmentation import Confusion, confusions, summary
-from tfface.metrics.synthetic_truth import exchange_rows, swapped
 from tfface.metrics.tally import (
     NOTHING_MADE,
     RANGE,
@@ -26,6 +26,7 @@ from tfface.metrics.tally import (
     ratio,
     unwatched,
 )
+from tfface.progress import progress
 
 ENOUGH = 512
 """How many pictures, at most, edits are measured on, and of a data set without an end all is."""

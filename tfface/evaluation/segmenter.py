@@ -15,8 +15,9 @@ from tfface.config import Data
 from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import SyntheticFaces
 from tfface.errors import UserError
-from tfface.metrics import classifier
-from tfface.metrics.cache import Trained, kept
+from tfface.evaluation import classifier
+from tfface.evaluation.cache import Trained, kept
+from tfface.losses.segmentation import entropy_and_dice
 from tfface.metrics.segmentation import Confusion
 
 STEPS = 2300
@@ -89,40 +90,6 @@ def train_segmenter(
 
     files = (__file__, classifier.__file__)
     return Segmenter(*kept(cache, "segmenter", (size, seed, steps), files, train))
-
-
-@keras.saving.register_keras_serializable("tfface")
-def entropy_and_dice(
-    truth: tf.Tensor, logits: tf.Tensor, axes: tuple[int, ...] = (0, 1, 2)
-) -> tf.Tensor:
-    """What the segmenter learns from: weighted cross-entropy, and twice one less the Dice measure.
-
-    A class of n pixels of the batch has n^(3/4) parts of the cross-entropy, and as large a part of
-    the Dice measure as any other, or brows and jewellery would hardly count.
-
-    Args:
-        truth: Class ids [N,S,S].
-        logits: [N,S,S,19].
-        axes: Over which pixels are counted; (1, 2): in each picture, not in the batch.
-
-    Returns:
-        A scalar, or, of each picture, [N].
-    """
-
-    def by_class(values):
-        return tf.reduce_sum(values, axes)
-
-    true = tf.one_hot(tf.cast(truth, tf.int32), len(CLASSES_19))
-    found = tf.nn.log_softmax(logits)
-    pixels, entropies = by_class(true), -by_class(true * found)
-    entropy = tf.reduce_sum(entropies / tf.maximum(pixels, 1.0) ** 0.25, -1)
-    entropy /= tf.reduce_sum(pixels**0.75, -1)
-    found = tf.exp(found)
-    # The one keeps a class of a few pixels from counting all or nothing.
-    dice = (2.0 * by_class(true * found) + 1.0) / (pixels + by_class(found) + 1.0)
-    occurs = tf.cast(pixels > 0, tf.float32)
-    dice = tf.reduce_sum(occurs * dice, -1) / tf.reduce_sum(occurs, -1)
-    return entropy + 2.0 * (1.0 - dice)
 
 
 def _build(size: int, seed: int) -> keras.Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    Picture = str | Path | bytes | Image.Image | np.ndarray
+    Picture = str | Path | bytes | Image.Image | np.ndarray | "Encoded"
     Condition = str | Path | bytes | np.ndarray
 
 _CONDITIONS = ("condition_bytes", "label_map_bytes")
@@ -111,16 +112,46 @@ def _encode(name: str, value: Any) -> Any:
     return _encode_picture(value) if name.endswith("_bytes") else value
 
 
-def _encode_picture(picture: Picture) -> bytes:
-    """A picture as the server decodes it: JPEG or PNG, upright, 8-bit colour.
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """An image as it goes to the server, and as it looks.
 
-    A file that is such a picture already goes as it is.
+    Attributes:
+        image: RGB, upright.
+        data: JPEG or PNG, upright, 8-bit colour: what the server decodes.
     """
+
+    image: Image.Image
+    data: bytes
+
+    @classmethod
+    def read(cls, source: str | Path | bytes) -> Encoded:
+        """Reads a file, or the bytes of one, and decodes it once.
+
+        A file that the server can decode goes as it is.
+
+        Raises:
+            UserError: As of `tfface.data.pictures.load_picture`.
+        """
+        from PIL import Image
+
+        from tfface.data.pictures import load_picture
+
+        loaded = load_picture(source)
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        with Image.open(io.BytesIO(data)) as opened:  # Reads the header only.
+            upright = opened.getexif().get(0x0112, 1) == 1
+            plain = opened.format in ("JPEG", "PNG") and opened.mode in ("RGB", "L") and upright
+            plain = plain and not opened.has_transparency_data
+        return cls(loaded, data if plain else _png(loaded))
+
+
+def _encode_picture(picture: Picture) -> bytes:
     import numpy as np
     from PIL import Image
 
-    from tfface.data.pictures import load_picture
-
+    if isinstance(picture, Encoded):
+        return picture.data
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise UserError(
@@ -130,14 +161,7 @@ def _encode_picture(picture: Picture) -> bytes:
         picture = Image.fromarray(picture)
     if isinstance(picture, Image.Image):
         return _png(picture.convert("RGB"))
-    loaded = load_picture(picture)
-    data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-    with Image.open(io.BytesIO(data)) as opened:
-        upright = opened.getexif().get(0x0112, 1) == 1
-        if opened.format in ("JPEG", "PNG") and opened.mode in ("RGB", "L") and upright:
-            if not opened.has_transparency_data:
-                return data
-    return _png(loaded)
+    return Encoded.read(picture).data
 
 
 def _encode_condition(condition: Condition) -> bytes:

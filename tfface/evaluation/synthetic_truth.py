@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from tfface.config import Data
 from tfface.data.base import Source
+from tfface.data.label_map_ops import colour_labels
 from tfface.data.label_maps import CLASSES_19
+from tfface.data.pictures import to_picture
 from tfface.data.synthetic import (
     ATTRIBUTES,
     EXPRESSIONS,
@@ -20,13 +23,16 @@ from tfface.data.synthetic import (
     with_attribute,
     with_expression,
 )
-from tfface.methods.label_maps import colour_labels
-from tfface.metrics.classifier import Classifier, first_face, progress
+from tfface.evaluation.classifier import Classifier, first_face
 from tfface.metrics.tally import RANGE, Roles, Tally, Watch, compared, means, ratio, unwatched
+from tfface.progress import progress
 
 # Training faces have intensities uniform in [0.7, 1]; an edit is asked for a name only.
 INTENSITY = 0.85
 _BATCH = 32
+SHOWN = 6
+"""Rows of images in a report, about."""
+
 _LEVEL = RANGE / 255  # Of an 8-bit colour.
 _HALF = 0.5  # Decibels.
 ERROR = "error to the true render"
@@ -61,6 +67,11 @@ def held_out(count: int, seed: int, attributes: tuple[str, ...] = (), where=None
     """
     first = first_face(seed, "held out")
     return SyntheticFaces(Data(), attributes).factors("test", first, count, where)
+
+
+def draw(factors: dict, size: int) -> list[Image.Image]:
+    """Built-in faces as pictures."""
+    return [to_picture(array) for array in render(factors, size)["image"].numpy()]
 
 
 def evaluate_expressions(
