@@ -28,7 +28,7 @@ def main() -> None:
 
     import tfface
     from tfface.data import open_source
-    from tfface.evaluation.synthetic_truth import evaluate_alignment
+    from tfface.evaluation.exemplars import evaluate_alignment
     from tfface.layers import BlockAlignment, DenseAlignment
 
     trained = tfface.load(run)

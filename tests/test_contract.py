@@ -6,7 +6,7 @@ import pytest
 
 import tfface
 from tfface.client import FaceClient
-from tfface.evaluation import parts_of, table_of, yardstick_of
+from tfface.evaluation import evaluation_of
 from tfface.metrics.figures import table
 from tfface.server.app import Server
 from tfface.testing import CHECKS, Case
@@ -35,21 +35,23 @@ EDITED = {"improved_over_input", "improved_by_half_db", "identity", "second"}
 
 @pytest.mark.slow
 def test_demonstration(case):
-    parts = parts_of(case.method)
-    yardstick = yardstick_of(case.trained, case.folder, steps=5)
     with (
         Server(case.exported.parent, model_name=case.name) as server,
         FaceClient(f"127.0.0.1:{server.port}", case.name) as client,
     ):
-        page = "".join(parts.show(case.trained, client))
-        second = {"second": yardstick} if parts.YARDSTICK == "classifier" else {}
-        figures = parts.evaluate(case.trained, client, yardstick, count=2, seed=1, **second)
+        evaluation = evaluation_of(case.trained, client)
+        judge = evaluation.judge(case.folder, steps=5)
+        judges = [judge] if judge else []
+        if evaluation.judged_by == "classifier":
+            judges *= 2
+        page = "".join(evaluation.show())
+        figures = evaluation.against_truth(judges, count=2, seed=1)
     assert page.count("<img") == page.count(' alt="') > 20
     assert FIGURES[case.name] <= set(json.loads(json.dumps(figures)))
-    for kind in FIGURES[case.name] & {"edited", "copy", "target", "unchanged"} if second else ():
-        assert EDITED <= set(figures[kind]) and figures[kind]["second"].items() <= (
-            figures[kind].items()
-        )
-    header, rows = table_of(case.trained)
+    edited = FIGURES[case.name] & {"edited", "copy", "target", "unchanged"}
+    for kind in edited if len(judges) == 2 else ():
+        assert EDITED <= set(figures[kind])
+        assert figures[kind]["second"].items() <= figures[kind].items()
+    header, rows = evaluation.table
     cells = table(rows, figures)
     assert cells and all(len(row) == 1 + len(header) for row in cells)

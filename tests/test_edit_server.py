@@ -15,10 +15,11 @@ from test_edit import write_tiny_run
 from tiny_models import picture
 
 import tfface
-from tfface import edit_server, export
+from tfface import export
 from tfface.data.label_map_ops import example_labels
 from tfface.data.label_maps import colour, save_label_map
 from tfface.edit import main
+from tfface.editing import Editor, Model
 from tfface.errors import UserError
 from tfface.server.app import Server
 
@@ -173,7 +174,7 @@ def test_what_the_server_refuses_is_one_line(address, root, capsys):
         ("face0.png", "--expression: expected names, as a server does not list those that there"),
         ("face0.png --expression all", "--expression: expected names"),
         ("face0.png --strength 1", "--strength is no option of the served model; it has --expres"),
-        ("face0.png --matrix 3", "--matrix needs a run: a served model moves by one reference"),
+        ("face0.png --matrix 3", "--matrix is no option of the served model; it has --expression"),
         ("face0.png --step 3", "--step is for a run, not for --server"),
         ("--condition map.png --expression happy", " needs a picture to edit"),
         ("", "expected one of: a picture to edit, or --condition with a label map"),
@@ -217,7 +218,12 @@ STYLES = signature("label_map_bytes", "seed")
         (signature("image_bytes"), {"expression": ["a"]}, "--expression is no option .* has none"),
         (TRANSFERS, {"attribute": ["a"]}, "--reference is missing"),
         (TRANSFERS, {"reference": ["a.png"]}, "--attribute is missing: the name of what is exch"),
-        (TRANSFERS, {"reference": ["a.png"], "attribute": ["a", "b"]}, "one name, received 2; the"),
+        (
+            TRANSFERS,
+            {"reference": ["x"], "attribute": ["a", "b"]},
+            "2 changes at once: .* exported",
+        ),
+        (SEVERAL, {"reference": ["x"], "attribute": ["a"], "matrix": 3}, "received 1 and 1"),
         (SEVERAL, {"reference": ["x", "y", "z"], "attribute": ["a", "b"]}, "3 references for 2 a"),
         (signature("condition_bytes", "exemplar_bytes"), {}, "--exemplar is missing"),
         (STYLES, {"interpolate": 1}, "--interpolate is 1: expected at least 2"),
@@ -227,14 +233,14 @@ STYLES = signature("label_map_bytes", "seed")
 def test_options_that_do_not_fit_the_served_model(signatures, options, expected):
     client = types.SimpleNamespace(model="m", target="t")
     with pytest.raises(UserError, match=expected):
-        edit_server._edits(client, signatures, options)
+        Editor(Model(client, signatures), options)
 
 
 def test_a_segmentation_network_alone_gives_its_label_map():
     client = types.SimpleNamespace(segment=lambda files: [np.full((4, 4), 3) for _ in files])
-    takes, edits = edit_server._edits(client, signature("image_bytes"), {})
-    [[[(name, made)]]] = edit_server.Served(takes, 0, edits).edit(["a.png"])
-    assert (takes, name) == ("image", "segmentation")
+    editor = Editor(Model(client, signature("image_bytes")), {})
+    [[[(name, made)]]] = editor.edit(["a.png"])
+    assert (editor.takes, name) == ("image", "segmentation")
     assert np.array_equal(made, colour(np.full((4, 4), 3)))
 
 

@@ -72,7 +72,7 @@ def judges(monkeypatch):
         "segmenter.train_segmenter": lambda size, **_: Finder(None, {"miou": 1.0}),
     }
     for name, judge in made.items():
-        monkeypatch.setattr(f"tfface.metrics.{name}", judge)
+        monkeypatch.setattr(f"tfface.evaluation.{name}", judge)
     monkeypatch.setitem(tfface.data.SOURCES, "synthetic", "tfface.testing:FewFaces")
     where = "tfface.evaluation.exemplars.SyntheticFaces"
     monkeypatch.setattr(where, EagerFaces)

@@ -11,15 +11,11 @@ from test_exemplars import EagerFaces
 from tfface.config import Data
 from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import EXPRESSIONS, render, with_attribute, with_expression
+from tfface.evaluation.attributes import evaluate_exchange, evaluate_several
 from tfface.evaluation.classifier import Classifier, train_classifier
-from tfface.evaluation.synthetic_truth import (
-    INTENSITY,
-    evaluate_alignment,
-    evaluate_exchange,
-    evaluate_expressions,
-    evaluate_several,
-    held_out,
-)
+from tfface.evaluation.exemplars import evaluate_alignment
+from tfface.evaluation.expressions import evaluate_expressions
+from tfface.evaluation.synthetic_truth import INTENSITY, held_out
 
 SIZE = 32
 NAMES = ("Eyeglasses", "Smiling", "Bangs")

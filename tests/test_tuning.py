@@ -146,7 +146,7 @@ def test_a_second_judge_is_asked_by_studies_that_name_it(toy, capsys):
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_the_studies_that_come_along_name_a_measure_of_their_method(method):
     plan = read_plan(ROOT / "tuning" / f"{method}.yaml", method, get_config(method))
-    _, rows = evaluation.parts_of(get_method(method)).TABLE
+    _, rows = evaluation.EVALUATIONS[get_method(method).task].table
     assert set(plan.study.measures()) <= {row.names[0] for row in rows}
 
 

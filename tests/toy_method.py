@@ -13,7 +13,7 @@ from tfface.data.base import Source
 from tfface.engine.run import Run
 from tfface.engine.trainer import Trainer, adam
 from tfface.layers import Network, precision
-from tfface.methods.base import Method, Phase
+from tfface.methods.base import Method, Phase, Task
 
 SIZE = 32
 
@@ -67,6 +67,9 @@ class Critic(Network):
 class Toy(Method):
     """A painter that a critic shall not tell from noise, updated in every second step."""
 
+    title = "A toy"
+    curves = ("paint/realness",)
+    task = Task.LABEL_MAP
     averaged = ("painter",)
 
     @classmethod

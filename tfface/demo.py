@@ -1,7 +1,7 @@
 """`python -m tfface.demo`: trains on built-in faces, exports, serves, edits, and reports.
 
-What it measures and shows of a method is in its module `evaluation`; see
-`tfface.evaluation.parts_of`. What is measured of the method goes through the server.
+What it measures and shows of a method is in `tfface.evaluation`. What is measured of the method
+goes through the server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tfface.cli import Parser, aligned, command, import_tensorflow
@@ -23,9 +22,10 @@ from tfface.errors import Interrupted, UserError
 from tfface.methods import METHODS
 
 if TYPE_CHECKING:
+    from tfface.evaluation import Evaluation
     from tfface.methods.trained import Trained
 
-_YARDSTICK_STEPS = {"demo": None, "tiny": 5}
+_JUDGE_STEPS = {"demo": None, "tiny": 5}
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -42,7 +42,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--preset",
         default="demo",
-        choices=sorted(_YARDSTICK_STEPS),
+        choices=sorted(_JUDGE_STEPS),
         help="size of all (%(default)s)",
     )
     arguments = parser.parse_args(argv)
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     import_tensorflow()
 
     from tfface.engine.run import write_text
-    from tfface.evaluation import parts_of, yardstick_of
+    from tfface.evaluation import evaluation_of
     from tfface.train import train_run
 
     try:
@@ -74,24 +74,22 @@ def main(argv: list[str] | None = None) -> int:
         again = "continue with the same command"
         raise Interrupted(f"{stopped}\n{again}", stopped.signal) from stopped
     clock.lap("training")
-    parts = parts_of(trained.method)
-    yardstick = None
-    if parts.YARDSTICK:
-        cache = out.parent / ".cache"
-        yardstick = yardstick_of(trained, cache, _YARDSTICK_STEPS[arguments.preset])
-        clock.lap(parts.YARDSTICK)
-    figures, sections = _serve_and_edit(trained, parts, arguments.preset, yardstick, out, clock)
+    evaluation = evaluation_of(trained)
+    judge = evaluation.judge(out.parent / ".cache", _JUDGE_STEPS[arguments.preset])
+    if judge:
+        clock.lap(evaluation.judged_by)
+    figures, sections = _serve_and_edit(trained, arguments.preset, judge, out, clock)
     figures = {
         "method": trained.name,
         "preset": arguments.preset,
         "steps": trained.step,
         "seconds": clock.seconds,
-        **({parts.YARDSTICK: yardstick.accuracy} if yardstick else {}),
+        **({evaluation.judged_by: judge.accuracy} if judge else {}),
         **figures,
     }
-    header, rows = _table(trained, parts, figures)
+    header, rows = _table(evaluation, figures)
     write_text(out / "figures.json", json.dumps(figures, indent=1) + "\n")
-    write_text(out / "report.html", _page(trained, parts, figures, sections))
+    write_text(out / "report.html", _page(evaluation, figures, sections))
     print(f"\n{aligned([header, *rows])}\nlook at {(out / 'report.html').resolve()}")
     return 0
 
@@ -111,10 +109,11 @@ class _Clock:
 
 
 def _serve_and_edit(
-    trained: Trained, parts: ModuleType, preset: str, yardstick, out: Path, clock: _Clock
+    trained: Trained, preset: str, judge: Any, out: Path, clock: _Clock
 ) -> tuple[dict[str, Any], list[str]]:
     """Figures, and the report's sections with pictures."""
     from tfface.client import FaceClient
+    from tfface.evaluation import evaluation_of
     from tfface.export import export_run
     from tfface.metrics.figures import SEED
 
@@ -124,10 +123,11 @@ def _serve_and_edit(
         clock.lap("server start")
         with FaceClient(target, trained.name) as client:
             client.wait_until_ready()
-            sections = parts.show(trained, client)
+            evaluation = evaluation_of(trained, client)
+            sections = evaluation.show()
             clock.lap("pictures")
-            count = parts.COUNTS[preset == "tiny"]
-            figures = parts.evaluate(trained, client, yardstick, count, SEED)
+            count = evaluation.counts[preset == "tiny"]
+            figures = evaluation.against_truth([judge] if judge else [], count, SEED)
             clock.lap("evaluation")
     return figures, sections
 
@@ -173,29 +173,27 @@ def serving(base_path: Path, name: str, log: Path) -> Iterator[str]:
                 server.communicate()
 
 
-def _table(
-    trained: Trained, parts: ModuleType, figures: dict[str, Any]
-) -> tuple[list[str], list[list[str]]]:
+def _table(evaluation: Evaluation, figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     from tfface.metrics.figures import table
 
-    columns, rows = parts.TABLE
-    return [trained.name, *columns], table(rows, figures)
+    columns, rows = evaluation.table
+    return [evaluation.trained.name, *columns], table(rows, figures)
 
 
-def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections: list[str]) -> str:
+def _page(evaluation: Evaluation, figures: dict[str, Any], sections: list[str]) -> str:
     from tfface import html
 
     seconds = figures["seconds"]
     others = sum(value for name, value in seconds.items() if name != "training")
     notes = []
-    if kind := parts.YARDSTICK:
+    if kind := evaluation.judged_by:
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures[kind].items())
         notes.append(
             f"The {kind} has seen real renders only. On held-out renders it reaches: {accuracy}."
         )
-    notes.append(parts.BASELINES)
+    notes.append(evaluation.baselines)
     return html.page(
-        parts.TITLE,
+        evaluation.method.title,
         [
             html.text(
                 f"Trained on built-in faces for {figures['steps']:,} steps (preset "
@@ -206,10 +204,12 @@ def _page(trained: Trained, parts: ModuleType, figures: dict[str, Any], sections
             *sections,
             html.section(
                 "Figures",
-                html.table(*_table(trained, parts, figures)),
+                html.table(*_table(evaluation, figures)),
                 html.text(" ".join(notes), soft=True),
             ),
-            html.section("Training", *html.training(trained.path, parts.CURVES)),
+            html.section(
+                "Training", *html.training(evaluation.trained.path, evaluation.method.curves)
+            ),
         ],
     )
 

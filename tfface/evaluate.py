@@ -15,6 +15,7 @@ from tfface.errors import UserError
 
 if TYPE_CHECKING:
     from tfface.config import MethodConfig
+    from tfface.evaluation import Evaluation
     from tfface.evaluation.gallery import Gallery
     from tfface.evaluation.likeness import Judges
     from tfface.methods.trained import Trained
@@ -65,15 +66,15 @@ def evaluate_run(
         judges=judges or evaluation.Judges(),
         watch=gallery,
     )
-    truth = evaluation.has_truth(trained)
+    measured = evaluation.evaluation_of(trained)
     figures = {
         "method": trained.name,
         "step": trained.step,
         "data": trained.method.config.data.name,
-        **({"seed": seed} if truth else {"split": split}),
+        **({"seed": seed} if measured.has_truth else {"split": split}),
         **_rounded(found),
     }
-    columns, rows = evaluation.table_of(trained)
+    columns, rows = measured.table if measured.has_truth else measured.real_table
     tables = [[[trained.name, *columns], *table(rows, figures)]]
     if "iou_by_class" in figures.get("segmentation", {}):
         tables.append(_by_class(figures["segmentation"]))
@@ -85,7 +86,7 @@ def evaluate_run(
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     write_text(out / "figures.json", json.dumps(figures, indent=1, allow_nan=False) + "\n")
-    write_text(out / "report.html", _page(trained, figures, tables, gallery))
+    write_text(out / "report.html", _page(measured, figures, tables, gallery))
     return figures, tables
 
 
@@ -118,13 +119,11 @@ def _rounded(values: Any) -> Any:
 
 
 def _page(
-    trained: Trained, figures: dict[str, Any], tables: list[list[list[str]]], gallery: Gallery
+    measured: Evaluation, figures: dict[str, Any], tables: list[list[list[str]]], gallery: Gallery
 ) -> str:
-    from tfface import evaluation, html
-    from tfface.evaluation.real_pictures import UNKNOWN
-    from tfface.methods.base import Task
+    from tfface import html
 
-    parts, data = evaluation.parts_of(trained.method), trained.method.config.data
+    trained, data = measured.trained, measured.method.config.data
     notes = ["In brackets: 95 % confidence intervals, by bootstrap over people."]
     if kind := next((name for name in ("classifier", "segmenter") if name in figures), None):
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures[kind].items())
@@ -134,8 +133,7 @@ def _page(
     if known := figures.get("second_classifier"):
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in known.items())
         notes.append(f"The second judge, a classifier of another architecture: {accuracy}.")
-    if trained.method.task is not Task.SEGMENTATION:
-        notes.append(parts.BASELINES if evaluation.has_truth(trained) else UNKNOWN)
+    notes.append(measured.baselines if measured.has_truth else measured.unmeasured)
     if "likeness" in figures:
         notes.append(
             "As pictures: FID, KID and SWD compare sets of pictures, with those of the split; the "
@@ -144,7 +142,7 @@ def _page(
         )
     which = "built-in faces" if data.name == "synthetic" else f"{data.name}, {figures['split']}"
     return html.page(
-        parts.TITLE,
+        measured.method.title,
         [
             html.text(f"Step {trained.step:,} of {trained.path.name}; {which}."),
             html.section(

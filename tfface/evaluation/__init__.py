@@ -3,115 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from tfface.client import FaceClient
 from tfface.data.files import user_errors
 from tfface.errors import UserError
-from tfface.evaluation import (
-    attributes,
-    classifier,
-    exemplars,
-    expressions,
-    label_maps,
-    segmented,
-    segmenter,
-)
+from tfface.evaluation.attributes import Attributes
+from tfface.evaluation.base import Evaluation
+from tfface.evaluation.classifier import Classifier
+from tfface.evaluation.exemplars import Exemplars
+from tfface.evaluation.expressions import Expressions
+from tfface.evaluation.label_maps import LabelMaps
 from tfface.evaluation.likeness import Judges, Likeness
-from tfface.methods.base import Method, Task
+from tfface.evaluation.segmented import Segmentation, SegmentedExpressions
+from tfface.methods.base import Task
 from tfface.methods.trained import Trained
-from tfface.metrics.figures import SEED, Table, flat
+from tfface.metrics.figures import SEED, flat
 from tfface.metrics.tally import Watch, joined, unwatched
 
-__all__ = [
-    "Judges",
-    "cache_of",
-    "flat",
-    "has_truth",
-    "measure",
-    "parts_of",
-    "table_of",
-    "yardstick_of",
-]
+__all__ = ["EVALUATIONS", "Evaluation", "Judges", "cache_of", "evaluation_of", "flat", "measure"]
 
-
-_PARTS: dict[Task, ModuleType] = {
-    Task.EXPRESSION: expressions,
-    Task.SEGMENTED_EXPRESSION: segmented,
-    Task.SEGMENTATION: segmented,
-    Task.ATTRIBUTE: attributes,
-    Task.LABEL_MAP: label_maps,
-    Task.EXEMPLAR: exemplars,
+EVALUATIONS: dict[Task, type[Evaluation]] = {
+    Task.EXPRESSION: Expressions,
+    Task.SEGMENTED_EXPRESSION: SegmentedExpressions,
+    Task.SEGMENTATION: Segmentation,
+    Task.ATTRIBUTE: Attributes,
+    Task.LABEL_MAP: LabelMaps,
+    Task.EXEMPLAR: Exemplars,
 }
+"""What measures and shows a task."""
 
 
-def parts_of(method: Method | type[Method]) -> ModuleType:
-    """What is measured and shown of a method's task: a module of this package.
-
-    `TITLE` of reports; `CURVES`, the metrics they plot; `YARDSTICK`, a "classifier" or a
-    "segmenter" of real pictures that judges the results, or ""; `COUNTS`, how many people are
-    measured, and in a small sample; `BASELINES`, what the figures are compared with; `TABLE` and
-    `REAL_TABLE`, which figures are shown, of built-in faces and of others; `evaluate` and
-    `evaluate_real`, which measure them, through a `FaceClient` (with a classifier `evaluate` takes
-    a `second` one too); and `show(trained, client)`, sections of pictures that a server made.
-    """
-    return _PARTS[method.task]
-
-
-def has_truth(trained: Trained) -> bool:
-    """Whether a method's results can be compared with true renders: on built-in faces.
-
-    Label maps that a segmentation network alone finds are compared with those of its data set.
-    """
-    method = trained.method
-    return method.config.data.name == "synthetic" and method.task is not Task.SEGMENTATION
+def evaluation_of(trained: Trained, client: FaceClient | None = None) -> Evaluation:
+    """What measures and shows a run, in this process or through a client."""
+    return EVALUATIONS[trained.method.task](trained, client)
 
 
 def cache_of(trained: Trained) -> Path:
     """Where what judges a run is kept: in `.cache` beside it, for all runs on built-in faces."""
-    folder = trained.path / "evaluation"
-    return trained.path.resolve().parent / ".cache" if has_truth(trained) else folder
-
-
-def table_of(trained: Trained) -> Table:
-    """The titles and rows of a run's table of figures."""
-    parts = parts_of(trained.method)
-    return parts.TABLE if has_truth(trained) else parts.REAL_TABLE
-
-
-def yardstick_of(
-    trained: Trained, cache: Path | None, steps: int | None = None, second: bool = False
-) -> Any:
-    """The classifier or segmenter that judges a method; None if there is none.
-
-    It has seen real pictures only: renders, or those of the run's data set.
-
-    Args:
-        trained: A run.
-        cache: Folder in which it is kept, and found the next time.
-        steps: Its training steps; None: enough.
-        second: Another classifier in its place, with another architecture and seed: of built-in
-            faces only.
-    """
-    method, kind = trained.method, parts_of(trained.method).YARDSTICK
-    size = method.config.data.size
-    if method.task is Task.SEGMENTATION:
-        return None
-    if kind == "classifier":
-        options = {"steps": steps or classifier.STEPS, "cache": cache}
-        if not has_truth(trained):
-            return (
-                None
-                if second
-                else classifier.train_on_pictures(method.evaluation_source(), **options)
-            )
-        options |= classifier.SECOND if second else {}
-        known = method.labels if method.task is Task.ATTRIBUTE else ()
-        return classifier.train_classifier(size, known, **options)
-    if kind == "segmenter" and has_truth(trained) and not second:
-        steps = steps or segmenter.STEPS
-        return segmenter.train_segmenter(size, steps=steps, cache=cache)
-    return None
+    if evaluation_of(trained).has_truth:
+        return trained.path.resolve().parent / ".cache"
+    return trained.path / "evaluation"
 
 
 def measure(
@@ -143,39 +75,37 @@ def measure(
         watch: Is shown what is measured.
 
     Returns:
-        Nested dicts, as of the `evaluate` or `evaluate_real` of `parts_of(trained.method)`; with a
-        yardstick its accuracy on real pictures by its kind, "classifier" or "segmenter", and that
-        of a second one, "second_classifier", whose figures are in `second`; with judges `likeness`,
-        as of `tfface.evaluation.likeness.Likeness.result`.
+        Nested dicts, as of the run's `Evaluation`; with a judge its accuracy on real images by its
+        kind, "classifier" or "segmenter", and that of a second one, "second_classifier", whose
+        figures are in `second`; with judges `likeness`, as of
+        `tfface.evaluation.likeness.Likeness.result`.
 
     Raises:
         UserError: `count` is below 1, the split has no pictures, a file of a judge is missing or
             something else, or what opening the data set raises.
     """
-    parts = parts_of(trained.method)
+    evaluation, source = evaluation_of(trained), trained.method.evaluation_source()
     if count is not None and count < 1:
         raise UserError(f"count is {count}: expected at least 1")
-    full, few = parts.COUNTS
+    full, few = evaluation.counts
     count = count or (few if small else None)
-    client, source = trained.client, trained.method.evaluation_source()
-    truth = has_truth(trained)
     if source.count(split) == 0:
         raise UserError(f"the data set {source.data.name!r} has no pictures in the split {split!r}")
     with user_errors(source):
-        yardstick = yardstick_of(trained, cache, judge_steps)
-        second = None if small else yardstick_of(trained, cache, judge_steps, second=True)
+        first = evaluation.judge(cache, judge_steps)
+        second = None if small else evaluation.judge(cache, judge_steps, second=True)
         if judges is not None:
-            known = yardstick if isinstance(yardstick, classifier.Classifier) else None
-            split = "test" if truth else split
+            known = first if isinstance(first, Classifier) else None
+            split = "test" if evaluation.has_truth else split
             watch = likeness = Likeness(judges, source, split, known, watch)
-        if truth:
-            more = {"second": second} if second else {}
-            found = parts.evaluate(trained, client, yardstick, count or full, seed, watch, **more)
+        if evaluation.has_truth:
+            both = [judge for judge in (first, second) if judge]
+            found = evaluation.against_truth(both, count or full, seed, watch)
         else:
-            found = parts.evaluate_real(trained, client, source, yardstick, count, split, watch)
+            found = evaluation.without_truth(first, source, count, split, watch)
         if judges is not None:
             figures = likeness.result(cache)
             intervals = {"likeness": figures.pop("intervals", {})}
             found = joined(found, {"likeness": figures, "intervals": intervals})
-    known = {parts.YARDSTICK: yardstick, f"second_{parts.YARDSTICK}": second}
+    known = {evaluation.judged_by: first, f"second_{evaluation.judged_by}": second}
     return {**{name: judge.accuracy for name, judge in known.items() if judge}, **found}

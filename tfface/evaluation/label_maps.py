@@ -1,30 +1,29 @@
-"""What is measured and shown of mask-guided synthesis, by `tfface.evaluate` and `tfface.demo`."""
+"""Faces made from label maps in many styles."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfface import html
-from tfface.client import FaceClient
 from tfface.data.base import Source
 from tfface.data.label_map_ops import colour_labels
 from tfface.data.pictures import to_picture
 from tfface.data.synthetic import render
-from tfface.evaluation.real_pictures import COLUMNS, ENOUGH, ROWS, evaluate_maps, held_out_batches
+from tfface.evaluation import segmenter
+from tfface.evaluation.base import Evaluation
+from tfface.evaluation.real_pictures import ENOUGH, evaluate_maps, held_out_batches
 from tfface.evaluation.segmenter import Segmenter
 from tfface.evaluation.synthesis import REGIONS, evaluate_synthesis
 from tfface.evaluation.synthetic_truth import SHOWN, draw, held_out
-from tfface.methods.trained import Trained
 from tfface.metrics.figures import SEED, Row
 from tfface.metrics.tally import Watch, unwatched
 
-TITLE = "Mask-guided synthesis: many faces of one label map"
-CURVES = ("generator/rec", "generator/style", "generator/diversity", "discriminator/r1")
-YARDSTICK = "segmenter"
-COUNTS = 64, 8
+_STYLES, _STEPS = 4, 6
 _KINDS = ("made", "untrained", "real")
 _ROWS = (
     *(
@@ -59,106 +58,104 @@ _ROWS = (
         for measure, title, unit in (("error", "error", "error"), ("psnr", "PSNR", "dB"))
     ),
 )
-TABLE = ("made", "baseline", "real renders"), _ROWS
-REAL_TABLE = COLUMNS, ROWS
-BASELINES = (
-    "An untrained generator shows what chance scores, real renders of the same label maps in other "
-    "people's colours what could be reached at best. Colours are means over a part of the face."
-)
-_STYLES, _STEPS = 4, 6
 
 
-def evaluate(
-    trained: Trained,
-    client: FaceClient,
-    yardstick: Segmenter,
-    count: int,
-    seed: int,
-    watch: Watch = unwatched,
-) -> dict[str, Any]:
-    """Figures of held-out people; as of `evaluate_synthesis`."""
-    method = trained.method
-    tf.keras.utils.set_random_seed(SEED)
-    random = method.build()
+class LabelMaps(Evaluation):
+    """Of methods that make many faces of one label map."""
 
-    def untrained(labels, number):
-        seeds = tf.fill([len(labels)], tf.constant(number, tf.int64))
-        return method.paint(random, labels, method.style_of_seeds(random, seeds)).numpy()
+    judged_by = "segmenter"
+    counts = 64, 8
+    table = ("made", "baseline", "real renders"), _ROWS
+    baselines = (
+        "An untrained generator shows what chance scores, real renders of the same label maps in "
+        "other people's colours what could be reached at best. Colours are means over a part of "
+        "the face."
+    )
 
-    of_seed, of_face = _makers(client)
-    size = method.config.data.size
-    makers = of_seed, untrained, of_face
-    return evaluate_synthesis(*makers, size, count, _STYLES, seed, yardstick, watch)
+    def judge(
+        self, cache: Path | None, steps: int | None = None, second: bool = False
+    ) -> Segmenter | None:
+        """A segmenter of built-in faces."""
+        if second or not self.has_truth:
+            return None
+        size, steps = self.method.config.data.size, steps or segmenter.STEPS
+        return segmenter.train_segmenter(size, steps=steps, cache=cache)
 
+    def against_truth(
+        self, judges: Sequence[Segmenter], count: int, seed: int, watch: Watch = unwatched
+    ) -> dict[str, Any]:
+        """As of `evaluate_synthesis`."""
+        method, size = self.method, self.method.config.data.size
+        tf.keras.utils.set_random_seed(SEED)
+        random = method.build()
 
-def evaluate_real(
-    trained: Trained,
-    client: FaceClient,
-    source: Source,
-    yardstick: None,
-    count: int | None,
-    split: str,
-    watch: Watch,
-) -> dict[str, Any]:
-    """Figures of a split of another data set; as of `evaluate_maps`."""
-    batches = held_out_batches(source, split, count or ENOUGH, "painting label maps")
-    return evaluate_maps(*_makers(client), batches, _STYLES, watch)
+        def untrained(labels, number):
+            seeds = tf.fill([len(labels)], tf.constant(number, tf.int64))
+            return method.paint(random, labels, method.style_of_seeds(random, seeds)).numpy()
 
+        makers = self._of_seed, untrained, self._of_face
+        return evaluate_synthesis(*makers, size, count, _STYLES, seed, judges[0], watch)
 
-def _makers(client: FaceClient):
-    def of_seed(labels, number):
+    def without_truth(
+        self, judge: None, source: Source, count: int | None, split: str, watch: Watch = unwatched
+    ) -> dict[str, Any]:
+        """As of `evaluate_maps`."""
+        batches = held_out_batches(source, split, count or ENOUGH, "painting label maps")
+        return evaluate_maps(self._of_seed, self._of_face, batches, _STYLES, watch)
+
+    def _of_seed(self, labels: np.ndarray, number: int) -> np.ndarray:
         seeds = np.full(len(labels), number, np.int64)
-        return client.predict({"label_map": labels, "seed": seeds})["image"]
+        return self.client.predict({"label_map": labels, "seed": seeds})["image"]
 
-    def of_face(labels, reference):
+    def _of_face(self, labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
         inputs = {"label_map": labels, "reference": reference}
-        return client.predict(inputs, "reference")["image"]
+        return self.client.predict(inputs, "reference")["image"]
 
-    return of_seed, of_face
-
-
-def show(trained: Trained, client: FaceClient) -> list[str]:
-    """The report's sections with pictures."""
-    size = trained.method.config.data.size
-    people = held_out(SHOWN, SEED)
-    maps = render(people, size, ("label_map",))["label_map"]
-    shown = [to_picture(picture) for picture in colour_labels(maps).numpy()]
-    maps = list(maps.numpy().astype(np.uint8))
-    truths, references = draw(people, size), draw(held_out(SHOWN, SEED + 1), size)
-    seeds = list(range(1, _STEPS + 1))
-    styles = [
-        ("", [picture, *client.synthesize(labels, seeds)])
-        for picture, labels in zip(shown, maps, strict=True)
-    ]
-    own = client.synthesize(maps, reference=truths)
-    others = [client.synthesize(labels, reference=references) for labels in maps[:3]]
-    return [
-        html.section(
-            "One label map, many styles",
-            html.text(
-                "Label maps of people that were not in training were sent as PNGs to the server, "
-                "each with the numbers of some styles. A column is one style on different maps.",
-                soft=True,
+    def show(self) -> list[str]:
+        """Label maps in many styles, in those of other faces, and in their own."""
+        size = self.method.config.data.size
+        people = held_out(SHOWN, SEED)
+        maps = render(people, size, ("label_map",))["label_map"]
+        shown = [to_picture(picture) for picture in colour_labels(maps).numpy()]
+        maps = list(maps.numpy().astype(np.uint8))
+        truths, references = draw(people, size), draw(held_out(SHOWN, SEED + 1), size)
+        seeds = list(range(1, _STEPS + 1))
+        styles = [
+            ("", [picture, *self.client.synthesize(labels, seeds)])
+            for picture, labels in zip(shown, maps, strict=True)
+        ]
+        own = self.client.synthesize(maps, reference=truths)
+        others = [self.client.synthesize(labels, reference=references) for labels in maps[:3]]
+        return [
+            html.section(
+                "One label map, many styles",
+                html.text(
+                    "Label maps of people that were not in training were sent as PNGs to the "
+                    "server, each with the numbers of some styles. A column is one style on "
+                    "different maps.",
+                    soft=True,
+                ),
+                html.faces(("label map", *(f"style {seed}" for seed in seeds)), styles),
             ),
-            html.faces(("label map", *(f"style {seed}" for seed in seeds)), styles),
-        ),
-        html.section(
-            "Styles of other faces",
-            html.text("The style of each face in the first row, on three label maps.", soft=True),
-            html.faces(
-                ("label map", *(f"reference {i + 1}" for i in range(SHOWN))),
-                [
-                    ("", [None, *references]),
-                    *(("", [shown[i], *row]) for i, row in enumerate(others)),
-                ],
+            html.section(
+                "Styles of other faces",
+                html.text(
+                    "The style of each face in the first row, on three label maps.", soft=True
+                ),
+                html.faces(
+                    ("label map", *(f"reference {i + 1}" for i in range(SHOWN))),
+                    [
+                        ("", [None, *references]),
+                        *(("", [shown[i], *row]) for i, row in enumerate(others)),
+                    ],
+                ),
             ),
-        ),
-        html.section(
-            "Their own styles",
-            html.text("A face made again from its label map and its own style.", soft=True),
-            html.faces(
-                ("label map", "made", "truth"),
-                [("", list(row)) for row in zip(shown, own, truths, strict=True)],
+            html.section(
+                "Their own styles",
+                html.text("A face made again from its label map and its own style.", soft=True),
+                html.faces(
+                    ("label map", "made", "truth"),
+                    [("", list(row)) for row in zip(shown, own, truths, strict=True)],
+                ),
             ),
-        ),
-    ]
+        ]

@@ -12,7 +12,6 @@ import tensorflow as tf
 from tfface.data.base import Source
 from tfface.data.label_map_ops import colour_labels
 from tfface.evaluation.classifier import Classifier
-from tfface.evaluation.synthetic_truth import exchange_rows, swapped
 from tfface.metrics.figures import Row
 from tfface.metrics.segmentation import Confusion, confusions, summary
 from tfface.metrics.tally import (
@@ -274,3 +273,18 @@ def _add_again(
     tally.add("reconstruction", rows, per)
     shown = {"input": image, "made again": again, **(also or {})}
     watch(_AGAIN, [""] * len(image), shown, ratio(rows["error"]), roles)
+
+
+def swapped(values: np.ndarray) -> np.ndarray:
+    """Of pairs that follow each other, each one's other: [2N,...] to [2N,...]."""
+    return values.reshape(-1, 2, *values.shape[1:])[:, ::-1].reshape(values.shape)
+
+
+def exchange_rows(right: np.ndarray, exchanged: int) -> dict[str, np.ndarray]:
+    """Rows, for `Tally.add`, of what is right, bool [N,A], after an attribute was exchanged."""
+    others = np.delete(right, exchanged, axis=1)
+    return {
+        "right": means(right[:, exchanged]),
+        "others": means(others) if others.size else means(np.ones(len(right))),
+        "all_others": means(others.all(axis=1)),
+    }

@@ -22,6 +22,7 @@ REGIONS = ("hair", "skin", "cloth", "background")
 
 _BATCH = 16
 _FEWEST = 8  # Pixels of a region whose mean colour is taken.
+_CAPTIONS = "reference", "true render"
 
 OfSeed = Callable[[np.ndarray, int], np.ndarray]
 OfFace = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -77,62 +78,88 @@ def evaluate_synthesis(
                 for factors in (shapes, *others)
             )
             labels = render(shape, size, ("label_map",))["label_map"].numpy()
-            real = [_drawn(with_factors(shape, colours=other), size) for other in colours]
             numbers = range(1, styles + 1)
             faces = {
                 "made": [of_seed(labels, n) for n in numbers],
                 "untrained": [untrained(labels, n) for n in numbers],
-                "real": real,
+                "real": [_drawn(with_factors(shape, colours=other), size) for other in colours],
             }
-            fit: dict[str, np.ndarray] = {}
-            for kind, some in faces.items():
-                fit[kind] = sum(confusions(segmenter.label_maps(p), labels) for p in some)
-                tally.add(
-                    f"segmentation/{kind}",
-                    {name: fit[kind] for name in ("miou", "mean_f1", "pixel_accuracy")},
-                )
-            for kind in ("made", "real"):
-                pairs = combinations(faces[kind], 2)
-                differences = [np.abs(a - b).mean((1, 2, 3), np.float64) for a, b in pairs]
-                tally.add("diversity", {kind: means(np.stack(differences, 1) / RANGE)})
-                power = sum(grid_power(p) for p in faces[kind]) / styles
-                tally.add("grid", {kind: means(power)})
-            found = np.stack([region_means(p, labels) for p in faces["made"]])
-            for name, axis in (("same_style", 1), ("same_map", 0)):
-                far = _far(found, _next(found, axis)).swapaxes(0, 1)
-                for i, region in enumerate(REGIONS):
-                    tally.add(f"colours/{region}", {name: _known(far[..., i])})
+            wrong = _add_segmentation(tally, faces, labels, segmenter)
+            _add_diversity(tally, faces)
+            _add_colours(tally, faces["made"], labels)
+            shown = {"label map": colour_labels(labels).numpy()}
+            styled = {f"style {n}": p for n, p in zip(numbers, faces["made"], strict=True)}
+            nameless, roles = [""] * len(labels), Roles(tuple(styled), answers=True)
+            watch("pixels that do not fit the label map", nameless, shown | styled, wrong, roles)
 
             drawn = render(colours[0], size, ("image", "label_map"))
-            reference = drawn["image"].numpy()
-            wanted = region_means(reference, drawn["label_map"].numpy())
-            made = of_face(labels, reference)
-            found = region_means(made, labels)
-            for kind, far in (
-                ("made", _far(found, wanted)),
-                ("other", _far(found, _next(wanted, 0))),
-                ("true", _far(region_means(real[0], labels), wanted)),
-            ):
-                rows = {region: _known(far[:, i]) for i, region in enumerate(REGIONS)}
-                tally.add(f"palette/{kind}", rows)
-            for kind, pictures in (("made", made), ("copy", reference), ("true", real[0])):
-                tally.add(f"reference/{kind}", compared(pictures, real[0]))
-
-            nameless, coloured = [""] * len(labels), {"label map": colour_labels(labels).numpy()}
-            styled = {f"style {n}": p for n, p in zip(numbers, faces["made"], strict=True)}
-            wrong = 1.0 - summary(fit["made"])["pixel_accuracy"]
-            roles = Roles(tuple(styled), answers=True)
-            shown = coloured | styled
-            watch("pixels that do not fit the label map", nameless, shown, wrong, roles)
-            styled = {"reference": reference, "made": made, "true render": real[0]}
-            scores = ratio(compared(made, real[0])["error"])
-            roles, shown = Roles(("made",), "reference", "true render"), coloured | styled
+            reference, its_labels = drawn["image"].numpy(), drawn["label_map"].numpy()
+            made, truth = of_face(labels, reference), faces["real"][0]
+            _add_reference(tally, made, truth, labels, reference, its_labels)
+            scores, roles = ratio(compared(made, truth)["error"]), Roles(("made",), *_CAPTIONS)
+            shown |= dict(zip(("made", *_CAPTIONS), (made, reference, truth), strict=True))
             watch("error in the style of a reference", nameless, shown, scores, roles)
 
     figures = tally.result()
     for spread in (figures["diversity"], figures["grid"]):
         spread["ratio"] = None if spread["made"] is None else spread["made"] / spread["real"]
     return {"maps": count, "styles": styles, **figures}
+
+
+Faces = dict[str, list[np.ndarray]]
+"""Of "made", "untrained" and "real" faces those in each style."""
+
+
+def _add_segmentation(
+    tally: Tally, faces: Faces, labels: np.ndarray, segmenter: Segmenter
+) -> np.ndarray:
+    """What the segmenter finds of the maps; returns the share [N] of pixels that it does not."""
+    fit: dict[str, np.ndarray] = {}
+    for kind, some in faces.items():
+        fit[kind] = sum(confusions(segmenter.label_maps(p), labels) for p in some)
+        measures = dict.fromkeys(("miou", "mean_f1", "pixel_accuracy"), fit[kind])
+        tally.add(f"segmentation/{kind}", measures)
+    return 1.0 - summary(fit["made"])["pixel_accuracy"]
+
+
+def _add_diversity(tally: Tally, faces: Faces) -> None:
+    """How far faces of one map are apart; and what repeats in them."""
+    for kind in ("made", "real"):
+        pairs = combinations(faces[kind], 2)
+        differences = [np.abs(a - b).mean((1, 2, 3), np.float64) for a, b in pairs]
+        tally.add("diversity", {kind: means(np.stack(differences, 1) / RANGE)})
+        power = sum(grid_power(p) for p in faces[kind]) / len(faces[kind])
+        tally.add("grid", {kind: means(power)})
+
+
+def _add_colours(tally: Tally, made: list[np.ndarray], labels: np.ndarray) -> None:
+    """Mean colours of regions between maps in one style, and between styles of one map."""
+    found = np.stack([region_means(p, labels) for p in made])
+    for name, axis in (("same_style", 1), ("same_map", 0)):
+        far = _far(found, _next(found, axis)).swapaxes(0, 1)
+        for i, region in enumerate(REGIONS):
+            tally.add(f"colours/{region}", {name: _known(far[..., i])})
+
+
+def _add_reference(
+    tally: Tally,
+    made: np.ndarray,
+    truth: np.ndarray,
+    labels: np.ndarray,
+    reference: np.ndarray,
+    its_labels: np.ndarray,
+) -> None:
+    """Faces made in references' styles: their colours, and their errors to the true renders."""
+    found, wanted = region_means(made, labels), region_means(reference, its_labels)
+    for kind, far in (
+        ("made", _far(found, wanted)),
+        ("other", _far(found, _next(wanted, 0))),
+        ("true", _far(region_means(truth, labels), wanted)),
+    ):
+        rows = {region: _known(far[:, i]) for i, region in enumerate(REGIONS)}
+        tally.add(f"palette/{kind}", rows)
+    for kind, pictures in (("made", made), ("copy", reference), ("true", truth)):
+        tally.add(f"reference/{kind}", compared(pictures, truth))
 
 
 def _drawn(factors: dict, size: int) -> np.ndarray:

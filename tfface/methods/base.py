@@ -100,6 +100,9 @@ class Method(abc.ABC):
 
     Attributes:
         config: The method's config, with the names of its labels filled in.
+        title: What it is and does, in reports.
+        curves: Names of the metrics that reports plot, such as "generator/fake"; those that a
+            config does not have are left out.
         task: What it does.
         takes: What its results are made of: "image", pictures [B,S,S,3] in [-1,1] that are changed;
             "label_map" or "lines", codes int32 [B,S,S] that new pictures are made from.
@@ -107,10 +110,18 @@ class Method(abc.ABC):
         labelled: A second data set from which `batches` takes label maps, if there is one.
     """
 
+    title: str
+    curves: tuple[str, ...]
     averaged: tuple[str, ...]
     task: Task
     takes = "image"
     labelled: Source | None = None
+
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        for name in ("title", "curves", "task"):
+            if not hasattr(cls, name):
+                raise TypeError(f"method {cls.__name__} has no {name!r}")
 
     def __init__(self, config: Any):
         self.config = config

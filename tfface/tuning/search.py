@@ -131,7 +131,7 @@ def _measured(plan: Plan, out: Path, trained: Trained) -> dict[str, float]:
     study needs them.
     """
     # Beside the study, as `tfface.evaluate` has it: one classifier serves all built-in faces.
-    cache = out.parent / ".cache" if evaluation.has_truth(trained) else out / "cache"
+    cache = out.parent / ".cache" if evaluation.evaluation_of(trained).has_truth else out / "cache"
     asked = plan.study.measures()
     judged = any(name.startswith("likeness/") for name in asked)
     second = any(name.startswith("second_") or "/second/" in name for name in asked)

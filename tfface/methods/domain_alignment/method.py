@@ -52,6 +52,8 @@ class DomainAlignment(Method):
     "discriminator".
     """
 
+    title = "Domain alignment: a face from a label map in the style of another"
+    curves = ("generator/pixel", "generator/warp", "generator/mask")
     task = Task.EXEMPLAR
     averaged = ("condition_encoder", "exemplar_encoder", "correspondence", "generator")
 

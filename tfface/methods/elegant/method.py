@@ -50,6 +50,8 @@ class Elegant(Method):
     discriminator "multitask").
     """
 
+    title = "ELEGANT: changing an attribute of a face"
+    curves = ("generator/reconstruction", "generator/adv1", "discriminator/disc1")
     averaged = ("encoder", "decoder")
     task = Task.ATTRIBUTE
 

@@ -36,6 +36,8 @@ class MaskGuided(Method):
     Networks: "style_encoder", "style_decoder", "generator", "discriminator".
     """
 
+    title = "Mask-guided synthesis: many faces of one label map"
+    curves = ("generator/rec", "generator/style", "generator/diversity", "discriminator/r1")
     task = Task.LABEL_MAP
     takes = "label_map"
     averaged = ("style_encoder", "style_decoder", "generator")

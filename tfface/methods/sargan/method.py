@@ -27,6 +27,14 @@ class Sargan(Method):
     Networks: "generator", "discriminator".
     """
 
+    title = "SARGAN: changing an expression of a face"
+    curves = (
+        "generator/fake",
+        "generator/rec",
+        "generator/cls",
+        "discriminator/wrong",
+        "discriminator/cls",
+    )
     averaged = ("generator",)
     task = Task.EXPRESSION
 

@@ -52,6 +52,16 @@ class SegHierarchical(Method):
     "fusion" for the fusion "combiner".
     """
 
+    title = "Segmentation with hierarchical GANs: face parts, and another expression"
+    curves = (
+        "segmentation/seg",
+        "generator/fake",
+        "generator/cls",
+        "joint/fake",
+        "joint/cls",
+        "joint/seg",
+        "joint/rec",
+    )
     task = Task.SEGMENTED_EXPRESSION
 
     def __init__(self, config: SegHierarchicalConfig):
