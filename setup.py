@@ -29,7 +29,14 @@ setup(
     license="MIT",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["tfface", "tfface.*"]),
-    package_data={"tfface": ["methods/*/presets/*.yaml", "methods/*/README.md"]},
+    package_data={
+        "tfface": [
+            "methods/*/presets/*.yaml",
+            "methods/*/README.md",
+            "methods/*/models/*/*",
+            "methods/*/models/*/checkpoints/*",
+        ]
+    },
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "tensorboard>=2.20",

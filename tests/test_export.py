@@ -214,7 +214,7 @@ def check_run(run, expected):
 
 
 def test_assign_refuses():
-    from tfface.methods.sargan.networks import Discriminator
+    from tfface.layers.discriminator import Discriminator
 
     net = Discriminator(32, 3, 4, 4)
     layer = sargan_convert.discriminator_layer
@@ -250,6 +250,6 @@ def test_without_pytorch(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match=r"needs PyTorch: pip install 'tfface\[weights\]'"):
         torch_weights.read_checkpoint("G.ckpt")
-    assert sargan_convert.main(["G.ckpt", str(tmp_path / "r"), "--classes", "a", "b"]) == 2
+    assert convert.main(["sargan", "G.ckpt", str(tmp_path / "r"), "--classes", "a", "b"]) == 2
     assert "needs PyTorch" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()

@@ -88,7 +88,7 @@ def test_one_expression_several_or_all(sargan, tmp_path):
     assert some == {name: every[name] for name in ("sad", "happy")}
     with pytest.raises(UserError, match="no expression 'gld'"):
         sargan.edit(picture, expression="gld")
-    with pytest.raises(UserError, match="--seed is no option of SARGAN"):
+    with pytest.raises(UserError, match="--seed is no option of sargan"):
         sargan.edit(picture, seed=1)
 
 

@@ -237,7 +237,7 @@ def test_console_command(monkeypatch, capsys):
     assert call("trian") == 2
     assert "unknown verb 'trian'; perhaps you mean 'train'?" in capsys.readouterr().err
     assert call("edit", "nowhere", "a.png") == 2
-    assert capsys.readouterr().err == "tfface.edit: error: nowhere: no such run folder\n"
+    assert "tfface.edit: error: nowhere: no such run folder" in capsys.readouterr().err
     for verb, word, meant in (
         ("edit", "--expresion", "--expression"),
         ("export", "--st", "--step"),

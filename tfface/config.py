@@ -316,7 +316,8 @@ def parse_training(
             type=str,
             default="",
             metavar="RUN",
-            help="Begin a new run with the weights of another one of the same networks.",
+            help="Begin a new run with the weights of another one of the same networks, or of a "
+            "shipped model such as sargan/faces64.",
         )
         sub.add_argument(
             "--replay",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError
+from tfface.shipped import run_folder
 
 if TYPE_CHECKING:
     from tfface.editing import Editor
@@ -73,7 +74,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "%(prog)s runs/00003-mask_guided-synthetic --mask map.png --seed 1..8; "
         "%(prog)s --server 127.0.0.1:8500 --model faces me.jpg --expression happy",
     )
-    parser.add_argument("run", nargs="?", help="run folder; left out with --server")
+    parser.add_argument(
+        "run",
+        nargs="?",
+        help="run folder, or a shipped model such as sargan/faces64; left out with --server",
+    )
     parser.add_argument("input", nargs="*", help="a picture, or a folder of pictures; or several")
     parser.add_argument(
         "--server",
@@ -154,8 +159,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         raise UserError("--model is for --server")
     elif not args.run:
         raise UserError("expected a run folder, or --server")
-    elif not Path(args.run).is_dir():
-        raise UserError(f"{args.run}: no such run folder")
+    else:
+        run_folder(args.run)  # Raises if there is none.
     if bool(args.input) == (args.condition is not None):
         raise UserError("expected one of: a picture to edit, or --condition with a label map")
     return args

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tfface.cli import Parser, aligned, command, import_tensorflow
 from tfface.data import check_path
 from tfface.errors import UserError
+from tfface.shipped import is_shipped, run_folder
 
 if TYPE_CHECKING:
     from tfface.config import MethodConfig
@@ -163,8 +164,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "baselines, confidence intervals, and the best, median and worst results.",
     )
     add = parser.add_argument
-    add("run", help="run folder")
-    add("--out", metavar="FOLDER", help="for both files (RUN/evaluation/STEP)")
+    add("run", help="run folder, or a shipped model such as sargan/faces64")
+    add(
+        "--out",
+        metavar="FOLDER",
+        help="for both files (RUN/evaluation/STEP; of a shipped model evaluated/METHOD-NAME)",
+    )
     add("--count", type=int, metavar="N", help="people, pairs or pictures (enough)")
     add("--seed", type=int, default=1, help="which people, of built-in faces (%(default)s)")
     add(
@@ -222,9 +227,7 @@ def open_run(path: str, step: int | None, moved: str | None) -> Trained:
     """
     from tfface.engine.run import Run, checkpoint_files
 
-    folder = Path(path)
-    if not folder.is_dir():
-        raise UserError(f"{path}: no such run folder")
+    folder = run_folder(path)
     exports = [folder, *folder.glob("[0-9]*")]
     if any((version / "saved_model.pb").exists() for version in exports):
         raise UserError(f"{path} is an export: expected the run folder that it was made of")
@@ -261,13 +264,18 @@ def _measured(config: MethodConfig) -> str:
     return list(config.datasets())[-1]
 
 
+def _default_out(trained: Trained) -> Path:
+    if is_shipped(trained.path):
+        return Path("evaluated", f"{trained.name}-{trained.path.name}")
+    return trained.path / "evaluation" / str(trained.step)
+
+
 @command
 def main(argv: list[str] | None = None) -> int:
     """Measures; returns the exit status."""
     arguments = _parse(argv)
     trained = open_run(arguments.run, arguments.step, arguments.path)
-    run = Path(arguments.run)
-    out = Path(arguments.out or run / "evaluation" / str(trained.step))
+    out = Path(arguments.out or _default_out(trained))
     cache = Path(arguments.cache) if arguments.cache else None
     from tfface.evaluation import Judges
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError, invocation
 from tfface.paths import is_pattern
+from tfface.shipped import run_folder
 
 if TYPE_CHECKING:
     from tfface.methods.trained import Trained
@@ -199,12 +200,11 @@ def main(argv: list[str] | None = None) -> int:
         description="Write a run as the next version of a SavedModel, for TF Serving or "
         "tfface.serve.",
     )
-    parser.add_argument("run", help="run folder")
+    parser.add_argument("run", help="run folder, or a shipped model such as sargan/faces64")
     parser.add_argument("out", help="the model's base path; the version goes to OUT/1, OUT/2, ...")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
     args = parser.parse_args(argv)
-    if not Path(args.run).is_dir():
-        raise UserError(f"{args.run}: no such run folder")
+    run_folder(args.run)  # Raises if there is none.
     import_tensorflow()
 
     import tfface

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfface.cli import aligned, command, import_tensorflow, program
 from tfface.errors import Interrupted
+from tfface.shipped import run_folder
 
 if TYPE_CHECKING:
     from tfface.config import RunOptions
@@ -82,8 +83,9 @@ def _open(name: str, config: Any, asked: RunOptions) -> Trainer:
     from tfface.engine.run import Run
 
     check_paths(config)
-    if asked.init:
-        Run(asked.init).read_config()  # Raises if it is no run.
+    init = run_folder(asked.init) if asked.init else ""
+    if init:
+        Run(init).read_config()  # Raises if it is no run.
     import_tensorflow()  # The slow import comes after everything that can be told without it.
 
     from tfface.engine.trainer import Trainer
@@ -92,7 +94,7 @@ def _open(name: str, config: Any, asked: RunOptions) -> Trainer:
     method, source = get_method(name).open(config)
     label = Path(config.data.path).resolve().name if config.data.path else config.data.name
     run = Run.create(name, method.config, asked.run, label, asked.change)
-    return Trainer(method, source, run, init=asked.init, evaluate=_evaluate)
+    return Trainer(method, source, run, init=init, evaluate=_evaluate)
 
 
 def _evaluate(trained: Trained, split: str) -> dict[str, float]:

@@ -80,7 +80,7 @@ class Checkpoints:
     def assign(self, state: State) -> None:
         """The inverse of `state`."""
         for name, variable in self._variables.items():
-            variable.assign(state[name])
+            variable.assign(state[name].astype(variable.dtype.as_numpy_dtype))
 
     def save(self, step: int, notes: dict[str, Any] | None = None) -> None:
         """Saves; an earlier checkpoint stays until this one is complete.
@@ -125,6 +125,8 @@ class Checkpoints:
                 damaged.append(path)
                 logger.warning("%s", error)
                 continue
+            if not self._trains:
+                self._fill_averages(state)
             self._check_fits(path, state)
             self.assign(state)
             self.notes = notes
@@ -159,15 +161,20 @@ class Checkpoints:
             except Damaged as error:
                 logger.warning("%s", error)
                 continue
-            for name in self._variables:
-                if name.startswith("averages/") and name not in state:
-                    state[name] = state.get(name.replace("averages/", "nets/", 1))
+            self._fill_averages(state)
             fresh = {n: v for n, v in self.state().items() if n.startswith("optimizers/")}
             state = {**state, **fresh}
             self._check_fits(files[step], state)
             self.assign(state)
             return step
         raise UserError(f"{folder} has no checkpoint that is whole")
+
+    def _fill_averages(self, state: State) -> None:
+        """Averages that a state lacks are the weights themselves."""
+        for name in self._variables:
+            weights = name.replace("averages/", "nets/", 1)
+            if name.startswith("averages/") and name not in state and weights in state:
+                state[name] = state[weights]
 
     def _check_empty(self) -> None:
         old = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []

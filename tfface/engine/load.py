@@ -13,11 +13,12 @@ from tfface.errors import UserError
 from tfface.methods import get_config, get_method
 from tfface.methods.base import Method, Networks
 from tfface.methods.trained import Trained
+from tfface.shipped import run_folder
 
 
 def load_run(path: str | Path, step: int | None = None) -> Trained:
     """Loads a run; see `tfface.load`."""
-    run = Run(path)
+    run = Run(run_folder(path))
     name, values = run.read_config()
     method = get_method(name)(from_dict(get_config(name), values))
     nets = method.build()

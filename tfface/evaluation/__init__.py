@@ -20,6 +20,7 @@ from tfface.methods.base import Task
 from tfface.methods.trained import Trained
 from tfface.metrics.figures import SEED, flat
 from tfface.metrics.tally import Watch, joined, unwatched
+from tfface.shipped import is_shipped
 
 __all__ = ["EVALUATIONS", "Evaluation", "Judges", "cache_of", "evaluation_of", "flat", "measure"]
 
@@ -40,7 +41,12 @@ def evaluation_of(trained: Trained, client: FaceClient | None = None) -> Evaluat
 
 
 def cache_of(trained: Trained) -> Path:
-    """Where what judges a run is kept: in `.cache` beside it, for all runs on built-in faces."""
+    """Where what judges a run is kept: in `.cache` beside it, for all runs on built-in faces.
+
+    Of a shipped model: in `runs/.cache`.
+    """
+    if is_shipped(trained.path):
+        return Path("runs", ".cache")
     if evaluation_of(trained).has_truth:
         return trained.path.resolve().parent / ".cache"
     return trained.path / "evaluation"
