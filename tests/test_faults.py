@@ -303,12 +303,11 @@ def test_images_for_previews_may_be_missing(tmp_path, capfd, monkeypatch):
     assert any((tmp_path / "run" / "previews").iterdir())
 
 
-def test_an_evaluation_that_fails_stops_nothing(tmp_path, capfd, monkeypatch):
+def test_an_evaluation_that_fails_stops_nothing(tmp_path, capfd):
     def fail(*_):
         raise UserError("no glasses among 5 people")
 
-    monkeypatch.setattr(Trainer, "_evaluate", fail)
-    assert toy(tmp_path / "run", train_evaluate_every=2).train() == 6
+    assert toy(tmp_path / "run", evaluate=fail, train_evaluate_every=2).train() == 6
     assert "evaluation of step 4 failed" in capfd.readouterr().out
 
 

@@ -105,7 +105,7 @@ class Toy(Method):
         raise NotImplementedError
 
 
-def toy(path, kind=Toy, optimizer=adam, change=False, init="", **options):
+def toy(path, kind=Toy, optimizer=adam, change=False, init="", evaluate=None, **options):
     """A trainer; options as `train.steps` with `_` for the dot: `train_steps`."""
     config = ToyConfig()
     for name, value in options.items():
@@ -114,7 +114,7 @@ def toy(path, kind=Toy, optimizer=adam, change=False, init="", **options):
         config = dataclasses.replace(config, **{part: changed})
     method, source = kind.open(config)
     run = Run.create("toy", config, str(path), change=change)
-    return Trainer(method, source, run, optimizer, init)
+    return Trainer(method, source, run, optimizer, init, evaluate)
 
 
 def weights(nets):

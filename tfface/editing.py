@@ -308,8 +308,9 @@ def _between(model: Model, styles: dict[str, dict[str, Any]], steps: int) -> lis
     """A row from each style to the next: of style codes, which other signatures give and take."""
     import numpy as np
 
+    from tfface.client.packing import Encoded
     from tfface.data.label_maps import load_label_map, to_labels
-    from tfface.data.pictures import load_picture, to_array, to_picture
+    from tfface.data.pictures import to_array, to_picture
 
     if steps < 2:
         raise UserError(f"--interpolate is {steps}: expected at least 2, the two ends")
@@ -321,8 +322,7 @@ def _between(model: Model, styles: dict[str, dict[str, Any]], steps: int) -> lis
         inputs = {"label_map": np.zeros([1, size, size], np.int32)}
         if reference is None:
             return predict({**inputs, "seed": np.array([seed], np.int64)})["style_code"]
-        face = reference if hasattr(reference, "size") else load_picture(reference)
-        inputs["reference"] = to_array(getattr(face, "image", face), size)[None]
+        inputs["reference"] = to_array(Encoded.of(reference).image, size)[None]
         return predict(inputs, "reference")["style_code"]
 
     def paint(maps: list[Any], code: np.ndarray) -> list[Image]:

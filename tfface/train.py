@@ -89,19 +89,13 @@ def _open(name: str, config: Any, asked: RunOptions) -> Trainer:
     import_tensorflow()  # The slow import comes after everything that can be told without it.
 
     from tfface.engine.trainer import Trainer
+    from tfface.evaluation import measure_small
     from tfface.methods import get_method
 
     method, source = get_method(name).open(config)
     label = Path(config.data.path).resolve().name if config.data.path else config.data.name
     run = Run.create(name, method.config, asked.run, label, asked.change)
-    return Trainer(method, source, run, init=init, evaluate=_evaluate)
-
-
-def _evaluate(trained: Trained, split: str) -> dict[str, float]:
-    """Figures of a small sample, while training."""
-    from tfface.evaluation import cache_of, flat, measure
-
-    return flat(measure(trained, small=True, cache=cache_of(trained), split=split))
+    return Trainer(method, source, run, init=init, evaluate=measure_small)
 
 
 def _replay(path: str, method: str) -> int:

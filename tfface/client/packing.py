@@ -109,7 +109,7 @@ def _columns(taken: list[dict[str, Any]]) -> dict[str, Any]:
 def _encode(name: str, value: Any) -> Any:
     if name in _CONDITIONS:
         return _encode_condition(value)
-    return _encode_picture(value) if name.endswith("_bytes") else value
+    return Encoded.of(value).data if name.endswith("_bytes") else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,23 +145,29 @@ class Encoded:
             plain = plain and not opened.has_transparency_data
         return cls(loaded, data if plain else _png(loaded))
 
+    @classmethod
+    def of(cls, picture: Picture) -> Encoded:
+        """Of whatever the client takes for an image.
 
-def _encode_picture(picture: Picture) -> bytes:
-    import numpy as np
-    from PIL import Image
+        Raises:
+            UserError: As of `read`, or an array that is no image.
+        """
+        import numpy as np
+        from PIL import Image
 
-    if isinstance(picture, Encoded):
-        return picture.data
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise UserError(
-                f"the picture is an array {picture.dtype} {list(picture.shape)}: expected uint8 "
-                "[H,W,3]"
-            )
-        picture = Image.fromarray(picture)
-    if isinstance(picture, Image.Image):
-        return _png(picture.convert("RGB"))
-    return Encoded.read(picture).data
+        if isinstance(picture, Encoded):
+            return picture
+        if isinstance(picture, np.ndarray):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                raise UserError(
+                    f"the picture is an array {picture.dtype} {list(picture.shape)}: expected "
+                    f"uint8 [H,W,3]"
+                )
+            picture = Image.fromarray(picture)
+        if isinstance(picture, Image.Image):
+            rgb = picture.convert("RGB")
+            return cls(rgb, _png(rgb))
+        return cls.read(picture)
 
 
 def _encode_condition(condition: Condition) -> bytes:

@@ -59,7 +59,7 @@ class Trainer:
         optimizer: Makes the optimiser of a phase from the method's Adam options.
         init: The folder of another run, whose weights a run without a checkpoint begins with.
         evaluate: What `train.evaluate_every` asks for: from the run as it is and a split to figures
-            by name.
+            by name. None: nothing is measured, as in studies, which do so themselves.
 
     Attributes:
         nets: The networks.

@@ -22,7 +22,16 @@ from tfface.metrics.figures import SEED, flat
 from tfface.metrics.tally import Watch, joined, unwatched
 from tfface.shipped import is_shipped
 
-__all__ = ["EVALUATIONS", "Evaluation", "Judges", "cache_of", "evaluation_of", "flat", "measure"]
+__all__ = [
+    "EVALUATIONS",
+    "Evaluation",
+    "Judges",
+    "cache_of",
+    "evaluation_of",
+    "flat",
+    "measure",
+    "measure_small",
+]
 
 EVALUATIONS: dict[Task, type[Evaluation]] = {
     Task.EXPRESSION: Expressions,
@@ -115,3 +124,8 @@ def measure(
             found = joined(found, {"likeness": figures, "intervals": intervals})
     known = {evaluation.judged_by: first, f"second_{evaluation.judged_by}": second}
     return {**{name: judge.accuracy for name, judge in known.items() if judge}, **found}
+
+
+def measure_small(trained: Trained, split: str) -> dict[str, float]:
+    """Figures of a small sample by name, while training; arguments as of `measure`."""
+    return flat(measure(trained, small=True, cache=cache_of(trained), split=split))

@@ -42,7 +42,12 @@ class Evaluation(abc.ABC):
     def __init__(self, trained: Trained, client: FaceClient | None = None):
         self.trained = trained
         self.method = trained.method
-        self.client = client or trained.client
+        self._client = client
+
+    @property
+    def client(self) -> FaceClient:
+        """Answers the run's signatures."""
+        return self._client or self.trained.client
 
     @property
     def has_truth(self) -> bool:

@@ -37,15 +37,15 @@ _ROWS = (
 class Segmentation(Evaluation):
     """Of networks that find the parts of a face, and do nothing else."""
 
-    counts = Expressions.counts
+    counts = 256, 16
     table = Evaluation.real_table
     baselines = unmeasured = "Label maps are compared with the true ones."
 
     def against_truth(
         self, judges: Sequence[Any], count: int, seed: int, watch: Watch = unwatched
     ) -> dict[str, Any]:
-        """The `segmentation` of four times as many held-out people."""
-        batches = _faces(self.method.config.data.size, 4 * count, seed)
+        """The `segmentation` of held-out people."""
+        batches = _faces(self.method.config.data.size, count, seed)
         return evaluate_segments(_segment(self.client), batches, watch)
 
     def without_truth(
