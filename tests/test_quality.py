@@ -45,8 +45,8 @@ def test_mistakes_are_told(tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
     import tfface.data
+    from tfface.evaluation.attributes import Attributes
     from tfface.evaluation.classifier import Classifier, _build
-    from tfface.methods.elegant import evaluation
 
     class Judge(Classifier):
         knows_people = False
@@ -59,7 +59,7 @@ def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("tfface.evaluation.classifier.train_classifier", judge)
     monkeypatch.setitem(tfface.data.SOURCES, "synthetic", "tfface.testing:FewFaces")
-    monkeypatch.setattr(evaluation, "COUNTS", (3, 3))
+    monkeypatch.setattr(Attributes, "counts", (3, 3))
     monkeypatch.setattr(quality, "ROOT", tmp_path)
     monkeypatch.setattr(quality, "PRESET", "tiny")
     (tmp_path / "benchmarks").mkdir()
