@@ -1,0 +1,134 @@
+"""Makes a run a model that comes with the package: `python benchmarks/ship.py RUN NAME`.
+
+Measures the run on held-out built-in faces, and writes its weights in half precision (averaged ones
+in place of those in training, no optimiser), a card and its figures to
+`tfface/methods/METHOD/models/NAME`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfface.cli import Parser, command, import_tensorflow
+from tfface.errors import UserError
+
+if TYPE_CHECKING:
+    from tfface.engine.checkpoint import State
+    from tfface.methods.trained import Trained
+
+ROOT = Path(__file__).parents[1]
+LARGEST = 8 * 2**20
+SAMPLE = 8
+"""People of the small sample that a test measures again."""
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Writes the model; returns the exit status."""
+    parser = Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("name", help="the model's name, that of the preset it was trained with")
+    parser.add_argument("--judge_steps", type=int, help="training steps of the judges (enough)")
+    parser.add_argument("--count", type=int, help="how many people are measured (enough)")
+    arguments = parser.parse_args(argv)
+    import_tensorflow()
+
+    import tfface
+    from tfface.engine.checkpoint import read_state, write_state
+    from tfface.engine.run import checkpoint_files
+
+    trained = tfface.load(arguments.run)
+    out = ROOT / "tfface" / "methods" / trained.name / "models" / arguments.name
+    read, _ = read_state(checkpoint_files(trained.path / "checkpoints")[trained.step])
+    with tempfile.TemporaryDirectory(dir=trained.path) as folder:
+        made = Path(folder) / arguments.name
+        (made / "checkpoints").mkdir(parents=True)
+        file = made / "checkpoints" / f"step-{trained.step}.npz"
+        state = _half(read)
+        write_state(file, state, {}, made / "incomplete.npz")
+        if file.stat().st_size > LARGEST:
+            raise UserError(f"{file.stat().st_size / 2**20:.1f} MiB: expected at most 8 MiB")
+        for name in ("method.txt", "config.yaml"):
+            shutil.copy(trained.path / name, made / name)
+        size = sum(value.size for value in state.values())
+        _write_card(tfface.load(made), trained, arguments, size, file.stat().st_size)
+        shutil.rmtree(out, ignore_errors=True)
+        out.parent.mkdir(exist_ok=True)
+        shutil.move(made, out)
+    print(f"wrote {out}")
+    return 0
+
+
+def _half(state: State) -> State:
+    """The networks' weights, averaged where there are averages, float32 as float16."""
+    nets = {name: value for name, value in state.items() if name.startswith("nets/")}
+    for name in nets:
+        nets[name] = state.get(name.replace("nets/", "averages/", 1), nets[name])
+    for name, value in nets.items():
+        if value.dtype == np.float32:
+            nets[name] = value.astype(np.float16)
+            if not np.isfinite(nets[name]).all():
+                raise UserError(f"{name} has values beyond half precision")
+    return nets
+
+
+def _write_card(model: Trained, trained: Trained, arguments: Any, weights: int, size: int) -> None:
+    """Measures the model as it is stored; writes `figures.json` and the card."""
+    from tfface.evaluation import cache_of, evaluation_of, measure
+    from tfface.metrics.figures import table
+
+    cache, evaluation = cache_of(trained), evaluation_of(model)
+    options = {"cache": cache, "judge_steps": arguments.judge_steps}
+    figures = measure(model, count=arguments.count, **options)
+    sample = measure(model, count=SAMPLE, small=True, **options)
+    columns, rows = evaluation.table
+    cells = [[model.name, *columns], *table(rows, figures)]
+    config = model.method.config
+    told = [json.loads(line) for line in (trained.path / "metrics.jsonl").open()]
+    rates = [line for line in told if "steps_per_second" in line]
+    seconds = sum(
+        (b["step"] - a["step"]) / b["steps_per_second"]
+        for a, b in zip([{"step": 0}, *rates], rates, strict=False)
+    )
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    card = {
+        "summary": model.method.title,
+        "trained": time.strftime("%Y-%m-%d"),
+        "figures": figures,
+        "sample": {"people": SAMPLE, **sample},
+    }
+    (model.path / "figures.json").write_text(json.dumps(card, indent=1, allow_nan=False) + "\n")
+    header, *lines = [f"| {' | '.join(row)} |" for row in cells]
+    (model.path / "README.md").write_text(
+        (ROOT / "benchmarks" / "model_card.md")
+        .read_text()
+        .format(
+            method=model.name,
+            name=arguments.name,
+            summary=model.method.title,
+            size=config.data.size,
+            seed=config.train.seed,
+            steps=model.step,
+            hours=seconds / 3600,
+            cores=len(os.sched_getaffinity(0)),
+            commit=subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.strip(),
+            weights=weights,
+            mebibytes=size / 2**20,
+            people=figures.get("people") or figures.get("pairs") or figures.get("maps"),
+            table="\n".join([header, "|" + "---|" * len(cells[0]), *lines]),
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
