@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "tfface" / "__init__.py").read_text())[1]
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "tfface" / "version.py").read_text())[1]
 
 SERVING = [
     "tensorflow-serving-api>=2.21,<2.22",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__version__ = "0.1.0"
-__all__ = ["get_method", "list_methods", "load", "show"]
+from tfface.version import __version__
+
+__all__ = ["__version__", "get_method", "list_methods", "load", "show"]
 
 
 def list_methods() -> tuple[str, ...]:

@@ -149,7 +149,7 @@ def main() -> int:
         return 0
     verb = sys.argv[1]
     if verb == "--version":
-        from tfface import __version__
+        from tfface.version import __version__
 
         print(__version__)
         return 0

@@ -15,6 +15,7 @@ from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError, invocation
 from tfface.paths import is_pattern
 from tfface.shipped import run_folder
+from tfface.version import __version__
 
 if TYPE_CHECKING:
     from tfface.methods.trained import Trained
@@ -155,8 +156,6 @@ def model_card(trained: Trained) -> str:
     """What an engineer must know of an exported model, as Markdown."""
     import tensorflow as tf
 
-    import tfface
-
     config = trained.method.config
     averaged = "averaged" if config.train.ema_half_life else "last"
     lines = [
@@ -167,7 +166,7 @@ def model_card(trained: Trained) -> str:
         f"- pictures: the central square, {config.data.size} x {config.data.size}",
         f"- training data: {config.data.name} {Path(config.data.path).name}".rstrip()
         + " (its terms of use hold for the weights, too)",
-        f"- made with tfface {tfface.__version__}, TensorFlow {tf.__version__}, "
+        f"- made with tfface {__version__}, TensorFlow {tf.__version__}, "
         f"{time.strftime('%Y-%m-%d')}",
         "",
         "| signature | inputs | outputs |",

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfface import __version__
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.errors import UserError
 from tfface.server.checks import check_addresses, check_models
@@ -22,6 +21,7 @@ from tfface.server.config import (
     read_tls,
 )
 from tfface.server.protos import BatchingParameters, read_text
+from tfface.version import __version__
 
 _EPILOG = """\
 A model's folder holds versions in sub-folders named by numbers, as `python -m

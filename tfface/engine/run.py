@@ -21,6 +21,7 @@ import yaml
 
 from tfface.config import from_dict, to_dict
 from tfface.errors import UserError, invocation
+from tfface.version import __version__
 
 logger = logging.getLogger("tfface")
 
@@ -205,14 +206,12 @@ class Run:
         import numpy
         import tensorflow as tf
 
-        import tfface
-
         command = shlex.join([sys.executable, *getattr(sys, "orig_argv", sys.argv)[1:]])
         with open(self.path / "command.txt", "a") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {command}\n")
         versions = {
             "python": platform.python_version(),
-            "tfface": tfface.__version__,
+            "tfface": __version__,
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
             "numpy": numpy.__version__,

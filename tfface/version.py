@@ -1,0 +1,3 @@
+"""The version of tfface."""
+
+__version__ = "0.1.0"
