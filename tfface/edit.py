@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfface.cli import Parser, command, import_tensorflow
+from tfface.editing import KINDS, OPTIONS
 from tfface.errors import UserError
 from tfface.shipped import run_folder
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from tfface.editing import Editor
 
 BATCH = 16
-OPTIONS = (
-    "expression", "attribute", "reference", "strength", "matrix", "exemplar", "seed", "interpolate",
-)  # fmt: skip
 _MOST_SEEDS = 1000
 
 
@@ -62,6 +60,15 @@ class _Joined(argparse.Action):
         setattr(namespace, self.dest, list(dict.fromkeys(joined)))
 
 
+_PARSED: dict[str, dict[str, Any]] = {
+    "name": {"nargs": "+"},
+    "image": {"nargs": "+"},
+    "strength": {"nargs": "+", "type": float},
+    "seed": {"nargs": "+", "type": _seeds, "action": _Joined},
+    "count": {"type": int},
+}
+
+
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "edit",
@@ -91,65 +98,22 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", default="edited", help="folder for the results (%(default)s)")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
     parser.add_argument("--grid", action="store_true", help="also write a side-by-side grid.png")
-    expressions = parser.add_argument_group("SARGAN and seg_hierarchical")
-    expressions.add_argument(
-        "--expression", nargs="+", metavar="NAME", help='names, or "all" (default)'
-    )
-    elegant = parser.add_argument_group("ELEGANT")
-    elegant.add_argument(
-        "--attribute", nargs="+", metavar="NAME", help="the exchanged attribute; several: at once"
-    )
-    elegant.add_argument(
-        "--reference",
-        nargs="+",
-        metavar="PICTURE",
-        help="faces to take it from, an edit each; for several attributes one face for each in "
-        "order, or one for all; of mask-guided synthesis: faces whose style is taken",
-    )
-    elegant.add_argument(
-        "--strength",
-        nargs="+",
-        type=float,
-        metavar="A",
-        help="0 leaves the picture as it is, 1 exchanges fully (default: 1)",
-    )
-    elegant.add_argument(
-        "--matrix",
-        type=int,
-        metavar="N",
-        help="N x N matrix between the picture and three references of one "
-        "attribute, or two attributes of one reference each",
-    )
-    maps = parser.add_argument_group("domain alignment and mask-guided synthesis")
-    maps.add_argument(
+    parser.add_argument(
         "--condition",
         "--mask",
         metavar="MAP",
-        help="in place of the input: a label map or, if the run takes them, a drawing of lines, as "
-        "PNG (see tfface.prepare); or a folder of them",
+        help="in place of the input, for models that make faces: a label map or, if the run takes "
+        "them, a drawing of lines, as PNG (see tfface.prepare); or a folder of them",
     )
-    maps.add_argument(
-        "--exemplar",
-        nargs="+",
-        metavar="PICTURE",
-        help="of domain alignment: faces whose style the results shall have",
-    )
-    guided = parser.add_argument_group("mask-guided synthesis")
-    guided.add_argument(
-        "--seed",
-        nargs="+",
-        type=_seeds,
-        action=_Joined,
-        metavar="N",
-        help="styles by number, also as 1..8; the same on every map (default, without --reference: "
-        "1..4)",
-    )
-    guided.add_argument(
-        "--interpolate",
-        type=int,
-        metavar="N",
-        help="N faces from each style to the next one, both ends included",
-    )
+    added = set()
+    for kind in KINDS.values():
+        group = parser.add_argument_group(kind.title)
+        for name in kind.options:
+            if name not in added:
+                added.add(name)
+                option = OPTIONS[name]
+                words = {"metavar": option.metavar, "help": option.help, **_PARSED[option.kind]}
+                group.add_argument(f"--{name}", **words)
     args = parser.parse_args(argv)
     if args.server:
         args.input = [args.run, *args.input] if args.run else args.input
@@ -169,18 +133,18 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Edits; returns the exit status."""
+    args = _parse(argv)
     from tfface.client.packing import Encoded
     from tfface.data.pictures import list_pictures
-    from tfface.editing import IMAGES
 
-    args = _parse(argv)
     sources = [Path(source) for source in args.input or [args.condition]]
     found = [p for s in sources for p in (list_pictures(s) if s.is_dir() else [s])]
     paths = list(dict.fromkeys(found))
     stems = _stems(paths)
     options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
-    for name in IMAGES & options.keys():
-        options[name] = [Encoded.read(path) for path in options[name]]
+    for name in options:
+        if OPTIONS[name].kind == "image":
+            options[name] = [Encoded.read(path) for path in options[name]]
     if len(paths) == 1 and args.condition is None:
         Encoded.read(paths[0])  # What is wrong with it is told before the slow import.
     with _editor(args, options) as (described, editor):

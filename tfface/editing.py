@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfface.client import FaceClient, ServerError
 from tfface.config import nearest
@@ -25,11 +25,53 @@ if TYPE_CHECKING:
 Edit = tuple[str, Callable[[list[Any]], list[Any]]]
 """A name, and a function from inputs to as many images (or label maps, uint8 [S,S])."""
 
-IMAGES = frozenset({"reference", "exemplar"})
-"""Options whose values are images."""
 
-NUMBERS = frozenset({"matrix", "interpolate"})
-"""Options of a single number; the others have lists."""
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option of an edit.
+
+    Attributes:
+        kind: What its values are: "name" of an expression or attribute, "image", "strength" (a
+            number), "seed", or "count", which is one integer; of the others there is a list.
+        metavar: What help calls a value.
+        help: What it does.
+    """
+
+    kind: Literal["name", "image", "strength", "seed", "count"]
+    metavar: str
+    help: str
+
+
+OPTIONS = {
+    "expression": Option("name", "NAME", 'names, or "all" (default: all)'),
+    "attribute": Option("name", "NAME", "the exchanged attribute; several: at once"),
+    "reference": Option(
+        "image",
+        "IMAGE",
+        "faces to take the attribute from, an edit each; for several attributes one face for each "
+        "in order, or one for all. Of mask-guided synthesis: faces whose style is taken",
+    ),
+    "strength": Option(
+        "strength", "A", "0 leaves the image as it is, 1 exchanges fully (default: 1)"
+    ),
+    "matrix": Option(
+        "count",
+        "N",
+        "N x N matrix between the image and three references of one attribute, or two attributes "
+        "of one reference each",
+    ),
+    "exemplar": Option("image", "IMAGE", "faces whose style the results shall have"),
+    "seed": Option(
+        "seed",
+        "N",
+        "styles by number, also as 1..8; the same on every map (default, without --reference: "
+        "1..4)",
+    ),
+    "interpolate": Option(
+        "count", "N", "N faces from each style to the next one, both ends included"
+    ),
+}
+"""All that there are; which of them a model has depends on its kind."""
 
 _STYLES = 4  # Seeds that are shown where no style is asked for.
 
@@ -58,8 +100,7 @@ class Editor:
 
     Args:
         model: The model.
-        options: By name: `expression`, `attribute`: names; `reference`, `exemplar`: images;
-            `strength`, `seed`: numbers; each a list; `matrix` and `interpolate`: a number.
+        options: Values of some of OPTIONS by name.
 
     Attributes:
         takes: What it edits: "image"; or "label_map", "lines" or "condition" (either of them), of
@@ -72,17 +113,18 @@ class Editor:
 
     def __init__(self, model: Model, options: dict[str, Any]):
         inputs = frozenset(model.signatures.get("bytes", {"inputs": ()})["inputs"])
-        if inputs not in _KINDS:
+        if inputs not in KINDS:
             raise UserError(
                 f"model {model.client.model} at {model.client.target} has no signature `bytes` as "
                 f"tfface.export writes"
             )
-        self.takes, known, rows = _KINDS[inputs]
+        kind = KINDS[inputs]
+        self.takes = kind.takes
         if self.takes == "condition" and model.lines is not None:
             self.takes = "lines" if model.lines else "label_map"
-        _only(model, options, known)
+        _only(model, options, kind.options)
         self.size = _size(model.signatures)
-        self._rows: list[list[Edit]] = rows(model, options)
+        self._rows: list[list[Edit]] = kind.rows(model, options)
 
     def edit(self, inputs: Sequence[Any]) -> list[list[list[tuple[str, Image]]]]:
         """Edits images, or makes images of label maps.
@@ -347,20 +389,45 @@ def _numbered(images: Sequence[Any]) -> list[tuple[str, Any]]:
     return [(f"-{i}" if len(images) > 1 else "", image) for i, image in enumerate(images, 1)]
 
 
-_Kind = tuple[str, tuple[str, ...], Callable[[Model, dict[str, Any]], list[list[Edit]]]]
-_KINDS: dict[frozenset[str], _Kind] = {
-    frozenset({"image_bytes", "expression"}): ("image", ("expression",), _expressions),
-    frozenset({"image_bytes"}): ("image", (), _segmentation),
-    frozenset({"source_bytes", "reference_bytes", "attribute", "strength"}): (
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of model.
+
+    Attributes:
+        title: What it does.
+        takes: As of `Editor`.
+        options: Names of those that it has.
+        rows: Makes of these the rows of edits.
+    """
+
+    title: str
+    takes: str
+    options: tuple[str, ...]
+    rows: Callable[[Model, dict[str, Any]], list[list[Edit]]]
+
+
+KINDS: dict[frozenset[str], Kind] = {
+    frozenset({"image_bytes", "expression"}): Kind(
+        "another expression (sargan, seg_hierarchical)", "image", ("expression",), _expressions
+    ),
+    frozenset({"image_bytes"}): Kind("segmentation", "image", (), _segmentation),
+    frozenset({"source_bytes", "reference_bytes", "attribute", "strength"}): Kind(
+        "attributes of other faces (elegant)",
         "image",
         ("attribute", "reference", "strength", "matrix"),
         _transfers,
     ),
-    frozenset({"condition_bytes", "exemplar_bytes"}): ("condition", ("exemplar",), _faces),
-    frozenset({"label_map_bytes", "seed"}): (
+    frozenset({"condition_bytes", "exemplar_bytes"}): Kind(
+        "a face in the style of an exemplar (domain_alignment)",
+        "condition",
+        ("exemplar",),
+        _faces,
+    ),
+    frozenset({"label_map_bytes", "seed"}): Kind(
+        "faces in many styles (mask_guided)",
         "label_map",
         ("seed", "reference", "interpolate"),
         _styles,
     ),
 }
-"""What a model takes, its options, and its edits, by the inputs of its signature `bytes`."""
+"""By the inputs of a model's signature `bytes`."""

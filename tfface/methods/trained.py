@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfface.client import FaceClient, ServerError, VersionStatus
 from tfface.client.types import Signatures
-from tfface.editing import NUMBERS, Editor, Model
+from tfface.editing import OPTIONS, Editor, Model
 from tfface.methods.base import Method, Networks, Signature
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class Trained:
         Raises:
             UserError: A picture that cannot be read, or as of `Editor`.
         """
-        for name in options.keys() - NUMBERS:
-            values = options[name]
-            several = isinstance(values, list | tuple | range)
-            options[name] = list(values) if several else [values]
+        for name, values in options.items():
+            if name in OPTIONS and OPTIONS[name].kind != "count":
+                several = isinstance(values, list | tuple | range)
+                options[name] = list(values) if several else [values]
         [rows] = self.editor(options).edit([picture])
         return {name: image for row in rows for name, image in row}
 
