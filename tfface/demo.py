@@ -124,12 +124,25 @@ def _serve_and_edit(
         with FaceClient(target, trained.name) as client:
             client.wait_until_ready()
             evaluation = evaluation_of(trained, client)
-            sections = evaluation.show()
+            sections = _show(evaluation)
             clock.lap("pictures")
             count = evaluation.counts[preset == "tiny"]
             figures = evaluation.against_truth([judge] if judge else [], count, SEED)
             clock.lap("evaluation")
     return figures, sections
+
+
+def _show(evaluation: Evaluation) -> list[str]:
+    """Pictures of what was trained; beside it those of the shipped model, if there is one."""
+    import tfface
+    from tfface.evaluation import evaluation_of
+    from tfface.shipped import shipped
+
+    method = evaluation.trained.name
+    name = next((n for n in shipped() if n.partition("/")[0] == method), None)
+    if name is None:
+        return evaluation.show()
+    return evaluation.show_beside(evaluation_of(tfface.load(name)), name)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tfface import html
 from tfface.client import FaceClient
 from tfface.data.base import Source
 from tfface.evaluation import classifier
@@ -97,6 +98,15 @@ class Evaluation(abc.ABC):
     @abc.abstractmethod
     def show(self) -> list[str]:
         """A report's sections with images, of built-in faces that the client edits or makes."""
+
+    def show_beside(self, other: Evaluation, name: str) -> list[str]:
+        """The same, and beside it what another model of the method makes.
+
+        Args:
+            other: Of the other model.
+            name: What the report calls it.
+        """
+        return [*self.show(), html.section(f"The same by {name}", *other.show())]
 
 
 class Classified(Evaluation):

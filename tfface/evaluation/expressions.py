@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfface import html
 from tfface.data.base import Source
 from tfface.data.synthetic import EXPRESSIONS, moving_mask, render, with_expression
-from tfface.evaluation.base import Classified
+from tfface.evaluation.base import Classified, Evaluation
 from tfface.evaluation.classifier import Classifier
 from tfface.evaluation.real_pictures import ENOUGH, evaluate_classes, held_out_batches
 from tfface.evaluation.synthetic_truth import (
@@ -84,6 +84,13 @@ class Expressions(Classified):
 
     def show(self) -> list[str]:
         """Held-out people with each expression, above their true renders."""
+        return self._show({"edited": self})
+
+    def show_beside(self, other: Evaluation, name: str) -> list[str]:
+        """With a row for each model."""
+        return self._show({"edited": self, name: other})
+
+    def _show(self, models: dict[str, Evaluation]) -> list[str]:
         size = self.method.config.data.size
         people = held_out(SHOWN, SEED)
         truth = [
@@ -92,8 +99,9 @@ class Expressions(Classified):
         ]
         rows = []
         for i, picture in enumerate(draw(people, size)):
-            edited = self.client.change_expression(picture, list(EXPRESSIONS))
-            rows.append(("edited", [picture, *edited]))
+            for j, (name, model) in enumerate(models.items()):
+                edited = model.client.change_expression(picture, list(EXPRESSIONS))
+                rows.append((name, [None if j else picture, *edited]))
             rows.append(("truth", [None, *(faces[i] for faces in truth)]))
         return [
             html.section(
@@ -104,7 +112,7 @@ class Expressions(Classified):
                     "for the same person with that expression.",
                     soft=True,
                 ),
-                html.faces(("input", *EXPRESSIONS), rows, group=2),
+                html.faces(("input", *EXPRESSIONS), rows, group=len(models) + 1),
             )
         ]
 

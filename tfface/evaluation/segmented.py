@@ -104,6 +104,10 @@ class SegmentedExpressions(Expressions):
         data = self.method.config.datasets().get("labelled")
         return data and open_source(data, fields=("label_map",))
 
+    def show_beside(self, other: Evaluation, name: str) -> list[str]:
+        """Below each other: a row has the label maps as well."""
+        return Evaluation.show_beside(self, other, name)
+
     def show(self) -> list[str]:
         """Held-out people with their label maps and each expression; edited parts."""
         people, regions = held_out(SHOWN, SEED), self.method.config.regions
