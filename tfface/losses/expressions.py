@@ -6,17 +6,10 @@ And, in the place of WGAN-GP and classification, those of a multi-task discrimin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import tensorflow as tf
 
-
-class TargetOptions(Protocol):
-    """The options of a method that `with_targets` reads."""
-
-    label_noise: float
-    label_attack: float
-    classify_first: int
+from tfface.config import ClassifierOptions
 
 
 def class_logits(discriminator, images: tf.Tensor) -> tf.Tensor:
@@ -147,7 +140,7 @@ def with_targets(
     data: tf.data.Dataset,
     seed: int | None,
     start: int,
-    config: TargetOptions,
+    options: ClassifierOptions,
     begin: int = 0,
 ) -> tf.data.Dataset:
     """Adds what the losses need, from (seed, number of the batch).
@@ -160,8 +153,8 @@ def with_targets(
         data: Batches with `image` and `expression`.
         seed: As of `Source.batches`.
         start: Number of the first batch.
-        config: With `label_noise`, `label_attack` and `classify_first`.
-        begin: The first of the `classify_first` steps.
+        options: How the discriminator learns the expressions.
+        begin: The first of the steps in which it learns nothing else.
     """
 
     @tf.autograph.experimental.do_not_convert
@@ -170,13 +163,11 @@ def with_targets(
         target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
         alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
         made = {**batch, "target": target, "alpha": alpha}
-        if config.label_noise:
+        if options.noise:
             noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
-            made["noise"] = config.label_noise * noise
-        if config.label_attack:
-            made["attack"] = attack_lengths(
-                number - begin, config.label_attack, config.classify_first, alpha
-            )
+            made["noise"] = options.noise * noise
+        if options.attack:
+            made["attack"] = attack_lengths(number - begin, options.attack, options.steps, alpha)
         return made
 
     return data.enumerate(start).map(add)

@@ -60,9 +60,16 @@ class DomainAlignment(Method):
         c = config
         self.takes = "label_map" if c.condition == "labels" else "lines"
         self.align = (
-            BlockAlignment(c.block_side, c.top_k, c.epsilon, c.temperature, c.solver, c.iterations)
-            if c.alignment == "block"
-            else DenseAlignment(c.temperature)
+            BlockAlignment(
+                c.alignment.block_side,
+                c.alignment.top_k,
+                c.alignment.epsilon,
+                c.alignment.temperature,
+                c.alignment.solver,
+                c.alignment.iterations,
+            )
+            if c.alignment.kind == "block"
+            else DenseAlignment(c.alignment.temperature)
         )
         self.perceptual: keras.Model | None = None
 
@@ -99,7 +106,9 @@ class DomainAlignment(Method):
             "generator": Generator(
                 size, given, c.width, c.gen_width, c.spade_width, c.channels, c.fusion_side
             ),
-            "discriminator": Discriminator(size, given, c.disc_width, c.disc_layers),
+            "discriminator": Discriminator(
+                size, given, c.discriminator.width, c.discriminator.layers
+            ),
         }
 
     def phases(self) -> tuple[Phase, ...]:
@@ -109,7 +118,7 @@ class DomainAlignment(Method):
                 "discriminator",
                 ("discriminator",),
                 self._discriminator_loss,
-                rate=self.config.disc_rate,
+                rate=self.config.discriminator.rate,
             ),
             Phase("generator", self.averaged, self._generator_loss),
         )
@@ -212,7 +221,7 @@ class DomainAlignment(Method):
         judged = self._judge(nets, given, [batch["image"], tf.stop_gradient(fake)])
         (real, _), (made, _) = judged
         hinge = losses.hinge_discriminator(real, made)
-        return self.config.lambda_adversarial * hinge, {"hinge": hinge}
+        return self.config.weights.adversarial * hinge, {"hinge": hinge}
 
     def _generator_loss(self, nets: Networks, batch: Batch):
         c, target = self.config, batch["image"]
@@ -235,32 +244,32 @@ class DomainAlignment(Method):
             ),
             "warp": of_pairs(distance(made["warped"], half(target))),
         }
-        if c.lambda_domain:
+        if c.weights.domain:
             features = nets["exemplar_encoder"](target, training=True)[2]
             terms["domain"] = losses.domain_alignment(made["compared"], features)
-        if c.lambda_mask:
+        if c.weights.mask:
             terms["mask"] = losses.warped_mask(
                 made["warped_labels"],
                 shares(batch["label_map"]),
                 shares(batch["exemplar_label_map"]),
             )
-        if c.lambda_cycle:
+        if c.weights.cycle:
             # There and back: the reverse direction is the alignment with the roles exchanged.
             back = self.align(made["key"], made["query"], made["warped"])["aligned"]
             terms["cycle"] = tf.reduce_mean(tf.abs(back - half(batch["exemplar"])))
         if self.perceptual is not None:
             terms |= self._perceptual_terms(made["image"], batch)
         weights = {
-            "adversarial": c.lambda_adversarial,
-            "disc_features": c.lambda_disc_features,
-            "pixel": c.lambda_pixel,
-            "warp": c.lambda_warp,
-            "domain": c.lambda_domain,
-            "mask": c.lambda_mask,
-            "cycle": c.lambda_cycle,
-            "pair_features": c.lambda_pair_features,
-            "perceptual": c.lambda_perceptual,
-            "contextual": c.lambda_contextual,
+            "adversarial": c.weights.adversarial,
+            "disc_features": c.weights.discriminator_features,
+            "pixel": c.weights.pixel,
+            "warp": c.weights.warp,
+            "domain": c.weights.domain,
+            "mask": c.weights.mask,
+            "cycle": c.weights.cycle,
+            "pair_features": c.weights.pair_features,
+            "perceptual": c.weights.perceptual,
+            "contextual": c.weights.contextual,
         }
         return tf.add_n([weights[name] * value for name, value in terms.items()]), terms
 
@@ -305,7 +314,7 @@ class DomainAlignment(Method):
 
     def _framed(self, condition, exemplar, made):
         """Frames a query block beside the nose's bridge, an eye in most faces, and its finds."""
-        side = self.config.block_side
+        side = self.config.alignment.block_side
         across = self.config.data.size // 2 // side
         block = int(0.45 * across) * across + int(0.35 * across)
         blocks = across * across

@@ -55,7 +55,7 @@ class Elegant(Method):
 
     def __init__(self, config: ElegantConfig):
         super().__init__(config)
-        self.multitask = config.discriminator == "multitask"
+        self.multitask = config.discriminator.kind == "multitask"
         self.discriminators = ("disc1",) if self.multitask else ("disc1", "disc2")
 
     @classmethod
@@ -82,7 +82,7 @@ class Elegant(Method):
             "decoder": Decoder(size, c.width, c.normalization),
         }
         if self.multitask:
-            disc1 = MultitaskDiscriminator(size, n, c.disc_width, name="disc1")
+            disc1 = MultitaskDiscriminator(size, n, c.discriminator.width, name="disc1")
             return {**generator, "disc1": disc1}
         return {
             **generator,
@@ -92,7 +92,7 @@ class Elegant(Method):
 
     def phases(self) -> tuple[Phase, ...]:
         """One update of the discriminators, then one of the generator, on the same pair."""
-        first = self.config.attributes_first
+        first = self.config.discriminator.attributes_first
         game = (
             Phase("discriminator", self.discriminators, self._discriminator_loss, start=first),
             Phase("generator", ("encoder", "decoder"), self._generator_loss, start=first),
@@ -214,14 +214,14 @@ class Elegant(Method):
             name: bce(a, True) + bce(b, True) + bce(c, False) + bce(d, False)
             for name, (a, b, c, d) in logits.items()
         }
-        return (terms["disc1"] + self.config.lambda_disc2 * terms["disc2"]) / 4.0, terms
+        return (terms["disc1"] + self.config.weights.half_size * terms["disc2"]) / 4.0, terms
 
     def _multitask_loss(self, nets, batch, fake):
         real, labels = _both(batch, "A", "B"), _both(batch, "y_A", "y_B")
         attribute = tf.tile(batch["attribute"], [2])
         terms = multitask(nets["disc1"], real, labels, fake, attribute)
         total = terms["real"] + terms["wrong"] + terms["fake"]
-        return total + self.config.lambda_r1 * terms["r1"], {**terms, "disc1": total}
+        return total + self.config.weights.r1 * terms["r1"], {**terms, "disc1": total}
 
     def _attributes_loss(self, nets, batch):
         logits = nets["disc1"](_both(batch, "A", "B"), training=True)
@@ -232,7 +232,7 @@ class Elegant(Method):
         c, made = self.config, self.generate(nets, batch, training=True)
         y_c, y_d = self.exchanged_labels(batch)
         terms = {"reconstruction": mse(made["A1"], batch["A"]) + mse(made["B1"], batch["B"])}
-        total = c.lambda_reconstruction * terms["reconstruction"]
+        total = c.weights.reconstruction * terms["reconstruction"]
         if self.multitask:
             logits = nets["disc1"](_both(made, "C", "D"), training=True)
             attribute = tf.tile(batch["attribute"], [2])
@@ -243,11 +243,11 @@ class Elegant(Method):
             logits = self._judge(nets, [made["C"], made["D"]], [y_c, y_d])
             for name, (of_c, of_d) in zip(("adv1", "adv2"), logits.values(), strict=True):
                 terms[name] = bce(of_c, True) + bce(of_d, True)
-            total += terms["adv1"] + c.lambda_disc2 * terms["adv2"]
-        if c.lambda_change:
+            total += terms["adv1"] + c.weights.half_size * terms["adv2"]
+        if c.weights.change:
             change = tf.abs(_both(made, "C", "D") - _both(batch, "A", "B"))
             terms["change"] = tf.reduce_mean(change)
-            total += c.lambda_change * terms["change"]
+            total += c.weights.change * terms["change"]
         return total, terms
 
     # Inference.

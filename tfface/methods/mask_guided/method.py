@@ -56,7 +56,7 @@ class MaskGuided(Method):
         judged = 3 + (_CLASSES if c.disc_condition == "label_map" else 0)
         return {
             "style_encoder": StyleEncoder(
-                c.latent_dim, c.style_dim, c.mapping_width, c.mapping_layers
+                c.latent_dim, c.style_dim, c.mapping.width, c.mapping.layers
             ),
             "style_decoder": Judge(size, 3, c.style_dim, *widths, name="style_decoder"),
             "generator": Generator(
@@ -74,7 +74,7 @@ class MaskGuided(Method):
 
     def phases(self) -> tuple[Phase, ...]:
         """One update each; the style encoder learns more slowly (StarGAN v2: 1e-6 to 1e-4)."""
-        slower = {"style_encoder": self.config.mapping_rate}
+        slower = {"style_encoder": self.config.mapping.rate}
         return (
             Phase("discriminator", ("discriminator",), self._discriminator_loss),
             Phase("generator", self.averaged, self._generator_loss, rates=slower),
@@ -135,7 +135,7 @@ class MaskGuided(Method):
             "fake": losses.adversarial(made_logits, real=False),
             "r1": r1,
         }
-        return terms["real"] + terms["fake"] + c.r1_gamma * r1, terms
+        return terms["real"] + terms["fake"] + c.weights.r1 * r1, terms
 
     def _generator_loss(self, nets: Networks, batch: Batch):
         c, image, given = self.config, batch["image"], one_hot(batch["label_map"])
@@ -164,14 +164,18 @@ class MaskGuided(Method):
                 region_distance(rebuilt, image, batch["label_map"], _CLASSES, c.region_balance)
             ),
         }
-        if c.lambda_diversity:
+        if c.weights.diversity:
             second = nets["generator"]([givens, tf.concat(others, 0)], training=True)
             terms["diversity"] = self._diversity(
                 made, tf.stop_gradient(second), latents, batch["diversity"], count
             )
-        total = terms["adversarial"] + c.lambda_style * terms["style"] + c.lambda_rec * terms["rec"]
-        if c.lambda_diversity:
-            total += c.lambda_diversity * terms["diversity"]
+        total = (
+            terms["adversarial"]
+            + c.weights.style * terms["style"]
+            + c.weights.reconstruction * terms["rec"]
+        )
+        if c.weights.diversity:
+            total += c.weights.diversity * terms["diversity"]
         return total, terms
 
     def _diversity(self, made, second, latents, weight, count: int) -> tf.Tensor:

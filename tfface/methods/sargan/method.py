@@ -58,7 +58,11 @@ class Sargan(Method):
         return {
             "generator": Generator(c.data.size, n, c.width, c.attention_width, c.residual_init),
             "discriminator": Discriminator(
-                c.data.size, n, c.disc_width, c.disc_layers, c.adversarial == "wgan-gp"
+                c.data.size,
+                n,
+                c.discriminator.width,
+                c.discriminator.layers,
+                c.adversarial == "wgan-gp",
             ),
         }
 
@@ -70,36 +74,36 @@ class Sargan(Method):
                 "discriminator",
                 ("discriminator",),
                 self._discriminator_loss,
-                start=c.classify_first,
+                start=c.classifier.steps,
             ),
             Phase(
                 "generator",
                 ("generator",),
                 self._generator_loss,
                 every=c.generator_every,
-                start=c.classify_first,
+                start=c.classifier.steps,
             ),
         )
-        if not c.classify_first:
+        if not c.classifier.steps:
             return game
         return (
-            Phase("classifier", ("discriminator",), self._classifier_loss, stop=c.classify_first),
+            Phase("classifier", ("discriminator",), self._classifier_loss, stop=c.classifier.steps),
             *game,
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
         """Faces with expressions, and what `losses.with_targets` adds to them.
 
-        In training, the batches of the first `classify_first` steps have `classify_batch` pictures.
+        In training, the batches of the first steps have as many pictures as `classifier` says.
         """
         c = self.config
-        first = 0 if seed is None else c.classify_first
+        first = 0 if seed is None else c.classifier.steps
         data = source.batches(split, batch_size, seed=seed, start=max(start - first, 0))
         if start < first:
             # Other faces than those of the steps that follow.
-            more = source.batches(split, c.classify_batch, seed=seed + 1, start=start)
+            more = source.batches(split, c.classifier.batch_size, seed=seed + 1, start=start)
             data = more.take(first - start).concatenate(data)
-        return losses.with_targets(data, seed, start, c)
+        return losses.with_targets(data, seed, start, c.classifier)
 
     def one_hot(self, expression: tf.Tensor) -> tf.Tensor:
         """Class indices [B] to float32 [B,N]."""
@@ -121,7 +125,7 @@ class Sargan(Method):
         if c.adversarial == "multitask":
             labels = batch["expression"], batch["target"]
             terms = losses.multitask_discriminator(nets["discriminator"], image, fake, *labels)
-            total = terms["real"] + terms["fake"] + terms["wrong"] + c.lambda_r1 * terms["r1"]
+            total = terms["real"] + terms["fake"] + terms["wrong"] + c.weights.r1 * terms["r1"]
             return total, terms
         examples = losses.examples(nets["discriminator"], image, batch)
         (real_map, fake_map), logits = losses.judge(nets["discriminator"], [image, fake], examples)
@@ -134,8 +138,8 @@ class Sargan(Method):
         total = (
             terms["real"]
             + terms["fake"]
-            + c.lambda_cls_disc * terms["cls"]
-            + c.lambda_gp * terms["gp"]
+            + c.weights.classification_real * terms["cls"]
+            + c.weights.gradient_penalty * terms["gp"]
         )
         return total, terms
 
@@ -153,13 +157,13 @@ class Sargan(Method):
                 "fake": -tf.reduce_mean(fake_map),
                 "cls": losses.classification(batch["target"], logits),
             }
-            total = terms["fake"] + c.lambda_cls_gen * terms["cls"]
+            total = terms["fake"] + c.weights.classification_fake * terms["cls"]
         cycled = nets["generator"]([fake, self.one_hot(batch["expression"])], training=True)
         terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
-        total += c.lambda_rec * terms["rec"]
-        if c.lambda_change:
+        total += c.weights.reconstruction * terms["rec"]
+        if c.weights.change:
             terms["change"] = tf.reduce_mean(tf.abs(fake - image))
-            total += c.lambda_change * terms["change"]
+            total += c.weights.change * terms["change"]
         return total, terms
 
     def edit(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:

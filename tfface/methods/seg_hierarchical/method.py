@@ -60,7 +60,7 @@ class SegHierarchical(Method):
         self.task = Task.SEGMENTATION if alone else Task.SEGMENTED_EXPRESSION
         kinds = (WHOLE, *config.regions)
         self.generators = tuple(f"{kind}_generator" for kind in kinds)
-        if config.fusion == "combiner":
+        if config.fusion.kind == "combiner":
             self.generators += ("fusion",)
         self.discriminators = tuple(f"{kind}_discriminator" for kind in kinds)
         self.averaged = ("segmenter",) + (() if config.only_segmenter else self.generators)
@@ -100,7 +100,7 @@ class SegHierarchical(Method):
         """New networks."""
         c = self.config
         size, n = c.data.size, len(c.classes)
-        segmenter = {"unet": UNet, "bisenet": BiSeNet}[c.segmenter](size, c.seg_width)
+        segmenter = {"unet": UNet, "bisenet": BiSeNet}[c.segmenter.kind](size, c.segmenter.width)
         if c.only_segmenter:
             return {"segmenter": segmenter}
         whole, *local = self.discriminators
@@ -110,7 +110,9 @@ class SegHierarchical(Method):
             "global_generator": GlobalGenerator(
                 size, n, len(c.regions), c.width, c.blocks, c.attention, c.residual_init
             ),
-            whole: Discriminator(size, n, c.disc_width, c.disc_layers, realness, name=whole),
+            whole: Discriminator(
+                size, n, c.discriminator.width, c.discriminator.layers, realness, name=whole
+            ),
         }
         for region, discriminator in zip(c.regions, local, strict=True):
             name = f"{region}_generator"
@@ -118,10 +120,15 @@ class SegHierarchical(Method):
                 size, n, c.local_width, c.local_blocks, c.residual_init, name=name
             )
             nets[discriminator] = Discriminator(
-                size, n, c.local_disc_width, c.local_disc_layers, realness, name=discriminator
+                size,
+                n,
+                c.local_discriminator.width,
+                c.local_discriminator.layers,
+                realness,
+                name=discriminator,
             )
-        if c.fusion == "combiner":
-            nets["fusion"] = Combiner(size, c.fusion_width, c.fusion_blocks, c.residual_init)
+        if c.fusion.kind == "combiner":
+            nets["fusion"] = Combiner(size, c.fusion.width, c.fusion.blocks, c.residual_init)
         return nets
 
     def phases(self) -> tuple[Phase, ...]:
@@ -129,16 +136,18 @@ class SegHierarchical(Method):
         c = self.config
         if c.only_segmenter:
             return (
-                Phase("segmentation", ("segmenter",), self._segmentation_loss, rate=c.seg_rate),
+                Phase(
+                    "segmentation", ("segmenter",), self._segmentation_loss, rate=c.segmenter.rate
+                ),
             )
-        segmented, joint = c.seg_steps, c.seg_steps + c.gan_steps
-        game = segmented + c.classify_first
+        segmented, joint = c.segmenter.steps, c.segmenter.steps + c.gan_steps
+        game = segmented + c.classifier.steps
         phases = (
             Phase(
                 "segmentation",
                 ("segmenter",),
                 self._segmentation_loss,
-                rate=c.seg_rate,
+                rate=c.segmenter.rate,
                 stop=segmented,
             ),
             Phase(
@@ -158,7 +167,7 @@ class SegHierarchical(Method):
                 (*self.generators, "segmenter"),
                 self._joint_loss,
                 every=c.generator_every,
-                rates={"segmenter": c.seg_rate_joint},
+                rates={"segmenter": c.segmenter.joint_rate},
                 start=joint,
             ),
         )
@@ -179,7 +188,7 @@ class SegHierarchical(Method):
             data = source.batches(split, batch_size, start=start)
         else:
             data = both(c, source, self.labelled, split, batch_size, seed, start)
-        return with_targets(data, seed, start, c, begin=c.seg_steps)
+        return with_targets(data, seed, start, c.classifier, begin=c.segmenter.steps)
 
     # What the networks make together.
 
@@ -234,7 +243,7 @@ class SegHierarchical(Method):
 
     def _segmentation_loss(self, nets: Networks, batch: Batch):
         heads = tf.nest.flatten(nets["segmenter"](batch["seg_image"]))
-        seg, accuracy = segmentation(batch["seg_label_map"], heads, self.config.seg_loss)
+        seg, accuracy = segmentation(batch["seg_label_map"], heads, self.config.segmenter.loss)
         return seg, {"seg": seg, "accuracy": accuracy}
 
     def _classifier_loss(self, nets: Networks, batch: Batch):
@@ -249,7 +258,7 @@ class SegHierarchical(Method):
             discriminator = nets[f"{kind}_discriminator"]
             logits = class_logits(discriminator, examples(discriminator, view, batch))
             by_kind[kind] = {"cls": classification(batch["expression"], logits)}
-        return total_of(by_kind, {"cls": 1.0}, self.config.lambda_local)
+        return total_of(by_kind, {"cls": 1.0}, self.config.weights.local)
 
     def _discriminator_loss(self, nets: Networks, batch: Batch):
         c, image = self.config, batch["image"]
@@ -276,9 +285,9 @@ class SegHierarchical(Method):
                 "cls": classification(batch["expression"], logits),
                 "gp": gradient_penalty(discriminator, real, fakes[kind], batch["alpha"]),
             }
-        weights = {"real": 1.0, "fake": 1.0, "wrong": 1.0, "r1": c.lambda_r1}
-        weights |= {"cls": c.lambda_cls_disc, "gp": c.lambda_gp}
-        return total_of(by_kind, weights, c.lambda_local)
+        weights = {"real": 1.0, "fake": 1.0, "wrong": 1.0, "r1": c.weights.r1}
+        weights |= {"cls": c.weights.classification_real, "gp": c.weights.gradient_penalty}
+        return total_of(by_kind, weights, c.weights.local)
 
     def _generator_loss(self, nets: Networks, batch: Batch):
         def frozen(images):
@@ -291,19 +300,19 @@ class SegHierarchical(Method):
         both = tf.concat([batch["image"], batch["seg_image"]], 0)
         heads = tf.nest.flatten(nets["segmenter"](both))
         labelled = [head[count:] for head in heads]
-        seg, accuracy = segmentation(batch["seg_label_map"], labelled, c.seg_loss)
+        seg, accuracy = segmentation(batch["seg_label_map"], labelled, c.segmenter.loss)
         # One loss serves both: what reaches the segmentation network's weights is scaled.
-        given = scale_gradient(tf.nn.softmax(heads[0][:count]), c.lambda_gan2seg)
+        given = scale_gradient(tf.nn.softmax(heads[0][:count]), c.weights.to_segmenter)
 
         def scaled(images):
-            if not c.lambda_gan2seg:
+            if not c.weights.to_segmenter:
                 return tf.stop_gradient(self.segment(nets, images))
             # What goes on to the generators, through the network, is not.
-            images = scale_gradient(images, 1.0 / c.lambda_gan2seg)
-            return scale_gradient(self.segment(nets, images), c.lambda_gan2seg)
+            images = scale_gradient(images, 1.0 / c.weights.to_segmenter)
+            return scale_gradient(self.segment(nets, images), c.weights.to_segmenter)
 
         total, terms = self._generators(nets, batch, given, scaled)
-        return total + c.lambda_seg * seg, {**terms, "seg": seg, "accuracy": accuracy}
+        return total + c.weights.segmentation * seg, {**terms, "seg": seg, "accuracy": accuracy}
 
     def _generators(
         self,
@@ -328,14 +337,14 @@ class SegHierarchical(Method):
                 "fake": -tf.reduce_mean(fake_map),
                 "cls": classification(batch["target"], logits),
             }
-        weights = {"fake": 1.0, "cls": c.lambda_cls_gen}
-        total, terms = total_of(by_kind, weights, c.lambda_local)
+        weights = {"fake": 1.0, "cls": c.weights.classification_fake}
+        total, terms = total_of(by_kind, weights, c.weights.local)
         cycled = self.manipulate(nets, fake, own, seen)["image"]
         terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
-        total += c.lambda_rec * terms["rec"]
-        if c.lambda_change:
+        total += c.weights.reconstruction * terms["rec"]
+        if c.weights.change:
             terms["change"] = tf.reduce_mean(tf.abs(fake - image))
-            total += c.lambda_change * terms["change"]
+            total += c.weights.change * terms["change"]
         return total, terms
 
     # Use.
