@@ -9,14 +9,14 @@ import tensorflow as tf
 
 from tfface.config import replace
 from tfface.data.image_ops import example_picture
-from tfface.data.label_map_ops import example_labels
+from tfface.data.label_map_ops import example_labels, one_hot
 from tfface.data.label_maps import save_label_map
 from tfface.data.pictures import load_picture, save_picture, to_picture
 from tfface.edit import main as edit
 from tfface.engine.load import write_run
 from tfface.errors import UserError
 from tfface.methods.mask_guided import MaskGuidedConfig, losses
-from tfface.methods.mask_guided.method import MaskGuided, one_hot
+from tfface.methods.mask_guided.method import MaskGuided
 from tfface.methods.mask_guided.networks import (
     AdaIN,
     Generator,

@@ -13,7 +13,7 @@ from tfface.engine.step import TrainStep, make_optimizers
 from tfface.engine.trainer import adam
 from tfface.errors import UserError
 from tfface.methods.seg_hierarchical.config import REGIONS, SegHierarchicalConfig, Segmenter
-from tfface.methods.seg_hierarchical.losses import segmentation, total_of
+from tfface.methods.seg_hierarchical.losses import segmentation, with_local
 from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks, scale_gradient
 from tfface.methods.seg_hierarchical.method import SegHierarchical
 from tfface.methods.seg_hierarchical.segmenters import BiSeNet, UNet
@@ -131,9 +131,9 @@ def test_dice_counts_each_picture_for_itself():
 
 
 def test_local_terms_count_less():
-    terms = {"global": {"fake": tf.constant(1.0)}, "nose": {"fake": tf.constant(8.0)}}
-    total, named = total_of(terms, {"fake": 2.0}, 0.25)
-    assert float(total) == 2.0 + 4.0 and set(named) == {"fake", "nose_fake"}
+    one, other = tf.constant(2.0), tf.constant(16.0)
+    total, named = with_local({"global": (one, {"fake": 1}), "nose": (other, {"fake": 8})}, 0.25)
+    assert float(total) == 2.0 + 4.0 and named == {"fake": 1, "nose_fake": 8}
 
 
 # Segmenters.
