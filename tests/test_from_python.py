@@ -48,6 +48,14 @@ def test_wrong_options_are_told(options, said):
     assert said in str(refused.value)
 
 
+def test_options_of_groups_go_by_their_dotted_names():
+    options = {"weights.change": 2, "discriminator": {"width": np.int64(8)}, "classes": "sad,happy"}
+    config = preset(options)
+    assert (config.weights.change, config.weights.gradient_penalty) == (2.0, 10.0)
+    assert (config.discriminator.width, config.discriminator.layers) == (8, 4)
+    assert config.classes == ("sad", "happy")
+
+
 def test_an_unknown_preset_is_told():
     with pytest.raises(UserError, match="no preset 'big' of sargan; expected one of demo, paper"):
         preset(name="big")

@@ -199,7 +199,8 @@ def _add_options(
             metavar = f"{{{','.join(choices)}}}"
         elif isinstance(value, tuple):
             metavar, value = "[NAME,...]", f"[{', '.join(value)}]"
-        shown = f"{text} (default: {value!s})".replace("%", "%%")
+        shown = str(value).lower() if isinstance(value, bool) else value
+        shown = f"{text} (default: {'empty' if shown == '' else shown})".replace("%", "%%")
         place.add_argument(f"--{name}", metavar=metavar, help=shown)
 
 

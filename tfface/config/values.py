@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import operator
 import re
 import types
 import typing
@@ -38,15 +39,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`; perhaps you mean 'x'?` for the name most like this one, or nothing.
 
     Of a dotted name its last part is enough: 'top_k' is answered with 'alignment.top_k', and
-    'weights.rec' and 'rec' with 'weights.reconstruction'.
+    'weights.rec' and 'lambda_rec' with 'weights.reconstruction'.
     """
     known = list(known)
+    group, dot, end = name.rpartition(".")
+    within = [other.rpartition(".")[2] for other in known if dot and other.startswith(f"{group}.")]
+    match = _most_alike(end, within)
+    match = f"{group}.{match}" if match else _most_alike(name, known)
+    return f"; perhaps you mean {match!r}?" if match else ""
+
+
+def _most_alike(name: str, known: list[str]) -> str:
+    """The name most like this one; "" if none is like it."""
+    same = [other for other in known if other.endswith(f".{name}")]
     begun = [other for other in known if name and other.startswith(name)]
-    if len(begun) == 1:
-        return f"; perhaps you mean {begun[0]!r}?"
+    if len(begun) == 1 and not same:
+        return begun[0]
     ranked = [(_likeness(name, other), -len(other), other) for other in known]
     alike = [r for r in ranked if r[0][:2] != (False, 0) or r[0][2] >= 0.6]
-    return f"; perhaps you mean {max(alike)[-1]!r}?" if alike else ""
+    return max(alike)[-1] if alike else ""
 
 
 def _likeness(name: str, other: str) -> tuple[bool, int, float]:
@@ -59,7 +70,7 @@ def _likeness(name: str, other: str) -> tuple[bool, int, float]:
         return sum(any(o.startswith(w) for o in re.split(r"\W|_", text)) for w in words)
 
     within = shared(end) if dot else 0
-    part = bool(dot) and end == name or name.startswith(f"{other}.")
+    part = other.endswith(f".{name}") or name.startswith(f"{other}.")
     return part, within and within + shared(group), letters
 
 
@@ -193,9 +204,9 @@ def read_value(name: str, kind: Any, value: Any) -> Any:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if isinstance(value, bool):
         raise TypeError
-    return int(value)
+    return int(value) if isinstance(value, str) else operator.index(value)
 
 
 def _number(value: Any) -> float:
