@@ -40,7 +40,6 @@ setup(
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "tensorboard>=2.20",
-        "jsonargparse[signatures]>=4.49",
         "PyYAML>=6",
         "Pillow>=10.1",
         "rich>=13",

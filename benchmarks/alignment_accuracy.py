@@ -1,8 +1,8 @@
 """Accuracy and cost of block sides and k: `python benchmarks/alignment_accuracy.py RUN`.
 
 Takes a run of domain_alignment on built-in faces (from `python -m tfface.train domain_alignment
---alignment dense`: features that no block side has shaped), puts other alignments in the place of
-its own, without training them, and measures on held-out people the error of the warped exemplar
+--alignment.kind dense`: features that no block side has shaped), puts other alignments in the place
+of its own, without training them, and measures on held-out people the error of the warped exemplar
 and of the painted face against the truth, and the fastest time of the alignment of 4 pictures,
 forward and backward.
 """
@@ -34,11 +34,13 @@ def main() -> None:
     trained = tfface.load(run)
     method, config = trained.method, trained.method.config
     side, faces = config.data.size // 2, open_source(config.data, fields=("label_map",))
-    rows = [("all", "-", DenseAlignment(config.temperature))]
+    rows = [("all", "-", DenseAlignment(config.alignment.temperature))]
     for block in SIDES:
         for k in KS:
             if side % block == 0 and k <= (side // block) ** 2:
-                layer = BlockAlignment(block, k, config.epsilon, config.temperature)
+                layer = BlockAlignment(
+                    block, k, config.alignment.epsilon, config.alignment.temperature
+                )
                 rows.append((k, block, layer))
     print("| k | block side | error, warped | error, painted | ms |")
     print("|---|---|---|---|---|")

@@ -282,7 +282,7 @@ def neighbour(folder: Path, whole: Training) -> Row:
 def studies(folder: Path) -> list[Row]:
     """`kill -9` of the processes of a study."""
     file, out, rows, kept = folder / "study.yaml", folder / "study", [], 0
-    values = "lambda_rec: {low: 0.1, high: 10, log: true}"
+    values = "weights.reconstruction: {low: 0.1, high: 10, log: true}"
     file.write_text(
         f"objective: {{measure: edited/accuracy, direction: max}}\nparameters: {{{values}}}\n"
         "steps: 20\npreset: tiny\ntrials: 6\npictures: 4\n"

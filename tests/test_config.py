@@ -16,8 +16,10 @@ from tfface.config import (
     from_dict,
     learning_rate,
     nearest,
+    option_types,
     parse_training,
     presets,
+    replace,
     to_dict,
 )
 from tfface.errors import UserError
@@ -138,7 +140,7 @@ def test_printed_config_is_a_config(tmp_path, capsys):
     [
         (["elegnt"], "elegant"),
         (["sargan", "--preset", "pape"], r"no preset 'pape' of sargan; .*paper"),
-        (["sargan", "--preset"], "no preset ''"),
+        (["sargan", "--preset"], "--preset is given no value"),
         (["sargan", "--trian.steps", "3"], "train.steps"),
         (["sargan", "--train.stps", "3"], "perhaps you mean 'train.steps'"),
         (["sargan", "--widht=3"], "perhaps you mean 'width'"),
@@ -156,7 +158,7 @@ def test_printed_config_is_a_config(tmp_path, capsys):
         (["sargan", "--train.ema_half_life", "-1"], "train.ema_half_life is -1"),
         (["sargan", "--classes", "[happy]"], "expected two or more"),
         (["sargan", "--classes", "[happy, sad, happy]"], "names one twice"),
-        (["sargan", "--disc_layers", "7"], "disc_layers is 7: a picture of 64 pixels"),
+        (["sargan", "--discriminator.layers", "7"], "discriminator.layers is 7: a picture of 64"),
         (["sargan", "--generator_every", "0"], "generator_every is 0"),
         (["elegant", "--attributes", "[]"], "attributes is empty"),
         (["elegant", "--attributes", "[Bald, Bald]"], "names one twice"),
@@ -191,6 +193,150 @@ def test_mistakes_in_a_file(tmp_path, capsys, text, expected):
 def test_from_dict_refuses(values):
     with pytest.raises(UserError):
         from_dict(CONFIGS["sargan"], values)
+
+
+# What a parser's or Python's own words would look like in a message.
+INTERNALS = re.compile(r"<class|NestedArg|Namespace\(|Union\[|object at|typing\.|Traceback|None\b")
+LEAVES = {
+    method: [n for n, kind in option_types(kind).items() if "." in n and n.count(".") == 1]
+    for method, kind in CONFIGS.items()
+}
+pairs = st.sampled_from([(method, name) for method, names in LEAVES.items() for name in names])
+WRONG = st.sampled_from(
+    [
+        "x",
+        "",
+        "1.5",
+        "[1, 2]",
+        "[",
+        "{",
+        "{a: 1}",
+        "null",
+        "-1",
+        "nan",
+        "1e999",
+        "yes",
+        "'",
+        "\t",
+        ":",
+    ]
+)
+
+
+def told(function, *arguments):
+    """The message of a mistake, "" if it is none."""
+    try:
+        function(*arguments)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return str(error)
+    return ""
+
+
+@given(pairs, WRONG)
+def test_messages_are_not_the_parsers(pair, value):
+    method, name = pair
+    for given_value in (value, [value], {name: value}, 1.5, True, None):
+        message = told(from_dict, CONFIGS[method], {name: given_value})
+        assert not INTERNALS.search(message), message
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_wrong_name_is_answered_with_the_right_one(method):
+    """A letter left out, too many or in another's place; the leaf alone; something after it."""
+    known = option_types(CONFIGS[method])
+    for name in LEAVES[method]:
+        group, _, leaf = name.partition(".")
+        first, second, rest = leaf[:1], leaf[1:2], leaf[2:]
+        wrong = (f"{first}{rest}", f"{second}{first}{rest}", f"{leaf}z", f"{leaf}.{leaf}")
+        for typed in (*(f"{group}.{end}" for end in wrong), leaf):
+            if typed in known:
+                continue
+            message = told(from_dict, CONFIGS[method], {typed: 1})
+            answer = re.fullmatch(
+                f"there is no option '{typed}'; perhaps you mean '(.*)'.", message
+            )
+            assert answer and answer[1].endswith(f".{leaf}"), message
+            assert answer[1] == name or typed == leaf
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (
+            ["domain_alignment", "--top_k", "3"],
+            "no option --top_k; perhaps you mean 'alignment.top",
+        ),
+        (["domain_alignment", "--alignment.topk", "3"], "perhaps you mean 'alignment.top_k'"),
+        (["domain_alignment", "--alignment", "dense"], "expected its options, such as alignment.k"),
+        (["sargan", "--weights.rec", "3"], "perhaps you mean 'weights.reconstruction'"),
+        (["sargan", "--lambda_rec", "3"], "perhaps you mean 'weights.reconstruction'"),
+        (["sargan", "--disc_width", "3"], "perhaps you mean 'discriminator.width'"),
+        (["seg_hierarchical", "--seg_rate", "3"], "perhaps you mean 'segmenter.rate'"),
+        (["seg_hierarchical", "--disc_layers", "3"], "perhaps you mean 'discriminator.layers'"),
+        (["seg_hierarchical", "--labelled.nme", "x"], "perhaps you mean 'labelled.name'"),
+        (["seg_hierarchical", "--labelled", "3"], "expected its options, such as labelled.name"),
+        (["sargan", "--weights.change", "-1"], "weights.change is -1: expected 0 or more"),
+        (["sargan", "--weights.change", "much"], "weights.change is 'much': expected a number"),
+        (["sargan", "--weights.change"], "--weights.change is given no value"),
+        (["sargan", "--classes", "happy"], "classes has one name, happy: expected two or more"),
+        (["sargan", "--classes", "[happy"], "classes is '\\[happy': expected a list"),
+        (["sargan", "--data.flip", "maybe"], "data.flip is 'maybe': expected true or false"),
+        (["sargan", "--train.steps", "1.5"], "train.steps is '1.5': expected a whole number"),
+        (["sargan", "--change=yes"], "--change takes no value"),
+        (["sargan", "happy"], "'happy' is no option: expected --NAME VALUE"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_options_are_answered_with_the_right_one(capsys, argv, expected):
+    message = refused(capsys, *argv)
+    assert re.search(expected, message) and not INTERNALS.search(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[1,2]", ("1", "2")), ("[yes,no]", ("yes", "no")), ("yes,no", ("yes", "no")),
+        ("[1.50, 0x10, 007]", ("1.50", "0x10", "007")), ("[ä b, 'c, d']", ("ä b", "c, d")),
+        ("[2001-01-01, ~x]", ("2001-01-01", "~x")),
+    ],
+)  # fmt: skip
+def test_names_stay_as_they_are_written(tmp_path, text, names):
+    folder = {"data.name": "folder", "data.path": "x"}
+    words = [word for name, value in folder.items() for word in (f"--{name}", value)]
+    config = parse("sargan", *words, "--classes", text)[1]
+    assert config.classes == names
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"classes: {text if text[0] == '[' else list(names)}\n")
+    assert parse("sargan", "--preset", "demo", *words, "--config", str(file))[1] == config
+    assert from_dict(CONFIGS["sargan"], yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
+
+
+def test_a_group_can_be_given_as_a_whole():
+    config = parse("sargan", "--weights", "{change: 2, r1: 3}", "--classifier={steps: 5}")[1]
+    assert (config.weights.change, config.weights.r1, config.classifier.steps) == (2.0, 3.0, 5)
+    words = ["--labelled.path", "x", "--labelled.size", "64"]
+    kind = ["--labelled.name", "celebamask_hq"]
+    config = parse("seg_hierarchical", *words, *kind)[1]
+    assert config.labelled == Data("celebamask_hq", "x", 64)
+    assert parse("seg_hierarchical", *words, *kind, "--labelled", "null")[1].labelled is None
+    assert replace(config, {"labelled": None, "weights.local": 3}).labelled is None
+    assert replace(config, {"labelled": Data()}).labelled == Data()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_help_describes_every_option(method, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse(method, "--help")
+    assert not stopped.value.code
+    text = capsys.readouterr().out
+    for name in option_types(CONFIGS[method]):
+        assert f"--{name} " in text or f"\n{name}:\n  " in text, name
+    assert "(default: MISSING" not in text and not INTERNALS.search(text.replace("None", ""))
+    # A description after the name, on its line or the next one.
+    assert len(re.findall(r"\n  --[\w.]+(?: \S+)?\s+[A-Za-z\"0-9`]", text)) == len(
+        re.findall(r"\n  --", text)
+    )
 
 
 def test_nearest():

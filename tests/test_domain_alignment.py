@@ -1,7 +1,5 @@
 """Domain alignment beyond the contract: what the method promises, and mistakes."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ import tensorflow as tf
 from hypothesis import settings
 
 import tfface
+from tfface.config import replace
 from tfface.data.label_map_ops import colour_labels
 from tfface.data.label_maps import CLASSES_19, LINE, load_label_map, save_label_map
 from tfface.data.lines import OUTLINED
@@ -50,7 +49,7 @@ def batch(opened):
 
 def with_options(method, **options):
     """The method with some options changed, and the same perceptual network."""
-    changed = DomainAlignment(dataclasses.replace(method.config, **options))
+    changed = DomainAlignment(replace(method.config, options))
     changed.perceptual = method.perceptual
     return changed
 
@@ -107,7 +106,7 @@ def test_the_result_depends_on_condition_and_exemplar(opened, nets, batch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{"alignment": "dense"}, {"solver": "sinkhorn", "iterations": 10}],
+    [{"alignment.kind": "dense"}, {"alignment.solver": "sinkhorn", "alignment.iterations": 10}],
     ids=lambda options: next(iter(options.values())),
 )
 def test_it_trains_with_other_alignments(opened, batch, options):
@@ -123,7 +122,7 @@ def test_it_trains_with_other_alignments(opened, batch, options):
         terms
     )
     made = method.generate(nets, method.encode(batch["condition"]), batch["exemplar"])
-    assert ("index" in made) == (method.config.alignment == "block")
+    assert ("index" in made) == (method.config.alignment.kind == "block")
     assert len(method.preview(nets, batch)) == 6
 
 
@@ -133,7 +132,7 @@ def test_all_blocks_retrieved_are_dense_attention(opened, nets, batch):
     arguments = (nets, given, batch["exemplar"], batch["exemplar_label_map"])
     block, dense = (
         with_options(opened[0], **options).generate(*arguments)
-        for options in ({"top_k": (SIZE // 2 // 4) ** 2}, {"alignment": "dense"})
+        for options in ({"alignment.top_k": (SIZE // 2 // 4) ** 2}, {"alignment.kind": "dense"})
     )
     np.testing.assert_array_equal(block["weights"], tf.ones_like(block["weights"]))
     for name in ("warped", "warped_labels", "weight", "image"):
@@ -183,9 +182,11 @@ def test_losses_of_a_batch_are_the_means_of_those_of_its_halves(opened, nets, ba
 def test_the_total_is_the_weighted_sum_and_weights_of_0_leave_terms_out(opened, nets, batch):
     method = opened[0]
     total, terms = method.loss("generator", nets, batch)
-    expected = sum(getattr(method.config, f"lambda_{k}") * float(v) for k, v in terms.items())
+    weights = {**vars(method.config.weights)}
+    weights["disc_features"] = weights["discriminator_features"]
+    expected = sum(weights[k] * float(v) for k, v in terms.items())
     assert float(total) == pytest.approx(expected, rel=1e-5)
-    options = {f"lambda_{name}": 0.0 for name in ("domain", "mask", "cycle")}
+    options = {f"weights.{name}": 0.0 for name in ("domain", "mask", "cycle")}
     left = terms_of(with_options(method, **options), nets, batch)
     assert set(terms) - set(left) == {"domain", "mask", "cycle"}
     none = DomainAlignment(method.config)  # Without a perceptual network, as a loaded run is.
@@ -206,7 +207,7 @@ def test_preview_frames_only_the_rims_of_the_blocks_that_were_found(opened, nets
     method = opened[0]
     columns = method.preview(nets, batch)
     made = method.generate(nets, method.encode(batch["condition"]), batch["exemplar"])
-    side = 2 * method.config.block_side
+    side = 2 * method.config.alignment.block_side
     across = SIZE // side
     place = np.arange(SIZE) % side
     rim = np.isin(place, (0, side - 1))
@@ -271,21 +272,21 @@ def test_lines_are_drawn_trained_on_and_edited_from(opened, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--block_side", "5"], "block_side is 5: expected a divisor of 16, the side of the"),
-        (["--block_side", "0"], "block_side is 0: expected a divisor of 16"),
-        (["--top_k", "17"], "top_k is 17: expected 1 to 16, the number of blocks"),
-        (["--top_k", "0"], "top_k is 0: expected 1 to 16"),
-        (["--data.size", "64", "--top_k", "65"], "top_k is 65: expected 1 to 64"),
+        (["--alignment.block_side", "5"], "block_side is 5: expected a divisor of 16, the side"),
+        (["--alignment.block_side", "0"], "alignment.block_side is 0: expected a divisor of 16"),
+        (["--alignment.top_k", "17"], "top_k is 17: expected 1 to 16, the number of blocks"),
+        (["--alignment.top_k", "0"], "alignment.top_k is 0: expected 1 to 16"),
+        (["--data.size", "64", "--alignment.top_k", "65"], "top_k is 65: expected 1 to 64"),
         (["--fusion_side", "6"], "fusion_side is 6: expected a divisor of 16"),
         (["--paired", "1.5"], "paired is 1.5: expected a share from 0 to 1"),
         (["--paired", "-0.1"], "paired is -0.1: expected a share from 0 to 1"),
         (
             ["--perceptual", "none"],
-            "lambda_pair_features is 10.0, but perceptual is 'none': expected 0",
+            "weights.pair_features is 10, but perceptual is 'none': expected 0",
         ),
         (
-            ["--perceptual", "none", "--lambda_pair_features", "0", "--lambda_perceptual", "0"],
-            "lambda_contextual is 1.0, but perceptual is 'none': expected 0",
+            ["--perceptual", "none", "--weights.pair_features", "0", "--weights.perceptual", "0"],
+            "weights.contextual is 1, but perceptual is 'none': expected 0",
         ),
         (
             ["--vgg_weights", "vgg.h5"],
@@ -295,11 +296,11 @@ def test_lines_are_drawn_trained_on_and_edited_from(opened, tmp_path, capsys):
             ["--perceptual", "vgg19", "--vgg_weights", "/nowhere/vgg.h5"],
             "vgg_weights is '/nowhere/vgg.h5': no such file",
         ),
-        (["--temperature", "0"], "temperature is 0.0: expected above 0"),
-        (["--iterations", "0"], "iterations is 0: expected at least 1"),
+        (["--alignment.temperature", "0"], "alignment.temperature is 0: expected above 0"),
+        (["--alignment.iterations", "0"], "alignment.iterations is 0: expected at least 1"),
         (["--encoder_blocks", "-1"], "encoder_blocks is -1: expected 0 or more"),
         (["--condition", "edges"], "lines"),
-        (["--alignment", "blocks"], "dense"),
+        (["--alignment.kind", "blocks"], "dense"),
         (["--widht", "4"], "perhaps you mean 'width'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

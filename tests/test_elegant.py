@@ -6,7 +6,7 @@ import tensorflow as tf
 from test_edit import face, write_tiny_run
 from test_pictures import SIZES, encoded, noise
 
-from tfface.config import Data, presets
+from tfface.config import from_dict, from_preset, presets, replace
 from tfface.data.pictures import load_picture
 from tfface.export import export_run
 from tfface.methods.elegant.config import ElegantConfig
@@ -15,12 +15,12 @@ from tfface.methods.elegant.method import Elegant
 from tfface.server.saved_model import SavedModel
 
 SIZE = 32
-OURS = {"subtract_unchanged": True, "discriminator": "multitask"}
+OURS = {"subtract_unchanged": True, "discriminator.kind": "multitask"}
 
 
 def method_with(**options):
-    config = {"attributes": ("a", "b"), "width": 4, "disc_width": 4, "data": Data(size=SIZE)}
-    return Elegant(ElegantConfig(**{**config, **options}))
+    config = {"attributes": ("a", "b"), "width": 4, "discriminator.width": 4, "data.size": SIZE}
+    return Elegant(from_dict(ElegantConfig, {**config, **options}))
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +136,9 @@ def test_strength_0_keeps_every_pixel(trained, tmp_path, names):
 
 
 def test_options_are_off_in_paper_and_on_elsewhere():
-    import yaml
-
-    for name, file in presets("elegant").items():
-        given = yaml.safe_load(file.read_text())
-        options = {key: given.get(key, getattr(ElegantConfig(), key)) for key in OURS}
-        assert (options == OURS) == (name != "paper"), name
+    for name in presets("elegant"):
+        config = from_preset("elegant", ElegantConfig, name, {"data.path": "x"})
+        assert (replace(config, OURS) == config) == (name != "paper"), name
 
 
 def test_logits_of_an_attribute():
@@ -172,7 +169,7 @@ def test_losses_of_the_multitask_discriminator():
 
 
 def test_stages_of_the_multitask_discriminator(batch):
-    method = method_with(discriminator="multitask", attributes_first=3, lambda_change=1.0)
+    method = method_with(**OURS, **{"discriminator.attributes_first": 3, "weights.change": 1.0})
     nets = method.build()
     assert set(nets) == {"encoder", "decoder", "disc1"}
     due = [[p.name for p in method.phases() if p.due(number)] for number in (0, 2, 3)]
@@ -188,12 +185,12 @@ def test_stages_of_the_multitask_discriminator(batch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attributes_first": 3}, "attributes_first is 3: only the discriminator 'multitask' can"),
-        ({"lambda_change": -1.0}, "lambda_change is -1.0: expected 0 or more"),
+        ({"discriminator.attributes_first": 3}, "only the discriminator 'multitask' can"),
+        ({"weights.change": -1.0}, "weights.change is -1: expected 0 or more"),
         ({"change_threshold": 0.1}, "change_threshold is 0.1: expected 0 without subtract_unch"),
-        ({"disc_width": 0}, "disc_width is 0: expected at least 1"),
+        ({"discriminator.width": 0}, "discriminator.width is 0: expected at least 1"),
     ],
 )
 def test_wrong_options(options, message):
     with pytest.raises(Exception, match=message):
-        ElegantConfig(**options)
+        from_dict(ElegantConfig, options)

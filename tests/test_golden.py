@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface.config import Data
+from tfface.config import Data, DiscriminatorOptions
 from tfface.layers.torch_weights import assign
 from tfface.methods.elegant import convert as elegant_names
 from tfface.methods.elegant.config import ElegantConfig
@@ -83,8 +83,7 @@ def sargan():
         SarganConfig(
             classes=tuple("abcdefg"),
             width=16,
-            disc_width=16,
-            disc_layers=meta["config"]["d_repeat_num"],
+            discriminator=DiscriminatorOptions(16, meta["config"]["d_repeat_num"]),
             data=Data(size=size),
         )
     )

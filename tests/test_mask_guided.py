@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfface.config import replace
 from tfface.data.image_ops import example_picture
-from tfface.data.label_map_ops import example_labels
+from tfface.data.label_map_ops import example_labels, one_hot
 from tfface.data.label_maps import save_label_map
 from tfface.data.pictures import load_picture, save_picture, to_picture
 from tfface.edit import main as edit
 from tfface.engine.load import write_run
 from tfface.errors import UserError
 from tfface.methods.mask_guided import MaskGuidedConfig, losses
-from tfface.methods.mask_guided.method import MaskGuided, one_hot
+from tfface.methods.mask_guided.method import MaskGuided
 from tfface.methods.mask_guided.networks import (
     AdaIN,
     Generator,
@@ -50,7 +51,7 @@ def batch(opened):
 
 
 def with_options(method, **options):
-    return MaskGuided(dataclasses.replace(method.config, **options))
+    return MaskGuided(replace(method.config, options))
 
 
 def test_weights_are_as_many_as_in_the_relative():
@@ -159,7 +160,10 @@ def test_options_of_the_generators_loss(opened, nets, batch, options):
 
 def test_from_references_only_the_generator_learns(opened, nets, batch):
     """Without the other terms, the style decoder gets no gradient through references' codes."""
-    method = with_options(opened[0], lambda_style=0.0, lambda_rec=0.0, lambda_diversity=0.0)
+    method = with_options(
+        opened[0],
+        **{"weights.style": 0.0, "weights.reconstruction": 0.0, "weights.diversity": 0.0},
+    )
     with tf.GradientTape() as tape:
         total, _ = method.loss("generator", nets, batch)
     found = tape.gradient(total, nets["style_decoder"].trainable_variables)
@@ -178,13 +182,13 @@ def test_a_seed_is_one_style_on_every_map_and_in_every_batch(opened, nets):
     ("options", "message"),
     [
         ({"latent_dim": 0}, "latent_dim is 0: expected at least 1"),
-        ({"mapping_rate": 0.0}, "mapping_rate is 0.0: expected above 0"),
-        ({"r1_gamma": -1.0}, "r1_gamma is -1.0: expected 0 or more"),
+        ({"mapping.rate": 0.0}, "mapping.rate is 0: expected above 0"),
+        ({"weights.r1": -1.0}, "weights.r1 is -1: expected 0 or more"),
     ],
 )
 def test_wrong_options_are_told(options, message):
     with pytest.raises(UserError, match=message):
-        MaskGuidedConfig(**options)
+        replace(MaskGuidedConfig(), options)
 
 
 def test_sizes_that_cannot_be_halved_are_told():

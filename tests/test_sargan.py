@@ -1,13 +1,11 @@
 """Options of SARGAN that its paper does not have."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface.config import Data, from_preset, learning_rate
+from tfface.config import Data, DiscriminatorOptions, from_preset, learning_rate, replace
 from tfface.errors import UserError
 from tfface.losses.expressions import classification, harder, multitask_discriminator
 from tfface.methods.sargan.config import SarganConfig
@@ -15,7 +13,7 @@ from tfface.methods.sargan.method import Sargan
 from tfface.testing import tiny_method
 
 CONFIG = SarganConfig(
-    classes=tuple("abc"), width=4, attention_width=4, disc_width=4, disc_layers=4,
+    classes=tuple("abc"), width=4, attention_width=4, discriminator=DiscriminatorOptions(4, 4),
     data=Data(size=32, batch_size=4),
 )  # fmt: skip
 
@@ -37,14 +35,14 @@ def make_batch():
 
 
 def terms_of(nets, phase, batch, **options):
-    terms = Sargan(dataclasses.replace(CONFIG, **options)).loss(phase, nets, batch)[1]
+    terms = Sargan(replace(CONFIG, options)).loss(phase, nets, batch)[1]
     return {name: float(value) for name, value in terms.items()}
 
 
-def test_classify_first():
+def test_the_classifier_learns_first():
     """At first the discriminator learns the expressions of larger batches, then the game begins."""
     method, source = tiny_method("sargan")
-    config = dataclasses.replace(method.config, classify_first=3, classify_batch=6)
+    config = replace(method.config, {"classifier.steps": 3, "classifier.batch_size": 6})
     method = type(method)(config)
     due = [[p.name for p in method.phases() if p.due(number)] for number in range(6)]
     assert due == [["classifier"]] * 3 + [["discriminator", "generator"], ["discriminator"]] + [
@@ -75,7 +73,7 @@ def test_residual_init():
     batch, far = make_batch(), []
     for factor in (1.0, 0.1):
         keras.utils.set_random_seed(0)
-        method = Sargan(dataclasses.replace(CONFIG, residual_init=factor))
+        method = Sargan(replace(CONFIG, {"residual_init": factor}))
         generator = method.build()["generator"]
         made = generator([batch["image"], method.one_hot(batch["target"])])
         far.append(float(tf.reduce_mean(tf.abs(made - batch["image"]))))
@@ -83,7 +81,7 @@ def test_residual_init():
 
 
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_label_noise_is_on_classified_pictures_only(nets, phase):
+def test_noise_is_on_classified_pictures_only(nets, phase):
     batch = make_batch()
     clean = terms_of(nets, phase, batch)
     silent = terms_of(nets, phase, {**batch, "noise": tf.zeros_like(batch["image"])})
@@ -100,7 +98,7 @@ def test_the_change_of_the_picture(nets):
     batch = make_batch()
     plain, terms = Sargan(CONFIG).loss("generator", nets, batch)
     assert "change" not in terms
-    config = dataclasses.replace(CONFIG, lambda_change=3.0)
+    config = replace(CONFIG, {"weights.change": 3.0})
     more, terms = Sargan(config).loss("generator", nets, batch)
     assert float(terms["change"]) > 0
     assert float(more - plain) == pytest.approx(3.0 * float(terms["change"]), rel=1e-3)
@@ -124,7 +122,7 @@ def test_harder_pictures_are_a_step_up_the_loss(nets):
         assert pair[0] > pair[1]
 
 
-def test_label_attack_is_on_real_pictures_only(nets):
+def test_attack_is_on_real_pictures_only(nets):
     batch = make_batch()
     attack = {**batch, "attack": tf.fill((4, 1, 1, 1), 3.0)}
     for phase in ("classifier", "discriminator"):
@@ -137,7 +135,7 @@ def test_label_attack_is_on_real_pictures_only(nets):
 
 def test_the_attack_grows_while_the_classifier_learns():
     method, source = tiny_method("sargan")
-    method = type(method)(dataclasses.replace(method.config, classify_first=8, label_attack=3.0))
+    method = type(method)(replace(method.config, {"classifier.steps": 8, "classifier.attack": 3.0}))
     lengths = [
         b["attack"].numpy().max() for b in method.batches(source, "train", 4, seed=0).take(7)
     ]
@@ -179,11 +177,11 @@ def test_multitask_totals(nets):
     """The weighted sums of the terms; the generator's first one is of the target's logit."""
     options = {
         "adversarial": "multitask",
-        "lambda_r1": 3.0,
-        "lambda_rec": 2.0,
-        "lambda_change": 4.0,
+        "weights.r1": 3.0,
+        "weights.reconstruction": 2.0,
+        "weights.change": 4.0,
     }
-    method, batch = Sargan(dataclasses.replace(CONFIG, **options)), make_batch()
+    method, batch = Sargan(replace(CONFIG, options)), make_batch()
     total, terms = method.loss("discriminator", nets, batch)
     assert float(total) == pytest.approx(
         float(terms["real"] + terms["fake"] + terms["wrong"] + 3.0 * terms["r1"]), rel=1e-5
@@ -201,7 +199,7 @@ def test_multitask_totals(nets):
 
 def test_multitask_gradients(nets):
     """They reach every weight that a phase updates, but those of the realness map."""
-    method = Sargan(dataclasses.replace(CONFIG, adversarial="multitask"))
+    method = Sargan(replace(CONFIG, {"adversarial": "multitask"}))
     for phase in method.phases():
         with tf.GradientTape() as tape:
             total, _ = method.loss(phase.name, nets, make_batch())
@@ -218,13 +216,13 @@ def test_multitask_gradients(nets):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lambda_r1": -1.0}, "lambda_r1 is -1.0"),
-        ({"lambda_cls_gen": -1.0}, "lambda_cls_gen is -1"),
+        ({"weights.r1": -1.0}, "weights.r1 is -1: expected 0 or more"),
+        ({"weights.classification_fake": -1.0}, "weights.classification_fake is -1"),
     ],
 )
 def test_weights_of_losses_are_not_negative(options, message):
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(CONFIG, **options)
+        replace(CONFIG, options)
 
 
 def test_presets_and_their_discriminators():

@@ -1,32 +1,36 @@
 """Segmentation with hierarchical GANs beyond the contract: gradients, stages, use."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfface.config import Adam, Data, Train
+from tfface.config import Adam, ClassifierOptions, Data, DiscriminatorOptions, Train, replace
 from tfface.data.synthetic import EXPRESSIONS
 from tfface.errors import UserError
-from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
+from tfface.methods.seg_hierarchical.config import (
+    Fusion,
+    SegHierarchicalConfig,
+    Segmenter,
+    Weights,
+)
 from tfface.methods.seg_hierarchical.method import SegHierarchical
 from tfface.testing import FewFaces
 
 SIZE = 32
 DATA = Data(size=SIZE, batch_size=4)
 CONFIG = SegHierarchicalConfig(
-    classes=EXPRESSIONS, segmenter="unet", seg_width=4, seg_loss="ce", regions=("mouth", "eyes"),
-    grow=5, blur=3, width=4, blocks=1, local_width=4, local_blocks=1, fusion_width=4,
-    fusion_blocks=1, disc_width=4, disc_layers=4, local_disc_width=4, local_disc_layers=3,
-    seg_steps=2, gan_steps=3, generator_every=1, lambda_gan2seg=1.0, data=DATA,
+    classes=EXPRESSIONS, segmenter=Segmenter("unet", 4, "ce", steps=2), regions=("mouth", "eyes"),
+    grow=5, blur=3, width=4, blocks=1, local_width=4, local_blocks=1,
+    fusion=Fusion(width=4, blocks=1), discriminator=DiscriminatorOptions(4, 4),
+    local_discriminator=DiscriminatorOptions(4, 3),
+    gan_steps=3, generator_every=1, weights=Weights(to_segmenter=1.0), data=DATA,
     adam=Adam(learning_rate=1e-3), train=Train(steps=9, jit="off"),
 )  # fmt: skip
 
 
 def method_with(**options):
-    return SegHierarchical(dataclasses.replace(CONFIG, **options))
+    return SegHierarchical(replace(CONFIG, options))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,7 @@ def _last_closed(net):
 
 def route(nets, batch, *opened, **options):
     """The segmentation network's gradient of the GANs' loss, if only these routes are open."""
-    method = method_with(lambda_seg=0.0, **options)
+    method = method_with(**{"weights.segmentation": 0.0, **options})
     given = {"conditions", "cuts", "weights"} & set(opened)
     closed = {call for call, is_open in enumerate((given, "seen" in opened)) if not is_open}
     routed = {**nets, "segmenter": _Closed(nets["segmenter"], closed)}
@@ -103,17 +107,18 @@ def test_the_gans_reach_the_segmenter_by_each_route(nets, batch, fusion, alone):
     """Masks that condition the global generator; the fusion's; the face made, segmented."""
     nets = nets if fusion == "combiner" else {k: v for k, v in nets.items() if k != "fusion"}
     # Without a cycle, the segmentation of the made face is for the local discriminators only.
-    found = route(nets, batch, alone, fusion=fusion, lambda_rec=0.0)
+    found = route(nets, batch, alone, **{"fusion.kind": fusion, "weights.reconstruction": 0.0})
     assert np.isfinite(found).all() and np.abs(found).max() > 1e-6
 
 
 def test_the_gans_reach_the_segmenter_through_what_local_generators_see(nets, batch):
     """Beside the fusion's masks, which are the same; and through the cycle of the made face."""
-    options = {"lambda_rec": 0.0}
+    options = {"weights.reconstruction": 0.0}
     without = route(nets, batch, "weights", **options)
     assert np.abs(route(nets, batch, "weights", "cuts", **options) - without).max() > 1e-6
     seen = route(nets, batch, "seen", **options)
-    assert np.abs(route(nets, batch, "seen", lambda_rec=10.0) - seen).max() > 1e-6
+    options = {"weights.reconstruction": 10.0}
+    assert np.abs(route(nets, batch, "seen", **options) - seen).max() > 1e-6
 
 
 def test_without_any_route_nothing_reaches_the_segmenter(nets, batch):
@@ -142,18 +147,18 @@ def test_what_each_phase_reaches(nets, batch):
     assert reached(method, "joint", nets, batch) == generators | {"segmenter"}
 
 
-def test_without_lambda_gan2seg_only_cross_entropy_is_left(nets, batch):
+def test_without_gradients_to_the_segmenter_only_cross_entropy_is_left(nets, batch):
     expected = gradient(method_with(), "segmentation", nets, batch, nets["segmenter"])
-    method = method_with(lambda_gan2seg=0.0, lambda_seg=2.0)
+    method = method_with(**{"weights.to_segmenter": 0.0, "weights.segmentation": 2.0})
     found = gradient(method, "joint", nets, batch, nets["segmenter"])
     np.testing.assert_allclose(found, 2.0 * expected, rtol=1e-3, atol=1e-6)
 
 
-def test_lambda_gan2seg_scales_what_the_segmenter_gets_and_nothing_else(nets, batch):
+def test_to_segmenter_scales_what_the_segmenter_gets_and_nothing_else(nets, batch):
     """Generators get their whole loss, also through the segmentation of what they made."""
     found = {}
     for factor in (1.0, 0.1):
-        method = method_with(lambda_gan2seg=factor, lambda_seg=0.0)
+        method = method_with(**{"weights.to_segmenter": factor, "weights.segmentation": 0.0})
         found[factor] = [
             gradient(method, "joint", nets, batch, nets[name])
             for name in ("segmenter", *method.generators)
@@ -174,7 +179,7 @@ def test_generators_learn_through_the_segmentation_of_what_they_made(nets, batch
 
 
 def test_a_joint_loss_is_that_of_generators_and_segmentation(nets, batch):
-    method = method_with(lambda_seg=3.0)
+    method = method_with(**{"weights.segmentation": 3.0})
     total, terms = method.loss("joint", nets, batch)
     generators, _ = method.loss("generator", nets, batch)
     seg, _ = method.loss("segmentation", nets, batch)
@@ -189,12 +194,12 @@ def test_the_change_of_the_face(nets, batch):
     """Off they are not there; on they count by their weight."""
     plain, terms = method_with().loss("generator", nets, batch)
     assert "change" not in terms
-    more, terms = method_with(lambda_change=3.0).loss("generator", nets, batch)
+    more, terms = method_with(**{"weights.change": 3.0}).loss("generator", nets, batch)
     assert float(terms["change"]) > 0
     assert float(more - plain) == pytest.approx(3.0 * float(terms["change"]), rel=1e-3)
 
 
-def test_label_noise_is_on_classified_pictures_only(nets, batch):
+def test_noise_is_on_classified_pictures_only(nets, batch):
     silent = {**batch, "noise": tf.zeros_like(batch["image"])}
     noisy = {**batch, "noise": tf.random.stateless_normal(batch["image"].shape, (0, 0))}
     for phase in ("discriminator", "generator", "classifier"):
@@ -209,7 +214,7 @@ def test_label_noise_is_on_classified_pictures_only(nets, batch):
 
 def test_a_multitask_discriminator_for_the_face_and_each_region(nets, batch):
     """The terms of each, weighted; gradients reach every weight but those of realness maps."""
-    method = method_with(adversarial="multitask", lambda_r1=3.0, lambda_change=2.0)
+    method = method_with(adversarial="multitask", **{"weights.r1": 3.0, "weights.change": 2.0})
     weights = {"real": 1.0, "fake": 1.0, "wrong": 1.0, "r1": 3.0}
     total, terms = method.loss("discriminator", nets, batch)
     expected = sum(
@@ -234,12 +239,12 @@ def test_a_multitask_discriminator_for_the_face_and_each_region(nets, batch):
 # Networks.
 
 
-@pytest.mark.parametrize("options", [{}, {"fusion": "blend"}, {"attention": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"fusion.kind": "blend"}, {"attention": True}], ids=str)
 def test_faces_are_in_range_and_begin_as_copies(options, batch):
     keras.utils.set_random_seed(0)
     method = method_with(residual_init=1e-3, **options)
     nets = method.build()
-    assert ("fusion" in nets) == (options.get("fusion") != "blend")
+    assert ("fusion" in nets) == (options.get("fusion.kind") != "blend")
     image = 1.2 * tf.clip_by_value(batch["image"], -0.8, 0.8)
     made = method.manipulate(
         nets, image, method.one_hot(batch["target"]), method.segment(nets, image)
@@ -251,7 +256,7 @@ def test_faces_are_in_range_and_begin_as_copies(options, batch):
 
 
 def test_blended_faces_are_the_global_ones_outside_the_masks(batch):
-    method = method_with(fusion="blend")
+    method = method_with(**{"fusion.kind": "blend"})
     keras.utils.set_random_seed(0)
     nets = method.build()
     image, labels = batch["image"], batch["seg_label_map"]
@@ -286,7 +291,7 @@ def due(method):
 
 
 def test_stages():
-    method = method_with(seg_steps=2, gan_steps=3, classify_first=1)
+    method = method_with(**{"segmenter.steps": 2, "gan_steps": 3, "classifier.steps": 1})
     assert (
         due(method)
         == [["segmentation"]] * 2
@@ -303,7 +308,7 @@ def test_stages():
     "options, expected",
     [
         ({"gan_steps": 0}, ["segmentation", "discriminator", "joint"]),
-        ({"seg_steps": 0}, ["discriminator", "generator", "joint"]),
+        ({"segmenter.steps": 0}, ["discriminator", "generator", "joint"]),
         ({"gan_steps": 7}, ["segmentation", "discriminator", "generator"]),
         ({"only_segmenter": True}, ["segmentation"]),
     ],
@@ -313,9 +318,10 @@ def test_only_stages_that_come_have_phases(options, expected):
 
 
 def test_the_attack_grows_while_the_classifiers_learn(source):
-    method = method_with(
-        classify_first=8, classify_batch=4, label_attack=3.0, gan_steps=8, train=Train(steps=12)
-    )
+    method = method_with(**{
+        "classifier": {"steps": 8, "batch_size": 4, "attack": 3.0},
+        "gan_steps": 8, "train.steps": 12,
+    })  # fmt: skip
     batches = method.batches(source, "train", 4, seed=0).take(9)
     lengths = [batch["attack"].numpy().max() for batch in batches]
     assert lengths == [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0]  # Steps 0 and 1 segment.
@@ -332,7 +338,7 @@ def test_the_attack_is_on_real_pictures_only(nets, batch):
 
 
 def test_streams_stand_still_when_they_are_not_needed(source):
-    method = method_with(classify_first=1, classify_batch=6, label_noise=0.1)
+    method = method_with(classifier=ClassifierOptions(1, 6, 0.1))
     whole = list(method.batches(source, "train", 4, seed=0).take(8))
 
     def changes(name):
@@ -361,7 +367,7 @@ def test_two_data_sets(source, monkeypatch):
 
     monkeypatch.setitem(tfface.data.SOURCES, "synthetic", "tfface.testing:FewFaces")
     labelled = Data(size=SIZE, batch_size=6)
-    config = dataclasses.replace(CONFIG, classes=(), labelled=labelled)
+    config = replace(CONFIG, {"classes": (), "labelled": labelled})
     method, faces = SegHierarchical.open(config)
     assert faces.fields == () and method.labelled.fields == ("label_map",)
     assert method.config.classes == EXPRESSIONS
@@ -442,6 +448,6 @@ def test_data_without_expressions(monkeypatch):
     monkeypatch.setattr("tfface.testing.FewFaces", Plain)
     monkeypatch.setitem(tfface.data.SOURCES, "synthetic", "tfface.testing:FewFaces")
     with pytest.raises(UserError, match="has 0 expression classes; seg_hierarchical needs two"):
-        SegHierarchical.open(dataclasses.replace(CONFIG, classes=()))
-    method, _ = SegHierarchical.open(dataclasses.replace(CONFIG, classes=(), only_segmenter=True))
+        SegHierarchical.open(replace(CONFIG, {"classes": ()}))
+    method, _ = SegHierarchical.open(replace(CONFIG, {"classes": (), "only_segmenter": True}))
     assert set(method.build()) == {"segmenter"}

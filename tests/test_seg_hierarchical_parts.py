@@ -1,7 +1,5 @@
 """Segmentation with hierarchical GANs: masks, losses, segmenters and the config, one by one."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -9,13 +7,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfface.config import Adam, Data, Train
+from tfface.config import Adam, Data, DiscriminatorOptions, Train, replace
 from tfface.data.label_maps import CLASSES_19
 from tfface.engine.step import TrainStep, make_optimizers
 from tfface.engine.trainer import adam
 from tfface.errors import UserError
-from tfface.methods.seg_hierarchical.config import REGIONS, SegHierarchicalConfig
-from tfface.methods.seg_hierarchical.losses import segmentation, total_of
+from tfface.methods.seg_hierarchical.config import REGIONS, SegHierarchicalConfig, Segmenter
+from tfface.methods.seg_hierarchical.losses import segmentation, with_local
 from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks, scale_gradient
 from tfface.methods.seg_hierarchical.method import SegHierarchical
 from tfface.methods.seg_hierarchical.segmenters import BiSeNet, UNet
@@ -23,7 +21,13 @@ from tfface.testing import FewFaces
 
 SIZE = 32
 CONFIG = SegHierarchicalConfig(
-    grow=5, blur=3, disc_layers=5, seg_steps=2, gan_steps=3, data=Data(size=SIZE), train=Train(9)
+    grow=5,
+    blur=3,
+    discriminator=DiscriminatorOptions(layers=5),
+    segmenter=Segmenter(steps=2),
+    gan_steps=3,
+    data=Data(size=SIZE),
+    train=Train(9),
 )
 
 
@@ -127,9 +131,9 @@ def test_dice_counts_each_picture_for_itself():
 
 
 def test_local_terms_count_less():
-    terms = {"global": {"fake": tf.constant(1.0)}, "nose": {"fake": tf.constant(8.0)}}
-    total, named = total_of(terms, {"fake": 2.0}, 0.25)
-    assert float(total) == 2.0 + 4.0 and set(named) == {"fake", "nose_fake"}
+    one, other = tf.constant(2.0), tf.constant(16.0)
+    total, named = with_local({"global": (one, {"fake": 1}), "nose": (other, {"fake": 8})}, 0.25)
+    assert float(total) == 2.0 + 4.0 and named == {"fake": 1, "nose_fake": 8}
 
 
 # Segmenters.
@@ -164,7 +168,7 @@ def test_bisenet_has_the_weights_of_its_relative():
 )
 def test_the_segmenter_alone(segmenter, loss, falls_to):
     config = SegHierarchicalConfig(
-        only_segmenter=True, segmenter=segmenter, seg_width=4, seg_loss=loss,
+        only_segmenter=True, segmenter=Segmenter(segmenter, 4, loss),
         data=Data(size=SIZE, batch_size=4), adam=Adam(1e-2), train=Train(9, jit="off"),
     )  # fmt: skip
     method = SegHierarchical(config)
@@ -202,15 +206,15 @@ def test_the_segmenter_alone(segmenter, loss, falls_to):
         ({"classes": ("happy",)}, "classes has one name"),
         ({"grow": 4}, "grow is 4: expected an odd number"),
         ({"blur": 7}, "blur is 7: expected at most grow, 5"),
-        ({"disc_layers": 6}, "disc_layers is 6: a picture of 32 pixels"),
-        ({"seg_steps": 9}, "seg_steps is 9 and classify_first 0: expected less than train.steps"),
-        ({"classify_first": 4}, "classify_first is 4: expected at most gan_steps, 3"),
-        ({"lambda_seg": -1.0}, "lambda_seg is -1.0: expected 0 or more"),
-        ({"seg_rate_joint": 0.0}, "seg_rate_joint is 0.0: expected above 0"),
+        ({"discriminator.layers": 6}, "discriminator.layers is 6: a picture of 32 pixels"),
+        ({"segmenter.steps": 9}, "segmenter.steps is 9 and classifier.steps 0: expected less than"),
+        ({"classifier.steps": 4}, "classifier.steps is 4: expected at most gan_steps, 3"),
+        ({"weights.segmentation": -1.0}, "weights.segmentation is -1: expected 0 or more"),
+        ({"segmenter.joint_rate": 0.0}, "segmenter.joint_rate is 0: expected above 0"),
         ({"labelled": Data(size=64)}, "labelled.size is 64: expected data.size, 32"),
         ({"data": Data("folder", "faces", SIZE)}, "labelled is not given, and the data set 'fol"),
     ],
 )
 def test_mistakes(options, message):
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(CONFIG, **options)
+        replace(CONFIG, options)

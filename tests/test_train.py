@@ -180,6 +180,18 @@ def test_mistakes(faces, celeba, tmp_path, capfd):
     )
 
 
+def test_a_run_with_other_options_than_there_are_is_told(tmp_path, capfd):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "method.txt").write_text("sargan\n")
+    (run / "config.yaml").write_text("width: 4\nlambda_rec: 1.0\n")
+    said = f"{run}/config.yaml: there is no option 'lambda_rec'; perhaps you mean 'weights.recon"
+    assert said in failure(capfd, main, "sargan", "--preset", "tiny", "--run", str(run))
+    with pytest.raises(tfface.errors.UserError, match="another version of tfface") as error:
+        tfface.load(run)
+    assert said in str(error.value)
+
+
 def test_a_full_disk_is_told(monkeypatch, tmp_path, capfd):
     def fail(self):
         raise OSError(28, "No space left on device", str(tmp_path / "run"))

@@ -632,6 +632,7 @@ def test_a_finished_trial_is_not_begun_again_after_a_kill(toy, monkeypatch):
     assert toy.run(trials=3) == 0 and begun == ["2"]
 
 
+TOP_K = "alignment.top_k"
 SMALL = {
     "preset": "tiny",
     "steps": 2,
@@ -639,10 +640,11 @@ SMALL = {
     "pictures": 16,
     "objective": {"measure": "painted/error", "direction": "min"},
     "trial_options": {
-        "perceptual": "none", "lambda_contextual": 0, "lambda_perceptual": 0, "lambda_cycle": 0,
-        "lambda_pair_features": 0, "encoder_blocks": 0, "disc_layers": 1, "train.jit": "off",
+        "perceptual": "none", "weights.contextual": 0, "weights.perceptual": 0, "weights.cycle": 0,
+        "weights.pair_features": 0, "encoder_blocks": 0, "discriminator.layers": 1,
+        "train.jit": "off",
     },
-    "parameters": {"top_k": {"values": [1, 2, 4]}, "lambda_warp": {"low": 0.1, "high": 0.7}},
+    "parameters": {TOP_K: {"values": [1, 2, 4]}, "weights.warp": {"low": 0.1, "high": 0.7}},
 }  # fmt: skip
 
 TWO = {"values": [0.2, 0.6]}
@@ -712,7 +714,8 @@ def test_two_workers_killed_and_continued(study):
     assert all(f"trial {trial.id} completed" in told for trial in trials)
     for trial in trials:
         trained = tfface.load(str(study.out / "trials" / trial.id))
-        assert trained.step == 2 and trained.method.config.top_k == trial.values["top_k"]
+        assert trained.step == 2
+        assert trained.method.config.alignment.top_k == trial.values[TOP_K]
     assert all("trial " in (study.out / f"worker{n}.log").read_text() for n in (1, 2))
     assert not (study.out / "trials" / "2").exists()
     page = (study.out / "report.html").read_text()
@@ -722,7 +725,7 @@ def test_two_workers_killed_and_continued(study):
 @pytest.mark.slow
 def test_a_killed_worker_and_a_killed_chief_lose_no_trial(study):
     """With fewer combinations than trials."""
-    few = {"trials": 8, "parameters": {**SMALL["parameters"], "lambda_warp": TWO}}
+    few = {"trials": 8, "parameters": {**SMALL["parameters"], "weights.warp": TWO}}
     kept = []
     for victim in ("worker1", "chief"):
         study.start(**few)

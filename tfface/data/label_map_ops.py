@@ -15,6 +15,11 @@ _KEYS = _COLOURS.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
 _GREY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # Kinds of colours in a PNG's header.
 
 
+def one_hot(labels: tf.Tensor) -> tf.Tensor:
+    """Label maps int32 [B,S,S] to float32 [B,S,S,19]."""
+    return tf.one_hot(labels, len(CLASSES_19))
+
+
 def decode_labels(encoded: tf.Tensor, lines: bool = False) -> tf.Tensor:
     """One PNG of class ids in grey or in the classes' colours, string [], to int32 [H,W].
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import tensorflow as tf  # noqa: F401  (before Keras: sets its backend's log level)
 
-from tfface.config import from_dict
 from tfface.engine.checkpoint import Checkpoints
 from tfface.engine.run import Run
 from tfface.errors import UserError
@@ -19,8 +18,8 @@ from tfface.shipped import run_folder
 def load_run(path: str | Path, step: int | None = None) -> Trained:
     """Loads a run; see `tfface.load`."""
     run = Run(run_folder(path))
-    name, values = run.read_config()
-    method = get_method(name)(from_dict(get_config(name), values))
+    name, _ = run.read_config()
+    method = get_method(name)(run.config(get_config(name)))
     nets = method.build()
     averages = averaged(method, nets)
     checkpoints = Checkpoints(run.path / "checkpoints", nets, averages)

@@ -145,7 +145,7 @@ class Run:
         before_method, before = self.read_config()
         if before_method == method:
             # An option that is newer than the run had its default there.
-            before = to_dict(from_dict(type(config), before))
+            before = to_dict(self.config(type(config)))
         before, now = _absolute(before), _absolute(to_dict(config))
         changes = {
             name: (old, new)
@@ -176,6 +176,16 @@ class Run:
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": step, event: what}
         with open(self.path / "history.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def config(self, config_class: type) -> Any:
+        """The options as a config; raises a UserError for those that the method does not have."""
+        try:
+            return from_dict(config_class, self.read_config()[1])
+        except UserError as error:
+            raise UserError(
+                f"{self.path / 'config.yaml'}: {error}; a run that another version of tfface has "
+                f"made may have other options"
+            ) from error
 
     def resume_command(self) -> str:
         """The command line, for a shell, that continues the run with its options."""
@@ -267,7 +277,7 @@ def _changeable(name: str, values: tuple[Any, Any]) -> bool:
     """Whether a run can go on with another value: networks, labels and data must be the same."""
     if name == "train.precision":
         return "mixed_float16" not in values  # Its optimisers have one more state.
-    return name.startswith("adam.") or name.split(".")[-1] in ("batch_size", "classify_batch")
+    return name.startswith("adam.") or name.endswith(".batch_size")
 
 
 def _absolute(values: dict) -> dict:

@@ -22,6 +22,14 @@ class Discriminator(Network):
 
     Input: [B,S,S,3] in [-1,1]. Outputs, float32: realness [B,s,s,1] with s = S / 2**layers, higher
     is more real; logits [B,classes], the last output.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.layers.discriminator import Discriminator
+        >>> discriminator = Discriminator(size=32, classes=3, width=4, layers=4)
+        >>> realness, logits = discriminator(tf.zeros([2, 32, 32, 3]))
+        >>> realness.shape, logits.shape
+        (TensorShape([2, 2, 2, 1]), TensorShape([2, 3]))
     """
 
     def __init__(

@@ -1,22 +1,14 @@
-"""Losses of SARGAN: StarGAN's WGAN-GP with classification and cycle reconstruction.
+"""Terms of discriminators of expressions, and of generators against them, one discriminator each.
 
-And, in the place of WGAN-GP and classification, those of a multi-task discriminator.
+Those of StarGAN (Choi et al. 2018): WGAN-GP, and classification. And, in their place, those of a
+multi-task discriminator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import tensorflow as tf
-
-
-class TargetOptions(Protocol):
-    """The options of a method that `with_targets` reads."""
-
-    label_noise: float
-    label_attack: float
-    classify_first: int
 
 
 def class_logits(discriminator, images: tf.Tensor) -> tf.Tensor:
@@ -66,6 +58,67 @@ def judge(
     realness, logits = discriminator(tf.concat(passed, 0), training=True)
     logits = tf.split(logits, len(passed))[0 if same else -1]
     return tf.split(realness, len(passed))[: len(judged)], logits
+
+
+def discriminator_terms(
+    adversarial: str,
+    discriminator,
+    real: tf.Tensor,
+    fake: tf.Tensor,
+    batch: dict[str, tf.Tensor],
+) -> dict[str, tf.Tensor]:
+    """Terms of a discriminator, by name.
+
+    D(x) is the realness map, C(x) are the logits of the expressions y:
+
+        real = -E D(x)             StarGAN's equation 8
+        fake = E D(G(x,t))         the same
+        gp   = `gradient_penalty`  the same
+        cls  = E CE(C(x), y)       StarGAN's equation 2, L_cls^r
+
+    Args:
+        adversarial: "wgan-gp"; or "multitask", of which the terms are `multitask_discriminator`'s.
+        discriminator: Returns (realness, logits); or logits alone for "multitask".
+        real: Pictures x [B,S,S,3].
+        fake: Pictures G(x,t) [B,S,S,3], constants.
+        batch: `expression` and `target` [B], and what `tfface.methods.targets` adds.
+    """
+    if adversarial == "multitask":
+        return multitask_discriminator(
+            discriminator, real, fake, batch["expression"], batch["target"]
+        )
+    (real_map, fake_map), logits = judge(
+        discriminator, [real, fake], examples(discriminator, real, batch)
+    )
+    return {
+        "real": -tf.reduce_mean(real_map),
+        "fake": tf.reduce_mean(fake_map),
+        "cls": classification(batch["expression"], logits),
+        "gp": gradient_penalty(discriminator, real, fake, batch["alpha"]),
+    }
+
+
+def generator_terms(
+    adversarial: str, discriminator, fake: tf.Tensor, batch: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Terms of a generator against a discriminator; arguments as of `discriminator_terms`.
+
+    fake = -E D(G(x,t))          StarGAN's equation 8; or `multitask_generator`
+    cls  = E CE(C(G(x,t)), t)    StarGAN's equation 3, L_cls^f; not for "multitask"
+    """
+    if adversarial == "multitask":
+        return {"fake": multitask_generator(discriminator, fake, batch["target"])}
+    (fake_map,), logits = judge(discriminator, [fake], noisy(fake, batch))
+    return {
+        "fake": -tf.reduce_mean(fake_map),
+        "cls": classification(batch["target"], logits),
+    }
+
+
+def classifier_term(discriminator, real: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """E CE(C(x), y) of `examples`, where the discriminator learns expressions alone (ours)."""
+    logits = class_logits(discriminator, examples(discriminator, real, batch))
+    return classification(batch["expression"], logits)
 
 
 def multitask_discriminator(
@@ -141,61 +194,6 @@ def examples(discriminator, pictures: tf.Tensor, batch: dict[str, tf.Tensor]) ->
         return class_logits(discriminator, x)
 
     return harder(classify, pictures, batch["expression"], batch["attack"])
-
-
-def with_targets(
-    data: tf.data.Dataset,
-    seed: int | None,
-    start: int,
-    config: TargetOptions,
-    begin: int = 0,
-) -> tf.data.Dataset:
-    """Adds what the losses need, from (seed, number of the batch).
-
-    `target` [B], a permutation of the batch's expressions; `alpha` [B,1,1,1] in [0,1), of the
-    gradient penalty; and, if the options say so, `noise` [B,S,S,3] and the length of the `attack`
-    [B,1,1,1].
-
-    Args:
-        data: Batches with `image` and `expression`.
-        seed: As of `Source.batches`.
-        start: Number of the first batch.
-        config: With `label_noise`, `label_attack` and `classify_first`.
-        begin: The first of the `classify_first` steps.
-    """
-
-    @tf.autograph.experimental.do_not_convert
-    def add(number, batch):
-        key = tf.stack([tf.constant(seed or 0, tf.int64), number])
-        target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
-        alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
-        made = {**batch, "target": target, "alpha": alpha}
-        if config.label_noise:
-            noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
-            made["noise"] = config.label_noise * noise
-        if config.label_attack:
-            made["attack"] = attack_lengths(
-                number - begin, config.label_attack, config.classify_first, alpha
-            )
-        return made
-
-    return data.enumerate(start).map(add)
-
-
-def attack_lengths(number: tf.Tensor, length: float, first: int, like: tf.Tensor) -> tf.Tensor:
-    """How far a batch's examples are moved by `harder`, of the shape of `like`.
-
-    Nothing in the first quarter of the steps in which the discriminator learns the expressions
-    alone, or it would never begin to; from then on more, up to `length` after five eighths of them.
-
-    Args:
-        number: The step, counted from the first of these steps, int64 [].
-        length: The full length.
-        first: How many such steps there are; 0: the length is full from the beginning.
-        like: Any tensor.
-    """
-    share = (8.0 * tf.cast(number, tf.float32) / first - 2.0) / 3.0 if first else tf.constant(1.0)
-    return tf.fill(tf.shape(like), length * tf.clip_by_value(share, 0.0, 1.0))
 
 
 def harder(

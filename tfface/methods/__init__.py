@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from tfface.config import nearest
 from tfface.errors import UserError
@@ -14,6 +16,24 @@ METHODS = {
     "sargan": "Sargan",
     "seg_hierarchical": "SegHierarchical",
 }
+
+
+def exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a method's package: names that it offers, imported when asked for.
+
+    So `--help`, which needs no more than a config, imports no TensorFlow.
+
+    Args:
+        package: The package's name.
+        modules: What it offers: names, and the modules that have them.
+    """
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(modules[name]), name)
+
+    return get
 
 
 def _look_up(name: str, part: str, suffix: str) -> type:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from tfface.config import check, from_dict, nearest, presets, to_dict
+from tfface.config import Texts, check, from_dict, nearest, presets, replace
 from tfface.errors import UserError
 
 Value = int | float | bool | str
@@ -189,7 +189,7 @@ class Plan:
     def config(self, values: Mapping[str, Value]) -> Any:
         """The config of a trial; raises a UserError for values that do not go together."""
         trial = {"train.steps": self.study.steps, **self.study.trial_options}
-        return _replace(_replace(self.base, values), trial)
+        return replace(replace(self.base, values), trial)
 
     def whole(self, trial: Mapping[str, Any]) -> Any:
         """The config for a whole training like a trial's: steps and trial options as in the base.
@@ -200,7 +200,7 @@ class Plan:
         config = from_dict(type(self.base), dict(trial))
         names = ["train.steps", *self.study.trial_options]
         names += [f"{name}.path" for name in config.datasets()]
-        return _replace(config, {name: _get(self.base, name) for name in names})
+        return replace(config, {name: _get(self.base, name) for name in names})
 
     def combinations(self) -> int | float:
         """How many trials can differ; infinity with a range of real numbers."""
@@ -241,16 +241,16 @@ def read_plan(path: str | Path, method: str, config_class: type, trials: int | N
         study = from_dict(Study, values)
         base = _base(study, method, config_class)
         parameters = tuple(_parameter(str(k), v, base) for k, v in study.parameters.items())
-        plan = _checked(Plan(method, study, base, parameters), config_class)
+        plan = _checked(Plan(method, study, base, parameters))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return plan
 
 
-def read_yaml(path: Path) -> dict:
+def read_yaml(path: Path, loader: type = yaml.SafeLoader) -> dict:
     """The keys and values of a file; raises a UserError, which does not name the file."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), loader)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -282,7 +282,7 @@ def _base(study: Study, method: str, config_class: type) -> Any:
     """The config that the study starts from."""
     if study.config:
         try:
-            return from_dict(config_class, read_yaml(Path(study.config)))
+            return from_dict(config_class, read_yaml(Path(study.config), Texts))
         except UserError as error:
             raise UserError(f"config {study.config}: {error}") from error
     known, name = presets(method), study.preset or "demo"
@@ -290,7 +290,7 @@ def _base(study: Study, method: str, config_class: type) -> Any:
         name in known,
         f"preset is {name!r}{nearest(name, known)}; expected one of {', '.join(known)}",
     )
-    return from_dict(config_class, read_yaml(known[name]))
+    return from_dict(config_class, read_yaml(known[name], Texts))
 
 
 def _parameter(name: str, given: Any, base: Any) -> Parameter:
@@ -353,7 +353,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _checked(plan: Plan, config_class: type) -> Plan:
+def _checked(plan: Plan) -> Plan:
     """Makes the configs at the ends of all ranges, and of all pairs of them.
 
     Returns:
@@ -367,10 +367,9 @@ def _checked(plan: Plan, config_class: type) -> Plan:
     corners = {p.name: p.corners() for p in plan.parameters}
     first = {name: values[0] for name, values in corners.items()}
     for number in range(max(map(len, corners.values()))):
-        # Parsing finds values of a wrong type. It is slow: one of each option at a time.
         values = {name: some[number % len(some)] for name, some in corners.items()}
         options = {"train.steps": plan.study.steps, **given, **values}
-        parsed = from_dict(config_class, _nested(to_dict(plan.base), options))
+        parsed = replace(plan.base, options)
     study = dataclasses.replace(
         plan.study, trial_options={name: _get(parsed, name) for name in given}
     )
@@ -409,27 +408,3 @@ def _names(config: Any) -> list[str]:
         within = _names(value) if dataclasses.is_dataclass(value) else []
         names += [f"{f.name}.{name}" for name in within] or [f.name]
     return names
-
-
-def _nested(values: dict, options: Mapping[str, Any]) -> dict:
-    for name, value in options.items():
-        *groups, last = name.split(".")
-        place = values
-        for group in groups:
-            place = place[group]
-        place[last] = value
-    return values
-
-
-def _replace(config: Any, options: Mapping[str, Any]) -> Any:
-    """The config with other values of dotted options."""
-    changes: dict[str, Any] = {}
-    groups: dict[str, dict[str, Any]] = {}
-    for name, value in options.items():
-        head, dot, rest = name.partition(".")
-        if dot:
-            groups.setdefault(head, {})[rest] = value
-        else:
-            changes[head] = tuple(value) if isinstance(value, list) else value
-    changes |= {head: _replace(getattr(config, head), some) for head, some in groups.items()}
-    return dataclasses.replace(config, **changes)

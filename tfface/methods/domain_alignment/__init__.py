@@ -1,6 +1,20 @@
 """Attention-guided domain alignment (CVIU 2023): a face from a drawing in an exemplar's style.
 
 `networks.py` encoders, correspondence, generator, discriminator; `conditions.py` what the networks
-see of a label map or of lines; `losses.py` and `perceptual.py` the losses; `method.py` how they are
-put together. The alignment itself is `tfface.layers.BlockAlignment`.
+see of a label map or of lines; `losses.py` the objective; `method.py` data, phases, and how the
+networks are put together; `serving.py` what an exported model offers. The alignment itself is
+`tfface.layers.BlockAlignment`.
 """
+
+from tfface.methods import exports
+
+_MODULES = {
+    "Correspondence": "tfface.methods.domain_alignment.networks",
+    "Discriminator": "tfface.methods.domain_alignment.networks",
+    "DomainAlignment": "tfface.methods.domain_alignment.method",
+    "DomainAlignmentConfig": "tfface.methods.domain_alignment.config",
+    "Encoder": "tfface.methods.domain_alignment.networks",
+    "Generator": "tfface.methods.domain_alignment.networks",
+}
+__all__ = sorted(_MODULES)
+__getattr__ = exports(__name__, _MODULES)

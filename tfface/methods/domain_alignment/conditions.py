@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfface.data.label_map_ops import one_hot
 from tfface.data.label_maps import CLASSES_19, LINE
 from tfface.data.lines import OUTLINED as PARTS
 
@@ -15,7 +16,7 @@ _REACH = 3 * 255 / 286
 def encode(condition: tf.Tensor, kind: str) -> tf.Tensor:
     """Codes int32 [B,S,S] to channels float32 [B,S,S,C]; `kind` is "labels" or "lines"."""
     if kind == "labels":
-        return tf.one_hot(condition, len(CLASSES_19))
+        return one_hot(condition)
     return line_channels(condition)
 
 
@@ -56,3 +57,18 @@ def _city_block(marked: tf.Tensor) -> tf.Tensor:
                 distance = tf.minimum(distance, wide[tuple(part)])
             shift *= 2
     return distance
+
+
+def half(x: tf.Tensor) -> tf.Tensor:
+    """[B,H,W,C] averaged over 2 x 2 pixels."""
+    return tf.nn.avg_pool2d(x, 2, 2, "VALID")
+
+
+def double(x: tf.Tensor) -> tf.Tensor:
+    """[B,H,W,C], every pixel as 2 x 2."""
+    return tf.repeat(tf.repeat(x, 2, 1), 2, 2)
+
+
+def shares(labels: tf.Tensor) -> tf.Tensor:
+    """Label maps int32 [B,S,S] to the classes' shares of 2 x 2 pixels, float32 [B,S/2,S/2,19]."""
+    return half(one_hot(labels))

@@ -5,7 +5,107 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, MethodConfig, Train, check
+from tfface.config import (
+    Adam,
+    Data,
+    MethodConfig,
+    Train,
+    check,
+    check_above_zero,
+    check_least,
+)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the exemplar's features are carried to the condition's places.
+
+    Attributes:
+        kind: "block": attention to the blocks that a top-k retrieves; "dense": to all pixels.
+        block_side: Side of a block, in pixels of the features, of which the picture has half.
+        top_k: Retrieved blocks.
+        epsilon: Entropy of the transport that the top-k is.
+        temperature: Of the attention's softmax over cosines.
+        solver: Of the transport: the converged plan in "closed_form", or "sinkhorn" iterations.
+        iterations: Of Sinkhorn.
+    """
+
+    kind: Literal["block", "dense"] = "block"
+    block_side: int = 4
+    top_k: int = 4
+    epsilon: float = 0.02
+    temperature: float = 0.01
+    solver: Literal["closed_form", "sinkhorn"] = "closed_form"
+    iterations: int = 50
+
+    def __post_init__(self):
+        check_least(self, 1, "iterations", group="alignment.")
+        check_above_zero(self, "epsilon", "temperature", group="alignment.")
+
+    def check(self, size: int) -> None:
+        """Raises a UserError unless blocks and their number fit pictures of this side."""
+        side = size // 2
+        check(
+            self.block_side >= 1 and side % self.block_side == 0,
+            f"alignment.block_side is {self.block_side}: expected a divisor of {side}, the side of "
+            f"the features of {size} pixels",
+        )
+        blocks = (side // self.block_side) ** 2
+        check(
+            1 <= self.top_k <= blocks,
+            f"alignment.top_k is {self.top_k}: expected 1 to {blocks}, the number of blocks",
+        )
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    """The discriminator.
+
+    Attributes:
+        width: Channels of the first convolution.
+        layers: Convolutions before the last one.
+        rate: Its learning rate relative to the others'.
+    """
+
+    width: int = 64
+    layers: int = 4
+    rate: float = 4.0
+
+    def __post_init__(self):
+        check_least(self, 1, "width", "layers", group="discriminator.")
+        check_above_zero(self, "rate", group="discriminator.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms of the objective.
+
+    Attributes:
+        adversarial: Of the hinge loss.
+        discriminator_features: Of the discriminator's feature matching.
+        pixel: Of the difference to the target, of pairs only.
+        pair_features: Of the perceptual feature matching, of pairs only.
+        perceptual: Of the perceptual loss to the target.
+        contextual: Of the contextual loss to the exemplar.
+        domain: Of the domain alignment loss.
+        cycle: Of the exemplar carried there and back.
+        mask: Of the warped label map.
+        warp: Of the warped exemplar's difference to the target, of pairs only.
+    """
+
+    adversarial: float = 10.0
+    discriminator_features: float = 10.0
+    pixel: float = 0.0
+    pair_features: float = 10.0
+    perceptual: float = 0.001
+    contextual: float = 10.0
+    domain: float = 10.0
+    cycle: float = 0.1
+    mask: float = 100.0
+    warp: float = 0.0
+
+    def __post_init__(self):
+        check_least(self, 0, *vars(self), group="weights.")
 
 
 @dataclass(frozen=True)
@@ -23,32 +123,15 @@ class DomainAlignmentConfig(MethodConfig):
         channels: Of the features that are compared.
         gen_width: Channels of the generator's last block.
         spade_width: Channels between a condition and its modulation of the generator.
-        disc_width: Channels of the discriminator's first convolution.
-        disc_layers: Convolutions of the discriminator before its last one.
-        alignment: "block": attention to the blocks that a top-k retrieves; "dense": to all pixels.
-        block_side: Side of a block, in pixels of the features, of which the picture has half.
-        top_k: Retrieved blocks.
-        epsilon: Entropy of the transport that the top-k is.
-        temperature: Of the attention's softmax over cosines.
-        solver: Of the transport: the converged plan in "closed_form", or "sinkhorn" iterations.
-        iterations: Of Sinkhorn.
+        discriminator: The discriminator.
+        alignment: How the exemplar's features are carried to the condition's places.
         fusion_side: Side of the grid of places whose long-range correlation weights the fusion.
         paired: Share of the training examples whose exemplar shows how the target looks.
         perceptual: Network of the perceptual losses: "vgg19", a seeded "random" one, or "none".
         vgg_weights: File of VGG19's weights in Keras's layout; empty: Keras downloads them.
-        disc_rate: The discriminator's learning rate relative to the others'.
-        lambda_adversarial: Weight of the hinge loss.
-        lambda_disc_features: Weight of the discriminator's feature matching.
-        lambda_pixel: Weight of the difference to the target, of pairs only.
-        region_balance: Share of this difference in which all regions of the label map count alike,
-            however small they are.
-        lambda_pair_features: Weight of the perceptual feature matching, of pairs only.
-        lambda_perceptual: Weight of the perceptual loss to the target.
-        lambda_contextual: Weight of the contextual loss to the exemplar.
-        lambda_domain: Weight of the domain alignment loss.
-        lambda_cycle: Weight of the exemplar carried there and back.
-        lambda_mask: Weight of the warped label map.
-        lambda_warp: Weight of the warped exemplar's difference to the target, of pairs only.
+        region_balance: Share of the pixel difference in which all regions of the label map count
+            alike, however small they are.
+        weights: Weights of the terms of the objective.
         data: The data set.
         adam: The optimisers.
         train: The training loop.
@@ -60,31 +143,14 @@ class DomainAlignmentConfig(MethodConfig):
     channels: int = 256
     gen_width: int = 64
     spade_width: int = 128
-    disc_width: int = 64
-    disc_layers: int = 4
-    alignment: Literal["block", "dense"] = "block"
-    block_side: int = 4
-    top_k: int = 4
-    epsilon: float = 0.02
-    temperature: float = 0.01
-    solver: Literal["closed_form", "sinkhorn"] = "closed_form"
-    iterations: int = 50
+    discriminator: Discriminator = Discriminator()
+    alignment: Alignment = Alignment()
     fusion_side: int = 32
     paired: float = 0.3
     perceptual: Literal["vgg19", "random", "none"] = "vgg19"
     vgg_weights: str = ""
-    disc_rate: float = 4.0
-    lambda_adversarial: float = 10.0
-    lambda_disc_features: float = 10.0
-    lambda_pixel: float = 0.0
     region_balance: float = 0.0
-    lambda_pair_features: float = 10.0
-    lambda_perceptual: float = 0.001
-    lambda_contextual: float = 10.0
-    lambda_domain: float = 10.0
-    lambda_cycle: float = 0.1
-    lambda_mask: float = 100.0
-    lambda_warp: float = 0.0
+    weights: Weights = Weights()
     data: Data = Data(name="celebamask_hq", path="CelebAMask-HQ", size=256, batch_size=4)
     adam: Adam = Adam(
         learning_rate=1e-4,
@@ -98,18 +164,8 @@ class DomainAlignmentConfig(MethodConfig):
 
     def __post_init__(self):
         side = self.data.size // 2
-        for name in ("width", "channels", "gen_width", "spade_width", "disc_width", "disc_layers"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
-        check(
-            self.block_side >= 1 and side % self.block_side == 0,
-            f"block_side is {self.block_side}: expected a divisor of {side}, the side of the "
-            f"features of {self.data.size} pixels",
-        )
-        blocks = (side // self.block_side) ** 2
-        check(
-            1 <= self.top_k <= blocks,
-            f"top_k is {self.top_k}: expected 1 to {blocks}, the number of blocks",
-        )
+        check_least(self, 1, "width", "channels", "gen_width", "spade_width")
+        self.alignment.check(self.data.size)
         check(
             self.fusion_side >= 1 and side % self.fusion_side == 0,
             f"fusion_side is {self.fusion_side}: expected a divisor of {side}, the side of the "
@@ -118,16 +174,12 @@ class DomainAlignmentConfig(MethodConfig):
         for name in ("paired", "region_balance"):
             value = getattr(self, name)
             check(0 <= value <= 1, f"{name} is {value}: expected a share from 0 to 1")
-        check(self.iterations >= 1, f"iterations is {self.iterations}: expected at least 1")
-        check(
-            self.encoder_blocks >= 0, f"encoder_blocks is {self.encoder_blocks}: expected 0 or more"
-        )
-        for name in ("epsilon", "temperature", "disc_rate"):
-            check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}: expected above 0")
-        for name in ("lambda_pair_features", "lambda_perceptual", "lambda_contextual"):
+        check_least(self, 0, "encoder_blocks")
+        for name in ("pair_features", "perceptual", "contextual"):
+            weight = getattr(self.weights, name)
             check(
-                self.perceptual != "none" or not getattr(self, name),
-                f"{name} is {getattr(self, name)}, but perceptual is 'none': expected 0",
+                self.perceptual != "none" or not weight,
+                f"weights.{name} is {weight:g}, but perceptual is 'none': expected 0",
             )
         check(
             not self.vgg_weights or self.perceptual == "vgg19",

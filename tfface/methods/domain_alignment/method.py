@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import keras
@@ -10,22 +11,13 @@ import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
-from tfface.data.image_ops import encode_squares, example_picture, example_png, to_squares
-from tfface.data.label_map_ops import (
-    check_labels,
-    colour_labels,
-    encode_labels,
-    example_labels,
-    to_label_squares,
-)
-from tfface.data.label_maps import CLASSES_19
+from tfface.data.label_map_ops import colour_labels
 from tfface.data.lines import draw_lines
 from tfface.layers import BlockAlignment, DenseAlignment
 from tfface.layers.perceptual import perceptual_network
-from tfface.losses.regions import distance, region_distance
 from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
-from tfface.methods.domain_alignment import losses
-from tfface.methods.domain_alignment.conditions import CHANNELS, encode
+from tfface.methods.domain_alignment import losses, serving
+from tfface.methods.domain_alignment.conditions import CHANNELS, double, encode, half, shares
 from tfface.methods.domain_alignment.config import DomainAlignmentConfig
 from tfface.methods.domain_alignment.networks import (
     Correspondence,
@@ -33,11 +25,6 @@ from tfface.methods.domain_alignment.networks import (
     Encoder,
     Generator,
 )
-
-# Weights of relu{1..5}_2 in the perceptual feature matching, and of relu{3..5}_2 in the contextual
-# loss; CoCosNet's code.
-_MATCHED = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
-_IN_CONTEXT = (2.0, 4.0, 8.0)
 
 logger = logging.getLogger("tfface")
 
@@ -62,9 +49,16 @@ class DomainAlignment(Method):
         c = config
         self.takes = "label_map" if c.condition == "labels" else "lines"
         self.align = (
-            BlockAlignment(c.block_side, c.top_k, c.epsilon, c.temperature, c.solver, c.iterations)
-            if c.alignment == "block"
-            else DenseAlignment(c.temperature)
+            BlockAlignment(
+                c.alignment.block_side,
+                c.alignment.top_k,
+                c.alignment.epsilon,
+                c.alignment.temperature,
+                c.alignment.solver,
+                c.alignment.iterations,
+            )
+            if c.alignment.kind == "block"
+            else DenseAlignment(c.alignment.temperature)
         )
         self.perceptual: keras.Model | None = None
 
@@ -101,7 +95,9 @@ class DomainAlignment(Method):
             "generator": Generator(
                 size, given, c.width, c.gen_width, c.spade_width, c.channels, c.fusion_side
             ),
-            "discriminator": Discriminator(size, given, c.disc_width, c.disc_layers),
+            "discriminator": Discriminator(
+                size, given, c.discriminator.width, c.discriminator.layers
+            ),
         }
 
     def phases(self) -> tuple[Phase, ...]:
@@ -110,10 +106,10 @@ class DomainAlignment(Method):
             Phase(
                 "discriminator",
                 ("discriminator",),
-                self._discriminator_loss,
-                rate=self.config.disc_rate,
+                functools.partial(losses.discriminator_loss, self),
+                rate=self.config.discriminator.rate,
             ),
-            Phase("generator", self.averaged, self._generator_loss),
+            Phase("generator", self.averaged, functools.partial(losses.generator_loss, self)),
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
@@ -186,104 +182,6 @@ class DomainAlignment(Method):
             made |= {"index": found["index"], "weights": found["weight"]}
         return made
 
-    # Training: the losses of CoCosNet and RABIT; see `losses.py` and the weights in the config.
-
-    def _judge(self, nets: Networks, given, pictures: list[tf.Tensor]):
-        """Logits and feature maps of the discriminator for several batches, in one pass.
-
-        Returns:
-            For each batch: the logits of each scale, and all feature maps before them.
-        """
-        count, scales = len(pictures), Discriminator.scales
-        maps = nets["discriminator"](
-            [tf.concat([given] * count, 0), tf.concat(pictures, 0)], training=True
-        )
-        each = zip(*(tf.split(m, count) for m in maps), strict=True)
-        per = len(maps) // scales
-        return [
-            (
-                [m for i, m in enumerate(some) if i % per == per - 1],
-                [m for i, m in enumerate(some) if i % per < per - 1],
-            )
-            for some in each
-        ]
-
-    def _discriminator_loss(self, nets: Networks, batch: Batch):
-        given = self.encode(batch["condition"])
-        fake = self.generate(nets, given, batch["exemplar"], training=True)["image"]
-        judged = self._judge(nets, given, [batch["image"], tf.stop_gradient(fake)])
-        (real, _), (made, _) = judged
-        hinge = losses.hinge_discriminator(real, made)
-        return self.config.lambda_adversarial * hinge, {"hinge": hinge}
-
-    def _generator_loss(self, nets: Networks, batch: Batch):
-        c, target = self.config, batch["image"]
-        given = self.encode(batch["condition"])
-        made = self.generate(nets, given, batch["exemplar"], batch["exemplar_label_map"], True)
-        (_, real_maps), (logits, maps) = self._judge(nets, given, [target, made["image"]])
-
-        def of_pairs(values):
-            return tf.reduce_mean(values * batch["pair_weight"])
-
-        terms = {
-            "adversarial": losses.hinge_generator(logits),
-            "disc_features": losses.feature_matching(
-                maps, [tf.stop_gradient(m) for m in real_maps], Discriminator.scales
-            ),
-            "pixel": of_pairs(
-                region_distance(
-                    made["image"], target, batch["label_map"], len(CLASSES_19), c.region_balance
-                )
-            ),
-            "warp": of_pairs(distance(made["warped"], half(target))),
-        }
-        if c.lambda_domain:
-            features = nets["exemplar_encoder"](target, training=True)[2]
-            terms["domain"] = losses.domain_alignment(made["compared"], features)
-        if c.lambda_mask:
-            terms["mask"] = losses.warped_mask(
-                made["warped_labels"],
-                shares(batch["label_map"]),
-                shares(batch["exemplar_label_map"]),
-            )
-        if c.lambda_cycle:
-            # There and back: the reverse direction is the alignment with the roles exchanged.
-            back = self.align(made["key"], made["query"], made["warped"])["aligned"]
-            terms["cycle"] = tf.reduce_mean(tf.abs(back - half(batch["exemplar"])))
-        if self.perceptual is not None:
-            terms |= self._perceptual_terms(made["image"], batch)
-        weights = {
-            "adversarial": c.lambda_adversarial,
-            "disc_features": c.lambda_disc_features,
-            "pixel": c.lambda_pixel,
-            "warp": c.lambda_warp,
-            "domain": c.lambda_domain,
-            "mask": c.lambda_mask,
-            "cycle": c.lambda_cycle,
-            "pair_features": c.lambda_pair_features,
-            "perceptual": c.lambda_perceptual,
-            "contextual": c.lambda_contextual,
-        }
-        return tf.add_n([weights[name] * value for name, value in terms.items()]), terms
-
-    def _perceptual_terms(self, image: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
-        """The losses on VGG19's features; weights and layers are those of CoCosNet's code."""
-        fixed = tf.concat([batch["image"], batch["exemplar"]], 0)
-        made = self.perceptual(image)
-        targets, exemplars = zip(*(tf.split(f, 2) for f in self.perceptual(fixed)), strict=True)
-        matched = tf.add_n(
-            [w * distance(m, t) for w, m, t in zip(_MATCHED, made, targets, strict=True)]
-        )
-        pooled = [[half(f[2]), f[3], f[4]] for f in (made, exemplars)]
-        context = [
-            w * losses.contextual(m, e) for w, m, e in zip(_IN_CONTEXT, *pooled, strict=True)
-        ]
-        return {
-            "pair_features": tf.reduce_mean(matched * batch["pair_weight"]),
-            "perceptual": tf.reduce_mean(tf.square(made[3] - targets[3])),
-            "contextual": tf.add_n(context),
-        }
-
     # Use.
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
@@ -307,7 +205,7 @@ class DomainAlignment(Method):
 
     def _framed(self, condition, exemplar, made):
         """Frames a query block beside the nose's bridge, an eye in most faces, and its finds."""
-        side = self.config.block_side
+        side = self.config.alignment.block_side
         across = self.config.data.size // 2 // side
         block = int(0.45 * across) * across + int(0.35 * across)
         blocks = across * across
@@ -319,54 +217,8 @@ class DomainAlignment(Method):
         return _mark(condition, query, frame), _mark(exemplar, found, frame)
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """`serving_default` on codes and float pictures, `bytes` on encoded ones."""
-        size, lines = self.config.data.size, self.takes == "lines"
-        text = tf.TensorSpec([None], tf.string)
-        picture, labels = example_picture(size), example_labels(size, lines)
-
-        def paint(condition, exemplar):
-            condition = check_labels(condition, lines)
-            made = self.generate(nets, self.encode(condition), exemplar)
-            return {"image": made["image"], "warped": made["warped"]}
-
-        def paint_bytes(condition_bytes, exemplar_bytes):
-            condition = to_label_squares(condition_bytes, size, lines)
-            made = paint(condition, to_squares(exemplar_bytes, size))
-            return {"image_bytes": encode_squares(made["image"])}
-
-        return {
-            "serving_default": Signature(
-                paint,
-                {
-                    "condition": tf.TensorSpec([None, size, size], tf.int32),
-                    "exemplar": tf.TensorSpec([None, size, size, 3], tf.float32),
-                },
-                {"condition": labels, "exemplar": picture},
-            ),
-            "bytes": Signature(
-                paint_bytes,
-                {"condition_bytes": text, "exemplar_bytes": text},
-                {
-                    "condition_bytes": encode_labels(labels),
-                    "exemplar_bytes": example_png(picture),
-                },
-            ),
-        }
-
-
-def half(x: tf.Tensor) -> tf.Tensor:
-    """[B,H,W,C] averaged over 2 x 2 pixels."""
-    return tf.nn.avg_pool2d(x, 2, 2, "VALID")
-
-
-def double(x: tf.Tensor) -> tf.Tensor:
-    """[B,H,W,C], every pixel as 2 x 2."""
-    return tf.repeat(tf.repeat(x, 2, 1), 2, 2)
-
-
-def shares(labels: tf.Tensor) -> tf.Tensor:
-    """Label maps int32 [B,S,S] to the classes' shares of 2 x 2 pixels, float32 [B,S/2,S/2,19]."""
-    return half(tf.one_hot(labels, len(CLASSES_19)))
+        """As of `serving.signatures`."""
+        return serving.signatures(self, nets)
 
 
 def _lines(batch: Batch) -> tf.Tensor:

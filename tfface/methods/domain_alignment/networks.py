@@ -69,6 +69,13 @@ class Encoder(Network):
 
     Input: [B,S,S,channels]. Outputs, float32, side S/2: [..,2w], [..,4w] for the generator, and
     [..,4w] to be compared.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.domain_alignment import Encoder
+        >>> encoder = Encoder(size=32, channels=19, width=4, blocks=1, spade_width=8)
+        >>> [features.shape[1:] for features in encoder(tf.zeros([1, 32, 32, 19]))]
+        [TensorShape([16, 16, 8]), TensorShape([16, 16, 16]), TensorShape([16, 16, 16])]
     """
 
     def __init__(
@@ -137,6 +144,13 @@ class Correspondence(Network):
 
     Input: [B,side,side,inputs]. Outputs, float32: query (of a condition) and key (of an exemplar),
     [B,side,side,channels] each.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.domain_alignment import Correspondence
+        >>> query, key = Correspondence(side=16, inputs=8, channels=4)(tf.zeros([1, 16, 16, 8]))
+        >>> query.shape, key.shape
+        (TensorShape([1, 16, 16, 4]), TensorShape([1, 16, 16, 4]))
     """
 
     def __init__(
@@ -185,6 +199,15 @@ class Generator(Network):
     it the exemplar's picture [B,S/2,S/2,3] and its features of the same kinds. Outputs, float32:
     picture [B,S,S,3] in [-1,1]; fusion weight [B,S/2,S/2,1] in [0,1], 1 where only the exemplar
     counts.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.domain_alignment import Generator
+        >>> widths = {"width": 4, "gen_width": 4, "spade_width": 8, "channels": 8}
+        >>> generator = Generator(size=32, condition=19, fusion_side=8, **widths)
+        >>> picture, weight = generator([tf.zeros([1, *i.shape[1:]]) for i in generator.inputs])
+        >>> picture.shape, weight.shape
+        (TensorShape([1, 32, 32, 3]), TensorShape([1, 16, 16, 1]))
     """
 
     def __init__(
@@ -273,6 +296,14 @@ class Discriminator(Network):
 
     Inputs: condition [B,S,S,condition], pictures [B,S,S,3]. Outputs, float32: of each of the two
     the feature maps of all convolutions; the last one of each, of one channel, is the logits.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.domain_alignment import Discriminator
+        >>> discriminator = Discriminator(size=32, condition=19, width=4, layers=3)
+        >>> maps = discriminator([tf.zeros([1, 32, 32, 19]), tf.zeros([1, 32, 32, 3])])
+        >>> len(maps), maps[-1].shape[-1]
+        (8, 1)
     """
 
     scales = 2

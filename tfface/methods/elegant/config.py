@@ -5,10 +5,59 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, MethodConfig, Train, check
+from tfface.config import Adam, Data, MethodConfig, Train, check, check_least
 
 # ELEGANT's attributes in the authors' examples; paper section 4.
 ATTRIBUTES = ("Bangs", "Smiling", "Eyeglasses")
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    """What judges the exchanges.
+
+    Attributes:
+        kind: "conditional": the paper's two, which see the attributes beside the picture.
+            "multitask": one of full size, with a logit for each attribute's presence and one for
+            its absence, "real and has it", "real and lacks it"; real faces with the wrong value
+            count as fakes, so that it asks for the attribute.
+        width: Channels of the first convolution of "multitask".
+        attributes_first: Steps at the beginning in which "multitask" learns the attributes of real
+            faces, and nothing else is done.
+    """
+
+    kind: Literal["conditional", "multitask"] = "conditional"
+    width: int = 32
+    attributes_first: int = 0
+
+    def __post_init__(self):
+        check_least(self, 1, "width", group="discriminator.")
+        check_least(self, 0, "attributes_first", group="discriminator.")
+        check(
+            self.kind == "multitask" or not self.attributes_first,
+            f"discriminator.attributes_first is {self.attributes_first}: only the discriminator "
+            f"'multitask' can learn attributes alone",
+        )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms of the objective.
+
+    Attributes:
+        reconstruction: Of the reconstruction loss.
+        half_size: Of the half-size discriminator, relative to the full-size one.
+        r1: Of the gradient penalty on real faces of the discriminator "multitask".
+        change: Of the change of the picture, which makes the generator choose the smallest one that
+            shows the attribute. 0 in the paper.
+    """
+
+    reconstruction: float = 5.0
+    half_size: float = 0.5
+    r1: float = 1.0
+    change: float = 0.0
+
+    def __post_init__(self):
+        check_least(self, 0, *vars(self), group="weights.")
 
 
 @dataclass(frozen=True)
@@ -22,8 +71,6 @@ class ElegantConfig(MethodConfig):
     Attributes:
         attributes: Names of the exchanged attributes; each owns a part of the latent code.
         width: Channels of the first convolution; the deepest has 8 times as many.
-        lambda_reconstruction: Weight of the reconstruction loss.
-        lambda_disc2: Weight of the half-size discriminator, relative to the full-size one.
         normalization: Of encoder and decoder. "channel": the paper's, each pixel's channels divided
             by their norm, which gives flat parts of a picture features as strong as any. "layer":
             mean and deviation of all features of a picture.
@@ -33,16 +80,8 @@ class ElegantConfig(MethodConfig):
         change_threshold: With `subtract_unchanged`, in use, not in training: differences up to it
             count as none, larger ones lose as much (soft thresholding), so that no faint noise
             covers what is not edited. In the images' range of [-1,1].
-        discriminator: "conditional": the paper's two, which see the attributes beside the picture.
-            "multitask": one of full size, with a logit for each attribute's presence and one for
-            its absence, "real and has it", "real and lacks it"; real faces with the wrong value
-            count as fakes, so that it asks for the attribute.
-        attributes_first: Steps at the beginning in which the discriminator "multitask" learns the
-            attributes of real faces, and nothing else is done.
-        disc_width: Channels of the first convolution of the discriminator "multitask".
-        lambda_r1: Weight of its gradient penalty on real faces.
-        lambda_change: Weight of the change of the picture, which makes the generator choose the
-            smallest one that shows the attribute. 0 in the paper.
+        discriminator: What judges the exchanges.
+        weights: Weights of the terms of the objective.
         data: The data set.
         adam: Both optimisers.
         train: The training loop.
@@ -50,16 +89,11 @@ class ElegantConfig(MethodConfig):
 
     attributes: tuple[str, ...] = ATTRIBUTES
     width: int = 64
-    lambda_reconstruction: float = 5.0
-    lambda_disc2: float = 0.5
     normalization: Literal["channel", "layer"] = "channel"
     subtract_unchanged: bool = False
     change_threshold: float = 0.0
-    discriminator: Literal["conditional", "multitask"] = "conditional"
-    attributes_first: int = 0
-    disc_width: int = 32
-    lambda_r1: float = 1.0
-    lambda_change: float = 0.0
+    discriminator: Discriminator = Discriminator()
+    weights: Weights = Weights()
     data: Data = Data()
     adam: Adam = Adam(
         learning_rate=2e-4,
@@ -76,16 +110,9 @@ class ElegantConfig(MethodConfig):
             len(set(self.attributes)) == len(self.attributes),
             f"attributes names one twice: {', '.join(self.attributes)}",
         )
-        for name in ("width", "disc_width"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
-        for name in ("change_threshold", "attributes_first", "lambda_r1", "lambda_change"):
-            check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
+        check_least(self, 1, "width")
+        check_least(self, 0, "change_threshold")
         check(
             self.subtract_unchanged or not self.change_threshold,
             f"change_threshold is {self.change_threshold}: expected 0 without subtract_unchanged",
-        )
-        check(
-            self.discriminator == "multitask" or not self.attributes_first,
-            f"attributes_first is {self.attributes_first}: only the discriminator 'multitask' can "
-            f"learn attributes alone",
         )

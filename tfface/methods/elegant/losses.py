@@ -1,11 +1,97 @@
-"""Losses of ELEGANT: binary cross entropy and mean squared error, as in the authors' code.
+"""The objective of ELEGANT: paper equations 4 to 7, with the weights of the authors' code.
 
-And those of the discriminator "multitask", which are ours.
+A has an attribute and B lacks it; A1 and B1 are their reconstructions, C and D their exchanges; y_A
+to y_D are their attributes. The discriminator "multitask" and its terms are ours.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
+
+from tfface.methods.base import Batch, Losses, Networks
+
+if TYPE_CHECKING:
+    from tfface.methods.elegant.method import Elegant
+
+
+def discriminator_loss(method: Elegant, nets: Networks, batch: Batch) -> Losses:
+    """Paper equation 5 for both discriminators, of full and of half size, as means of its 4 parts.
+
+    L_D1 = -E log D1(A|y_A) - E log D1(B|y_B) - E log(1 - D1(C|y_C)) - E log(1 - D1(D|y_D))
+    """
+    weights, made = method.config.weights, method.generate(nets, batch, training=True)
+    fakes = [tf.stop_gradient(made[name]) for name in ("C", "D")]
+    if method.multitask:
+        real, labels = both(batch, "A", "B"), both(batch, "y_A", "y_B")
+        attribute = tf.tile(batch["attribute"], [2])
+        terms = multitask(nets["disc1"], real, labels, tf.concat(fakes, 0), attribute)
+        total = terms["real"] + terms["wrong"] + terms["fake"]
+        return total + weights.r1 * terms["r1"], {**terms, "disc1": total}
+    y_c, y_d = method.exchanged_labels(batch)
+    logits = judge(nets, [batch["A"], batch["B"], *fakes], [batch["y_A"], batch["y_B"], y_c, y_d])
+    terms = {
+        name: bce(a, True) + bce(b, True) + bce(c, False) + bce(d, False)
+        for name, (a, b, c, d) in logits.items()
+    }
+    return (terms["disc1"] + weights.half_size * terms["disc2"]) / 4.0, terms
+
+
+def attributes_loss(method: Elegant, nets: Networks, batch: Batch) -> Losses:
+    """Cross entropy of the attributes of real faces, before everything else (ours)."""
+    logits = nets["disc1"](both(batch, "A", "B"), training=True)
+    loss = classification(logits, both(batch, "y_A", "y_B"))
+    return loss, {"disc1": loss}
+
+
+def generator_loss(method: Elegant, nets: Networks, batch: Batch) -> Losses:
+    """Paper equation 7, L_G = L_reconstruction + L_adv, of its equations 4 and 6.
+
+    L_reconstruction = |A - A1| + |B - B1|
+    L_adv            = -E log D1(C|y_C) - E log D1(D|y_D), and the same of D2
+
+    And, which is ours, the change of the pictures.
+    """
+    weights, made = method.config.weights, method.generate(nets, batch, training=True)
+    y_c, y_d = method.exchanged_labels(batch)
+    terms = {"reconstruction": mse(made["A1"], batch["A"]) + mse(made["B1"], batch["B"])}
+    total = weights.reconstruction * terms["reconstruction"]
+    if method.multitask:
+        logits = nets["disc1"](both(made, "C", "D"), training=True)
+        asked = logits_of(logits, tf.tile(batch["attribute"], [2]), tf.concat([y_c, y_d], 0))
+        terms["adv1"] = tf.reduce_mean(tf.nn.softplus(-asked))
+        total += terms["adv1"]
+    else:
+        logits = judge(nets, [made["C"], made["D"]], [y_c, y_d])
+        for name, (of_c, of_d) in zip(("adv1", "adv2"), logits.values(), strict=True):
+            terms[name] = bce(of_c, True) + bce(of_d, True)
+        total += terms["adv1"] + weights.half_size * terms["adv2"]
+    if weights.change:
+        terms["change"] = change(both(batch, "A", "B"), both(made, "C", "D"))
+        total += weights.change * terms["change"]
+    return total, terms
+
+
+def judge(nets: Networks, images: list, labels: list) -> dict[str, list]:
+    """Logits of both discriminators for several batches, in one pass each."""
+    image, label = tf.concat(images, 0), tf.concat(labels, 0)
+    half = tf.nn.avg_pool2d(image, 2, 2, "VALID")
+    logits = {
+        "disc1": nets["disc1"]([image, label], training=True),
+        "disc2": nets["disc2"]([half, label], training=True),
+    }
+    return {name: tf.split(values, len(images)) for name, values in logits.items()}
+
+
+def both(tensors: Batch, first: str, second: str) -> tf.Tensor:
+    """The tensors of both sides of the pairs as one batch."""
+    return tf.concat([tensors[first], tensors[second]], 0)
+
+
+def change(images: tf.Tensor, exchanged: tf.Tensor) -> tf.Tensor:
+    """Mean absolute change of pictures [B,S,S,3] by the exchange (ours)."""
+    return tf.reduce_mean(tf.abs(exchanged - images))
 
 
 def bce(logits: tf.Tensor, real: bool) -> tf.Tensor:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
-from tfface.data.image_ops import edit_bytes, example_picture, example_png, to_squares
 from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
+from tfface.methods.elegant import losses, serving
 from tfface.methods.elegant.config import ElegantConfig
-from tfface.methods.elegant.losses import bce, classification, logits_of, mse, multitask
 from tfface.methods.elegant.networks import (
     Decoder,
     Discriminator,
     Encoder,
     MultitaskDiscriminator,
 )
-from tfface.methods.labels import index_of
 
 
 def latent_mask(attribute: tf.Tensor, attributes: int, channels: int) -> tf.Tensor:
@@ -57,7 +56,7 @@ class Elegant(Method):
 
     def __init__(self, config: ElegantConfig):
         super().__init__(config)
-        self.multitask = config.discriminator == "multitask"
+        self.multitask = config.discriminator.kind == "multitask"
         self.discriminators = ("disc1",) if self.multitask else ("disc1", "disc2")
 
     @classmethod
@@ -84,7 +83,7 @@ class Elegant(Method):
             "decoder": Decoder(size, c.width, c.normalization),
         }
         if self.multitask:
-            disc1 = MultitaskDiscriminator(size, n, c.disc_width, name="disc1")
+            disc1 = MultitaskDiscriminator(size, n, c.discriminator.width, name="disc1")
             return {**generator, "disc1": disc1}
         return {
             **generator,
@@ -94,13 +93,31 @@ class Elegant(Method):
 
     def phases(self) -> tuple[Phase, ...]:
         """One update of the discriminators, then one of the generator, on the same pair."""
-        first = self.config.attributes_first
+        first = self.config.discriminator.attributes_first
         game = (
-            Phase("discriminator", self.discriminators, self._discriminator_loss, start=first),
-            Phase("generator", ("encoder", "decoder"), self._generator_loss, start=first),
+            Phase(
+                "discriminator",
+                self.discriminators,
+                functools.partial(losses.discriminator_loss, self),
+                start=first,
+            ),
+            Phase(
+                "generator",
+                ("encoder", "decoder"),
+                functools.partial(losses.generator_loss, self),
+                start=first,
+            ),
         )
         return (
-            (Phase("attributes", self.discriminators, self._attributes_loss, stop=first), *game)
+            (
+                Phase(
+                    "attributes",
+                    self.discriminators,
+                    functools.partial(losses.attributes_loss, self),
+                    stop=first,
+                ),
+                *game,
+            )
             if first
             else game
         )
@@ -191,67 +208,6 @@ class Elegant(Method):
         y_a, y_b = batch["y_A"], batch["y_B"]
         return y_a + hot * (y_b - y_a), y_b + hot * (y_a - y_b)
 
-    def _judge(self, nets: Networks, images: list, labels: list) -> dict[str, list]:
-        """Logits of both discriminators for several batches, in one pass each."""
-        image, label = tf.concat(images, 0), tf.concat(labels, 0)
-        half = tf.nn.avg_pool2d(image, 2, 2, "VALID")
-        logits = {
-            "disc1": nets["disc1"]([image, label], training=True),
-            "disc2": nets["disc2"]([half, label], training=True),
-        }
-        return {name: tf.split(values, len(images)) for name, values in logits.items()}
-
-    # Paper equations 4 to 7, with the weights of the authors' code; or of "multitask".
-
-    def _discriminator_loss(self, nets, batch):
-        made = self.generate(nets, batch, training=True)
-        y_c, y_d = self.exchanged_labels(batch)
-        fakes = [tf.stop_gradient(made[name]) for name in ("C", "D")]
-        if self.multitask:
-            return self._multitask_loss(nets, batch, tf.concat(fakes, 0))
-        logits = self._judge(
-            nets, [batch["A"], batch["B"], *fakes], [batch["y_A"], batch["y_B"], y_c, y_d]
-        )
-        terms = {
-            name: bce(a, True) + bce(b, True) + bce(c, False) + bce(d, False)
-            for name, (a, b, c, d) in logits.items()
-        }
-        return (terms["disc1"] + self.config.lambda_disc2 * terms["disc2"]) / 4.0, terms
-
-    def _multitask_loss(self, nets, batch, fake):
-        real, labels = _both(batch, "A", "B"), _both(batch, "y_A", "y_B")
-        attribute = tf.tile(batch["attribute"], [2])
-        terms = multitask(nets["disc1"], real, labels, fake, attribute)
-        total = terms["real"] + terms["wrong"] + terms["fake"]
-        return total + self.config.lambda_r1 * terms["r1"], {**terms, "disc1": total}
-
-    def _attributes_loss(self, nets, batch):
-        logits = nets["disc1"](_both(batch, "A", "B"), training=True)
-        loss = classification(logits, _both(batch, "y_A", "y_B"))
-        return loss, {"disc1": loss}
-
-    def _generator_loss(self, nets, batch):
-        c, made = self.config, self.generate(nets, batch, training=True)
-        y_c, y_d = self.exchanged_labels(batch)
-        terms = {"reconstruction": mse(made["A1"], batch["A"]) + mse(made["B1"], batch["B"])}
-        total = c.lambda_reconstruction * terms["reconstruction"]
-        if self.multitask:
-            logits = nets["disc1"](_both(made, "C", "D"), training=True)
-            attribute = tf.tile(batch["attribute"], [2])
-            asked = logits_of(logits, attribute, tf.concat([y_c, y_d], 0))
-            terms["adv1"] = tf.reduce_mean(tf.nn.softplus(-asked))
-            total += terms["adv1"]
-        else:
-            logits = self._judge(nets, [made["C"], made["D"]], [y_c, y_d])
-            for name, (of_c, of_d) in zip(("adv1", "adv2"), logits.values(), strict=True):
-                terms[name] = bce(of_c, True) + bce(of_d, True)
-            total += terms["adv1"] + c.lambda_disc2 * terms["adv2"]
-        if c.lambda_change:
-            change = tf.abs(_both(made, "C", "D") - _both(batch, "A", "B"))
-            terms["change"] = tf.reduce_mean(change)
-            total += c.lambda_change * terms["change"]
-        return total, terms
-
     # Inference.
 
     def transfer(
@@ -318,69 +274,10 @@ class Elegant(Method):
         return {**columns, "A with B's": made["C"], "B with A's": made["D"]}
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """`serving_default` on float pictures, `bytes` on encoded ones; attributes by name.
-
-        `several` and `several_bytes` make any number of changes to each picture at once. All
-        pictures of a request have as many; a change of strength 0 fills up.
-        """
-        size, names = self.config.data.size, self.config.attributes
-        one = example_picture(size)
-        others = tf.stack([one[:, :, ::-1], one[:, ::-1]], 1)
-        attributes, strengths = tf.constant([[names[0], names[-1]]]), tf.ones([1, 2])
-
-        def exchange(source, reference, attribute, strength):
-            index = index_of(attribute, names, "attribute")
-            move = self.transfer if attribute.shape.rank == 1 else self.blend
-            return move(nets, source, reference, index, strength)
-
-        def exchange_bytes(source_bytes, reference_bytes, attribute, strength):
-            squares = to_squares(tf.reshape(reference_bytes, [-1]), size)
-            shape = tf.concat([tf.shape(reference_bytes), [size, size, 3]], 0)
-            reference = tf.reshape(squares, shape)
-            return {
-                "image_bytes": edit_bytes(
-                    lambda source: exchange(source, reference, attribute, strength),
-                    source_bytes,
-                    size,
-                )
-            }
-
-        def pair(changes, reference, attribute, strength):
-            """Of float and of encoded pictures; changes are [], one, or [None], any number."""
-            file, text = (tf.TensorSpec([None, *some], tf.string) for some in ([], changes))
-            picture = tf.TensorSpec([None, size, size, 3], tf.float32)
-            pictures = tf.TensorSpec([None, *changes, size, size, 3], tf.float32)
-            rest = {"attribute": text, "strength": tf.TensorSpec([None, *changes], tf.float32)}
-            example = {"attribute": attribute, "strength": strength}
-            files = example_png(tf.reshape(reference, [-1, size, size, 3]))
-            return (
-                Signature(
-                    lambda **inputs: {"image": exchange(**inputs)},
-                    {"source": picture, "reference": pictures, **rest},
-                    {"source": one, "reference": reference, **example},
-                ),
-                Signature(
-                    exchange_bytes,
-                    {"source_bytes": file, "reference_bytes": text, **rest},
-                    {
-                        "source_bytes": example_png(one),
-                        "reference_bytes": tf.reshape(files, attribute.shape),
-                        **example,
-                    },
-                ),
-            )
-
-        single = pair([], others[:, 0], attributes[:, 0], strengths[:, 0])
-        several = pair([None], others, attributes, strengths)
-        kinds = "serving_default", "bytes", "several", "several_bytes"
-        return dict(zip(kinds, (*single, *several), strict=True))
+        """As of `serving.signatures`."""
+        return serving.signatures(self, nets)
 
 
 def _added(images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
     """Pictures plus residuals, clipped to [-1,1]; paper equation 2."""
     return tf.clip_by_value(images + residuals, -1.0, 1.0)
-
-
-def _both(tensors: Batch, first: str, second: str) -> tf.Tensor:
-    """The tensors of both sides of the pairs as one batch."""
-    return tf.concat([tensors[first], tensors[second]], 0)

@@ -78,6 +78,13 @@ class Encoder(Network):
 
     Input: [B,S,S,3] in [-1,1]. Outputs, of the policy's compute dtype: the skips, from
     [B,S/2,S/2,w] to [B,S/16,S/16,8w], and last the latent code [B,S/32,S/32,8w].
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.elegant import Encoder
+        >>> *skips, code = Encoder(size=32, width=4)(tf.zeros([2, 32, 32, 3]))
+        >>> code.shape, len(skips)
+        (TensorShape([2, 1, 1, 32]), 4)
     """
 
     def __init__(
@@ -111,6 +118,13 @@ class Decoder(Network):
 
     Inputs: the new latent code and the picture's own, both [B,S/32,S/32,8w]; then the encoder's
     four skips, in its order. Output: [B,S,S,3] float32.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.elegant import Decoder, Encoder
+        >>> *skips, code = Encoder(size=32, width=4)(tf.zeros([2, 32, 32, 3]))
+        >>> Decoder(size=32, width=4)([tf.zeros_like(code), code, *skips]).shape
+        TensorShape([2, 32, 32, 3])
     """
 
     def __init__(
@@ -161,6 +175,13 @@ class Discriminator(Network):
 
     Inputs: pictures [B,S,S,3] in [-1,1]; attributes [B,N] of 0 and 1. Output: logits [B,1] float32
     (the authors' sigmoid is in the loss).
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.elegant import Discriminator
+        >>> discriminator = Discriminator(size=32, attributes=3, width=4)
+        >>> discriminator([tf.zeros([2, 32, 32, 3]), tf.ones([2, 3])]).shape
+        TensorShape([2, 1])
     """
 
     def __init__(
@@ -201,6 +222,12 @@ class MultitaskDiscriminator(Network):
 
     Input: pictures [B,S,S,3] in [-1,1]. Output: logits [B,N,2] float32 of "real and lacks it" and
     of "real and has it".
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.elegant import MultitaskDiscriminator
+        >>> MultitaskDiscriminator(size=32, attributes=3, width=4)(tf.zeros([2, 32, 32, 3])).shape
+        TensorShape([2, 3, 2])
     """
 
     def __init__(

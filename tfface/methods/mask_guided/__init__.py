@@ -1,7 +1,17 @@
-"""Mask guided diverse face image synthesis (Sun et al., Frontiers of Computer Science 2022)."""
+"""Mask guided diverse face image synthesis (Sun et al., Frontiers of Computer Science 2022).
 
-from __future__ import annotations
+`networks.py` style encoder, style decoder, generator, discriminator; `losses.py` the objective;
+`method.py` data, phases and styles; `serving.py` what an exported model offers.
+"""
 
-from tfface.methods.mask_guided.config import MaskGuidedConfig
+from tfface.methods import exports
 
-__all__ = ["MaskGuidedConfig"]
+_MODULES = {
+    "Generator": "tfface.methods.mask_guided.networks",
+    "Judge": "tfface.methods.mask_guided.networks",
+    "MaskGuided": "tfface.methods.mask_guided.method",
+    "MaskGuidedConfig": "tfface.methods.mask_guided.config",
+    "StyleEncoder": "tfface.methods.mask_guided.networks",
+}
+__all__ = sorted(_MODULES)
+__getattr__ = exports(__name__, _MODULES)

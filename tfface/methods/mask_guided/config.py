@@ -5,7 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, MethodConfig, Train, check
+from tfface.config import Adam, Data, MethodConfig, Train, check, check_above_zero, check_least
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The style encoder, which makes style codes of latents.
+
+    Attributes:
+        width: Units of its hidden layers.
+        layers: Its hidden layers.
+        rate: Its learning rate relative to the others'.
+    """
+
+    width: int = 512
+    layers: int = 7
+    rate: float = 0.01
+
+    def __post_init__(self):
+        check_least(self, 1, "width", "layers", group="mapping.")
+        check_above_zero(self, "rate", group="mapping.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms of the objective.
+
+    Attributes:
+        r1: Of the discriminator's gradient penalty on real faces (gamma of R1).
+        style: Of the style code's reconstruction.
+        diversity: Of the diversity.
+        reconstruction: Of the picture's reconstruction from its label map and its own style.
+    """
+
+    r1: float = 1.0
+    style: float = 1.0
+    diversity: float = 1.0
+    reconstruction: float = 1.0
+
+    def __post_init__(self):
+        check_least(self, 0, *vars(self), group="weights.")
 
 
 @dataclass(frozen=True)
@@ -20,9 +59,7 @@ class MaskGuidedConfig(MethodConfig):
         style_dim: Numbers in a style code.
         base_channels: Channels at the picture's full side, doubled by each halving.
         max_channels: The most channels.
-        mapping_width: Units of the style encoder's hidden layers.
-        mapping_layers: Hidden layers of the style encoder.
-        mapping_rate: Learning rate of the style encoder relative to the others'.
+        mapping: The style encoder, which makes style codes of latents.
         injection: How the label map enters the generator: through an "encoder", by "spade"
             modulation, or by convolutions whose kernels are "predicted" from it (CC-FPSE).
         injection_width: Channels between the label map and its modulation or kernels.
@@ -36,12 +73,9 @@ class MaskGuidedConfig(MethodConfig):
         diversity_steps: Steps in which the weight of the diversity falls to 0, linearly; 0: it
             stays.
         reference_step: Whether faces in the styles of other pictures of the batch are judged, too.
-        r1_gamma: Weight of the R1 penalty.
-        lambda_style: Weight of the style code's reconstruction.
-        lambda_diversity: Weight of the diversity.
-        lambda_rec: Weight of the picture's reconstruction from its label map and its own style.
         region_balance: Share of the reconstruction's difference in which all regions of the label
             map count alike, however small they are.
+        weights: Weights of the terms of the objective.
         data: The data set.
         adam: The optimisers.
         train: The training loop.
@@ -51,9 +85,7 @@ class MaskGuidedConfig(MethodConfig):
     style_dim: int = 64
     base_channels: int = 64
     max_channels: int = 512
-    mapping_width: int = 512
-    mapping_layers: int = 7
-    mapping_rate: float = 0.01
+    mapping: Mapping = Mapping()
     injection: Literal["encoder", "spade", "predicted"] = "encoder"
     injection_width: int = 128
     upsampling: Literal["nearest", "bilinear"] = "nearest"
@@ -62,29 +94,16 @@ class MaskGuidedConfig(MethodConfig):
     diversity: Literal["dsgan", "msgan"] = "dsgan"
     diversity_steps: int = 100_000
     reference_step: bool = True
-    r1_gamma: float = 1.0
-    lambda_style: float = 1.0
-    lambda_diversity: float = 1.0
-    lambda_rec: float = 1.0
     region_balance: float = 0.0
+    weights: Weights = Weights()
     data: Data = Data(name="celebamask_hq", path="CelebAMask-HQ", size=256, batch_size=8)
     adam: Adam = Adam(learning_rate=1e-4, beta_1=0.0, beta_2=0.99, l2=1e-4)
     train: Train = Train(steps=100_000, seed=777, ema_half_life=5.5)
 
     def __post_init__(self):
-        for name in (
-            "latent_dim",
-            "style_dim",
-            "base_channels",
-            "max_channels",
-            "mapping_width",
-            "mapping_layers",
-            "injection_width",
-        ):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
-        check(self.mapping_rate > 0, f"mapping_rate is {self.mapping_rate}: expected above 0")
-        for name in ("diversity_steps", "r1_gamma"):
-            check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
+        check_least(self, 1, "latent_dim", "style_dim", "base_channels", "max_channels")
+        check_least(self, 1, "injection_width")
+        check_least(self, 0, "diversity_steps")
         check(
             0 <= self.region_balance <= 1,
             f"region_balance is {self.region_balance}: expected 0 to 1",

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
-from tfface.data.image_ops import encode_squares, example_picture, example_png, to_squares
-from tfface.data.label_map_ops import (
-    check_labels,
-    colour_labels,
-    encode_labels,
-    example_labels,
-    to_label_squares,
-)
+from tfface.data.label_map_ops import colour_labels, one_hot
 from tfface.data.label_maps import CLASSES_19
-from tfface.losses.regions import region_distance
 from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
-from tfface.methods.mask_guided import losses
+from tfface.methods.mask_guided import losses, serving
 from tfface.methods.mask_guided.config import MaskGuidedConfig
 from tfface.methods.mask_guided.networks import Generator, Judge, StyleEncoder
 
@@ -58,7 +52,7 @@ class MaskGuided(Method):
         judged = 3 + (_CLASSES if c.disc_condition == "label_map" else 0)
         return {
             "style_encoder": StyleEncoder(
-                c.latent_dim, c.style_dim, c.mapping_width, c.mapping_layers
+                c.latent_dim, c.style_dim, c.mapping.width, c.mapping.layers
             ),
             "style_decoder": Judge(size, 3, c.style_dim, *widths, name="style_decoder"),
             "generator": Generator(
@@ -76,10 +70,19 @@ class MaskGuided(Method):
 
     def phases(self) -> tuple[Phase, ...]:
         """One update each; the style encoder learns more slowly (StarGAN v2: 1e-6 to 1e-4)."""
-        slower = {"style_encoder": self.config.mapping_rate}
+        slower = {"style_encoder": self.config.mapping.rate}
         return (
-            Phase("discriminator", ("discriminator",), self._discriminator_loss),
-            Phase("generator", self.averaged, self._generator_loss, rates=slower),
+            Phase(
+                "discriminator",
+                ("discriminator",),
+                functools.partial(losses.discriminator_loss, self),
+            ),
+            Phase(
+                "generator",
+                self.averaged,
+                functools.partial(losses.generator_loss, self),
+                rates=slower,
+            ),
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
@@ -111,77 +114,10 @@ class MaskGuided(Method):
         data = source.batches(split, batch_size, seed=seed, start=start)
         return data.enumerate(start).map(add)
 
-    # Training: StarGAN v2's losses, with the picture's reconstruction in place of its cycle.
-
-    def _judge(self, nets: Networks, pictures: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
-        """Logits [B] of the discriminator."""
+    def judge(self, nets: Networks, pictures: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
+        """Logits [B] of the discriminator for pictures, and one-hot label maps if it sees them."""
         seen = [pictures] + ([given] if self.config.disc_condition == "label_map" else [])
         return nets["discriminator"](tf.concat(seen, -1), training=True)[:, 0]
-
-    def _others_style(self, nets: Networks, batch: Batch, index: int) -> tf.Tensor:
-        """Codes [B,D] of the references of this index, as constants."""
-        code = nets["style_decoder"](batch["references"][:, index], training=True)
-        return tf.stop_gradient(code)
-
-    def _discriminator_loss(self, nets: Networks, batch: Batch):
-        c, given = self.config, one_hot(batch["label_map"])
-        codes = [nets["style_encoder"](batch["latents"][:, 0], training=True)]
-        if c.reference_step:
-            codes.append(self._others_style(nets, batch, 0))
-        givens = tf.concat([given] * len(codes), 0)
-        made = nets["generator"]([givens, tf.concat(codes, 0)])
-        made_logits = self._judge(nets, tf.stop_gradient(made), givens)
-        r1, logits = losses.r1_penalty(lambda x: self._judge(nets, x, given), batch["image"])
-        terms = {
-            "real": losses.adversarial(logits, real=True),
-            "fake": losses.adversarial(made_logits, real=False),
-            "r1": r1,
-        }
-        return terms["real"] + terms["fake"] + c.r1_gamma * r1, terms
-
-    def _generator_loss(self, nets: Networks, batch: Batch):
-        c, image, given = self.config, batch["image"], one_hot(batch["label_map"])
-        latents = tf.unstack(batch["latents"], axis=1)
-        code, other = (nets["style_encoder"](z, training=True) for z in latents)
-        own = nets["style_decoder"](image, training=True)
-        codes, others = [code], [other]
-        if c.reference_step:
-            # The first of the others is a constant, too: only the generator learns from these.
-            codes.append(self._others_style(nets, batch, 0))
-            others.append(self._others_style(nets, batch, 1))
-        count = len(codes)
-        givens = tf.concat([given] * count, 0)
-
-        made = nets["generator"](
-            [tf.concat([givens, given], 0), tf.concat([*codes, own], 0)], training=True
-        )
-        size = tf.shape(given)[0]
-        made, rebuilt = made[: count * size], made[count * size :]
-        found = nets["style_decoder"](made, training=True)
-        logits = self._judge(nets, made, givens)
-        terms = {
-            "adversarial": losses.adversarial(logits, real=True),
-            "style": tf.reduce_mean(tf.abs(found - tf.concat(codes, 0))),
-            "rec": tf.reduce_mean(
-                region_distance(rebuilt, image, batch["label_map"], _CLASSES, c.region_balance)
-            ),
-        }
-        if c.lambda_diversity:
-            second = nets["generator"]([givens, tf.concat(others, 0)], training=True)
-            terms["diversity"] = self._diversity(
-                made, tf.stop_gradient(second), latents, batch["diversity"], count
-            )
-        total = terms["adversarial"] + c.lambda_style * terms["style"] + c.lambda_rec * terms["rec"]
-        if c.lambda_diversity:
-            total += c.lambda_diversity * terms["diversity"]
-        return total, terms
-
-    def _diversity(self, made, second, latents, weight, count: int) -> tf.Tensor:
-        if self.config.diversity == "dsgan":
-            return tf.reduce_mean(losses.dsgan(made, second) * tf.tile(weight, [count]))
-        # Only faces from latents have any whose distance theirs could be compared with.
-        size = tf.shape(weight)[0]
-        return tf.reduce_mean(losses.msgan(made[:size], second[:size], latents) * weight)
 
     # Use.
 
@@ -221,64 +157,5 @@ class MaskGuided(Method):
         }
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """Styles from a seed (`serving_default`, `bytes`), from a face (`reference...`), as codes.
-
-        A code that one signature returns can be given to `style_code`, between two others as well.
-        """
-        size = self.config.data.size
-        text = tf.TensorSpec([None], tf.string)
-        maps = tf.TensorSpec([None, size, size], tf.int32)
-        pictures = tf.TensorSpec([None, size, size, 3], tf.float32)
-        labels, picture = example_labels(size), example_picture(size)
-        map_png, seed = encode_labels(labels), tf.constant([1], tf.int64)
-
-        def paint(label_map, code):
-            image = self.paint(nets, check_labels(label_map), code)
-            return {"image": image, "style_code": code}
-
-        def paint_bytes(label_map_bytes, code):
-            image = self.paint(nets, to_label_squares(label_map_bytes, size), code)
-            return {"image_bytes": encode_squares(image)}
-
-        def of_face(reference):
-            return self.style_of_faces(nets, reference)
-
-        return {
-            "serving_default": Signature(
-                lambda label_map, seed: paint(label_map, self.style_of_seeds(nets, seed)),
-                {"label_map": maps, "seed": tf.TensorSpec([None], tf.int64)},
-                {"label_map": labels, "seed": seed},
-            ),
-            "bytes": Signature(
-                lambda label_map_bytes, seed: paint_bytes(
-                    label_map_bytes, self.style_of_seeds(nets, seed)
-                ),
-                {"label_map_bytes": text, "seed": tf.TensorSpec([None], tf.int64)},
-                {"label_map_bytes": map_png, "seed": seed},
-            ),
-            "reference": Signature(
-                lambda label_map, reference: paint(label_map, of_face(reference)),
-                {"label_map": maps, "reference": pictures},
-                {"label_map": labels, "reference": picture},
-            ),
-            "reference_bytes": Signature(
-                lambda label_map_bytes, reference_bytes: paint_bytes(
-                    label_map_bytes, of_face(to_squares(reference_bytes, size))
-                ),
-                {"label_map_bytes": text, "reference_bytes": text},
-                {"label_map_bytes": map_png, "reference_bytes": example_png(picture)},
-            ),
-            "style_code": Signature(
-                lambda label_map, style_code: paint(label_map, style_code),
-                {
-                    "label_map": maps,
-                    "style_code": tf.TensorSpec([None, self.config.style_dim], tf.float32),
-                },
-                {"label_map": labels, "style_code": self.style_of_seeds(nets, seed)},
-            ),
-        }
-
-
-def one_hot(labels: tf.Tensor) -> tf.Tensor:
-    """Label maps int32 [B,S,S] to float32 [B,S,S,19]."""
-    return tf.one_hot(labels, _CLASSES)
+        """As of `serving.signatures`."""
+        return serving.signatures(self, nets)

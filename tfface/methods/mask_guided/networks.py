@@ -172,6 +172,13 @@ class StyleEncoder(Network):
         name: Name of the model.
 
     Input: [B,latent_dim]. Output: [B,style_dim], float32.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.mask_guided import StyleEncoder
+        >>> encoder = StyleEncoder(latent_dim=4, style_dim=8, width=16, layers=2)
+        >>> encoder(tf.random.normal([2, 4])).shape
+        TensorShape([2, 8])
     """
 
     def __init__(
@@ -215,6 +222,13 @@ class Judge(Network):
         name: Name of the model.
 
     Input: [B,S,S,inputs]. Output: [B,outputs], float32.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.mask_guided import Judge
+        >>> style_decoder = Judge(size=32, inputs=3, outputs=8, base=4, most=8)
+        >>> style_decoder(tf.zeros([2, 32, 32, 3])).shape
+        TensorShape([2, 8])
     """
 
     def __init__(
@@ -272,6 +286,14 @@ class Generator(Network):
 
     Inputs: one-hot label maps [B,S,S,classes], style codes [B,style_dim]. Output: [B,S,S,3]
     float32, of about [-1,1]: StarGAN v2 bounds it by nothing.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.mask_guided import Generator
+        >>> generator = Generator(size=32, classes=19, style_dim=8, base=4, most=8)
+        >>> label_map = tf.one_hot(tf.zeros([2, 32, 32], tf.int32), 19)
+        >>> generator([label_map, tf.random.normal([2, 8])]).shape
+        TensorShape([2, 32, 32, 3])
     """
 
     def __init__(

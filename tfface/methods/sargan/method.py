@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
-from tfface.data.image_ops import edit_bytes, example_picture, example_png
 from tfface.errors import UserError
 from tfface.layers.discriminator import Discriminator
-from tfface.losses import expressions as losses
 from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
-from tfface.methods.labels import index_of
+from tfface.methods.sargan import losses, serving
 from tfface.methods.sargan.config import SarganConfig
 from tfface.methods.sargan.networks import Generator, attention_maps
+from tfface.methods.targets import with_targets
 
 
 class Sargan(Method):
@@ -66,7 +66,11 @@ class Sargan(Method):
         return {
             "generator": Generator(c.data.size, n, c.width, c.attention_width, c.residual_init),
             "discriminator": Discriminator(
-                c.data.size, n, c.disc_width, c.disc_layers, c.adversarial == "wgan-gp"
+                c.data.size,
+                n,
+                c.discriminator.width,
+                c.discriminator.layers,
+                c.adversarial == "wgan-gp",
             ),
         }
 
@@ -77,98 +81,50 @@ class Sargan(Method):
             Phase(
                 "discriminator",
                 ("discriminator",),
-                self._discriminator_loss,
-                start=c.classify_first,
+                functools.partial(losses.discriminator_loss, self),
+                start=c.classifier.steps,
             ),
             Phase(
                 "generator",
                 ("generator",),
-                self._generator_loss,
+                functools.partial(losses.generator_loss, self),
                 every=c.generator_every,
-                start=c.classify_first,
+                start=c.classifier.steps,
             ),
         )
-        if not c.classify_first:
+        if not c.classifier.steps:
             return game
         return (
-            Phase("classifier", ("discriminator",), self._classifier_loss, stop=c.classify_first),
+            Phase(
+                "classifier",
+                ("discriminator",),
+                functools.partial(losses.classifier_loss, self),
+                stop=c.classifier.steps,
+            ),
             *game,
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
-        """Faces with expressions, and what `losses.with_targets` adds to them.
+        """Faces with expressions, and what `with_targets` adds to them.
 
-        In training, the batches of the first `classify_first` steps have `classify_batch` pictures.
+        In training, the batches of the first steps have as many pictures as `classifier` says.
         """
         c = self.config
-        first = 0 if seed is None else c.classify_first
+        first = 0 if seed is None else c.classifier.steps
         data = source.batches(split, batch_size, seed=seed, start=max(start - first, 0))
         if start < first:
             # Other faces than those of the steps that follow.
-            more = source.batches(split, c.classify_batch, seed=seed + 1, start=start)
+            more = source.batches(split, c.classifier.batch_size, seed=seed + 1, start=start)
             data = more.take(first - start).concatenate(data)
-        return losses.with_targets(data, seed, start, c)
+        return with_targets(data, seed, start, c.classifier)
 
     def one_hot(self, expression: tf.Tensor) -> tf.Tensor:
         """Class indices [B] to float32 [B,N]."""
         return tf.one_hot(expression, len(self.config.classes))
 
-    # Losses of StarGAN, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8). With a
-    # multi-task discriminator, its terms take the places of WGAN-GP and classification.
-
-    def _classifier_loss(self, nets: Networks, batch: Batch):
-        pictures = losses.examples(nets["discriminator"], batch["image"], batch)
-        logits = losses.class_logits(nets["discriminator"], pictures)
-        cls = losses.classification(batch["expression"], logits)
-        return cls, {"cls": cls}
-
-    def _discriminator_loss(self, nets: Networks, batch: Batch):
-        c, image = self.config, batch["image"]
-        fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
-        fake = tf.stop_gradient(fake)
-        if c.adversarial == "multitask":
-            labels = batch["expression"], batch["target"]
-            terms = losses.multitask_discriminator(nets["discriminator"], image, fake, *labels)
-            total = terms["real"] + terms["fake"] + terms["wrong"] + c.lambda_r1 * terms["r1"]
-            return total, terms
-        examples = losses.examples(nets["discriminator"], image, batch)
-        (real_map, fake_map), logits = losses.judge(nets["discriminator"], [image, fake], examples)
-        terms = {
-            "real": -tf.reduce_mean(real_map),
-            "fake": tf.reduce_mean(fake_map),
-            "cls": losses.classification(batch["expression"], logits),
-            "gp": losses.gradient_penalty(nets["discriminator"], image, fake, batch["alpha"]),
-        }
-        total = (
-            terms["real"]
-            + terms["fake"]
-            + c.lambda_cls_disc * terms["cls"]
-            + c.lambda_gp * terms["gp"]
-        )
-        return total, terms
-
-    def _generator_loss(self, nets: Networks, batch: Batch):
-        c, image = self.config, batch["image"]
-        fake = nets["generator"]([image, self.one_hot(batch["target"])], training=True)
-        if c.adversarial == "multitask":
-            adv = losses.multitask_generator(nets["discriminator"], fake, batch["target"])
-            total, terms = adv, {"fake": adv}
-        else:
-            (fake_map,), logits = losses.judge(
-                nets["discriminator"], [fake], losses.noisy(fake, batch)
-            )
-            terms = {
-                "fake": -tf.reduce_mean(fake_map),
-                "cls": losses.classification(batch["target"], logits),
-            }
-            total = terms["fake"] + c.lambda_cls_gen * terms["cls"]
-        cycled = nets["generator"]([fake, self.one_hot(batch["expression"])], training=True)
-        terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
-        total += c.lambda_rec * terms["rec"]
-        if c.lambda_change:
-            terms["change"] = tf.reduce_mean(tf.abs(fake - image))
-            total += c.lambda_change * terms["change"]
-        return total, terms
+    def generate(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
+        """As `edit`, while training: pictures that are not clipped."""
+        return nets["generator"]([images, self.one_hot(expression)], training=True)
 
     def edit(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
         """Pictures [B,S,S,3] with the expressions of class indices [B]; both are in [-1,1]."""
@@ -188,25 +144,5 @@ class Sargan(Method):
         return columns
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """`serving_default` on float pictures, `bytes` on encoded ones; expressions by name."""
-        size, classes = self.config.data.size, self.config.classes
-        names = tf.TensorSpec([None], tf.string)
-        picture, name = example_picture(size), tf.constant([classes[0]])
-
-        def edit(image, expression):
-            return self.edit(nets, image, index_of(expression, classes, "expression"))
-
-        return {
-            "serving_default": Signature(
-                lambda image, expression: {"image": edit(image, expression)},
-                {"image": tf.TensorSpec([None, size, size, 3], tf.float32), "expression": names},
-                {"image": picture, "expression": name},
-            ),
-            "bytes": Signature(
-                lambda image_bytes, expression: {
-                    "image_bytes": edit_bytes(lambda x: edit(x, expression), image_bytes, size)
-                },
-                {"image_bytes": names, "expression": names},
-                {"image_bytes": example_png(picture), "expression": name},
-            ),
-        }
+        """As of `serving.signatures`."""
+        return serving.signatures(self, nets)

@@ -93,6 +93,14 @@ class Generator(Network):
 
     Inputs: pictures [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]. Output: [B,S,S,3]
     float32. The layer "attention" gives the attention map [B,S/4,S/4,1] in [0,1].
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.sargan import Generator
+        >>> generator = Generator(size=32, classes=3, width=4, attention_width=4)
+        >>> faces, happy = tf.zeros([2, 32, 32, 3]), tf.one_hot([1, 1], 3)
+        >>> generator([faces, happy]).shape
+        TensorShape([2, 32, 32, 3])
     """
 
     def __init__(

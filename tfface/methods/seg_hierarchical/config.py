@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, MethodConfig, Train, check, nearest
+from tfface.config import (
+    Adam,
+    ClassifierOptions,
+    Data,
+    DiscriminatorOptions,
+    MethodConfig,
+    Train,
+    check,
+    check_above_zero,
+    check_least,
+    nearest,
+)
 
 REGIONS = {
     "eyes": ("l_eye", "r_eye", "l_brow", "r_brow"),
@@ -13,6 +24,82 @@ REGIONS = {
     "mouth": ("mouth", "u_lip", "l_lip"),
 }
 """Regions with a generator and a discriminator of their own, as classes of the label map (ours)."""
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """The segmentation network, and how it is trained.
+
+    Attributes:
+        kind: BiSeNet or U-Net.
+        width: Channels of the first convolution; the deepest have 16 times as many in U-Net, 8
+            times in BiSeNet.
+        loss: Cross entropy of all pixels ("ce"), or of the hard ones ("ohem"); or "dice", with
+            which small parts are found sooner.
+        steps: Steps of the first stage: the segmentation network alone.
+        rate: Learning rate in the first stage, relative to that of the generators.
+        joint_rate: Learning rate in the third stage, relative to that of the generators.
+    """
+
+    kind: Literal["bisenet", "unet"] = "bisenet"
+    width: int = 64
+    loss: Literal["ce", "ohem", "dice"] = "ohem"
+    steps: int = 80_000
+    rate: float = 1.0
+    joint_rate: float = 0.1
+
+    def __post_init__(self):
+        check_least(self, 1, "width", group="segmenter.")
+        check_least(self, 0, "steps", group="segmenter.")
+        check_above_zero(self, "rate", "joint_rate", group="segmenter.")
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How one face is made of the global and the local results.
+
+    Attributes:
+        kind: "combiner": a network makes it; "blend": the masks do.
+        width: Channels of the combiner.
+        blocks: Residual blocks of the combiner.
+    """
+
+    kind: Literal["combiner", "blend"] = "combiner"
+    width: int = 32
+    blocks: int = 2
+
+    def __post_init__(self):
+        check_least(self, 1, "width", "blocks", group="fusion.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms of the objective.
+
+    Attributes:
+        classification_real: Of the discriminators' classification loss, on real pictures.
+        classification_fake: Of the generators', on their own pictures.
+        reconstruction: Of the cycle reconstruction loss.
+        gradient_penalty: Of the gradient penalty of "wgan-gp".
+        r1: Of the gradient penalty of "multitask" (gamma of R1).
+        local: Of the losses of each local discriminator beside the global one's.
+        change: Of the change of the face; for short training, as SARGAN's.
+        segmentation: Of the segmentation loss in the third stage.
+        to_segmenter: Of the generators' loss for the segmentation network, in the third stage.
+    """
+
+    classification_real: float = 1.0
+    classification_fake: float = 1.0
+    reconstruction: float = 10.0
+    gradient_penalty: float = 10.0
+    r1: float = 1.0
+    local: float = 0.25
+    change: float = 0.0
+    segmentation: float = 1.0
+    to_segmenter: float = 0.1
+
+    def __post_init__(self):
+        check_least(self, 0, *vars(self), group="weights.")
 
 
 @dataclass(frozen=True)
@@ -26,11 +113,7 @@ class SegHierarchicalConfig(MethodConfig):
         classes: Names of the expressions; empty: all that the data set has.
         only_segmenter: Train the segmentation network alone, on `data`, which then needs label maps
             and no expressions.
-        segmenter: The segmentation network.
-        seg_width: Channels of its first convolution; the deepest have 16 times as many in U-Net, 8
-            times in BiSeNet.
-        seg_loss: Cross entropy of all pixels ("ce"), or of the hard ones ("ohem"); or "dice", with
-            which small parts are found sooner.
+        segmenter: The segmentation network, and how it is trained.
         regions: Names of the regions with their own generator and discriminator, of REGIONS.
         grow: Side of the window, odd, in pixels, in which a region's mask is grown (maximum): a
             mouth that opens leaves its mask.
@@ -41,42 +124,18 @@ class SegHierarchicalConfig(MethodConfig):
         local_blocks: As `blocks`, of a region's generator.
         attention: GANimation's head for the global generator: a colour, and an attention map that
             says where the input is kept. Otherwise a residual.
-        fusion: "combiner": a network makes the face of the global and the local results; "blend":
-            the masks do.
-        fusion_width: Channels of the combiner.
-        fusion_blocks: Residual blocks of the combiner.
+        fusion: How one face is made of the global and the local results.
         residual_init: Factor on the first weights of the generators' and the combiner's last
             convolutions; with less they start closer to copies of their inputs and learn sooner.
-        disc_width: Channels of the global discriminator's first convolution, doubled by each next.
-        disc_layers: Convolutions of the global discriminator, each halving the picture.
-        local_disc_width: As `disc_width`, of a region's discriminator.
-        local_disc_layers: As `disc_layers`, of a region's discriminator.
-        seg_steps: Steps of the first stage: the segmentation network alone.
+        discriminator: The global discriminator.
+        local_discriminator: The discriminator of a region.
         gan_steps: Steps of the second stage: the GANs, with the segmentation network as it is. The
             rest of `train.steps` is the third stage: all together.
-        seg_rate: Learning rate of the segmentation network in the first stage, relative to that of
-            the generators.
         adversarial: What the discriminators judge: "wgan-gp" or "multitask", as SARGAN's.
         generator_every: Discriminator updates to one generator update.
-        seg_rate_joint: Learning rate of the segmentation network in the third stage, relative to
-            that of the generators.
-        classify_first: Steps at the beginning of the second stage in which the discriminators learn
-            the expressions of real faces, and nothing else is done; for short training.
-        classify_batch: Pictures in a batch of these steps.
-        label_noise: Standard deviation of the noise on pictures whose expression is classified:
-            edits that only a network can see do not get through it.
-        label_attack: Length of the step against a discriminator that real pictures take before
-            their expression is classified (`tfface.losses.expressions.harder`); it grows
-            with the steps of `classify_first`.
-        lambda_cls_disc: Weight of the discriminators' classification loss.
-        lambda_cls_gen: Weight of the generators' classification loss.
-        lambda_rec: Weight of the cycle reconstruction loss.
-        lambda_gp: Weight of the gradient penalty of "wgan-gp".
-        lambda_r1: Weight gamma of the gradient penalty of "multitask".
-        lambda_local: Weight of the losses of each local discriminator beside the global one's.
-        lambda_change: Weight of the change of the face; for short training, as SARGAN's.
-        lambda_seg: Weight of the segmentation loss in the third stage.
-        lambda_gan2seg: Weight of the generators' loss for the segmentation network.
+        classifier: How the discriminators learn the expressions; the steps are the first ones of
+            the second stage.
+        weights: Weights of the terms of the objective.
         data: The data set with expressions; it needs label maps too if `labelled` is not given.
         labelled: The data set with label maps, and the size of its batches; None: `data`. Of no
             effect with `only_segmenter`.
@@ -86,9 +145,7 @@ class SegHierarchicalConfig(MethodConfig):
 
     classes: tuple[str, ...] = ()
     only_segmenter: bool = False
-    segmenter: Literal["bisenet", "unet"] = "bisenet"
-    seg_width: int = 64
-    seg_loss: Literal["ce", "ohem", "dice"] = "ohem"
+    segmenter: Segmenter = Segmenter()
     regions: tuple[str, ...] = ("eyes", "nose", "mouth")
     grow: int = 17
     blur: int = 5
@@ -97,33 +154,15 @@ class SegHierarchicalConfig(MethodConfig):
     local_width: int = 32
     local_blocks: int = 3
     attention: bool = False
-    fusion: Literal["combiner", "blend"] = "combiner"
-    fusion_width: int = 32
-    fusion_blocks: int = 2
+    fusion: Fusion = Fusion()
     residual_init: float = 1.0
-    disc_width: int = 64
-    disc_layers: int = 6
-    local_disc_width: int = 64
-    local_disc_layers: int = 5
-    seg_steps: int = 80_000
+    discriminator: DiscriminatorOptions = DiscriminatorOptions()
+    local_discriminator: DiscriminatorOptions = DiscriminatorOptions(layers=5)
     gan_steps: int = 100_000
-    seg_rate: float = 1.0
     adversarial: Literal["wgan-gp", "multitask"] = "wgan-gp"
     generator_every: int = 5
-    seg_rate_joint: float = 0.1
-    classify_first: int = 0
-    classify_batch: int = 32
-    label_noise: float = 0.0
-    label_attack: float = 0.0
-    lambda_cls_disc: float = 1.0
-    lambda_cls_gen: float = 1.0
-    lambda_rec: float = 10.0
-    lambda_gp: float = 10.0
-    lambda_r1: float = 1.0
-    lambda_local: float = 0.25
-    lambda_change: float = 0.0
-    lambda_seg: float = 1.0
-    lambda_gan2seg: float = 0.1
+    classifier: ClassifierOptions = ClassifierOptions()
+    weights: Weights = Weights()
     data: Data = Data(size=128)
     labelled: Data | None = None
     adam: Adam = Adam(clip_norm=10.0, schedule="linear", decay_start=180_000, decay_every=1000)
@@ -134,7 +173,10 @@ class SegHierarchicalConfig(MethodConfig):
         for name in ("classes", "regions"):
             names = getattr(self, name)
             check(len(set(names)) == len(names), f"{name} names one twice: {', '.join(names)}")
-        check(len(self.classes) != 1, f"classes has one name, {self.classes}: expected two or more")
+        check(
+            len(self.classes) != 1,
+            f"classes has one name, {', '.join(self.classes)}: expected two or more",
+        )
         check(len(self.regions) > 0, f"regions is empty: expected some of {', '.join(REGIONS)}")
         for name in self.regions:
             check(
@@ -148,21 +190,18 @@ class SegHierarchicalConfig(MethodConfig):
         if self.only_segmenter:
             object.__setattr__(self, "labelled", None)  # Nothing reads it then, nothing checks it.
             return
-        for name in ("disc_layers", "local_disc_layers"):
-            check(
-                self.data.size % 2 ** getattr(self, name) == 0,
-                f"{name} is {getattr(self, name)}: a picture of {self.data.size} pixels cannot be "
-                f"halved so often",
-            )
+        self.discriminator.check(self.data.size, "discriminator.")
+        self.local_discriminator.check(self.data.size, "local_discriminator.")
+        segmented, classified = self.segmenter.steps, self.classifier.steps
         check(
-            self.seg_steps + self.classify_first < self.train.steps,
-            f"seg_steps is {self.seg_steps} and classify_first {self.classify_first}: expected "
-            f"less than train.steps, {self.train.steps}, in all",
+            segmented + classified < self.train.steps,
+            f"segmenter.steps is {segmented} and classifier.steps {classified}: expected less than "
+            f"train.steps, {self.train.steps}, in all",
         )
         check(
-            self.classify_first <= self.gan_steps,
-            f"classify_first is {self.classify_first}: expected at most gan_steps, "
-            f"{self.gan_steps}, of which it is a part",
+            classified <= self.gan_steps,
+            f"classifier.steps is {classified}: expected at most gan_steps, {self.gan_steps}, of "
+            f"which it is a part",
         )
         check(
             self.labelled is not None or self.data.name == "synthetic",
@@ -182,24 +221,12 @@ class SegHierarchicalConfig(MethodConfig):
 
     def batch_sizes(self) -> dict[str, int]:
         """As of all methods; and that of the first steps."""
-        first = {"classify_batch": self.classify_batch} if self.classify_first else {}
-        return {**super().batch_sizes(), **first}
+        return {**super().batch_sizes(), **self.classifier.batch_sizes()}
 
     def _check_numbers(self) -> None:
-        for name in (
-            "seg_width", "width", "local_width", "fusion_width", "disc_width", "local_disc_width",
-            "blocks", "local_blocks", "fusion_blocks", "disc_layers", "local_disc_layers",
-            "generator_every", "classify_batch",
-        ):  # fmt: skip
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
+        check_least(self, 1, "width", "local_width", "blocks", "local_blocks", "generator_every")
+        check_least(self, 0, "gan_steps")
+        check_above_zero(self, "residual_init")
         for name in ("grow", "blur"):
             value = getattr(self, name)
             check(value >= 1 and value % 2 == 1, f"{name} is {value}: expected an odd number")
-        for name in (
-            "seg_steps", "gan_steps", "classify_first", "label_noise", "label_attack",
-            "lambda_cls_disc", "lambda_cls_gen", "lambda_rec", "lambda_gp", "lambda_r1",
-            "lambda_local", "lambda_change", "lambda_seg", "lambda_gan2seg",
-        ):  # fmt: skip
-            check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
-        for name in ("residual_init", "seg_rate", "seg_rate_joint"):
-            check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}: expected above 0")

@@ -10,35 +10,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import tensorflow as tf
 
 from tfface.data import open_source
 from tfface.data.base import Source
 from tfface.data.label_map_ops import colour_labels
-from tfface.data.label_maps import CLASSES_19
 from tfface.errors import UserError
 from tfface.layers.discriminator import Discriminator
-from tfface.losses.expressions import (
-    class_logits,
-    classification,
-    examples,
-    gradient_penalty,
-    judge,
-    multitask_discriminator,
-    multitask_generator,
-    noisy,
-    with_targets,
-)
 from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
+from tfface.methods.seg_hierarchical import losses, serving
 from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
-from tfface.methods.seg_hierarchical.losses import WHOLE, segmentation, total_of
-from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks, scale_gradient
+from tfface.methods.seg_hierarchical.losses import WHOLE
+from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks
 from tfface.methods.seg_hierarchical.networks import Combiner, GlobalGenerator, LocalGenerator
 from tfface.methods.seg_hierarchical.segmenters import BiSeNet, UNet
-from tfface.methods.seg_hierarchical.serving import signatures
 from tfface.methods.seg_hierarchical.streams import both, label_maps
+from tfface.methods.targets import with_targets
 
 
 class SegHierarchical(Method):
@@ -70,7 +58,7 @@ class SegHierarchical(Method):
         self.task = Task.SEGMENTATION if alone else Task.SEGMENTED_EXPRESSION
         kinds = (WHOLE, *config.regions)
         self.generators = tuple(f"{kind}_generator" for kind in kinds)
-        if config.fusion == "combiner":
+        if config.fusion.kind == "combiner":
             self.generators += ("fusion",)
         self.discriminators = tuple(f"{kind}_discriminator" for kind in kinds)
         self.averaged = ("segmenter",) + (() if config.only_segmenter else self.generators)
@@ -110,7 +98,7 @@ class SegHierarchical(Method):
         """New networks."""
         c = self.config
         size, n = c.data.size, len(c.classes)
-        segmenter = {"unet": UNet, "bisenet": BiSeNet}[c.segmenter](size, c.seg_width)
+        segmenter = {"unet": UNet, "bisenet": BiSeNet}[c.segmenter.kind](size, c.segmenter.width)
         if c.only_segmenter:
             return {"segmenter": segmenter}
         whole, *local = self.discriminators
@@ -120,7 +108,9 @@ class SegHierarchical(Method):
             "global_generator": GlobalGenerator(
                 size, n, len(c.regions), c.width, c.blocks, c.attention, c.residual_init
             ),
-            whole: Discriminator(size, n, c.disc_width, c.disc_layers, realness, name=whole),
+            whole: Discriminator(
+                size, n, c.discriminator.width, c.discriminator.layers, realness, name=whole
+            ),
         }
         for region, discriminator in zip(c.regions, local, strict=True):
             name = f"{region}_generator"
@@ -128,10 +118,15 @@ class SegHierarchical(Method):
                 size, n, c.local_width, c.local_blocks, c.residual_init, name=name
             )
             nets[discriminator] = Discriminator(
-                size, n, c.local_disc_width, c.local_disc_layers, realness, name=discriminator
+                size,
+                n,
+                c.local_discriminator.width,
+                c.local_discriminator.layers,
+                realness,
+                name=discriminator,
             )
-        if c.fusion == "combiner":
-            nets["fusion"] = Combiner(size, c.fusion_width, c.fusion_blocks, c.residual_init)
+        if c.fusion.kind == "combiner":
+            nets["fusion"] = Combiner(size, c.fusion.width, c.fusion.blocks, c.residual_init)
         return nets
 
     def phases(self) -> tuple[Phase, ...]:
@@ -139,26 +134,40 @@ class SegHierarchical(Method):
         c = self.config
         if c.only_segmenter:
             return (
-                Phase("segmentation", ("segmenter",), self._segmentation_loss, rate=c.seg_rate),
+                Phase(
+                    "segmentation",
+                    ("segmenter",),
+                    functools.partial(losses.segmentation_loss, self),
+                    rate=c.segmenter.rate,
+                ),
             )
-        segmented, joint = c.seg_steps, c.seg_steps + c.gan_steps
-        game = segmented + c.classify_first
+        segmented, joint = c.segmenter.steps, c.segmenter.steps + c.gan_steps
+        game = segmented + c.classifier.steps
         phases = (
             Phase(
                 "segmentation",
                 ("segmenter",),
-                self._segmentation_loss,
-                rate=c.seg_rate,
+                functools.partial(losses.segmentation_loss, self),
+                rate=c.segmenter.rate,
                 stop=segmented,
             ),
             Phase(
-                "classifier", self.discriminators, self._classifier_loss, start=segmented, stop=game
+                "classifier",
+                self.discriminators,
+                functools.partial(losses.classifier_loss, self),
+                start=segmented,
+                stop=game,
             ),
-            Phase("discriminator", self.discriminators, self._discriminator_loss, start=game),
+            Phase(
+                "discriminator",
+                self.discriminators,
+                functools.partial(losses.discriminator_loss, self),
+                start=game,
+            ),
             Phase(
                 "generator",
                 self.generators,
-                self._generator_loss,
+                functools.partial(losses.generator_loss, self),
                 every=c.generator_every,
                 start=game,
                 stop=joint,
@@ -166,9 +175,9 @@ class SegHierarchical(Method):
             Phase(
                 "joint",
                 (*self.generators, "segmenter"),
-                self._joint_loss,
+                functools.partial(losses.joint_loss, self),
                 every=c.generator_every,
-                rates={"segmenter": c.seg_rate_joint},
+                rates={"segmenter": c.segmenter.joint_rate},
                 start=joint,
             ),
         )
@@ -189,7 +198,7 @@ class SegHierarchical(Method):
             data = source.batches(split, batch_size, start=start)
         else:
             data = both(c, source, self.labelled, split, batch_size, seed, start)
-        return with_targets(data, seed, start, c, begin=c.seg_steps)
+        return with_targets(data, seed, start, c.classifier, begin=c.segmenter.steps)
 
     # What the networks make together.
 
@@ -234,119 +243,10 @@ class SegHierarchical(Method):
         fused = nets["fusion"]([made[WHOLE], pasted]) if "fusion" in nets else pasted
         return {**made, "image": fused}
 
-    def _views(self, images: tf.Tensor, grown: tf.Tensor) -> dict[str, tf.Tensor]:
+    def views(self, images: tf.Tensor, grown: tf.Tensor) -> dict[str, tf.Tensor]:
         """What each discriminator sees of pictures, by its kind: all, or what a mask leaves."""
         cuts = [cut(images, grown[..., i : i + 1]) for i in range(len(self.config.regions))]
         return {WHOLE: images, **dict(zip(self.config.regions, cuts, strict=True))}
-
-    # Losses: SARGAN's of each discriminator, summed as APDrawingGAN does, and cross entropy. Terms
-    # are those of the global discriminator; those of a local one have its region's name.
-
-    def _segmentation_loss(self, nets: Networks, batch: Batch):
-        heads = tf.nest.flatten(nets["segmenter"](batch["seg_image"]))
-        seg, accuracy = segmentation(batch["seg_label_map"], heads, self.config.seg_loss)
-        return seg, {"seg": seg, "accuracy": accuracy}
-
-    def _classifier_loss(self, nets: Networks, batch: Batch):
-        image = batch["image"]
-        # Of true label maps where there are any: the segmentation costs more than all of this.
-        if "label_map" in batch:
-            given = tf.one_hot(batch["label_map"], len(CLASSES_19))
-        else:
-            given = tf.stop_gradient(self.segment(nets, image))
-        by_kind: dict[str, Batch] = {}
-        for kind, view in self._views(image, self.grown(given)).items():
-            discriminator = nets[f"{kind}_discriminator"]
-            logits = class_logits(discriminator, examples(discriminator, view, batch))
-            by_kind[kind] = {"cls": classification(batch["expression"], logits)}
-        return total_of(by_kind, {"cls": 1.0}, self.config.lambda_local)
-
-    def _discriminator_loss(self, nets: Networks, batch: Batch):
-        c, image = self.config, batch["image"]
-        given = self.segment(nets, image)
-        fake = self.manipulate(nets, image, self.one_hot(batch["target"]), given)["image"]
-        # All that is not a discriminator's is a given here, so nothing else is differentiated.
-        grown, fake = tf.stop_gradient(self.grown(given)), tf.stop_gradient(fake)
-        grown_fake = tf.stop_gradient(self.grown(self.segment(nets, fake)))
-        views, fakes = self._views(image, grown), self._views(fake, grown_fake)
-        by_kind: dict[str, Batch] = {}
-        for kind, real in views.items():
-            discriminator = nets[f"{kind}_discriminator"]
-            if c.adversarial == "multitask":
-                by_kind[kind] = multitask_discriminator(
-                    discriminator, real, fakes[kind], batch["expression"], batch["target"]
-                )
-                continue
-            (real_map, fake_map), logits = judge(
-                discriminator, [real, fakes[kind]], examples(discriminator, real, batch)
-            )
-            by_kind[kind] = {
-                "real": -tf.reduce_mean(real_map),
-                "fake": tf.reduce_mean(fake_map),
-                "cls": classification(batch["expression"], logits),
-                "gp": gradient_penalty(discriminator, real, fakes[kind], batch["alpha"]),
-            }
-        weights = {"real": 1.0, "fake": 1.0, "wrong": 1.0, "r1": c.lambda_r1}
-        weights |= {"cls": c.lambda_cls_disc, "gp": c.lambda_gp}
-        return total_of(by_kind, weights, c.lambda_local)
-
-    def _generator_loss(self, nets: Networks, batch: Batch):
-        def frozen(images):
-            return tf.stop_gradient(self.segment(nets, images))
-
-        return self._generators(nets, batch, frozen(batch["image"]), frozen)
-
-    def _joint_loss(self, nets: Networks, batch: Batch):
-        c, count = self.config, tf.shape(batch["image"])[0]
-        both = tf.concat([batch["image"], batch["seg_image"]], 0)
-        heads = tf.nest.flatten(nets["segmenter"](both))
-        labelled = [head[count:] for head in heads]
-        seg, accuracy = segmentation(batch["seg_label_map"], labelled, c.seg_loss)
-        # One loss serves both: what reaches the segmentation network's weights is scaled.
-        given = scale_gradient(tf.nn.softmax(heads[0][:count]), c.lambda_gan2seg)
-
-        def scaled(images):
-            if not c.lambda_gan2seg:
-                return tf.stop_gradient(self.segment(nets, images))
-            # What goes on to the generators, through the network, is not.
-            images = scale_gradient(images, 1.0 / c.lambda_gan2seg)
-            return scale_gradient(self.segment(nets, images), c.lambda_gan2seg)
-
-        total, terms = self._generators(nets, batch, given, scaled)
-        return total + c.lambda_seg * seg, {**terms, "seg": seg, "accuracy": accuracy}
-
-    def _generators(
-        self,
-        nets: Networks,
-        batch: Batch,
-        given: tf.Tensor,
-        segment: Callable[[tf.Tensor], tf.Tensor],
-    ):
-        """The generators' loss, from the pictures' segmentation and what segments made faces."""
-        c, image = self.config, batch["image"]
-        own, wanted = self.one_hot(batch["expression"]), self.one_hot(batch["target"])
-        fake = self.manipulate(nets, image, wanted, given)["image"]
-        seen = segment(fake)
-        by_kind: dict[str, Batch] = {}
-        for kind, view in self._views(fake, self.grown(seen)).items():
-            discriminator = nets[f"{kind}_discriminator"]
-            if c.adversarial == "multitask":
-                by_kind[kind] = {"fake": multitask_generator(discriminator, view, batch["target"])}
-                continue
-            (fake_map,), logits = judge(discriminator, [view], noisy(view, batch))
-            by_kind[kind] = {
-                "fake": -tf.reduce_mean(fake_map),
-                "cls": classification(batch["target"], logits),
-            }
-        weights = {"fake": 1.0, "cls": c.lambda_cls_gen}
-        total, terms = total_of(by_kind, weights, c.lambda_local)
-        cycled = self.manipulate(nets, fake, own, seen)["image"]
-        terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
-        total += c.lambda_rec * terms["rec"]
-        if c.lambda_change:
-            terms["change"] = tf.reduce_mean(tf.abs(fake - image))
-            total += c.lambda_change * terms["change"]
-        return total, terms
 
     # Use.
 
@@ -367,7 +267,7 @@ class SegHierarchical(Method):
         made = self.manipulate(nets, images, self.one_hot(expression), probabilities)
         grown = self.grown(probabilities)
         pictures = {
-            region: self._views(made[region], grown)[region] for region in self.config.regions
+            region: self.views(made[region], grown)[region] for region in self.config.regions
         }
         pictures["image"] = made["image"]
         return {k: tf.clip_by_value(v, -1.0, 1.0) for k, v in pictures.items()}
@@ -401,6 +301,4 @@ class SegHierarchical(Method):
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
         """As of `serving.signatures`."""
-        return signatures(
-            self.config, functools.partial(self.segment, nets), functools.partial(self.edit, nets)
-        )
+        return serving.signatures(self, nets)

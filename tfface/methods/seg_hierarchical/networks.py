@@ -109,6 +109,14 @@ class GlobalGenerator(Network):
 
     Inputs: pictures [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]; masks [B,S,S,regions] in
     [0,1]. Output: float32 [B,S,S,3] in [-1,1].
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.seg_hierarchical import GlobalGenerator
+        >>> generator = GlobalGenerator(size=32, classes=3, regions=2, width=4, blocks=1)
+        >>> faces, masks = tf.zeros([1, 32, 32, 3]), tf.zeros([1, 32, 32, 2])
+        >>> generator([faces, tf.one_hot([1], 3), masks]).shape
+        TensorShape([1, 32, 32, 3])
     """
 
     def __init__(
@@ -161,6 +169,14 @@ class LocalGenerator(Network):
 
     Inputs: pictures [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]; the grown mask [B,S,S,1]
     in [0,1]. Output: float32 [B,S,S,3] in [-1,1], of use inside the mask.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.seg_hierarchical import LocalGenerator
+        >>> generator = LocalGenerator(size=32, classes=3, width=4, blocks=1)
+        >>> faces, mask = tf.zeros([1, 32, 32, 3]), tf.ones([1, 32, 32, 1])
+        >>> generator([faces, tf.one_hot([1], 3), mask]).shape
+        TensorShape([1, 32, 32, 3])
     """
 
     def __init__(
@@ -204,6 +220,13 @@ class Combiner(Network):
         name: Name of the model.
 
     Inputs: global and pasted results [B,S,S,3] in [-1,1]. Output: float32 [B,S,S,3] in [-1,1].
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.seg_hierarchical import Combiner
+        >>> faces = tf.zeros([1, 32, 32, 3])
+        >>> Combiner(size=32, width=4, blocks=1)([faces, faces]).shape
+        TensorShape([1, 32, 32, 3])
     """
 
     def __init__(

@@ -63,6 +63,13 @@ class UNet(Network):
         name: Name of the model.
 
     Input: [B,S,S,3] in [-1,1]. Output: a list of logits float32 [B,S,S,19].
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.seg_hierarchical import UNet
+        >>> [logits] = tf.nest.flatten(UNet(size=32, width=4)(tf.zeros([1, 32, 32, 3])))
+        >>> logits.shape
+        TensorShape([1, 32, 32, 19])
     """
 
     def __init__(self, size: int, width: int = 16, dtype=None, name: str = "segmenter"):
@@ -100,6 +107,12 @@ class BiSeNet(Network):
 
     Input: [B,S,S,3] in [-1,1]. Output: a list of logits float32 [B,S,S,19]: the result, found on a
     grid of 1/8 of the picture, and two auxiliary ones for training, of 1/8 and 1/16.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfface.methods.seg_hierarchical import BiSeNet
+        >>> [logits.shape for logits in BiSeNet(size=32, width=4)(tf.zeros([1, 32, 32, 3]))]
+        [TensorShape([1, 32, 32, 19]), TensorShape([1, 32, 32, 19]), TensorShape([1, 32, 32, 19])]
     """
 
     def __init__(self, size: int, width: int = 64, dtype=None, name: str = "segmenter"):

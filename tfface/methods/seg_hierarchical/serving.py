@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -14,39 +14,33 @@ from tfface.data.image_ops import (
     to_squares,
 )
 from tfface.data.label_map_ops import encode_labels
-from tfface.methods.base import Signature
+from tfface.methods.base import Networks, Signature
 from tfface.methods.labels import index_of
-from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
+
+if TYPE_CHECKING:
+    from tfface.methods.seg_hierarchical.method import SegHierarchical
 
 
-def signatures(
-    config: SegHierarchicalConfig,
-    find: Callable[[tf.Tensor], tf.Tensor],
-    edit: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
-) -> dict[str, Signature]:
+def signatures(method: SegHierarchical, nets: Networks) -> dict[str, Signature]:
     """Signatures by name.
 
     `serving_default` and `bytes` give faces expressions, and float pictures their label maps too;
     `segment` and `segment_bytes` give label maps, and float pictures probabilities too;
     `parts_bytes` what the generators of the regions made. Of a segmentation network alone, the
     first two are the same as the next two, and there are no others.
-
-    Args:
-        config: The method's config.
-        find: Images [B,S,S,3] to probabilities [B,S,S,19].
-        edit: Images and class indices [B] to what `SegHierarchical.edit` returns.
     """
+    config = method.config
     size, classes = config.data.size, config.classes
     text = tf.TensorSpec([None], tf.string)
     pictures = tf.TensorSpec([None, size, size, 3], tf.float32)
     picture = example_picture(size)
 
     def segment(image):
-        probabilities = find(image)
+        probabilities = method.segment(nets, image)
         return {"label_map": _labels(probabilities), "probabilities": probabilities}
 
     def segment_bytes(image_bytes):
-        labels = _labels(find(to_squares(image_bytes, size)))
+        labels = _labels(method.segment(nets, to_squares(image_bytes, size)))
         return {"label_map_bytes": encode_labels(labels)}
 
     segmenting = (
@@ -59,7 +53,7 @@ def signatures(
         name = tf.constant([classes[0]])
 
         def change(image, expression):
-            made = edit(image, index_of(expression, classes, "expression"))
+            made = method.edit(nets, image, index_of(expression, classes, "expression"))
             return {"image": made["image"], "label_map": made["label_map"]}
 
         def change_bytes(image_bytes, expression):
@@ -70,7 +64,7 @@ def signatures(
 
         def parts_bytes(image_bytes, expression):
             index = index_of(expression, classes, "expression")
-            made = edit(to_squares(image_bytes, size), index)
+            made = method.edit(nets, to_squares(image_bytes, size), index)
             return {f"{name}_bytes": encode_squares(made[name]) for name in config.regions}
 
         changing = (

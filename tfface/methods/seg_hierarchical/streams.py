@@ -44,7 +44,7 @@ def both(
         return source.batches(split, batch_size, seed=seed, start=begin)
 
     def classified(begin: int) -> tf.data.Dataset:
-        return source.batches(split, config.classify_batch, seed=seed + 1, start=begin)
+        return source.batches(split, config.classifier.batch_size, seed=seed + 1, start=begin)
 
     def mapped(begin: int) -> tf.data.Dataset:
         return label_maps(maps, split, maps_size, seed + 2, begin)
@@ -52,8 +52,8 @@ def both(
     def still(stream):
         return lambda begin: stream(0).take(1).cache().repeat()
 
-    segmented, joint = config.seg_steps, config.seg_steps + config.gan_steps
-    game = segmented + config.classify_first
+    segmented, joint = config.segmenter.steps, config.segmenter.steps + config.gan_steps
+    game = segmented + config.classifier.steps
     stages = (
         (segmented, still(faces), mapped),
         (game, classified, still(mapped)),

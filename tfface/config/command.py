@@ -1,0 +1,234 @@
+"""The command line of `train`: options, files of options, help, and what is asked of the run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import yaml
+
+from tfface.config.groups import check
+from tfface.config.presets import preset_file, presets, read_file
+from tfface.config.values import (
+    build,
+    group_class,
+    nearest,
+    option_names,
+    option_types,
+    read_options,
+    to_dict,
+)
+from tfface.errors import UserError
+
+_RUN = {
+    "config": ("FILE", "A YAML file of options."),
+    "preset": ("NAME", "One of the bundled configurations: {presets}."),
+    "run": ("RUN", "Run folder; an existing run is continued. Default: a new runs/NNNNN-..."),
+    "change": (
+        "",
+        "Continue the run with other values of adam.*, train.precision or a batch size; the run's "
+        "history.jsonl keeps them. Lengths and reports may always change.",
+    ),
+    "init": (
+        "RUN",
+        "Begin a new run with the weights of another one of the same networks, or of a shipped "
+        "model such as sargan/faces64.",
+    ),
+    "replay": (
+        "FILE",
+        "Repeat the one step that a training which diverged has written; no other option.",
+    ),
+    "print_config": ("", "Print all options as a file for --config, and stop."),
+    "help": ("", "Show this, and stop."),
+}
+"""What the command takes beside the options of the method: the value's name, and help."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command `train` is told beside the options of the method.
+
+    Attributes:
+        run: The run folder; "": a new one.
+        change: Whether a run may go on with another optimiser, precision or batch size.
+        init: The run whose weights a new run begins with; "": none.
+        replay: A file of one step to repeat; "": none, training is wanted.
+    """
+
+    run: str = ""
+    change: bool = False
+    init: str = ""
+    replay: str = ""
+
+
+def parse_training(
+    argv: list[str] | None, configs: dict[str, type], program: str = "python -m tfface.train"
+) -> tuple[str, Any, RunOptions]:
+    """Parses the command line of `train`.
+
+    Args:
+        argv: Arguments, without the program's name; None: those of the process.
+        configs: Config class of each method, by the method's name.
+        program: What help and messages call the command.
+
+    Returns:
+        The method's name, its config, and what is asked of the run.
+
+    Raises:
+        SystemExit: After `--help`, `--print_config` (status 0) or a mistake (status 2).
+    """
+    method, *words = list(sys.argv[1:] if argv is None else argv) or [""]
+    if method in ("-h", "--help"):
+        _finish(_overview(configs, program))
+    if method not in configs:
+        told = f"there is no method {method!r}{nearest(method, configs)}" if method else "no method"
+        _refuse(program, f"{told}; expected one of {', '.join(configs)}")
+    config_class = configs[method]
+    try:
+        values, asked = _read_words(words, method, config_class)
+        if "help" in asked:
+            _finish(_help(method, config_class, f"{program} {method}"))
+        config = build(config_class, values)
+        if "print_config" in asked:
+            _finish(yaml.safe_dump(to_dict(config), sort_keys=False))
+        check(
+            "replay" not in asked or len(asked) == 1 and not set(_names_given(words)) - {"replay"},
+            "--replay repeats a step as it was: expected no other option",
+        )
+    except UserError as error:
+        _refuse(f"{program} {method}", str(error))
+    return method, config, RunOptions(**asked)
+
+
+def _names_given(words: list[str]) -> list[str]:
+    return [word[2:].partition("=")[0] for word in words if word.startswith("--")]
+
+
+def _read_words(words: list[str], method: str, config_class: type) -> tuple[dict, dict[str, Any]]:
+    """Values of options, the later ones on top of the earlier ones, and what else is asked."""
+    known = [*option_names(config_class), *_RUN]
+    names = _names_given(words)
+    for name in names:  # A misspelt one explains what else is wrong.
+        wrong = name not in _RUN and name not in option_types(config_class)
+        check(not wrong, f"there is no option --{name}{nearest(name, known)}")
+    if not {"preset", "config"} & set(names):
+        words = ["--preset=demo", *words]
+    values: dict[str, Any] = {}
+    asked: dict[str, Any] = {}
+    words = list(words)
+    while words:
+        word = "--help" if words[0] == "-h" else words[0]
+        words.pop(0)
+        check(word.startswith("--"), f"{word!r} is no option: expected --NAME VALUE")
+        name, equals, value = word[2:].partition("=")
+        if name in _RUN and not _RUN[name][0]:
+            check(not equals, f"--{name} takes no value")
+            asked[name] = True
+            continue
+        if not equals:
+            check(
+                bool(words) and not words[0].startswith("--"),
+                f"--{name} is given no value",
+            )
+            value = words.pop(0)
+        if name in ("preset", "config"):
+            path = value if name == "config" else preset_file(method, value)
+            given = read_file(path)
+        elif name in _RUN:
+            asked[name] = value
+            continue
+        else:
+            path, given = "", {name: value}
+        try:
+            values = read_options(config_class, given, values)
+        except UserError as error:
+            raise UserError(f"{path}: {error}" if path else str(error)) from None
+    return values, asked
+
+
+def _finish(text: str) -> NoReturn:
+    print(text.rstrip())
+    raise SystemExit(0)
+
+
+def _refuse(command: str, message: str) -> NoReturn:
+    print(f"see {command} --help\n{command}: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _overview(configs: dict[str, type], program: str) -> str:
+    lines = [f"  {name:18}{_summary(kind)}" for name, kind in configs.items()]
+    text = "Train a method; see METHOD --help for its options."
+    return "\n".join([f"usage: {program} METHOD [--OPTION VALUE ...]", "", text, "", *lines])
+
+
+def _help(method: str, config_class: type, program: str) -> str:
+    """All options, each with its description, its type and its default."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        usage=f"{program} [--preset NAME] [--config FILE] [--run RUN] [--OPTION VALUE ...]",
+        description=f"{_summary(config_class)} Without --preset or --config the preset 'demo' is "
+        f"used. Options given later on the line win. Defaults are those of the paper, or ours.",
+        add_help=False,
+    )
+    command = parser.add_argument_group("the run")
+    for name, (metavar, text) in _RUN.items():
+        text = text.format(presets=", ".join(presets(method)))
+        flag = {"metavar": metavar} if metavar else {"action": "store_true"}
+        command.add_argument(f"--{name}", help=text, **flag)
+    _add_options(
+        parser, config_class, parser.add_argument_group("options"), _defaults(config_class)
+    )
+    return parser.format_help()
+
+
+def _add_options(
+    parser: argparse.ArgumentParser, config_class: type, place: Any, base: Any, prefix: str = ""
+) -> None:
+    described = _descriptions(config_class)
+    for field in dataclasses.fields(config_class):
+        name, kind = prefix + field.name, option_types(config_class)[field.name]
+        text, value = described.get(field.name, ""), base.get(field.name)
+        if group := group_class(kind):
+            default = _defaults(group) if value is None else vars(value)
+            within = parser.add_argument_group(name, text)
+            _add_options(parser, group, within, default, f"{name}.")
+            continue
+        metavar = getattr(kind, "__name__", "VALUE").upper()
+        if choices := _choices(kind):
+            metavar = f"{{{','.join(choices)}}}"
+        elif isinstance(value, tuple):
+            metavar, value = "[NAME,...]", f"[{', '.join(value)}]"
+        shown = str(value).lower() if isinstance(value, bool) else value
+        shown = f"{text} (default: {'empty' if shown == '' else shown})".replace("%", "%%")
+        place.add_argument(f"--{name}", metavar=metavar, help=shown)
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    words = getattr(kind, "__args__", ())
+    return words if all(isinstance(word, str) for word in words) else ()
+
+
+def _defaults(config_class: type) -> dict[str, Any]:
+    return {f.name: f.default for f in dataclasses.fields(config_class)}
+
+
+def _summary(config_class: type) -> str:
+    return config_class.__doc__.splitlines()[0]
+
+
+def _descriptions(config_class: type) -> dict[str, str]:
+    """What the section `Attributes` of a docstring says of each."""
+    _, _, section = config_class.__doc__.partition("Attributes:\n")
+    found: dict[str, str] = {}
+    for line in section.splitlines():
+        if start := re.match(r" {8}(\w+): (.*)", line):
+            name, text = start.groups()
+            found[name] = text
+        elif line.strip():
+            found[name] += f" {line.strip()}"
+    return found

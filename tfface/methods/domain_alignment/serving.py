@@ -1,0 +1,50 @@
+"""What an exported model of domain alignment offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from tfface.data.image_ops import encode_squares, example_picture, example_png, to_squares
+from tfface.data.label_map_ops import check_labels, encode_labels, example_labels, to_label_squares
+from tfface.methods.base import Networks, Signature
+
+if TYPE_CHECKING:
+    from tfface.methods.domain_alignment.method import DomainAlignment
+
+
+def signatures(method: DomainAlignment, nets: Networks) -> dict[str, Signature]:
+    """`serving_default` on codes and float pictures, `bytes` on encoded ones."""
+    size, lines = method.config.data.size, method.takes == "lines"
+    text = tf.TensorSpec([None], tf.string)
+    picture, labels = example_picture(size), example_labels(size, lines)
+
+    def paint(condition, exemplar):
+        condition = check_labels(condition, lines)
+        made = method.generate(nets, method.encode(condition), exemplar)
+        return {"image": made["image"], "warped": made["warped"]}
+
+    def paint_bytes(condition_bytes, exemplar_bytes):
+        condition = to_label_squares(condition_bytes, size, lines)
+        made = paint(condition, to_squares(exemplar_bytes, size))
+        return {"image_bytes": encode_squares(made["image"])}
+
+    return {
+        "serving_default": Signature(
+            paint,
+            {
+                "condition": tf.TensorSpec([None, size, size], tf.int32),
+                "exemplar": tf.TensorSpec([None, size, size, 3], tf.float32),
+            },
+            {"condition": labels, "exemplar": picture},
+        ),
+        "bytes": Signature(
+            paint_bytes,
+            {"condition_bytes": text, "exemplar_bytes": text},
+            {
+                "condition_bytes": encode_labels(labels),
+                "exemplar_bytes": example_png(picture),
+            },
+        ),
+    }

@@ -1,0 +1,73 @@
+"""What an exported model of ELEGANT offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from tfface.data.image_ops import edit_bytes, example_picture, example_png, to_squares
+from tfface.methods.base import Networks, Signature
+from tfface.methods.labels import index_of
+
+if TYPE_CHECKING:
+    from tfface.methods.elegant.method import Elegant
+
+
+def signatures(method: Elegant, nets: Networks) -> dict[str, Signature]:
+    """`serving_default` on float pictures, `bytes` on encoded ones; attributes by name.
+
+    `several` and `several_bytes` make any number of changes to each picture at once. All
+    pictures of a request have as many; a change of strength 0 fills up.
+    """
+    size, names = method.config.data.size, method.config.attributes
+    one = example_picture(size)
+    others = tf.stack([one[:, :, ::-1], one[:, ::-1]], 1)
+    attributes, strengths = tf.constant([[names[0], names[-1]]]), tf.ones([1, 2])
+
+    def exchange(source, reference, attribute, strength):
+        index = index_of(attribute, names, "attribute")
+        move = method.transfer if attribute.shape.rank == 1 else method.blend
+        return move(nets, source, reference, index, strength)
+
+    def exchange_bytes(source_bytes, reference_bytes, attribute, strength):
+        squares = to_squares(tf.reshape(reference_bytes, [-1]), size)
+        shape = tf.concat([tf.shape(reference_bytes), [size, size, 3]], 0)
+        reference = tf.reshape(squares, shape)
+        return {
+            "image_bytes": edit_bytes(
+                lambda source: exchange(source, reference, attribute, strength),
+                source_bytes,
+                size,
+            )
+        }
+
+    def pair(changes, reference, attribute, strength):
+        """Of float and of encoded pictures; changes are [], one, or [None], any number."""
+        file, text = (tf.TensorSpec([None, *some], tf.string) for some in ([], changes))
+        picture = tf.TensorSpec([None, size, size, 3], tf.float32)
+        pictures = tf.TensorSpec([None, *changes, size, size, 3], tf.float32)
+        rest = {"attribute": text, "strength": tf.TensorSpec([None, *changes], tf.float32)}
+        example = {"attribute": attribute, "strength": strength}
+        files = example_png(tf.reshape(reference, [-1, size, size, 3]))
+        return (
+            Signature(
+                lambda **inputs: {"image": exchange(**inputs)},
+                {"source": picture, "reference": pictures, **rest},
+                {"source": one, "reference": reference, **example},
+            ),
+            Signature(
+                exchange_bytes,
+                {"source_bytes": file, "reference_bytes": text, **rest},
+                {
+                    "source_bytes": example_png(one),
+                    "reference_bytes": tf.reshape(files, attribute.shape),
+                    **example,
+                },
+            ),
+        )
+
+    single = pair([], others[:, 0], attributes[:, 0], strengths[:, 0])
+    several = pair([None], others, attributes, strengths)
+    kinds = "serving_default", "bytes", "several", "several_bytes"
+    return dict(zip(kinds, (*single, *several), strict=True))

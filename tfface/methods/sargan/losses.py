@@ -1,0 +1,71 @@
+"""The objective of SARGAN: StarGAN's, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8).
+
+x is a real face and y its expression, t the target, G(x,t) the face made, D(x) the realness map and
+C(x) the expression logits of the discriminator. The terms are in `tfface.losses.expressions`. With
+a multi-task discriminator, its terms take the places of those of WGAN-GP and classification.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from tfface.losses import expressions
+from tfface.methods.base import Batch, Losses, Networks
+
+if TYPE_CHECKING:
+    from tfface.methods.sargan.method import Sargan
+
+
+def classifier_loss(method: Sargan, nets: Networks, batch: Batch) -> Losses:
+    """E CE(C(x), y), before everything else: ours, for short training."""
+    cls = expressions.classifier_term(nets["discriminator"], batch["image"], batch)
+    return cls, {"cls": cls}
+
+
+def discriminator_loss(method: Sargan, nets: Networks, batch: Batch) -> Losses:
+    """StarGAN's equation 5, L_D = -L_adv + lambda_cls L_cls^r, with L_adv of equation 8."""
+    adversarial, weights = method.config.adversarial, method.config.weights
+    fake = tf.stop_gradient(method.generate(nets, batch["image"], batch["target"]))
+    terms = expressions.discriminator_terms(
+        adversarial, nets["discriminator"], batch["image"], fake, batch
+    )
+    if adversarial == "multitask":
+        return terms["real"] + terms["fake"] + terms["wrong"] + weights.r1 * terms["r1"], terms
+    total = (
+        terms["real"]
+        + terms["fake"]
+        + weights.classification_real * terms["cls"]
+        + weights.gradient_penalty * terms["gp"]
+    )
+    return total, terms
+
+
+def generator_loss(method: Sargan, nets: Networks, batch: Batch) -> Losses:
+    """StarGAN's equation 6, L_G = L_adv + lambda_cls L_cls^f + lambda_rec L_rec.
+
+    And, which is ours, the change of the picture.
+    """
+    adversarial, weights, image = method.config.adversarial, method.config.weights, batch["image"]
+    fake = method.generate(nets, image, batch["target"])
+    terms = expressions.generator_terms(adversarial, nets["discriminator"], fake, batch)
+    total = terms["fake"]
+    if "cls" in terms:
+        total += weights.classification_fake * terms["cls"]
+    terms["rec"] = reconstruction(image, method.generate(nets, fake, batch["expression"]))
+    total += weights.reconstruction * terms["rec"]
+    if weights.change:
+        terms["change"] = change(image, fake)
+        total += weights.change * terms["change"]
+    return total, terms
+
+
+def reconstruction(image: tf.Tensor, cycled: tf.Tensor) -> tf.Tensor:
+    """E |x - G(G(x,t),y)|_1, StarGAN's equation 4; of images [B,S,S,3]."""
+    return tf.reduce_mean(tf.abs(image - cycled))
+
+
+def change(image: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
+    """E |G(x,t) - x|_1 (ours), with which the generator changes no more than shows t."""
+    return tf.reduce_mean(tf.abs(fake - image))
