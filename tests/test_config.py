@@ -96,6 +96,16 @@ def test_presets_come_back(method, preset):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_rates_that_fall_in_our_presets_fall_to_nothing(method):
+    """The default of SARGAN's schedule is its authors' code's, whose rate hardly falls."""
+    for preset in set(presets(method)) - {"paper", "tiny"}:
+        _, config, _ = parse(method, "--preset", preset)
+        adam, steps = config.adam, config.train.steps
+        if adam.schedule == "linear":
+            assert learning_rate(adam, steps, steps) <= 0.02 * adam.learning_rate, preset
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_without_a_preset_it_is_the_demo(method):
     assert parse(method) == parse(method, "--preset", "demo")
     assert parse(method, "--preset=tiny") == parse(method, "--preset", "tiny")
