@@ -36,6 +36,11 @@ def test_status(rest, path):
     assert asked(rest, path) == (200, {"model_version_status": [AVAILABLE]})
 
 
+def test_all_models_are_listed(rest):
+    listed = {"models": [{"name": "g", "model_version_status": [AVAILABLE]}]}
+    assert asked(rest, "/v1/models") == (200, listed)
+
+
 def tensor(info, dtype, *sizes, unknown=False):
     """What JSON should say of a tensor whose name in the graph may be any."""
     assert info["name"]
@@ -240,7 +245,8 @@ REFUSED = [
      "Could not find version 9 of model g"),
     ("metadata of an unknown model", "/v1/models/nope/metadata", None, 404,
      "Servable not found for request: Latest(nope)"),
-    ("no model", "/v1/models", None, 400, "Missing model name in request."),
+    ("no model", "/v1/models/metadata/metadata/metadata", None, 400, "Malformed request: GET"),
+    ("no model's name", "/v1/models/versions/1", None, 400, "Missing model name in request."),
     ("no such path", "/v1/foo", None, 400, "Malformed request: GET /v1/foo"),
     ("GET of what is for POST", PREDICT, None, 400, f"Malformed request: GET {PREDICT}"),
     ("POST of what is for GET", "/v1/models/g", b"{}", 400, "Malformed request: POST /v1/models/g"),

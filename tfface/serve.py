@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -29,8 +31,9 @@ tfface.export` writes them. The newest is served; a newer one that appears takes
 without a failed request. A --model_config_file names several models, serves several
 versions of one, and gives labels to versions.
 
-Status: 0 after Ctrl-C or SIGTERM (running requests are finished first), 2 if the server
-cannot start.
+After Ctrl-C or SIGTERM new requests get UNAVAILABLE (REST: 503), those that have arrived are
+answered, and the process ends with status 0, at the latest after --shutdown_grace_seconds.
+Status 2: the server cannot start.
 
 Other than tensorflow_model_server:
 - It listens on the loopback addresses only, unless --host says otherwise.
@@ -82,6 +85,7 @@ def _arguments(text: str) -> dict[str, int | str]:
     return {k: int(v) if re.fullmatch(r"[+-]?\d+", v) else v for k, _, v in pairs}
 
 
+_OPEN_FILES = 65_536
 _NUMBER = {"type": _at_least(0), "metavar": "N"}
 _COUNT = {"type": _at_least(1), "metavar": "N"}
 _SECONDS = {"type": int, "metavar": "S"}
@@ -126,6 +130,18 @@ _FLAGS = {
         "grpc_channel_arguments": (
             "gRPC's own settings, as NAME=VALUE,NAME=VALUE",
             {"type": _arguments, "default": {}, "metavar": "LIST"},
+        ),
+        "receive_timeout_seconds": (
+            "time within which a request must have arrived whole; for REST, too",
+            _COUNT | {"default": 30},
+        ),
+        "max_open_per_peer": (
+            "calls, and connections of REST, that one address may have open at a time; 0: any "
+            "number. A proxy is one address", _NUMBER,
+        ),
+        "shutdown_grace_seconds": (
+            "time that requests have to finish when the server is stopped; for REST, too",
+            _NUMBER | {"default": 10},
         ),
         "ssl_config_file": ("key and certificate for TLS (text SSLConfig)", _FILE),
         "enable_grpc_healthcheck_service": ("offer the gRPC health service", _OFF),
@@ -210,6 +226,9 @@ def _options(arguments: argparse.Namespace) -> Options:
         threads=a.grpc_max_threads or None,
         channel_arguments=a.grpc_channel_arguments,
         tls=read_tls(tls) if tls else None,
+        receive_timeout=a.receive_timeout_seconds,
+        max_open_per_peer=a.max_open_per_peer,
+        grace=a.shutdown_grace_seconds,
         health=a.enable_grpc_healthcheck_service,
         tensor_content=a.enable_serialization_as_tensor_content,
         rest_port=a.rest_api_port or None,
@@ -262,6 +281,11 @@ def _serve(arguments: argparse.Namespace) -> int:
     models, options = _models(arguments), _options(arguments)
     check_models(models, options)
     check_addresses(options)
+    if options.tls is not None:
+        from tfface.server.tls import check_tls  # imports gRPC
+
+        check_tls(options.tls)
+    _allow_many_connections()
     signal.signal(signal.SIGTERM, _interrupt)
     import_tensorflow()
     logging.basicConfig(level=logging.WARNING, format="tfface.serve: %(message)s")
@@ -277,8 +301,17 @@ def _serve(arguments: argparse.Namespace) -> int:
         server.wait()
     except KeyboardInterrupt:
         print("tfface.serve: stopping", flush=True)
-    server.stop()
+    if not server.stop():
+        os._exit(0)  # The end of the process would wait for threads that still compute.
     return 0
+
+
+def _allow_many_connections() -> None:
+    """Idle connections must not use up the files that a process may have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":

@@ -98,3 +98,12 @@ def check_addresses(options: Options) -> None:
         if options.rest_port == options.port != 0:
             raise UserError(f"the REST API cannot have the gRPC API's port {options.port}")
         check_address(host, options.rest_port)
+
+
+def has_loopback_v6() -> bool:
+    """Whether there is the address ::1 here."""
+    try:
+        check_address("::1", 0)
+    except UserError:
+        return False
+    return True

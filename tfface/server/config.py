@@ -51,6 +51,10 @@ class Options:
         threads: gRPC requests that run at the same time; None: four times the number of CPUs.
         channel_arguments: gRPC's own settings, by name.
         tls: Key and certificate of the gRPC API; None: no encryption.
+        receive_timeout: Seconds within which a request must have arrived whole.
+        max_open_per_peer: gRPC calls, and REST connections, that one address may have open at a
+            time; 0: any number.
+        grace: Seconds that requests have to finish when the server is stopped.
         health: Offer the standard gRPC health service.
         tensor_content: Answer with `tensor_content` rather than typed fields.
         rest_port: Port of the REST API; None: no REST API.
@@ -79,6 +83,9 @@ class Options:
     threads: int | None = None
     channel_arguments: Mapping[str, int | str] = field(default_factory=dict)
     tls: Any = None
+    receive_timeout: float = 30.0
+    max_open_per_peer: int = 0
+    grace: float = 10.0
     health: bool = False
     tensor_content: bool = False
     rest_port: int | None = None
