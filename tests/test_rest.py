@@ -114,6 +114,14 @@ def test_pictures_go_in_and_out_as_base64(rest):
 
 
 @pytest.mark.parametrize(
+    "text", ["aGVsbG8h", "aGVs\nbG8h\n", " a G V s b G 8 h ", "aGVsbG8h\r\n"], ids=repr
+)
+def test_base64_in_lines(rest, text):
+    body = {"signature_name": "string", "inputs": [{"b64": text}]}
+    assert predicted(rest, body) == {"outputs": ["hello!"]}
+
+
+@pytest.mark.parametrize(
     ("dtype", "values"),
     [
         ("int64", [2**63 - 1, -(2**63), 0]),
@@ -228,8 +236,8 @@ REFUSED = [
      'input x: JSON Value: {"b65": ""} not formatted correctly for base64 data'),
     ("complex", PREDICT, of("complex64", inputs=1), 501,
      "input x: Conversion of JSON Value: [1] to type: complex64"),
-    ("wrong shape", PREDICT, of("slow", inputs=[1.0]), 400,
-     "input x must have the signature's shape [-1,8] but has shape [1]"),
+    ("wrong rank", PREDICT, {"inputs": {"image": [1.0], "expression": ["sad"]}}, 400,
+     f"as many dimensions as the signature's shape [-1,{SIZE},{SIZE},3] but has shape [1]"),
     ("a long value is cut", PREDICT, of("float32", inputs=["a" * 10**6]), 400, 'aaa... Type: Str'),
     ("rows of an output without a batch", PREDICT,
      {"instances": [{"image": faces(1)[0].tolist(), "expression": "sad"}]}, 400,

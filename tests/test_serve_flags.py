@@ -84,6 +84,27 @@ def test_mistakes_are_told_in_one_line(tmp_path, capsys, taken, flags, message):
     assert message in error
 
 
+@pytest.mark.parametrize("value", ["", "=true", "=0.5", "=/no/such/file"])
+def test_flags_of_tf_serving_that_change_nothing(tmp_path, capsys, value):
+    names = (
+        "enable_profiler", "tensorflow_session_config_file", "per_process_gpu_memory_fraction",
+        "num_load_threads", "num_unload_threads", "prefer_tflite_model", "platform_config_file",
+        "enable_signature_method_name_check", "flush_filesystem_caches", "mixed_precision",
+        "xla_cpu_compilation_enabled",
+    )  # fmt: skip
+    flags = [f"--{name}{value}" for name in names]
+    assert serve.main([f"--model_base_path={tmp_path / 'nope'}", *flags]) == 2
+    ignored, mistake = capsys.readouterr().err.splitlines()
+    assert mistake.endswith("nope: no such folder")
+    assert ignored.startswith("tfface.serve: without effect here: ")
+    assert set(ignored.partition("here: ")[2].split(", ")) == {f"--{name}" for name in names}
+
+
+def test_a_uri_is_no_folder(capsys):
+    assert serve.main(["--model_base_path=gs://bucket/x"]) == 2
+    assert "base_path gs://bucket/x: only folders of this machine can be" in capsys.readouterr().err
+
+
 def options(*flags):
     return serve._options(serve._parse(["--model_base_path=m", *flags]))
 

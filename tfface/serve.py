@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from tfface import __version__
 from tfface.cli import Parser, command, import_tensorflow
+from tfface.data.picture_heads import MAX_PIXELS
 from tfface.errors import UserError
 from tfface.server.checks import check_addresses, check_models
 from tfface.server.config import (
     ModelConfig,
     Options,
+    check_base_path,
     read_metrics_path,
     read_models,
     read_tls,
@@ -39,7 +41,9 @@ Other than tensorflow_model_server:
 - It listens on the loopback addresses only, unless --host says otherwise.
 - A model's folder that is missing or empty, or a model that cannot be loaded, ends the
   start at once; TF Serving waits for ever, or tries again first.
-- An unknown flag, or one that has no effect with the others, is a mistake.
+- An unknown flag, or one that has no effect with the others, is a mistake; flags of
+  tensorflow_model_server that have none here are named in one line: those of TFLite, of
+  the profiler and of session and platform files.
 - gRPC's reflection is always on.
 """
 if TYPE_CHECKING:
@@ -53,6 +57,28 @@ _NEEDS = {
     "monitoring_config_file": "rest_api_port",
     "rest_api_enable_cors_support": "rest_api_port",
 }
+
+
+# Flags of tensorflow_model_server that command lines of today have and that change nothing here.
+_WITHOUT_EFFECT = (
+    "enable_profiler",
+    "enable_signature_method_name_check",
+    "flush_filesystem_caches",
+    "mixed_precision",
+    "num_load_threads",
+    "num_tflite_interpreters_per_pool",
+    "num_tflite_pools",
+    "num_unload_threads",
+    "per_process_gpu_memory_fraction",
+    "platform_config_file",
+    "prefer_tflite_model",
+    "remove_unused_fields_from_bundle_metagraph",
+    "skip_initialize_tpu",
+    "tensorflow_session_config_file",
+    "thread_pool_factory_config_file",
+    "use_tflite_model",
+    "xla_cpu_compilation_enabled",
+)
 
 
 def _boolean(text: str) -> bool:
@@ -139,6 +165,10 @@ _FLAGS = {
             "calls, and connections of REST, that one address may have open at a time; 0: any "
             "number. A proxy is one address", _NUMBER,
         ),
+        "max_request_pixels": (
+            "pixels of all encoded pictures of a request together, for REST, too; 0: any number",
+            _NUMBER | {"default": MAX_PIXELS},
+        ),
         "shutdown_grace_seconds": (
             "time that requests have to finish when the server is stopped; for REST, too",
             _NUMBER | {"default": 10},
@@ -190,6 +220,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             default = settings.get("default")
             shown = f" ({str(default).lower()})" if default not in (None, "", {}) else ""
             group.add_argument(f"--{name}", help=text + shown, **settings)
+    for name in _WITHOUT_EFFECT:
+        parser.add_argument(f"--{name}", nargs="?", const="", default=None, help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"tfface {__version__}")
     arguments = parser.parse_args(argv)
     for flag, needed in _NEEDS.items():
@@ -203,7 +235,10 @@ def _models(arguments: argparse.Namespace) -> tuple[ModelConfig, ...]:
     if bool(base_path) == bool(file):  # Or empty.
         state = "are both given" if file else "are missing"
         raise UserError(f"--model_base_path and --model_config_file {state}: give one of them")
-    return read_models(file) if file else (ModelConfig(arguments.model_name, Path(base_path)),)
+    if file:
+        return read_models(file)
+    check_base_path(arguments.model_name, base_path)
+    return (ModelConfig(arguments.model_name, Path(base_path)),)
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -228,6 +263,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         tls=read_tls(tls) if tls else None,
         receive_timeout=a.receive_timeout_seconds,
         max_open_per_peer=a.max_open_per_peer,
+        max_request_pixels=a.max_request_pixels,
         grace=a.shutdown_grace_seconds,
         health=a.enable_grpc_healthcheck_service,
         tensor_content=a.enable_serialization_as_tensor_content,
@@ -279,6 +315,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     models, options = _models(arguments), _options(arguments)
+    ignored = [f"--{name}" for name in _WITHOUT_EFFECT if getattr(arguments, name) is not None]
+    if ignored:
+        print(f"tfface.serve: without effect here: {', '.join(ignored)}", file=sys.stderr)
     check_models(models, options)
     check_addresses(options)
     if options.tls is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-MAX_PIXELS = 50_000_000  # As `tfface.data.pictures`; larger ones would fill the server's memory.
+from tfface.data.picture_heads import MAX_PIXELS  # More would fill the server's memory.
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from tfface.data.picture_heads import MAX_PIXELS
 from tfface.errors import UserError
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
-MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 MAX_ASPECT = 3
 # Pillow knows formats whose decoders start other programs (EPS); pictures come from strangers too.

@@ -28,10 +28,13 @@ _TYPE_NAMES = {
     float: "Number",
 }
 _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
+_BLANKS = dict.fromkeys(map(ord, " \t\n\v\f\r"))  # `base64 FILE` makes lines
 _LONGEST_SHOWN = 200  # characters
-# A list is two characters long and takes the memory of fifty, and time: without a bound a small
-# compressed body could keep a server busy for a minute.
-MOST_LISTS = 2**23
+# A list is two characters long and takes the memory of fifty, a number the time of many: without
+# bounds a small compressed body could keep a server busy for long. 15 float pictures of 256 x 256
+# have as many lists as this, 42 as many numbers.
+MOST_LISTS = 2**20
+MOST_VALUES = 2**23
 # Whole numbers above these have no exact float32 or float64 of their own.
 _LARGEST_WHOLE = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}
 
@@ -40,12 +43,15 @@ def parse(body: bytes) -> dict:
     """The object that a request body holds; NaN, Infinity and -Infinity are numbers.
 
     Raises:
-        ServingError: It is not JSON, not an object, or has more than `MOST_LISTS` lists.
+        ServingError: It is not JSON, not an object, or has more than `MOST_LISTS` lists
+            or `MOST_VALUES` values.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     if body.count(b"[") + body.count(b"{") > MOST_LISTS:
         raise invalid(f"JSON Parse error: more than {MOST_LISTS} lists and objects")
+    if body.count(b",") >= MOST_VALUES:
+        raise invalid(f"JSON Parse error: more than {MOST_VALUES} values")
     try:
         document = loads(body)
     except json.JSONDecodeError as error:
@@ -300,7 +306,7 @@ def _bytes(value: str | dict) -> bytes:
         return value.encode()
     if not _is_bytes(value):
         raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
-    data = value["b64"]
+    data = value["b64"].translate(_BLANKS)
     try:
         return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
