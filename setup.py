@@ -47,6 +47,7 @@ setup(
         "dev": [
             *SERVING,
             *TUNING,
+            "grpcio-tools>=1.80",
             "pytest>=8",
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",

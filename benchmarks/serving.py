@@ -28,11 +28,10 @@ CALLERS = (1, 8, 32)
 
 def export(size: int, folder: Path) -> Path:
     """An untrained SARGAN for pictures of `size`; the folder of its versions."""
-    from tfface.methods.trained import Trained
-
     from tfface.config import parse_training
     from tfface.export import export_run
     from tfface.methods import get_config, get_method
+    from tfface.methods.trained import Trained
 
     words = ["sargan", "--preset", "demo", "--data.size", str(size)]
     _, config, _ = parse_training(words, {"sargan": get_config("sargan")})

@@ -41,7 +41,7 @@ Code = grpc.StatusCode
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "1"
-    save(path)
+    save(path, ("serving_default", "bytes", "types", "slow", "quotes"))
     return path
 
 
@@ -214,6 +214,12 @@ def test_long_messages_are_cut(stubs):
     assert code is Code.INVALID_ARGUMENT
     assert len(details) == 1024 + len("...TRUNCATED")
     assert details.endswith("...TRUNCATED")
+
+
+def test_errors_that_quote_bytes_which_are_no_text(stubs):
+    expression = np.array([b"nothing\xff"], object)
+    code, details = failure(stubs.predict, request("quotes", x=wire.to_proto(expression)))
+    assert (code, "nothing\ufffd" in details) == (Code.INVALID_ARGUMENT, True)
 
 
 def test_bytes_that_are_no_message(stubs):

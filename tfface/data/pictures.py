@@ -42,7 +42,8 @@ def load_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
     name = name or ("the picture" if isinstance(source, bytes) else str(source))
     with opened(source, name, "not a picture (expected JPEG, PNG, BMP or WebP)") as picture:
         ImageOps.exif_transpose(picture, in_place=True)
-        return picture if picture.mode == "RGB" else _to_rgb(picture)
+        plain = picture.mode == "RGB" and not picture.has_transparency_data
+        return picture if plain else _to_rgb(picture)
 
 
 @contextlib.contextmanager

@@ -166,6 +166,8 @@ class SavedModel:
             )
         except tf.errors.OpError as error:
             raise ServingError.from_tensorflow(error) from error
+        except UnicodeDecodeError as error:  # of the error's text: it quotes what was sent
+            raise invalid(error.object.decode(errors="replace")) from error
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
