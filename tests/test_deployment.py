@@ -170,10 +170,8 @@ def test_labels_survive_a_restart(compose, pod, tmp_path):
         options = dataclasses.replace(options, port=0, rest_port=0)
         for _ in range(2):
             with Server(read_models(config), **vars(options)) as server:
-                asked = request(
-                    "types", model_spec=spec(label="canary", signature="types"), x=[1.0]
-                )
-                assert Stubs(server).predict(asked).model_spec.version.value == 4
+                reply = Stubs(server).predict(request(model_spec=canary, x=[1.0]))
+                assert reply.model_spec.version.value == 4
 
 
 def test_the_image_of_the_embedded_server_takes_the_flags_it_has():
