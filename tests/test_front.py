@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import re
 import resource
 import socket
@@ -217,29 +218,30 @@ def test_of_too_many_rest_connections_the_longest_idle_one_goes(export, monkeypa
 
 @pytest.mark.slow
 def test_accepted_requests_are_answered_before_the_end(export):
+    """Also those that wait for a thread: each takes a third of a second, until it is given up."""
     slow = request("slow", x=np.zeros((1, 8), np.float32))
-    body = b'{"signature_name": "bytes", "inputs": {"image_bytes": [], "expression": []}}'
+    body = json.dumps({"signature_name": "slow", "inputs": [[0.0] * 8]})
 
-    def over_rest(connection):
-        connection.request("POST", "/v1/models/g:predict", body)
-        return connection.getresponse().status
+    def over_rest(_):
+        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request("POST", "/v1/models/g:predict", body)
+            return connection.getresponse().status
 
-    with Process(export, "--grpc_max_threads=1", "--rest_api_num_threads=1") as server:
+    flags = ("--grpc_max_threads=1", "--rest_api_num_threads=1", "--rest_api_timeout_in_ms=333")
+    with Process(export, *flags) as server:
         stubs = Stubs(server)
-        running = [stubs.prediction.Predict.future(slow, timeout=2) for _ in range(2)]
+        running = [stubs.prediction.Predict.future(slow, timeout=3) for _ in range(2)]
+        time.sleep(0.2)
         queued = [stubs.prediction.Predict.future(good(), timeout=60) for _ in range(6)]
-        connections = [
-            http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20) for _ in range(30)
-        ]
-        with futures.ThreadPoolExecutor(30) as threads:
-            replies = [threads.submit(over_rest, connection) for connection in connections]
-            time.sleep(0.5)
+        with futures.ThreadPoolExecutor(12) as threads:
+            replies = [threads.submit(over_rest, number) for number in range(12)]
+            time.sleep(0.8)
             server.process.terminate()
-            time.sleep(0.5)
-            new = failure(stubs.predict, good(), timeout=5)
-            assert new[0] is Code.UNAVAILABLE
+            time.sleep(0.3)
+            assert failure(stubs.predict, good(), timeout=5)[0] is Code.UNAVAILABLE
             statuses = [reply.result() for reply in replies]
-        assert statuses == [200] * 30
+        assert statuses == [504] * 12
         assert [call.result().outputs["count"].int_val[:] for call in queued] == [[2]] * 6
         assert {call.code() for call in running} == {Code.DEADLINE_EXCEEDED}
         assert server.process.wait(20) == 0
