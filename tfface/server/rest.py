@@ -30,6 +30,7 @@ from tfface.server.status import ServingError, invalid
 logger = logging.getLogger("tfface.server")
 
 LARGEST_BODY = 2**26
+_PIECE = 2**20
 _LARGEST_VERSION = 2**63 - 1
 
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -156,14 +157,7 @@ class RestApi:
         if request.encoding != "gzip":
             return rest_requests.parse(request.body)
         with self._unpacking:
-            try:
-                with gzip.GzipFile(fileobj=io.BytesIO(request.body)) as file:
-                    body = file.read(LARGEST_BODY + 1)
-            except (OSError, EOFError, zlib.error) as error:
-                raise invalid(f"the body is not whole gzip data: {error}") from error
-            if len(body) > LARGEST_BODY:
-                raise TooLarge
-            return rest_requests.parse(body)
+            return rest_requests.parse(_unpacked(request.body))
 
     def _predict(self, spec: model_pb2.ModelSpec, document: dict) -> bytes:
         spec.signature_name = rest_requests.signature_name(document)
@@ -203,6 +197,22 @@ class RestApi:
             return rest_replies.metadata(self._answers.metadata(request))
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
         return rest_replies.status(self._answers.status(request))
+
+
+def _unpacked(body: bytes) -> bytes:
+    """A compressed body, unpacked piece by piece: one that unfolds to too much is known early."""
+    unpacked = bytearray()
+    bounds = rest_requests.Bounds()
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+            while piece := file.read(_PIECE):
+                bounds.add(piece)
+                unpacked += piece
+                if len(unpacked) > LARGEST_BODY:
+                    raise TooLarge
+    except (OSError, EOFError, zlib.error) as error:
+        raise invalid(f"the body is not whole gzip data: {error}") from error
+    return bytes(unpacked)
 
 
 def http_status(code: grpc.StatusCode) -> int:

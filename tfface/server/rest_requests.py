@@ -39,6 +39,26 @@ MOST_VALUES = 2**23
 _LARGEST_WHOLE = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}
 
 
+class Bounds:
+    """Counts the lists and the values of a body that comes in pieces, and refuses too many."""
+
+    def __init__(self):
+        self._lists = self._values = 0
+
+    def add(self, piece: bytes) -> None:
+        """Counts a further piece.
+
+        Raises:
+            ServingError: There are more than `MOST_LISTS` lists or `MOST_VALUES` values.
+        """
+        self._lists += piece.count(b"[") + piece.count(b"{")
+        self._values += piece.count(b",")
+        if self._lists > MOST_LISTS:
+            raise invalid(f"JSON Parse error: more than {MOST_LISTS} lists and objects")
+        if self._values >= MOST_VALUES:
+            raise invalid(f"JSON Parse error: more than {MOST_VALUES} values")
+
+
 def parse(body: bytes) -> dict:
     """The object that a request body holds; NaN, Infinity and -Infinity are numbers.
 
@@ -48,10 +68,7 @@ def parse(body: bytes) -> dict:
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
-    if body.count(b"[") + body.count(b"{") > MOST_LISTS:
-        raise invalid(f"JSON Parse error: more than {MOST_LISTS} lists and objects")
-    if body.count(b",") >= MOST_VALUES:
-        raise invalid(f"JSON Parse error: more than {MOST_VALUES} values")
+    Bounds().add(body)
     try:
         document = loads(body)
     except json.JSONDecodeError as error:
