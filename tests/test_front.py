@@ -18,6 +18,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from tensorflow.core.framework import tensor_pb2, types_pb2
 from tiny_models import Stubs, failure, good, request, save, status_request, wait_for
 
 from tfface.server.app import Server
@@ -59,19 +60,22 @@ CALL = headers(
 
 
 @contextlib.contextmanager
-def callers(port, count, data=b"", streams=1, source="127.0.0.1"):
-    """Connections that each begin calls to Predict, send so much of the message, and wait."""
+def callers(port, count, data=b"", streams=1, source="127.0.0.1", settings=b"", end=0):
+    """Connections that each begin calls to Predict, send so much of the message, and wait.
+
+    `settings` are HTTP/2's; `end` 1 says that the message is whole.
+    """
     with contextlib.ExitStack() as stack:
         opened = []
         for _ in range(count):
             connection = stack.enter_context(
                 socket.create_connection(("127.0.0.1", port), 20, (source, 0))
             )
-            connection.sendall(PREFACE + frame(4, 0, 0))
+            connection.sendall(PREFACE + frame(4, 0, 0, settings))
             for number in range(streams):
                 connection.sendall(frame(1, 4, 2 * number + 1, CALL))
                 if data:
-                    connection.sendall(frame(0, 0, 2 * number + 1, data))
+                    connection.sendall(frame(0, end, 2 * number + 1, data))
             opened.append(connection)
         time.sleep(0.3)
         yield opened
@@ -283,3 +287,29 @@ def test_requests_that_wait_may_fill_so_much_memory(export, monkeypatch):
         assert (code, "too many requests" in text) == (Code.UNAVAILABLE, True)
         for call in running:
             call.cancel()
+
+
+def test_replies_that_are_not_taken_fill_so_much_memory(export, monkeypatch):
+    monkeypatch.setattr("tfface.server.workers._MOST_BYTES", 10**7)
+    no_window = struct.pack(">HI", 4, 0)  # The caller lets the server send nothing.
+    with Server(export.parent, model_name="g", grace=1) as server:
+        stubs = Stubs(server)
+        with callers(server.port, 20, small(), 8, settings=no_window, end=1):
+            wait_for(lambda: refuses(stubs))
+        wait_for(lambda: not refuses(stubs))
+
+
+def small():
+    """A whole request in one frame, whose reply is a megabyte."""
+    x = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0])
+    x.tensor_shape.dim.add(size=20_000)
+    message = request("types", x=x).SerializeToString()
+    return b"\0" + struct.pack(">I", len(message)) + message
+
+
+def refuses(stubs):
+    try:
+        stubs.predict(good())
+    except grpc.RpcError as error:
+        return error.code() is Code.UNAVAILABLE and "not taken" in error.details()
+    return False

@@ -22,7 +22,7 @@ from tfface.server.status import ServingError
 from tfface.server.tls import credentials
 from tfface.server.workers import Peers, Workers
 
-LARGEST_MESSAGE = 2**28
+LARGEST_MESSAGE = 2**26  # bytes, after decompression
 _SECOND = 1000
 _CHANNEL_ARGUMENTS = {
     "grpc.max_send_message_length": -1,
@@ -33,6 +33,9 @@ _CHANNEL_ARGUMENTS = {
     "grpc.max_concurrent_streams": 256,
     # Clients connect again by themselves and notice nothing.
     "grpc.max_connection_idle_ms": 300 * _SECOND,
+    # The only end there is for a call whose reply the caller does not take.
+    "grpc.max_connection_age_ms": 600 * _SECOND,
+    "grpc.max_connection_age_grace_ms": 120 * _SECOND,
     "grpc.server_handshake_timeout_ms": 20 * _SECOND,
 }
 _HEALTH_NAMES = ("", "ModelService", "PredictionService")
@@ -117,7 +120,8 @@ class GrpcServer:
                     code, reply = await _answer(rpc, data, context.time_remaining(), workers)
                     if code is not grpc.StatusCode.OK:
                         await context.abort(code, reply)
-                    await context.write(reply)
+                    with workers.holding(reply):
+                        await context.write(reply)
 
         return handle
 

@@ -31,6 +31,10 @@ logger = logging.getLogger("tfface.server")
 
 LARGEST_BODY = 2**26
 _PIECE = 2**20
+# A compressed body may unfold to so much, and to so much for each of its bytes: floats in JSON
+# become three times as long, text five times.
+_FREE_UNPACKED = 2**24
+_UNPACKED_PER_BYTE = 16
 _LARGEST_VERSION = 2**63 - 1
 
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -93,17 +97,18 @@ class Reply:
 
 
 class TooLarge(Exception):
-    """A body of more than `LARGEST_BODY` bytes."""
+    """A body of more bytes than it may have."""
 
-    def __init__(self):
-        super().__init__(f"the body holds more than {LARGEST_BODY} bytes")
+    def __init__(self, most: int = LARGEST_BODY):
+        super().__init__(f"the body holds more than {most} bytes")
 
 
 class RestApi:
     """TF Serving's REST API: model status, metadata, predict, classify and regress.
 
-    A body holds at most 64 MiB (`LARGEST_BODY`), counted after decompression, which is done for one
-    request at a time, so that small requests cannot fill the memory together either.
+    A body holds at most 64 MiB (`LARGEST_BODY`), counted after decompression, and less if few bytes
+    unfold to it. One request is unpacked at a time, so that small ones cannot fill the memory
+    together either.
 
     Args:
         answers: What answers the requests.
@@ -201,6 +206,7 @@ class RestApi:
 
 def _unpacked(body: bytes) -> bytes:
     """A compressed body, unpacked piece by piece: one that unfolds to too much is known early."""
+    most = min(LARGEST_BODY, _FREE_UNPACKED + _UNPACKED_PER_BYTE * len(body))
     unpacked = bytearray()
     bounds = rest_requests.Bounds()
     try:
@@ -208,8 +214,8 @@ def _unpacked(body: bytes) -> bytes:
             while piece := file.read(_PIECE):
                 bounds.add(piece)
                 unpacked += piece
-                if len(unpacked) > LARGEST_BODY:
-                    raise TooLarge
+                if len(unpacked) > most:
+                    raise TooLarge(most)
     except (OSError, EOFError, zlib.error) as error:
         raise invalid(f"the body is not whole gzip data: {error}") from error
     return bytes(unpacked)

@@ -31,10 +31,10 @@ _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_HALF, types_pb2
 _BLANKS = dict.fromkeys(map(ord, " \t\n\v\f\r"))  # `base64 FILE` makes lines
 _LONGEST_SHOWN = 200  # characters
 # A list is two characters long and takes the memory of fifty, a number the time of many: without
-# bounds a small compressed body could keep a server busy for long. 15 float pictures of 256 x 256
-# have as many lists as this, 42 as many numbers.
+# bounds a small body could keep a server busy for long. 15 float pictures of 256 x 256 have as many
+# lists as this, 21 as many numbers.
 MOST_LISTS = 2**20
-MOST_VALUES = 2**23
+MOST_VALUES = 2**22
 # Whole numbers above these have no exact float32 or float64 of their own.
 _LARGEST_WHOLE = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}
 

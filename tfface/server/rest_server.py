@@ -28,6 +28,7 @@ from tfface.server.workers import Peers, Workers
 _IDLE_SECONDS = 120.0  # between two requests, and for the head of one
 _MOST_CONNECTIONS = 4000
 _UNLIMITED = 2**62
+_QUESTIONS = 2  # threads
 
 
 class RestServer:
@@ -49,6 +50,7 @@ class RestServer:
         addresses: All addresses listened on, as HOST:PORT; known after `start`.
         api: What answers requests.
         workers: The threads in which it does.
+        questions: Those for GET.
         timeout: Seconds for a body to come, and for a reply to be taken.
         stopping: Whether new requests are refused.
         answering: The requests that have arrived whole and have no whole reply yet.
@@ -60,6 +62,8 @@ class RestServer:
         self.timeout = options.receive_timeout
         self.api = RestApi(answers, options.rest_timeout, options.metrics_path, options.rest_cors)
         self.workers = Workers(options.rest_threads or 4 * (os.cpu_count() or 1), "rest")
+        # What is asked about models does not wait behind what is asked of them.
+        self.questions = Workers(_QUESTIONS, "rest-questions")
         self.stopping = False
         self.answering: set[_Call] = set()
         self._host = options.host
@@ -92,7 +96,7 @@ class RestServer:
         while self.answering and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
         await self._http.close_all_connections()
-        return self.workers.close()
+        return all([self.workers.close(), self.questions.close()])
 
     def _listen(self) -> list[socket.socket]:
         if self._host is not None:
@@ -159,6 +163,7 @@ class _Call(httputil.HTTPMessageDelegate):
         self._connection = connection
         self._begin = begin
         self._body = bytearray()
+        self._whole = False
         self._task: asyncio.Task | None = None
 
     def headers_received(
@@ -188,8 +193,11 @@ class _Call(httputil.HTTPMessageDelegate):
             self._body += chunk
 
     def finish(self) -> None:
+        self._whole = True
         if self._task is None:
             self._begin_reply(self._answer())
+        else:
+            self._connection.finish()
 
     def on_connection_close(self) -> None:
         if self._task is None:
@@ -198,6 +206,7 @@ class _Call(httputil.HTTPMessageDelegate):
             self._task.cancel()
 
     def _refuse(self, status: int, text: str) -> None:
+        """Replies at once, but reads on: a connection closed now would take the reply with it."""
         self._begin_reply(self._send(Reply(status, rest_replies.error(text))))
 
     def _begin_reply(self, reply) -> None:
@@ -217,10 +226,9 @@ class _Call(httputil.HTTPMessageDelegate):
 
     async def _answer(self) -> None:
         request = Request(self._method, self._path, self._encoding, bytes(self._body))
+        workers = self._server.questions if request.method == "GET" else self._server.workers
         try:
-            reply = await self._server.workers.run(
-                functools.partial(self._server.api.answer, request)
-            )
+            reply = await workers.run(functools.partial(self._server.api.answer, request))
         except ServingError as error:
             reply = Reply(http_status(error.code), rest_replies.error(error.message))
         await self._send(reply)
@@ -234,8 +242,10 @@ class _Call(httputil.HTTPMessageDelegate):
         headers["Content-Length"] = str(len(body))
         line = httputil.ResponseStartLine("HTTP/1.1", reply.status, reason)
         sent = connection.write_headers(line, headers, b"" if self._method == "HEAD" else body)
-        connection.finish()
-        try:
-            await asyncio.wait_for(sent, self._server.timeout)
-        except (asyncio.TimeoutError, StreamClosedError):
-            connection.close()
+        if self._whole:
+            connection.finish()
+        with self._server.workers.holding(body):
+            try:
+                await asyncio.wait_for(sent, self._server.timeout)
+            except (asyncio.TimeoutError, StreamClosedError):
+                connection.close()

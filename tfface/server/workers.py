@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ import grpc
 from tfface.server.status import ServingError
 
 _T = TypeVar("_T")
-_MOST_BYTES = 2**30  # of all requests that wait or run
+_MOST_BYTES = 2**30  # of all requests that wait or run, and of replies that are not taken
 _EACH = 2**16  # what a request takes beside its message, generously
 
 
@@ -73,8 +74,8 @@ class Workers:
             if self._bytes + size > _MOST_BYTES:
                 raise ServingError(
                     grpc.StatusCode.UNAVAILABLE,
-                    f"too many requests: those that wait or run have more than {_MOST_BYTES} "
-                    "bytes; try again later",
+                    "too many requests: those that are here, and replies that are not taken, have "
+                    f"more than {_MOST_BYTES} bytes; try again later",
                 )
             self._bytes += size
 
@@ -82,6 +83,16 @@ class Workers:
         """Gives back what `take` has taken."""
         with self._lock:
             self._bytes -= size
+
+    @contextlib.contextmanager
+    def holding(self, reply: bytes) -> Iterator[None]:
+        """Accounts for a reply while it is sent: callers who do not take theirs fill no memory."""
+        with self._lock:
+            self._bytes += len(reply)
+        try:
+            yield
+        finally:
+            self.give(len(reply))
 
     async def run(self, call: Callable[[], _T], size: int = 0) -> _T:
         """The result of a call, by one of the threads; one that is cancelled before is not made.
