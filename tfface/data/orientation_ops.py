@@ -32,9 +32,15 @@ def upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """EXIF's `Orientation` of a JPEG, string [], as int32 []; 1 if there is none."""
-    head = _head(encoded, _JPEG_HEAD)
-    place = _find(head, b"Exif\0\0")
-    return tf.cond(place < 0, lambda: 1, lambda: _orientation(head, place + 6))
+
+    def read() -> tf.Tensor:
+        head = _head(encoded, _JPEG_HEAD)
+        return _orientation(head, _find(head, b"Exif\0\0") + 6)
+
+    # In one operation, as most pictures have none.
+    start = tf.strings.substr(encoded, 0, _JPEG_HEAD)
+    found = tf.strings.regex_full_match(start, r"\C*Exif\x00\x00\C*")
+    return tf.cond(found, read, lambda: 1)
 
 
 def png_orientation(encoded: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import AsyncIterator
 from urllib.parse import unquote
 
 import grpc
@@ -80,7 +79,7 @@ class GrpcServer:
         rpcs = services.services(answers, options.tensor_content)
         for service, methods in rpcs.items():
             handlers = {
-                name: grpc.stream_stream_rpc_method_handler(self._handler(rpc))
+                name: grpc.stream_unary_rpc_method_handler(self._handler(rpc))
                 for name, rpc in methods.items()
             }
             handler = grpc.method_handlers_generic_handler(service, handlers)
@@ -113,30 +112,39 @@ class GrpcServer:
     def _handler(self, rpc: services.Rpc):
         workers = self._workers[rpc.kind]
 
-        async def handle(_, context: grpc.aio.ServicerContext) -> None:
-            async with self._admitted(context):
-                data = await self._message(context)
-                with self._accepting():
-                    code, reply = await _answer(rpc, data, context.time_remaining(), workers)
-                    if code is not grpc.StatusCode.OK:
-                        await context.abort(code, reply)
-                    with workers.holding(reply):
-                        await context.write(reply)
+        async def handle(_, context: grpc.aio.ServicerContext) -> bytes:
+            await self._admit(context)
+            data = await self._message(context)
+            self._accept(context)
+            code, reply = await _answer(rpc, data, context.time_remaining(), workers)
+            if code is not grpc.StatusCode.OK:
+                await context.abort(code, reply)
+            workers.hold(len(reply))
+            context.add_done_callback(lambda _: workers.give(len(reply)))
+            return reply
 
         return handle
 
-    @contextlib.asynccontextmanager
-    async def _admitted(self, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    async def _admit(self, context: grpc.aio.ServicerContext) -> None:
+        """Lets a call in, unless its peer has too many."""
         peer = _host(context.peer())
         if not self._peers.enter(peer):
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"more than {self._options.max_open_per_peer} calls from {peer} at a time",
             )
-        try:
-            yield
-        finally:
-            self._peers.leave(peer)
+        context.add_done_callback(lambda _: self._peers.leave(peer))
+
+    def _accept(self, context: grpc.aio.ServicerContext) -> None:
+        """Counts a call as one to be answered, until its reply has been sent."""
+        self._accepted += 1
+        self._idle.clear()
+        context.add_done_callback(self._sent)
+
+    def _sent(self, _) -> None:
+        self._accepted -= 1
+        if not self._accepted:
+            self._idle.set()
 
     async def _message(self, context: grpc.aio.ServicerContext) -> bytes:
         """The request, which has to come in time."""
@@ -166,17 +174,6 @@ class GrpcServer:
         if self._stopping:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         return data
-
-    @contextlib.contextmanager
-    def _accepting(self):
-        self._accepted += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._accepted -= 1
-            if not self._accepted:
-                self._idle.set()
 
     def _listen(self) -> None:
         options = self._options

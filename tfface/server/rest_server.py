@@ -244,8 +244,10 @@ class _Call(httputil.HTTPMessageDelegate):
         sent = connection.write_headers(line, headers, b"" if self._method == "HEAD" else body)
         if self._whole:
             connection.finish()
-        with self._server.workers.holding(body):
-            try:
-                await asyncio.wait_for(sent, self._server.timeout)
-            except (asyncio.TimeoutError, StreamClosedError):
-                connection.close()
+        self._server.workers.hold(len(body))
+        try:
+            await asyncio.wait_for(sent, self._server.timeout)
+        except (asyncio.TimeoutError, StreamClosedError):
+            connection.close()
+        finally:
+            self._server.workers.give(len(body))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent import futures
 from typing import TypeVar
 
@@ -80,19 +79,14 @@ class Workers:
             self._bytes += size
 
     def give(self, size: int) -> None:
-        """Gives back what `take` has taken."""
+        """Gives back what `take` or `hold` has taken."""
         with self._lock:
             self._bytes -= size
 
-    @contextlib.contextmanager
-    def holding(self, reply: bytes) -> Iterator[None]:
-        """Accounts for a reply while it is sent: callers who do not take theirs fill no memory."""
+    def hold(self, size: int) -> None:
+        """As `take`, but of a reply, which is never refused: it must not fill the memory unseen."""
         with self._lock:
-            self._bytes += len(reply)
-        try:
-            yield
-        finally:
-            self.give(len(reply))
+            self._bytes += size
 
     async def run(self, call: Callable[[], _T], size: int = 0) -> _T:
         """The result of a call, by one of the threads; one that is cancelled before is not made.
