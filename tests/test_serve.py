@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import grpc
@@ -94,6 +96,23 @@ def test_old_version_stays_until_its_requests_are_answered(export, tmp_path):
     assert model.status()[1][0] is State.END
     model.close()
     assert model.available() == []
+
+
+def test_a_version_that_is_unloaded_leaves_no_graph(export, tmp_path):
+    add_version(export, tmp_path, 1)
+    model = Model(ModelConfig("g", tmp_path), Options())
+    model.update()
+    with model.use() as (_, loaded):
+        graph = weakref.ref(loaded._session.graph)
+    del loaded
+    gc.disable()
+    try:
+        add_version(export, tmp_path, 2)
+        model.update()
+        assert graph() is None
+    finally:
+        gc.enable()
+        model.close()
 
 
 def test_broken_version_is_tried_again_when_mended(export, tmp_path):

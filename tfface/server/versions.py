@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import gc
 import logging
 import threading
 import time
@@ -179,6 +180,8 @@ class Model:
                 return
             model, version.model = version.model, None
         model.close()
+        del model
+        gc.collect()  # A graph is full of cycles: left alone, each version would leave some memory.
         with self._lock:
             version.state = State.END
         logger.info("model %s: version %d is unloaded", self.name, number)
