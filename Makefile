@@ -15,7 +15,7 @@ REFERENCE_PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9; do
 REFERENCE := .venv-reference
 RECORDED := build/reference
 
-.PHONY: demo bench-quality faults notebooks test test-deployment reference lint clean setup
+.PHONY: demo bench-quality faults soak notebooks test test-deployment reference lint clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -37,6 +37,10 @@ bench-quality: $(READY)
 # About an hour: kills trainings, fills disks, damages files; writes docs/faults.md.
 faults: $(READY)
 	$(BIN)/python benchmarks/faults.py
+
+# Ten minutes of good, bad, slow and hostile callers: docs/serving.md.
+soak: $(READY)
+	$(BIN)/python benchmarks/soak.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --nbmake tests notebooks

@@ -14,8 +14,7 @@ SERVING = [
     "grpcio-reflection>=1.80",
     "httpx>=0.27",
     "orjson>=3.10",
-    "waitress>=3",
-    "Werkzeug>=3",
+    "tornado>=6.4",
 ]
 TUNING = ["keras-tuner[bayesian]>=1.4.8,<1.5"]
 WEIGHTS = ["torch", "safetensors"]
@@ -54,6 +53,7 @@ setup(
         "dev": [
             *SERVING,
             *TUNING,
+            "grpcio-tools>=1.80",
             "pytest>=8",
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",

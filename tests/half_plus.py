@@ -1,4 +1,8 @@
-"""TF Serving's own test models: y = a x + b, to predict, classify and regress."""
+"""TF Serving's own test models: y = a x + b, to predict, classify and regress.
+
+Names, types and shapes of the signatures are those of its sources: `x` has the shape [-1, 1], and
+its tests send one of [1].
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,15 @@ def save_graph(path, a=0.5, b=2.0):
     """As TF 1 writes it: signatures with the method names of classify and regress."""
     with tf.Graph().as_default(), tf1.Session() as session:
         slope, offset = tf1.get_variable("a", initializer=a), tf1.get_variable("b", initializer=b)
-        examples = tf1.placeholder(tf.string, name="tf_example")
+        examples = tf1.placeholder(tf.string, [None], name="tf_example")
         parsed = tf1.io.parse_example(examples, {"x": tf.io.FixedLenFeature([1], tf.float32)})
         x = tf.identity(parsed["x"], name="x")
         y = tf.add(slope * x, offset, name="y")
-        flat = tf1.placeholder(tf.float32, [None], name="flat")
         defs, constants = tf1.saved_model.signature_def_utils, tf1.saved_model.signature_constants
         given = {"inputs": tf1.saved_model.build_tensor_info(examples)}
         made = tf1.saved_model.build_tensor_info(y)
         signatures = {
-            "serving_default": defs.predict_signature_def(
-                {"x": flat}, {"y": slope * flat + offset}
-            ),
+            "serving_default": defs.predict_signature_def({"x": x}, {"y": y}),
             "regress_x_to_y": defs.build_signature_def(
                 given, {"outputs": made}, constants.REGRESS_METHOD_NAME
             ),
@@ -43,7 +44,7 @@ class HalfPlusTwo(tf.Module):
         super().__init__()
         self.a, self.b = tf.Variable(0.5), tf.Variable(2.0)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, "x")])
     def predict(self, x):
         return {"y": self.a * x + self.b}
 

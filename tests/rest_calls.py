@@ -13,7 +13,9 @@ from tiny_models import TinyModel
 
 from tfface.server.answers import Answers
 from tfface.server.app import Server
-from tfface.server.rest import RestServer
+from tfface.server.config import Options
+from tfface.server.rest_server import RestServer
+from tfface.server.workers import EventLoop
 
 ECHOES = (tf.float32, tf.float64, tf.float16, tf.bfloat16, tf.int32, tf.int64, tf.uint8, tf.uint64,
           tf.bool, tf.string, tf.complex64)  # fmt: skip
@@ -53,12 +55,19 @@ def answering(base_path):
 @contextlib.contextmanager
 def serving(answers, **options):
     """A running RestServer."""
-    options = {"host": None, "port": 0, "threads": 4, "timeout": 30} | options
-    server = RestServer(answers, **options).start()
+    front = EventLoop()
+    server = front.run(started(answers, **options))
     try:
         yield server
     finally:
-        server.stop()
+        front.run(server.stop(10))
+        front.close()
+
+
+async def started(answers, **options):
+    server = RestServer(answers, Options(**{"rest_port": 0, "rest_threads": 4} | options))
+    server.start()
+    return server
 
 
 def call(rest, path, body=None, headers=(), method=None):

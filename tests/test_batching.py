@@ -151,15 +151,10 @@ def test_allowed_sizes_pad_with_the_last_ones_first_row(start):
     assert together(batcher, {"x:0": np.zeros((0,))}) == [[]]  # nothing to pad it with
 
 
-def test_inner_shapes_must_be_equal(start):
-    batcher, _ = start(max_batch_size=2, batch_timeout_micros=HOUR)
-    answer = (
-        Code.FAILED_PRECONDITION,
-        "Tensors with name 'x:0' from different tasks have different shapes and padding is turned "
-        "off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same "
-        "name have equal dimensions starting with the first dim.",
-    )
-    assert together(batcher, rows([1]), rows([1, 2])) == [answer, answer]
+def test_runs_of_other_inner_shapes_run_by_themselves(start):
+    batcher, doubler = start(max_batch_size=2, batch_timeout_micros=HOUR)
+    assert together(batcher, rows([1]), rows([1, 2])) == [[[2]], [[2, 4]]]
+    assert sorted(batch.shape for batch in doubler.batches) == [(1, 1), (1, 2)]
 
 
 def test_inner_shapes_can_be_padded_with_each_ones_first_value(start):
@@ -168,12 +163,8 @@ def test_inner_shapes_can_be_padded_with_each_ones_first_value(start):
     )
     assert together(batcher, rows([7, 1]), rows([8, 1, 2])) == [[[14, 2, 14]], [[16, 2, 4]]]
     assert len(doubler.batches) == 1
-    ranks = together(batcher, rows([7]), rows([[8]]))
-    text = "Tensors with name 'x:0' from different tasks have different ranks"
-    assert ranks == [(Code.FAILED_PRECONDITION, text)] * 2
-    empty = together(batcher, rows([]), rows([8.0]))
-    text = "Got empty tensor in batch of non-empty tensors."
-    assert empty == [(Code.INVALID_ARGUMENT, text)] * 2
+    assert together(batcher, rows([7]), rows([[8]])) == [[[14]], [[[16]]]]
+    assert together(batcher, rows([]), rows([8.0])) == [[[]], [[16]]]
 
 
 def test_large_runs_are_split_and_joined(start):
@@ -236,16 +227,39 @@ def test_a_batch_may_take_as_long_as_its_most_patient_run(start):
         assert given is None if most is None else 480 < given <= most
 
 
-def test_an_error_answers_all_runs_of_the_batch(start):
-    batcher, doubler = start(max_batch_size=2, batch_timeout_micros=HOUR)
+def test_one_bad_run_fails_none_of_the_others(start):
+    batcher, doubler = start(
+        max_batch_size=4, batch_timeout_micros=HOUR, allowed_batch_sizes=[2, 4]
+    )
 
-    def fail(_):
-        raise ServingError(Code.ABORTED, "no")
+    def fail(x):
+        if (x < 0).any():
+            raise ServingError(Code.ABORTED, "no")
+        return x
 
     doubler.double = fail
-    assert together(batcher, rows(1), rows(2)) == [(Code.ABORTED, "no")] * 2
-    doubler.double = lambda x: x  # the threads have survived
-    assert together(batcher, rows(1), rows(2)) == [[1], [2]]
+    assert together(batcher, *map(rows, (1, -2, 3, -4))) == [[1], (Code.ABORTED, "no"), [3],
+                                                             (Code.ABORTED, "no")]  # fmt: skip
+    assert list(map(len, doubler.batches)) == [4, 2, 2, 2, 2]  # by itself padded as alone
+    assert together(batcher, *map(rows, (1, 2, 3, 4))) == [[1], [2], [3], [4]]
+
+
+def test_after_a_failed_batch_deadlines_are_each_ones_own(start):
+    batcher, doubler = start(max_batch_size=2, batch_timeout_micros=HOUR)
+
+    def fail_slowly(x):
+        if len(x) > 1:
+            time.sleep(0.3)
+            raise ServingError(Code.ABORTED, "no")
+        return x
+
+    doubler.double = fail_slowly
+    with futures.ThreadPoolExecutor(2) as threads:
+        late = threads.submit(refused, batcher, rows(1), timeout=0.1)
+        good = threads.submit(batcher.run, rows(2), FETCHES, 20)
+        assert late.result()[0] is Code.DEADLINE_EXCEEDED
+        assert good.result()["double:0"].tolist() == [2]
+    assert list(map(len, doubler.batches)) == [2, 1]
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
 from pathlib import Path
 
+import model_folders
 import pytest
 import yaml
 from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 from tensorflow_serving.config import model_server_config_pb2
+from tiny_models import Stubs, request, save, spec
 
+from tfface import serve
 from tfface.methods import METHODS
+from tfface.server.app import Server
+from tfface.server.config import read_models
 from tfface.server.protos import BatchingParameters, MonitoringConfig, read_text
 
 SERVING = Path(__file__).parents[1] / "serving"
@@ -104,6 +110,83 @@ def test_monitoring_is_where_prometheus_looks(compose, pod):
     assert notes["prometheus.io/port"] == "8501"
 
 
+def test_nothing_runs_as_root_or_writes_but_where_it_may(compose, pod):
+    for name, service in compose["services"].items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service["user"].startswith("0:"), name
+        assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}, name
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+    (container,) = pod["spec"]["containers"]
+    confined = container["securityContext"]
+    assert confined["readOnlyRootFilesystem"] and not confined["allowPrivilegeEscalation"]
+    assert pod["spec"]["securityContext"]["runAsNonRoot"]
+    assert not pod["spec"]["automountServiceAccountToken"]
+
+
+def test_a_batch_cannot_fail_other_callers(compose, pod):
+    """TF Serving gives the error of one picture to all in its batch, so nothing is batched."""
+    for words in (compose["x-serving"]["command"], pod["spec"]["containers"][0]["args"]):
+        assert "enable_batching" not in flags(words)
+
+
+def test_there_is_no_default_password(compose):
+    (password,) = [
+        value
+        for service in compose["services"].values()
+        for name, value in service.get("environment", {}).items()
+        if "PASSWORD" in name
+    ]
+    assert password.startswith("${GRAFANA_PASSWORD:?")
+
+
+def test_only_labelled_namespaces_reach_the_servers(resources, pod):
+    policy = resources["NetworkPolicy", "tfserving"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert (policy["policyTypes"], policy["egress"]) == (["Ingress", "Egress"], [])
+    (rule,) = policy["ingress"]
+    (container,) = pod["spec"]["containers"]
+    assert [p["port"] for p in rule["ports"]] == [p["name"] for p in container["ports"]]
+
+
+@pytest.mark.slow
+def test_labels_survive_a_restart(compose, pod, tmp_path):
+    """With every shipped list of flags; TF Serving itself treats labels as this server does."""
+    for number in (3, 4):
+        save(tmp_path / "g" / str(number), ("types",))
+    config = tmp_path / "models.config"
+    offered = re.findall(
+        r"^#   (model_version_policy.*|version_labels.*)$",
+        (SERVING / "models.config").read_text(), re.M,
+    )  # fmt: skip
+    served = model_folders.model("g", tmp_path / "g", " ".join(offered))
+    config.write_text(model_folders.config_list(served))
+    canary = spec(label="canary", signature="types")
+    for words in (compose["x-serving"]["command"], pod["spec"]["containers"][0]["args"]):
+        words = [w.replace("/etc/tfface/models.config", str(config)) for w in words]
+        words = [w.replace("/etc/tfface", str(SERVING)) for w in words]
+        options = serve._options(serve._parse(words))
+        options = dataclasses.replace(options, port=0, rest_port=0)
+        for _ in range(2):
+            with Server(read_models(config), **vars(options)) as server:
+                reply = Stubs(server).predict(request(model_spec=canary, x=[1.0]))
+                assert reply.model_spec.version.value == 4
+
+
+def test_the_image_of_the_embedded_server_takes_the_flags_it_has():
+    text = (SERVING / "Dockerfile").read_text().replace("\\\n", " ")
+    words = json.loads(re.search(r"^ENTRYPOINT (.*)$", text, re.M)[1])[3:]
+    words += json.loads(re.search(r"^CMD (.*)$", text, re.M)[1])
+    options = serve._options(serve._parse(words))
+    assert (options.host, options.port, options.rest_port) == ("0.0.0.0", 8500, 8501)
+    assert re.search(r"^USER (?!0)(?!root)", text, re.M)
+    ignored = (SERVING.parent / ".dockerignore").read_text().split()
+    for source in re.findall(r"^COPY (.*) \S+$", text, re.M):
+        for name in source.split():
+            assert f"!{name}" in ignored and (SERVING.parent / name).exists()
+
+
 def test_compose_and_kubernetes_start_the_same_server(compose, pod, kustomization):
     (container,) = pod["spec"]["containers"]
     kubernetes = flags(container["args"])
@@ -125,6 +208,7 @@ def test_files_are_where_the_flags_say(compose, pod, kustomization):
     mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
     volumes = {v["name"]: v for v in pod["spec"]["volumes"]}
     assert set(mounts) == set(volumes)
+    assert mounts.pop("scratch") == "/tmp"
     maps = {g["name"]: g["files"] for g in kustomization["configMapGenerator"]}
     used = [s["configMap"]["name"] for s in volumes["config"]["projected"]["sources"]]
     assert sorted(used) == sorted(maps)
@@ -241,7 +325,5 @@ def test_proto_of_the_clients_has_the_public_field_numbers():
 
 
 def test_the_embedded_server_takes_the_same_flags(compose, pod):
-    from tfface import serve
-
     for words in (compose["x-serving"]["command"], pod["spec"]["containers"][0]["args"]):
         assert serve._parse(words).model_config_file == "/etc/tfface/models.config"

@@ -212,7 +212,7 @@ REFUSED = [
     ("MultiInference", several(("g", "", "tensorflow/serving/predict")), Code.UNIMPLEMENTED,
      "Unsupported signature method_name: tensorflow/serving/predict"),
     ("MultiInference", several(("g", "", CLASSIFY), ("g", "other_input", REGRESS)), INVALID,
-     "Input tensor must be the same for all Signatures."),
+     "Expected output Tensor of DT_FLOAT.  Got: DT_INT32"),
     ("MultiInference", several(("g", "", CLASSIFY), given=None), INVALID, "Input is empty."),
 ]  # fmt: skip
 

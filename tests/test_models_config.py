@@ -40,7 +40,8 @@ def export(tmp_path_factory):
          "Illegal to list model g multiple times in config list"),
         (config_list(model("g", "m/g")),
          "Expected model g to have an absolute path or URI; got base_path()=m/g"),
-        (config_list(model("g", "gs://m/g")), "base_path gs://m/g: only folders can be read"),
+        (config_list(model("g", "gs://m/g")), "base_path gs://m/g: only folders of this"),
+        (config_list(model("g", "/m\\000/g")), "base_path '/m\\x00/g': expected a path, which"),
         (config_list(model("g", "/m").replace("tensorflow", "caffe")),
          "Model g requests unsupported platform caffe"),
         (config_list('config { name: "g" base_path: "/m" }'),
@@ -148,7 +149,8 @@ def test_versions_follow_their_policy(export, tmp_path):
     assert update(latest=2) == [3]
     assert update(latest=None) == [1, 2, 3]
     assert update(specific=(1,)) == [1]
-    assert update(specific=(7,)) == [1]  # not there (yet): what is there goes on
+    assert update(specific=(7,)) == []  # As TF Serving, where what is not there is not awaited.
+    assert update(specific=(1,)) == [1]
     assert list(served.status()) == [10, 3, 2, 1]
     served.config = None
     served.update()
@@ -216,8 +218,9 @@ def test_loading_is_tried_again_after_the_interval(export, tmp_path, monkeypatch
 class Recorder:
     """In the place of SavedModel: what it was made with."""
 
-    def __init__(self, path, batching, session_config, tags):
+    def __init__(self, path, batching, session_config, tags, most_pixels):
         self.batching, self.session, self.tags = batching, session_config, tags
+        self.most_pixels = most_pixels
 
 
 def test_flags_reach_the_loaded_model(tmp_path, monkeypatch):
@@ -233,6 +236,7 @@ def test_flags_reach_the_loaded_model(tmp_path, monkeypatch):
         return session.intra_op_parallelism_threads, session.inter_op_parallelism_threads
 
     assert (loaded().batching, loaded().tags) == (None, ("serve",))
+    assert loaded("--max_request_pixels=7").most_pixels == 7
     assert loaded("--saved_model_tags=serve,gpu").tags == ("serve", "gpu")
     assert threads() == (0, 0)
     assert threads("--tensorflow_session_parallelism=3") == (3, 3)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import re
 import threading
+import types
 import urllib.error
 import urllib.request
-from concurrent import futures
 
 import grpc
 import numpy as np
 import pytest
 from tiny_models import Stubs, failure, good, request, save, spec, status_request
 
-from tfface.server.answers import Answers
 from tfface.server.app import Server
 from tfface.server.config import METRICS_PATH
 from tfface.server.monitoring import Monitor
-from tfface.server.rest import RestServer
-from tfface.server.services import services
 
 Code = grpc.StatusCode
 COUNT = ":tensorflow:serving:request_count"
@@ -138,30 +135,21 @@ def test_many_threads_lose_nothing():
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
+def server(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "1"
     save(path)
-    with Server(path.parent, model_name="g") as server:
-        yield Answers(server.models)
+    with Server(path.parent, model_name="g", rest_port=0, metrics_path=METRICS_PATH) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def rest(answers):
-    server = RestServer(
-        answers, host=None, port=0, threads=2, timeout=20, metrics_path=METRICS_PATH
-    ).start()
-    yield server
-    server.stop()
+def rest(server):
+    return types.SimpleNamespace(port=server.rest_port)
 
 
 @pytest.fixture(scope="module")
-def stubs(answers):
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    server.add_generic_rpc_handlers(services(answers))
-    server.port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield Stubs(server)
-    server.stop(0).wait()
+def stubs(server):
+    return Stubs(server)
 
 
 def url(rest, path):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import subprocess
 import sys
 
@@ -110,6 +111,92 @@ def test_exported_graphs_paste_as_python_does(size):
         assert np.abs(made - expected).max() <= most
         if not most:
             np.testing.assert_array_equal(made, np.asarray(picture))
+
+
+@pytest.fixture(scope="module")
+def decoded():
+    """What an exported graph makes of an encoded picture."""
+    tf = pytest.importorskip("tensorflow")
+    from tfface.data.image_ops import decode
+
+    function = tf.function(decode, autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
+    return lambda data: function(tf.constant(data)).numpy().astype(int)
+
+
+def exif(orientation, big=False, more=()):
+    """EXIF data as cameras write them, in either order of bytes."""
+    order = ">" if big else "<"
+    entries = [(0x010F, 2, 1, 0), *more, (0x0112, 3, 1, orientation)]
+    packed = b"".join(
+        struct.pack(f"{order}HHI", *entry[:3]) + struct.pack(f"{order}HH", entry[3], 0)
+        for entry in entries
+    )
+    head = (b"MM" if big else b"II") + struct.pack(f"{order}HI", 42, 8)
+    return head + struct.pack(f"{order}H", len(entries)) + packed + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_exported_graphs_turn_pictures_upright(decoded, kind, orientation):
+    for big in (False, True):
+        picture = noise(24, 36).resize((48, 72))
+        options = {"quality": 95} if kind == "JPEG" else {}
+        lead = b"Exif\0\0" if kind == "JPEG" else b""
+        file = io.BytesIO()
+        picture.save(file, kind, exif=lead + exif(orientation, big), **options)
+        expected = np.asarray(pictures.load_picture(file.getvalue()), int)
+        found = decoded(file.getvalue())
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 2
+
+
+def test_exif_data_that_lead_nowhere(decoded):
+    picture, rng = gradient(), np.random.default_rng(0)
+    for _ in range(60):
+        data = bytearray(exif(6, more=[(0x0100, 3, 1, 7)] * 3))
+        for place in rng.integers(0, len(data), 4):
+            data[place] = rng.integers(256)
+        data = bytes(data[: rng.integers(1, len(data) + 1)])
+        file = io.BytesIO()
+        picture.save(file, "JPEG", exif=b"Exif\0\0" + data)
+        assert decoded(file.getvalue()).shape in ((60, 40, 3), (40, 60, 3))
+
+
+def transparent(mode):
+    """A picture whose upper half is transparent, over colours that are not white."""
+    picture = gradient()
+    alpha = Image.new("L", picture.size, 255)
+    alpha.paste(0, (0, 0, 40, 20))
+    alpha.paste(100, (0, 20, 40, 30))
+    if mode in ("RGBA", "LA"):
+        made = picture.convert(mode)
+        made.putalpha(alpha)
+        return made, {}
+    if mode == "P":
+        made = picture.quantize(16)
+        return made, {"transparency": bytes([0, 128, *[255] * 14])}
+    made = picture.convert(mode)
+    return made, {"transparency": made.getpixel((3, 3))}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
+def test_exported_graphs_put_transparent_parts_on_white(decoded, mode):
+    picture, options = transparent(mode)
+    file = io.BytesIO()
+    picture.save(file, "PNG", **options)
+    expected = np.asarray(pictures.load_picture(file.getvalue()), int)
+    assert (expected == 255).any()
+    assert np.abs(decoded(file.getvalue()) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "L", "CMYK"])
+def test_exported_graphs_take_other_colours(decoded, mode):
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    file = io.BytesIO()
+    gradient().convert(mode).save(file, kind)
+    expected = np.asarray(pictures.load_picture(file.getvalue()), int)
+    # CMYK: each library has its own conversion.
+    assert np.abs(decoded(file.getvalue()) - expected).mean() <= (8 if mode == "CMYK" else 0)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])

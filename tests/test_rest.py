@@ -36,6 +36,11 @@ def test_status(rest, path):
     assert asked(rest, path) == (200, {"model_version_status": [AVAILABLE]})
 
 
+def test_all_models_are_listed(rest):
+    listed = {"models": [{"name": "g", "model_version_status": [AVAILABLE]}]}
+    assert asked(rest, "/v1/models") == (200, listed)
+
+
 def tensor(info, dtype, *sizes, unknown=False):
     """What JSON should say of a tensor whose name in the graph may be any."""
     assert info["name"]
@@ -106,6 +111,14 @@ def test_pictures_go_in_and_out_as_base64(rest):
     for seed, item in enumerate(reply["predictions"]):
         decoded = tf.io.decode_png(base64.b64decode(item["b64"])).numpy()
         assert np.array_equal(decoded, 255 - np.asarray(picture(seed)))
+
+
+@pytest.mark.parametrize(
+    "text", ["aGVsbG8h", "aGVs\nbG8h\n", " a G V s b G 8 h ", "aGVsbG8h\r\n"], ids=repr
+)
+def test_base64_in_lines(rest, text):
+    body = {"signature_name": "string", "inputs": [{"b64": text}]}
+    assert predicted(rest, body) == {"outputs": ["hello!"]}
 
 
 @pytest.mark.parametrize(
@@ -223,8 +236,8 @@ REFUSED = [
      'input x: JSON Value: {"b65": ""} not formatted correctly for base64 data'),
     ("complex", PREDICT, of("complex64", inputs=1), 501,
      "input x: Conversion of JSON Value: [1] to type: complex64"),
-    ("wrong shape", PREDICT, of("slow", inputs=[1.0]), 400,
-     "input x must have the signature's shape [-1,8] but has shape [1]"),
+    ("wrong rank", PREDICT, {"inputs": {"image": [1.0], "expression": ["sad"]}}, 400,
+     f"as many dimensions as the signature's shape [-1,{SIZE},{SIZE},3] but has shape [1]"),
     ("a long value is cut", PREDICT, of("float32", inputs=["a" * 10**6]), 400, 'aaa... Type: Str'),
     ("rows of an output without a batch", PREDICT,
      {"instances": [{"image": faces(1)[0].tolist(), "expression": "sad"}]}, 400,
@@ -240,7 +253,8 @@ REFUSED = [
      "Could not find version 9 of model g"),
     ("metadata of an unknown model", "/v1/models/nope/metadata", None, 404,
      "Servable not found for request: Latest(nope)"),
-    ("no model", "/v1/models", None, 400, "Missing model name in request."),
+    ("no model", "/v1/models/metadata/metadata/metadata", None, 400, "Malformed request: GET"),
+    ("no model's name", "/v1/models/versions/1", None, 400, "Missing model name in request."),
     ("no such path", "/v1/foo", None, 400, "Malformed request: GET /v1/foo"),
     ("GET of what is for POST", PREDICT, None, 400, f"Malformed request: GET {PREDICT}"),
     ("POST of what is for GET", "/v1/models/g", b"{}", 400, "Malformed request: POST /v1/models/g"),

@@ -8,15 +8,17 @@ import json
 import socket
 import threading
 
+import numpy as np
 import pytest
-from rest_calls import PREDICT, answering, asked, b64, call, of, predicted, serving
+from rest_calls import PREDICT, answering, asked, b64, call, of, predicted, serving, started
 from tensorflow_serving.apis import classification_pb2, regression_pb2
 from tiny_models import spec, wait_for
 
 from tfface.errors import UserError
 from tfface.server.answers import Answers
-from tfface.server.rest import LARGEST_BODY, RestServer
+from tfface.server.rest import LARGEST_BODY
 from tfface.server.rest_requests import MOST_LISTS
+from tfface.server.workers import EventLoop
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,10 @@ def test_compressed_bodies(rest):
 def test_bodies_that_are_too_large(rest):
     bomb = gzip.compress(b" " * (LARGEST_BODY + 1), 1)
     status, document = asked(rest, PREDICT, bomb, headers=GZIP)
-    assert (status, str(LARGEST_BODY) in document["error"]) == (413, True)
+    assert (status, f"more than {2**24 + 16 * len(bomb)} bytes" in document["error"]) == (413, True)
+    random = gzip.compress(np.random.default_rng(0).bytes(LARGEST_BODY // 8) * 8 + b" ", 1)
+    status, document = asked(rest, PREDICT, random, headers=GZIP)
+    assert (status, f"more than {LARGEST_BODY} bytes" in document["error"]) == (413, True)
     lists = gzip.compress(b'{"inputs": [' + b"[]," * MOST_LISTS + b"[]]}", 1)
     status, document = asked(rest, PREDICT, lists, headers=GZIP)
     assert (status, f"more than {MOST_LISTS} lists" in document["error"]) == (400, True)
@@ -81,7 +86,7 @@ def test_web_pages_may_call_where_they_are_allowed_to(rest, answers):
     origin = {"Origin": "http://example.org"}
     _, headers, _ = call(rest, "/v1/models/g", headers=origin)
     assert headers["Access-Control-Allow-Origin"] is None
-    with serving(answers, allow_cors=True) as server:
+    with serving(answers, rest_cors=True) as server:
         replies = [
             call(server, "/v1/models/g", headers=origin),
             call(server, PREDICT, headers=origin, method="OPTIONS"),
@@ -95,7 +100,7 @@ def test_web_pages_may_call_where_they_are_allowed_to(rest, answers):
 
 
 def test_what_takes_too_long_is_given_up(answers):
-    with serving(answers, timeout=0.2) as server:
+    with serving(answers, rest_timeout=0.2) as server:
         status, document = asked(server, PREDICT, of("slow", inputs=[[1.0] * 8]))
     assert (status, document.keys()) == (504, {"error"})
 
@@ -178,17 +183,20 @@ def test_bad_examples(stand_in, examples, message):
     assert (status, message in document["error"]) == (400, True), document
 
 
-def test_stopping_lets_requests_finish(stand_in):
-    answers, server = stand_in
+def test_stopping_lets_requests_finish():
+    answers, front, replies = StandIn(), EventLoop(), []
+    server = front.run(started(answers))
     answers.may_answer.clear()
-    replies = []
+    kept = http.client.HTTPConnection("127.0.0.1", server.port)
+    kept.request("GET", "/v1/foo")
+    kept.getresponse().read()
     body = {"examples": [{}]}
     client = threading.Thread(
         target=lambda: replies.append(asked(server, "/v1/models/m:classify", body))
     )
     client.start()
     wait_for(lambda: answers.asked is not None)
-    stopping = threading.Thread(target=server.stop)
+    stopping = threading.Thread(target=lambda: front.run(server.stop(20)))
     stopping.start()
 
     def refuses():
@@ -196,17 +204,20 @@ def test_stopping_lets_requests_finish(stand_in):
             return probe.connect_ex(("127.0.0.1", server.port)) != 0
 
     wait_for(refuses)
+    kept.request("GET", "/v1/foo")
+    assert kept.getresponse().status == 503
     assert not replies
     answers.may_answer.set()
     client.join()
     stopping.join()
+    front.close()
     assert replies[0][0] == 200
 
 
 def test_addresses(answers, rest):
     assert rest.addresses[0] == f"127.0.0.1:{rest.port}"
+    front = EventLoop()
     for host, port in [("127.0.0.1", rest.port), ("192.0.2.1", 0)]:
-        server = RestServer(answers, host=host, port=port, threads=1, timeout=None)
         with pytest.raises(UserError, match=f"cannot listen on {host}:{port}: "):
-            server.start()
-        server.stop()
+            front.run(started(answers, host=host, rest_port=port))
+    front.close()

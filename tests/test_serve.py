@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import grpc
@@ -96,6 +98,23 @@ def test_old_version_stays_until_its_requests_are_answered(export, tmp_path):
     assert model.available() == []
 
 
+def test_a_version_that_is_unloaded_leaves_no_graph(export, tmp_path):
+    add_version(export, tmp_path, 1)
+    model = Model(ModelConfig("g", tmp_path), Options())
+    model.update()
+    with model.use() as (_, loaded):
+        graph = weakref.ref(loaded._session.graph)
+    del loaded
+    gc.disable()
+    try:
+        add_version(export, tmp_path, 2)
+        model.update()
+        assert graph() is None
+    finally:
+        gc.enable()
+        model.close()
+
+
 def test_broken_version_is_tried_again_when_mended(export, tmp_path):
     add_version(export, tmp_path, 1)
     variables = tmp_path / "1" / "variables"
@@ -126,10 +145,43 @@ def test_failing_warm_up_can_be_switched_off(export, tmp_path):
 
 
 def test_version_folders(tmp_path):
-    for name in ("007", "12", "x", "1.5", "-3", ".4.tmp"):
+    largest = 2**63 - 1
+    names = ("007", "12", "x", "1.5", "-3", ".4.tmp", "\u0663", f"00{largest}", "0" * 50)
+    for name in (*names, str(largest + 1), "9" * 20, "20261129143000123456", "9" * 200):
         (tmp_path / name).mkdir()
     (tmp_path / "99").write_text("a file")
-    assert sorted(find_versions(tmp_path)) == [7, 12]
+    (tmp_path / "98").symlink_to(tmp_path / "98")
+    assert sorted(find_versions(tmp_path)) == [0, 7, 12, largest]
+
+
+@pytest.mark.parametrize("name", ["99999999999999999999", "20261129143000123456"])
+def test_a_folder_that_is_no_version_hides_none(export, tmp_path, name):
+    add_version(export, tmp_path, 1)
+    (tmp_path / name).mkdir()
+    with Server(tmp_path, model_name="g", poll_seconds=0.1) as server:
+        stubs = Stubs(server)
+        (status,) = stubs.model.GetModelStatus(status_request()).model_version_status
+        assert (status.version, status.state) == (1, State.AVAILABLE)
+        add_version(export, tmp_path, 2)
+        wait_for(lambda: stubs.predict(good()).model_spec.version.value == 2)
+
+
+def test_the_only_version_goes_when_it_is_removed(export, tmp_path):
+    """As in TF Serving's FileSystemStoragePathSource; what cannot be looked at stays."""
+    add_version(export, tmp_path / "g", 1)
+    model = Model(ModelConfig("g", tmp_path / "g"), Options())
+    model.update()
+    (tmp_path / "g").rename(tmp_path / "away")
+    model.update()
+    assert model.available() == [1]
+    (tmp_path / "away").rename(tmp_path / "g")
+    (tmp_path / "g" / "1").rename(tmp_path / "1")
+    model.update()
+    assert model.available() == []
+    (tmp_path / "1").rename(tmp_path / "g" / "1")
+    model.update()
+    assert model.available() == [1]
+    model.close()
 
 
 @pytest.mark.slow

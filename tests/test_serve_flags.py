@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-import sys
-import types
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -85,6 +84,27 @@ def test_mistakes_are_told_in_one_line(tmp_path, capsys, taken, flags, message):
     assert message in error
 
 
+@pytest.mark.parametrize("value", ["", "=true", "=0.5", "=/no/such/file"])
+def test_flags_of_tf_serving_that_change_nothing(tmp_path, capsys, value):
+    names = (
+        "enable_profiler", "tensorflow_session_config_file", "per_process_gpu_memory_fraction",
+        "num_load_threads", "num_unload_threads", "prefer_tflite_model", "platform_config_file",
+        "enable_signature_method_name_check", "flush_filesystem_caches", "mixed_precision",
+        "xla_cpu_compilation_enabled",
+    )  # fmt: skip
+    flags = [f"--{name}{value}" for name in names]
+    assert serve.main([f"--model_base_path={tmp_path / 'nope'}", *flags]) == 2
+    ignored, mistake = capsys.readouterr().err.splitlines()
+    assert mistake.endswith("nope: no such folder")
+    assert ignored.startswith("tfface.serve: without effect here: ")
+    assert set(ignored.partition("here: ")[2].split(", ")) == {f"--{name}" for name in names}
+
+
+def test_a_uri_is_no_folder(capsys):
+    assert serve.main(["--model_base_path=gs://bucket/x"]) == 2
+    assert "base_path gs://bucket/x: only folders of this machine can be" in capsys.readouterr().err
+
+
 def options(*flags):
     return serve._options(serve._parse(["--model_base_path=m", *flags]))
 
@@ -102,6 +122,9 @@ def test_defaults_are_those_of_tf_serving():
         ("--grpc_socket_path=/run/s.sock", "socket_path", "/run/s.sock"),
         ("--grpc_max_threads=3", "threads", 3),
         ("--grpc_channel_arguments=a=-1,b=x", "channel_arguments", {"a": -1, "b": "x"}),
+        ("--receive_timeout_seconds=5", "receive_timeout", 5),
+        ("--max_open_per_peer=9", "max_open_per_peer", 9),
+        ("--shutdown_grace_seconds=0", "grace", 0),
         ("--enable_grpc_healthcheck_service", "health", True),
         ("--enable_serialization_as_tensor_content=true", "tensor_content", True),
         ("--rest_api_port=8501", "rest_port", 8501),
@@ -208,33 +231,10 @@ def test_reflection_lists_the_services(folder, health):
     assert b"PredictRequest" in described.file_descriptor_proto[0]
 
 
-class FakeRest:
-    """In the place of RestServer: what it was made with, and how far it got."""
-
-    def __init__(self, answers, **settings):
-        self.answers, self.settings, self.state = answers, settings, "made"
-        self.port, self.addresses = 4321, ["127.0.0.1:4321"]
-        FakeRest.made = self
-
-    def start(self):
-        self.state = "started"
-
-    def stop(self):
-        self.state = "stopped"
-
-
-def test_rest_gets_its_settings(folder, monkeypatch):
-    module = types.SimpleNamespace(RestServer=FakeRest)
-    monkeypatch.setitem(sys.modules, "tfface.server.rest", module)
+def test_rest_gets_its_settings(folder):
     settings = {"rest_port": 0, "rest_threads": 3, "rest_timeout": 2.5, "rest_cors": True}
     with Server(folder, metrics_path="/metrics", **settings) as server:
-        rest = FakeRest.made
-        assert rest.answers.models is server.models
-        assert rest.settings == {
-            "host": None, "port": 0, "threads": 3, "timeout": 2.5,
-            "metrics_path": "/metrics", "allow_cors": True,
-        }  # fmt: skip
-        assert rest.state == "started"
-        assert server.rest_port == 4321
-        assert server.addresses[-1] == "http://127.0.0.1:4321"
-    assert rest.state == "stopped"
+        address = f"http://127.0.0.1:{server.rest_port}"
+        assert address in server.addresses
+        with urllib.request.urlopen(f"{address}/metrics", timeout=20) as reply:
+            assert reply.headers["Access-Control-Allow-Origin"] == "*"

@@ -71,11 +71,22 @@ def test_clients_show_a_certificate_if_they_must(folder, tmp_path):
         assert failure(ask, server, credentials())[0] is grpc.StatusCode.UNAVAILABLE
 
 
-def test_what_is_no_key(folder, tmp_path):
-    nonsense = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"
-    tls = read_tls(config_file(tmp_path, server_key=nonsense, server_cert=CERTIFICATE))
-    with pytest.raises(UserError, match="are key and certificate of --ssl_config_file right"):
-        Server(folder, tls=tls).start()
+NONSENSE = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"
+
+
+def test_what_is_no_key_is_told_before_anything_is_loaded(folder, tmp_path, monkeypatch, capsys):
+    file = config_file(tmp_path, server_key=NONSENSE, server_cert=CERTIFICATE)
+    monkeypatch.setattr(serve, "import_tensorflow", lambda: pytest.fail("too late"))
+    assert serve.main([f"--model_base_path={folder}", "--port=0", f"--ssl_config_file={file}"]) == 2
+    assert "expected a key and the certificate made for it" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--ssl_config_file: gRPC does not take server_key and"):
+        Server(folder, tls=read_tls(file)).start()
+
+
+def test_rest_in_the_clear_beside_tls_is_told(folder, tmp_path, caplog):
+    tls = read_tls(config_file(tmp_path, server_key=KEY, server_cert=CERTIFICATE))
+    with Server(folder, tls=tls, rest_port=0):
+        assert "the REST API is not encrypted" in caplog.text
 
 
 @pytest.mark.parametrize(

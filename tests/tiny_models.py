@@ -122,6 +122,13 @@ class TinyModel(tf.Module):
         outputs = {dtype.name: tf.cast(x, dtype) for dtype in CODES}
         return outputs | {"string": tf.strings.as_string(x), "scalar": tf.reduce_sum(x)}
 
+    @tf.function(input_signature=[_strings("x")])
+    def quotes(self, x):
+        """Refuses everything, and says what it was."""
+        refused = tf.debugging.Assert(tf.equal(tf.size(x), -1), ["received", x])
+        with tf.control_dependencies([refused]):
+            return {"x": tf.identity(x)}
+
     @tf.function(input_signature=[tf.TensorSpec([None, 8], tf.float32, "x")])
     def slow(self, x):
         def body(i, y):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -142,7 +143,7 @@ def _check(trained: Trained, path: Path) -> None:
 def _number(temporary: Path, out: Path) -> Path:
     """Gives a finished version the next free number."""
     while True:
-        numbers = [int(p.name) for p in out.iterdir() if p.name.isdigit()]
+        numbers = [int(p.name) for p in out.iterdir() if re.fullmatch(r"[0-9]{1,18}", p.name)]
         target = out / str(max(numbers, default=0) + 1)
         try:
             os.rename(temporary, target)

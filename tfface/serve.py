@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
+import resource
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfface.cli import Parser, command, import_tensorflow
+from tfface.data.picture_heads import MAX_PIXELS
 from tfface.errors import UserError
 from tfface.server.checks import check_addresses, check_models
 from tfface.server.config import (
     ModelConfig,
     Options,
+    check_base_path,
     read_metrics_path,
     read_models,
     read_tls,
@@ -29,14 +33,17 @@ tfface.export` writes them. The newest is served; a newer one that appears takes
 without a failed request. A --model_config_file names several models, serves several
 versions of one, and gives labels to versions.
 
-Status: 0 after Ctrl-C or SIGTERM (running requests are finished first), 2 if the server
-cannot start.
+After Ctrl-C or SIGTERM new requests get UNAVAILABLE (REST: 503), those that have arrived are
+answered, and the process ends with status 0, at the latest after --shutdown_grace_seconds.
+Status 2: the server cannot start.
 
 Other than tensorflow_model_server:
 - It listens on the loopback addresses only, unless --host says otherwise.
 - A model's folder that is missing or empty, or a model that cannot be loaded, ends the
   start at once; TF Serving waits for ever, or tries again first.
-- An unknown flag, or one that has no effect with the others, is a mistake.
+- An unknown flag, or one that has no effect with the others, is a mistake; flags of
+  tensorflow_model_server that have none here are named in one line: those of TFLite, of
+  the profiler and of session and platform files.
 - gRPC's reflection is always on.
 """
 if TYPE_CHECKING:
@@ -50,6 +57,28 @@ _NEEDS = {
     "monitoring_config_file": "rest_api_port",
     "rest_api_enable_cors_support": "rest_api_port",
 }
+
+
+# Flags of tensorflow_model_server that command lines of today have and that change nothing here.
+_WITHOUT_EFFECT = (
+    "enable_profiler",
+    "enable_signature_method_name_check",
+    "flush_filesystem_caches",
+    "mixed_precision",
+    "num_load_threads",
+    "num_tflite_interpreters_per_pool",
+    "num_tflite_pools",
+    "num_unload_threads",
+    "per_process_gpu_memory_fraction",
+    "platform_config_file",
+    "prefer_tflite_model",
+    "remove_unused_fields_from_bundle_metagraph",
+    "skip_initialize_tpu",
+    "tensorflow_session_config_file",
+    "thread_pool_factory_config_file",
+    "use_tflite_model",
+    "xla_cpu_compilation_enabled",
+)
 
 
 def _boolean(text: str) -> bool:
@@ -82,6 +111,7 @@ def _arguments(text: str) -> dict[str, int | str]:
     return {k: int(v) if re.fullmatch(r"[+-]?\d+", v) else v for k, _, v in pairs}
 
 
+_OPEN_FILES = 65_536
 _NUMBER = {"type": _at_least(0), "metavar": "N"}
 _COUNT = {"type": _at_least(1), "metavar": "N"}
 _SECONDS = {"type": int, "metavar": "S"}
@@ -126,6 +156,22 @@ _FLAGS = {
         "grpc_channel_arguments": (
             "gRPC's own settings, as NAME=VALUE,NAME=VALUE",
             {"type": _arguments, "default": {}, "metavar": "LIST"},
+        ),
+        "receive_timeout_seconds": (
+            "time within which a request must have arrived whole; for REST, too",
+            _COUNT | {"default": 30},
+        ),
+        "max_open_per_peer": (
+            "calls, and connections of REST, that one address may have open at a time; 0: any "
+            "number. A proxy is one address", _NUMBER,
+        ),
+        "max_request_pixels": (
+            "pixels of all encoded pictures of a request together, for REST, too; 0: any number",
+            _NUMBER | {"default": MAX_PIXELS},
+        ),
+        "shutdown_grace_seconds": (
+            "time that requests have to finish when the server is stopped; for REST, too",
+            _NUMBER | {"default": 10},
         ),
         "ssl_config_file": ("key and certificate for TLS (text SSLConfig)", _FILE),
         "enable_grpc_healthcheck_service": ("offer the gRPC health service", _OFF),
@@ -174,6 +220,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             default = settings.get("default")
             shown = f" ({str(default).lower()})" if default not in (None, "", {}) else ""
             group.add_argument(f"--{name}", help=text + shown, **settings)
+    for name in _WITHOUT_EFFECT:
+        parser.add_argument(f"--{name}", nargs="?", const="", default=None, help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"tfface {__version__}")
     arguments = parser.parse_args(argv)
     for flag, needed in _NEEDS.items():
@@ -187,7 +235,10 @@ def _models(arguments: argparse.Namespace) -> tuple[ModelConfig, ...]:
     if bool(base_path) == bool(file):  # Or empty.
         state = "are both given" if file else "are missing"
         raise UserError(f"--model_base_path and --model_config_file {state}: give one of them")
-    return read_models(file) if file else (ModelConfig(arguments.model_name, Path(base_path)),)
+    if file:
+        return read_models(file)
+    check_base_path(arguments.model_name, base_path)
+    return (ModelConfig(arguments.model_name, Path(base_path)),)
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -210,6 +261,10 @@ def _options(arguments: argparse.Namespace) -> Options:
         threads=a.grpc_max_threads or None,
         channel_arguments=a.grpc_channel_arguments,
         tls=read_tls(tls) if tls else None,
+        receive_timeout=a.receive_timeout_seconds,
+        max_open_per_peer=a.max_open_per_peer,
+        max_request_pixels=a.max_request_pixels,
+        grace=a.shutdown_grace_seconds,
         health=a.enable_grpc_healthcheck_service,
         tensor_content=a.enable_serialization_as_tensor_content,
         rest_port=a.rest_api_port or None,
@@ -260,8 +315,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     models, options = _models(arguments), _options(arguments)
+    ignored = [f"--{name}" for name in _WITHOUT_EFFECT if getattr(arguments, name) is not None]
+    if ignored:
+        print(f"tfface.serve: without effect here: {', '.join(ignored)}", file=sys.stderr)
     check_models(models, options)
     check_addresses(options)
+    if options.tls is not None:
+        from tfface.server.tls import check_tls  # imports gRPC
+
+        check_tls(options.tls)
+    _allow_many_connections()
     signal.signal(signal.SIGTERM, _interrupt)
     import_tensorflow()
     logging.basicConfig(level=logging.WARNING, format="tfface.serve: %(message)s")
@@ -277,8 +340,17 @@ def _serve(arguments: argparse.Namespace) -> int:
         server.wait()
     except KeyboardInterrupt:
         print("tfface.serve: stopping", flush=True)
-    server.stop()
+    if not server.stop():
+        os._exit(0)  # The end of the process would wait for threads that still compute.
     return 0
+
+
+def _allow_many_connections() -> None:
+    """Idle connections must not use up the files that a process may have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Calls any exported model, with nothing but TF Serving's own package.
+"""Calls any exported model; needs no TensorFlow, but gRPC and the messages in `serving.proto`.
 
-    pip install tensorflow-serving-api
+    pip install grpcio-tools
     python predict.py sargan image_bytes=@me.jpg expression=happy --out happy.png
     python predict.py mask_guided label_map_bytes=@map.png seed=7 --target serving.example:8500
 
@@ -9,18 +9,12 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import grpc
-from tensorflow.core.framework import types_pb2
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+
+# Compiled as it starts, from the file beside this one.
+protos, services = grpc.protos_and_services("serving.proto")
 
 # Every request may be repeated: it only computes. UNAVAILABLE is a server that has gone or is full.
 OPTIONS = {
@@ -53,10 +47,10 @@ def connect(target):
 
 
 def input_types(stub, model, signature, timeout):
-    """The type of each input of a signature (`types_pb2.DT_...`), by name."""
-    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    """The type of each input of a signature (`protos.DT_...`), by name."""
+    request = protos.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = model
-    signatures = get_model_metadata_pb2.SignatureDefMap()
+    signatures = protos.SignatureDefMap()
     reply = stub.GetModelMetadata(request, timeout=timeout)
     reply.metadata["signature_def"].Unpack(signatures)
     if signature not in signatures.signature_def:
@@ -69,10 +63,10 @@ def fill(tensor, dtype, text):
     """Makes a tensor of shape [1], one picture's part of a batch."""
     tensor.dtype = dtype
     tensor.tensor_shape.dim.add(size=1)
-    if dtype == types_pb2.DT_STRING:
+    if dtype == protos.DT_STRING:
         data = Path(text[1:]).read_bytes() if text.startswith("@") else text.encode()
         tensor.string_val.append(data)
-    elif dtype == types_pb2.DT_FLOAT:
+    elif dtype == protos.DT_FLOAT:
         tensor.float_val.append(float(text))
     else:
         tensor.int64_val.append(int(text))
@@ -90,10 +84,10 @@ def main():
     arguments = parser.parse_args()
 
     with connect(arguments.target) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        stub = services.PredictionServiceStub(channel)
         try:
             types = input_types(stub, arguments.model, arguments.signature, arguments.timeout)
-            request = predict_pb2.PredictRequest()
+            request = protos.PredictRequest()
             request.model_spec.name = arguments.model
             request.model_spec.signature_name = arguments.signature
             for pair in arguments.inputs:

@@ -82,7 +82,7 @@ def test_node_from_the_command_line(server, face, tmp_path):
 
 def predict(*arguments):
     return subprocess.run(
-        [sys.executable, CLIENTS / "predict.py", *map(str, arguments)],
+        [need_environment(), CLIENTS / "predict.py", *map(str, arguments)],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ import subprocess
 from processes import SERVING, need, need_environment, run
 
 KINDS = {"namespace", "configmap", "service", "persistentvolumeclaim", "deployment",
-         "poddisruptionbudget", "horizontalpodautoscaler"}  # fmt: skip
+         "poddisruptionbudget", "horizontalpodautoscaler", "networkpolicy"}  # fmt: skip
 
 
 def test_kubernetes_takes_what_kustomize_makes(tmp_path):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfface.data.picture_heads import may_hold, picture_size
 from tfface.errors import UserError
 
 # NumPy and Pillow are imported where they are used, as `tfface.client` says.
@@ -77,6 +80,8 @@ def requests(
 ) -> Iterator[dict[str, Any]]:
     """As many rows together as go into one request: lists by input name, numbers as float32.
 
+    Nor are there more pixels in one than `tfface.serve` takes.
+
     Args:
         rows: The inputs of each face.
         most_rows: So many at most in a request.
@@ -84,15 +89,19 @@ def requests(
         size_of: The bytes that a value takes in a request.
     """
     taken: list[dict] = []
-    size = _HEAD
+    size, pixels = _HEAD, 0
     for row in rows:
-        values = [x if isinstance(x, list) else [x] for x in row.values()]
-        row_size = sum(size_of(value) for some in values for value in some)
-        if taken and (len(taken) == most_rows or size + row_size > most_bytes):
+        values = list(chain(*(x if isinstance(x, list) else [x] for x in row.values())))
+        row_size = sum(map(size_of, values))
+        row_pixels = sum(math.prod(picture_size(x)) for x in values if isinstance(x, bytes))
+        fits = size + row_size <= most_bytes and len(taken) < most_rows
+        fits = fits and may_hold(pixels + row_pixels, size + row_size - _HEAD)
+        if taken and not fits:
             yield _columns(taken)
-            taken, size = [], _HEAD
+            taken, size, pixels = [], _HEAD, 0
         taken.append(row)
         size += row_size
+        pixels += row_pixels
     if taken:
         yield _columns(taken)
 

@@ -6,11 +6,19 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-MAX_PIXELS = 50_000_000  # As `tfface.data.pictures`; larger ones would fill the server's memory.
+from tfface.data.orientation_ops import (
+    jpeg_orientation,
+    png_orientation,
+    png_transparency,
+    upright,
+)
+from tfface.data.picture_heads import MAX_PIXELS  # More would fill the server's memory.
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """One JPEG or PNG picture, string [], to uint8 [H,W,3].
+    """One JPEG or PNG picture, string [], to uint8 [H,W,3]; as `tfface.data.pictures.load_picture`.
+
+    It is turned upright as its EXIF data say; transparent parts are on white.
 
     Raises:
         tf.errors.InvalidArgumentError: Another format, damaged, or of more than 50 megapixels
@@ -29,12 +37,29 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
         ["picture too large; expected at most", MAX_PIXELS, "pixels, received", shape],
     )
     with tf.control_dependencies([small]):
-        # The accurate transform is what Pillow, with which training decodes, has as well.
-        return tf.cond(
-            is_jpeg,
-            lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-            lambda: tf.io.decode_png(encoded, channels=3),
-        )
+        return tf.cond(is_jpeg, lambda: _decode_jpeg(encoded), lambda: _decode_png(encoded))
+
+
+def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    # The accurate transform is what Pillow, with which training decodes, has as well.
+    picture = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    return upright(picture, jpeg_orientation(encoded))
+
+
+def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
+    transparent, orientation = png_transparency(encoded), png_orientation(encoded)
+    picture = tf.cond(
+        transparent,
+        lambda: _on_white(tf.io.decode_png(encoded, channels=4)),
+        lambda: tf.io.decode_png(encoded, channels=3),
+    )
+    return upright(picture, orientation)
+
+
+def _on_white(picture: tf.Tensor) -> tf.Tensor:
+    """A picture uint8 [H,W,4] with alpha to uint8 [H,W,3]."""
+    colours, alpha = tf.split(tf.cast(picture, tf.float32), [3, 1], -1)
+    return tf.saturate_cast(tf.round(255.0 + (colours - 255.0) * (alpha / 255.0)), tf.uint8)
 
 
 def _png_shape(encoded: tf.Tensor) -> tf.Tensor:

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from tfface.data.picture_heads import MAX_PIXELS
 from tfface.errors import UserError
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
-MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 MAX_ASPECT = 3
 # Pillow knows formats whose decoders start other programs (EPS); pictures come from strangers too.
@@ -42,7 +42,8 @@ def load_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
     name = name or ("the picture" if isinstance(source, bytes) else str(source))
     with opened(source, name, "not a picture (expected JPEG, PNG, BMP or WebP)") as picture:
         ImageOps.exif_transpose(picture, in_place=True)
-        return picture if picture.mode == "RGB" else _to_rgb(picture)
+        plain = picture.mode == "RGB" and not picture.has_transparency_data
+        return picture if plain else _to_rgb(picture)
 
 
 @contextlib.contextmanager

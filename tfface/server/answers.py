@@ -21,7 +21,8 @@ from tfface.server.models import Models
 from tfface.server.monitoring import Monitor
 from tfface.server.predict import predict
 from tfface.server.saved_model import SavedModel
-from tfface.server.status import invalid, shortened
+from tfface.server.status import ServingError, invalid, shortened
+from tfface.server.versions import State
 
 _SIGNATURE_DEF = "signature_def"
 
@@ -106,12 +107,11 @@ class Answers:
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """The state of a model's versions."""
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for version, (state, error) in self.models.status(_spec(request)).items():
-            status = response.model_version_status.add(version=version, state=int(state))
-            status.status.error_code = error.code.value[0] if error else 0
-            status.status.error_message = shortened(error.message) if error else ""
-        return response
+        return _states(self.models.status(_spec(request)))
+
+    def statuses(self) -> dict[str, get_model_status_pb2.GetModelStatusResponse]:
+        """The states of the versions of every model, by its name."""
+        return {model.name: _states(model.status()) for model in self.models}
 
     @contextlib.contextmanager
     def _running(self, api: str, request) -> Iterator[tuple[int, SavedModel]]:
@@ -119,6 +119,17 @@ class Answers:
         spec = _spec(request)
         with self.models.use(spec) as used, self.monitor.running(api, spec.name):
             yield used
+
+
+def _states(
+    found: dict[int, tuple[State, ServingError | None]],
+) -> get_model_status_pb2.GetModelStatusResponse:
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for version, (state, error) in found.items():
+        status = response.model_version_status.add(version=version, state=int(state))
+        status.status.error_code = error.code.value[0] if error else 0
+        status.status.error_message = shortened(error.message) if error else ""
+    return response
 
 
 def _spec(request) -> model_pb2.ModelSpec:

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import os
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from pathlib import Path
-from typing import Any
-
-import grpc
-from grpc_reflection.v1alpha import reflection
+from typing import TYPE_CHECKING, Any
 
 from tfface.errors import UserError
-from tfface.server import services
 from tfface.server.answers import Answers
-from tfface.server.checks import check_address, check_addresses, check_models
+from tfface.server.checks import check_addresses, check_models
 from tfface.server.config import ModelConfig, Options, read_models
+from tfface.server.grpc_server import GrpcServer
 from tfface.server.models import Models
 from tfface.server.status import ServingError, shortened
+from tfface.server.tls import check_tls
+from tfface.server.workers import EventLoop
+
+if TYPE_CHECKING:
+    from tfface.server.rest_server import RestServer
 
 logger = logging.getLogger("tfface.server")
-
-_CHANNEL_ARGUMENTS = {
-    "grpc.max_send_message_length": -1,
-    "grpc.max_receive_message_length": -1,
-    # Otherwise two servers can share a port without knowing it, each getting some of the calls.
-    "grpc.so_reuseport": 0,
-}
-_HEALTH_NAMES = ("", "ModelService", "PredictionService")
 
 
 class Server:
@@ -66,13 +60,12 @@ class Server:
         self.port = self._options.port
         self.rest_port = self._options.rest_port
         self.addresses: list[str] = []
-        self._rest = None
+        self._front: EventLoop | None = None
+        self._grpc: GrpcServer | None = None
+        self._rest: RestServer | None = None
         self._stopping = threading.Event()
+        self._stopped = threading.Event()
         self._watchers: list[threading.Thread] = []
-        threads = self._options.threads or 4 * (os.cpu_count() or 1)
-        self._threads = futures.ThreadPoolExecutor(threads)
-        arguments = {**_CHANNEL_ARGUMENTS, **self._options.channel_arguments}
-        self._grpc = grpc.server(self._threads, options=list(arguments.items()))
 
     def start(self) -> Server:
         """Loads the models, then opens the ports: an open port means that all is ready.
@@ -83,18 +76,14 @@ class Server:
         options = self._options
         try:
             check_addresses(options)
+            if options.tls is not None:
+                check_tls(options.tls)
             self._load()
-            answers = Answers(self.models)
-            handlers = services.services(answers, options.tensor_content)
-            self._grpc.add_generic_rpc_handlers(handlers)
-            self._add_health_and_reflection()
-            self._listen()
-            if options.rest_port is not None:
-                self._start_rest(answers)
+            self._front = EventLoop()
+            self._front.run(self._open(Answers(self.models)))
         except UserError:
             self.stop()
             raise
-        self._grpc.start()
         self._watch("versions", options.poll_seconds, self.models.update)
         if options.model_config_file:
             self._watch("models", options.config_poll_seconds, self._read_models_again())
@@ -102,19 +91,55 @@ class Server:
 
     def wait(self) -> None:
         """Returns when the server has been stopped by another thread."""
-        self._grpc.wait_for_termination()
+        self._stopped.wait()
 
-    def stop(self, grace: float = 10.0) -> None:
-        """Takes no more requests, lets those that run finish for `grace` seconds, unloads."""
+    def stop(self, grace: float | None = None) -> bool:
+        """Takes no more requests, lets those that are here finish, unloads.
+
+        Args:
+            grace: Seconds that they have; None: those of the options.
+
+        Returns:
+            Whether all has ended. Otherwise threads of this process still compute, or load a
+            model; nobody waits for them any more.
+        """
+        grace = self._options.grace if grace is None else grace
+        deadline = time.monotonic() + grace
         self._stopping.set()
-        stopped = self._grpc.stop(grace)
-        if self._rest is not None:
-            self._rest.stop()
-        stopped.wait()
-        self._threads.shutdown(wait=False)
+        ended = True
+        if self._front is not None:
+            ended = self._front.run(self._close(grace))
+            self._front.close()
+            self._front = None
         for watcher in self._watchers:
-            watcher.join()
-        self.models.close()
+            watcher.join(max(0.0, deadline - time.monotonic()))
+            ended = ended and not watcher.is_alive()
+        if ended:
+            self.models.close()
+        self._stopped.set()
+        return ended
+
+    async def _open(self, answers: Answers) -> None:
+        options = self._options
+        self._grpc = GrpcServer(answers, options)
+        await self._grpc.start()
+        self.port, self.addresses = self._grpc.port, self._grpc.addresses
+        if options.rest_port is not None:
+            if options.tls is not None:
+                logger.warning(
+                    "the REST API is not encrypted: --ssl_config_file is for gRPC; put a proxy "
+                    "that speaks TLS in front, or leave out --rest_api_port"
+                )
+            from tfface.server.rest_server import RestServer
+
+            self._rest = RestServer(answers, options)
+            self._rest.start()
+            self.rest_port = self._rest.port
+            self.addresses += [f"http://{address}" for address in self._rest.addresses]
+
+    async def _close(self, grace: float) -> bool:
+        opened = [server for server in (self._grpc, self._rest) if server is not None]
+        return all(await asyncio.gather(*(server.stop(grace) for server in opened)))
 
     def describe(self) -> str:
         """One line: every model with the versions that answer."""
@@ -149,70 +174,6 @@ class Server:
                 )
         return error.message
 
-    def _listen(self) -> None:
-        options = self._options
-        if options.socket_path:
-            self._bind(f"unix:{options.socket_path}")
-            if self.port == 0:
-                return
-        if options.host is not None:
-            self._bind_host(options.host)
-            return
-        self._bind_host("127.0.0.1")
-        if _has_loopback_v6():
-            try:
-                self._bind_host("::1")
-            except UserError:
-                if options.port:  # somebody else would get the calls to localhost
-                    raise
-
-    def _bind_host(self, host: str) -> None:
-        check_address(host, self.port)
-        name = f"[{host}]" if ":" in host else host
-        self.port = self._bind(f"{name}:{self.port}", name)
-
-    def _bind(self, address: str, name: str | None = None) -> int:
-        tls = self._options.tls
-        try:
-            if tls is None:
-                port = self._grpc.add_insecure_port(address)
-            else:
-                port = self._grpc.add_secure_port(address, _credentials(tls))
-        except RuntimeError as error:
-            doubt = "; are key and certificate of --ssl_config_file right?" if tls else ""
-            raise UserError(f"cannot listen on {address}{doubt}") from error
-        self.addresses.append(f"{name}:{port}" if name else address)
-        return port
-
-    def _start_rest(self, answers: Answers) -> None:
-        from tfface.server.rest import RestServer
-
-        options = self._options
-        rest = RestServer(
-            answers,
-            host=options.host,
-            port=options.rest_port,
-            threads=options.rest_threads or 4 * (os.cpu_count() or 1),
-            timeout=options.rest_timeout,
-            metrics_path=options.metrics_path,
-            allow_cors=options.rest_cors,
-        )
-        rest.start()
-        self._rest, self.rest_port = rest, rest.port
-        self.addresses += [f"http://{address}" for address in rest.addresses]
-
-    def _add_health_and_reflection(self) -> None:
-        names = [services.PREDICTION, services.MODEL, reflection.SERVICE_NAME]
-        if self._options.health:
-            from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-
-            servicer = health.HealthServicer()
-            for name in _HEALTH_NAMES:
-                servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-            health_pb2_grpc.add_HealthServicer_to_server(servicer, self._grpc)
-            names.append(health.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._grpc)
-
     def _watch(self, name: str, seconds: float, look: Callable[[], None]) -> None:
         def watch() -> None:
             while not self._stopping.wait(seconds):
@@ -240,19 +201,3 @@ class Server:
             told = problem
 
         return look
-
-
-def _credentials(tls) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(tls.server_key.encode(), tls.server_cert.encode())],
-        root_certificates=tls.custom_ca.encode() or None,
-        require_client_auth=tls.client_verify,
-    )
-
-
-def _has_loopback_v6() -> bool:
-    try:
-        check_address("::1", 0)
-    except UserError:
-        return False
-    return True

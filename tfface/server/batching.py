@@ -22,10 +22,10 @@ _Tensors = dict[str, np.ndarray]
 _MAX_BATCH_SIZE = 1000
 _MAX_ENQUEUED_BATCHES = 10
 _FULL = "The batch scheduling queue to which this task was submitted is full"
-_OFF = (
-    "shapes and padding is turned off. Set pad_variable_length_inputs to true, or ensure that all "
-    "tensors with the same name have equal dimensions starting with the first dim."
-)
+
+
+class _UnlikeError(Exception):
+    """Arrays of several runs that do not go into one."""
 
 
 def check_batching(parameters: BatchingParameters) -> None:
@@ -103,8 +103,8 @@ class Batcher:
     """Merges runs that feed and fetch the same tensors along their first dimension.
 
     A run waits until its batch is full, or `batch_timeout_micros` old, and a batch thread is free.
-    A run that is alone in its batch is passed on without a copy. What goes wrong in a batch is the
-    answer to all runs in it.
+    A run that is alone in its batch is passed on without a copy. When a batch fails, each of its
+    runs is made again by itself: what is wrong with one caller's is no answer to the others.
 
     Args:
         parameters: How; see `check_batching`.
@@ -159,8 +159,8 @@ class Batcher:
         Raises:
             ServingError: With TF Serving's texts: INVALID_ARGUMENT: not one number of rows, or
                 more than `max_batch_size`; UNAVAILABLE: too many wait already; DEADLINE_EXCEEDED:
-                no result in time; FAILED_PRECONDITION: the batch cannot be merged, or what comes
-                out is not one value per row; and what the model itself says.
+                no result in time; FAILED_PRECONDITION: what comes out is not one value per row; and
+                what the model itself says.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         tasks = self._enqueue(feeds, fetches, deadline)
@@ -261,7 +261,9 @@ class Batcher:
 
     def _process(self, tasks: list[_Task], fetches: tuple[str, ...]) -> None:
         """Answers the tasks of a batch; nobody waits any more for those that are cancelled."""
-        tasks = [task for task in tasks if task.future.set_running_or_notify_cancel()]
+        self._answer([t for t in tasks if t.future.set_running_or_notify_cancel()], fetches)
+
+    def _answer(self, tasks: list[_Task], fetches: tuple[str, ...]) -> None:
         now = time.monotonic()
         for task in tasks:
             if task.deadline <= now:
@@ -272,8 +274,11 @@ class Batcher:
         try:
             results = self._run_together(tasks, fetches)
         except Exception as error:  # whatever it is, those who wait must know
+            if len(tasks) == 1:
+                tasks[0].future.set_exception(error)
+                return
             for task in tasks:
-                task.future.set_exception(error)
+                self._answer([task], fetches)
         else:
             for task, result in zip(tasks, results, strict=True):
                 task.future.set_result(result)
@@ -298,10 +303,8 @@ class Batcher:
     def _merge(self, name: str, tasks: list[_Task], padding: int) -> np.ndarray:
         arrays = [task.feeds[name] for task in tasks]
         if len({array.shape[1:] for array in arrays}) > 1:
-            if not self._pads:
-                raise _differ(name, _OFF)
-            if len({array.ndim for array in arrays}) > 1:
-                raise _differ(name, "ranks")
+            if not self._pads or len({array.ndim for array in arrays}) > 1:
+                raise _UnlikeError
             inner = tuple(np.max([array.shape[1:] for array in arrays], axis=0))
             arrays = [_padded(array, inner) for array in arrays]
         if padding:
@@ -342,17 +345,10 @@ def _padded(array: np.ndarray, inner: tuple[int, ...]) -> np.ndarray:
     if array.shape[1:] == inner:
         return array
     if not array.size:
-        raise invalid("Got empty tensor in batch of non-empty tensors.")
+        raise _UnlikeError
     padded = np.full((len(array), *inner), array.flat[0], array.dtype)
     padded[tuple(slice(size) for size in array.shape)] = array
     return padded
-
-
-def _differ(name: str, what: str) -> ServingError:
-    return ServingError(
-        grpc.StatusCode.FAILED_PRECONDITION,
-        f"Tensors with name '{name}' from different tasks have different {what}",
-    )
 
 
 def _too_late() -> ServingError:

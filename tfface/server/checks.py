@@ -10,18 +10,33 @@ from pathlib import Path
 from tfface.errors import UserError
 from tfface.server.config import ModelConfig, Options
 
+_LARGEST_VERSION = 2**63 - 1
+
 
 def find_versions(base_path: Path) -> dict[int, Path]:
-    """The version folders in a model's folder, by number (leading zeros are fine)."""
+    """The version folders in a model's folder, by number (leading zeros are fine).
+
+    As in TF Serving, names above 2^63-1 are no numbers, and of several names of one number the
+    last in alphabetical order counts.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return {int(entry.name): entry for entry in sorted(base_path.iterdir()) if _is_version(entry)}
+
+
+def _is_version(entry: Path) -> bool:
+    name = entry.name
+    if not (name.isascii() and name.isdigit()):
+        return False
+    # Python refuses to read numbers of thousands of digits.
+    digits = name.lstrip("0")
+    if len(digits) > 19 or int(digits or "0") > _LARGEST_VERSION:
+        return False
     try:
-        entries = sorted(base_path.iterdir())
+        return entry.is_dir()
     except OSError:
-        return {}
-    return {
-        int(entry.name): entry
-        for entry in entries
-        if entry.name.isascii() and entry.name.isdigit() and entry.is_dir()
-    }
+        return False
 
 
 def check_models(models: Iterable[ModelConfig], options: Options) -> None:
@@ -46,7 +61,10 @@ def _check_folder(model: ModelConfig) -> None:
     path = model.base_path
     if not path.is_dir():
         raise UserError(f"model {model.name}: {path}: no such folder")
-    found = find_versions(path)
+    try:
+        found = find_versions(path)
+    except OSError as error:
+        raise UserError(f"model {model.name}: {path}: {error.strerror}") from error
     if model.choose(found):
         return
     if found:
@@ -98,3 +116,12 @@ def check_addresses(options: Options) -> None:
         if options.rest_port == options.port != 0:
             raise UserError(f"the REST API cannot have the gRPC API's port {options.port}")
         check_address(host, options.rest_port)
+
+
+def has_loopback_v6() -> bool:
+    """Whether there is the address ::1 here."""
+    try:
+        check_address("::1", 0)
+    except UserError:
+        return False
+    return True

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfface.data.picture_heads import MAX_PIXELS
 from tfface.errors import UserError
 from tfface.server import protos
 
@@ -51,6 +52,11 @@ class Options:
         threads: gRPC requests that run at the same time; None: four times the number of CPUs.
         channel_arguments: gRPC's own settings, by name.
         tls: Key and certificate of the gRPC API; None: no encryption.
+        receive_timeout: Seconds within which a request must have arrived whole.
+        max_open_per_peer: gRPC calls, and REST connections, that one address may have open at a
+            time; 0: any number.
+        max_request_pixels: Of all encoded pictures in a request together; 0: any number.
+        grace: Seconds that requests have to finish when the server is stopped.
         health: Offer the standard gRPC health service.
         tensor_content: Answer with `tensor_content` rather than typed fields.
         rest_port: Port of the REST API; None: no REST API.
@@ -79,6 +85,10 @@ class Options:
     threads: int | None = None
     channel_arguments: Mapping[str, int | str] = field(default_factory=dict)
     tls: Any = None
+    receive_timeout: float = 30.0
+    max_open_per_peer: int = 0
+    max_request_pixels: int = MAX_PIXELS
+    grace: float = 10.0
     health: bool = False
     tensor_content: bool = False
     rest_port: int | None = None
@@ -139,10 +149,24 @@ def to_models(listed, served: Collection[str] = ()) -> tuple[ModelConfig, ...]:
     return tuple(models.values())
 
 
+def check_base_path(name: str, path: str) -> None:
+    """Checks that a model's base path may be a folder at all.
+
+    Raises:
+        UserError: It is a URI, or no path.
+    """
+    if "://" in path:
+        raise UserError(
+            f"model {name}: base_path {path}: only folders of this machine can be read, no URIs; "
+            "mount it, or copy the model"
+        )
+    if "\0" in path:
+        raise UserError(f"model {name}: base_path {path!r}: expected a path, which has no NUL")
+
+
 def _to_model(entry, served: bool) -> ModelConfig:
     name, path = entry.name, entry.base_path
-    if "://" in path:
-        raise UserError(f"model {name}: base_path {path}: only folders can be read, no URIs")
+    check_base_path(name, path)
     if not Path(path).is_absolute():
         raise UserError(
             f"Expected model {name} to have an absolute path or URI; got base_path()={path}"

@@ -6,12 +6,14 @@ looked at: TF Serving does so only with --enable_signature_method_name_check.
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterable, Iterator
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -21,6 +23,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfface.server import wire
+from tfface.server.limits import LARGEST_UNSENT, check_pictures
 from tfface.server.predict import DEFAULT_SIGNATURE
 from tfface.server.saved_model import SavedModel, Signature
 from tfface.server.status import ServingError, invalid
@@ -48,7 +51,7 @@ def classify(
     """
     signature = _signature(model, request.model_spec)
     outputs = _classification_outputs(signature)
-    examples = _examples(request.input)
+    examples = _examples(request.input, model.most_pixels)
     values = model.run(signature, {_INPUT: examples}, outputs, timeout)
     return classification_pb2.ClassificationResponse(
         model_spec=_spec(request.model_spec, version),
@@ -65,7 +68,7 @@ def regress(
     """Answers a request whose model has been looked up; as `classify`."""
     signature = _signature(model, request.model_spec)
     outputs = _regression_outputs(signature)
-    examples = _examples(request.input)
+    examples = _examples(request.input, model.most_pixels)
     values = model.run(signature, {_INPUT: examples}, outputs, timeout)
     return regression_pb2.RegressionResponse(
         model_spec=_spec(request.model_spec, version),
@@ -86,17 +89,10 @@ def multi_inference(
         tasks[name] = _task(model, request, task, name in tasks)
     if not tasks:
         raise invalid("Found no task in a MultiInferenceRequest.")
-    signatures = [signature for signature, _ in tasks.values()]
-    if len({signature.inputs[_INPUT] for signature in signatures}) > 1:
-        raise invalid("Input tensor must be the same for all Signatures.")
-    examples = _examples(request.input)
-    wanted = {
-        (name, output): signature.outputs[output]
-        for name, (signature, outputs) in tasks.items()
-        for output in outputs
-    }
-    together = dataclasses.replace(signatures[0], outputs=wanted)
-    values = model.run(together, {_INPUT: examples}, list(wanted), timeout)
+    examples = _examples(request.input, model.most_pixels)
+    together = _together(tasks)
+    inputs = dict.fromkeys(together.inputs, examples)
+    values = model.run(together, inputs, list(together.outputs), timeout)
     response = inference_pb2.MultiInferenceResponse()
     for task in request.tasks:
         name = _signature_name(task.model_spec)
@@ -107,6 +103,18 @@ def multi_inference(
         else:
             result.regression_result.CopyFrom(_regression(outputs, len(examples)))
     return response
+
+
+def _together(tasks: dict[str, tuple[Signature, list[str]]]) -> Signature:
+    """One signature for all tasks: an input for each tensor that examples go into."""
+    together = Signature(meta_graph_pb2.SignatureDef(), {}, {})
+    for name, (signature, outputs) in tasks.items():
+        tensor = signature.inputs[_INPUT]
+        together.inputs[tensor] = tensor
+        together.definition.inputs[tensor].CopyFrom(signature.definition.inputs[_INPUT])
+        for output in outputs:
+            together.outputs[name, output] = signature.outputs[output]
+    return together
 
 
 def _task(
@@ -152,14 +160,26 @@ def _spec(asked: model_pb2.ModelSpec, version: int) -> model_pb2.ModelSpec:
     return spec
 
 
-def _examples(request_input: input_pb2.Input) -> np.ndarray:
+def _examples(request_input: input_pb2.Input, most_pixels: int) -> np.ndarray:
     """The serialised examples, object [N]. Two messages one after the other are their merger."""
     with_context = request_input.example_list_with_context
     context = with_context.context.SerializeToString()
     examples = with_context.examples or request_input.example_list.examples
     if not examples:
         raise invalid("Input is empty.")
+    if len(context) * len(examples) > LARGEST_UNSENT:
+        raise invalid(
+            f"the context, of {len(context)} bytes, is too large to go into each of "
+            f"{len(examples)} examples"
+        )
+    check_pictures(_strings([with_context.context, *examples]), most_pixels)
     return np.array([context + e.SerializeToString() for e in examples], object)
+
+
+def _strings(examples: Iterable[example_pb2.Example]) -> Iterator[bytes]:
+    for example in examples:
+        for feature in example.features.feature.values():
+            yield from feature.bytes_list.value
 
 
 def _classification_outputs(signature: Signature) -> list[str]:

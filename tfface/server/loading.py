@@ -43,7 +43,8 @@ def load(path: Path, number: int, options: Options) -> SavedModel:
         inter_op_parallelism_threads=options.inter_op_threads,
         gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
     )
-    model = SavedModel(path, _batching(path, options), config, options.tags)
+    pixels = options.max_request_pixels
+    model = SavedModel(path, _batching(path, options), config, options.tags, pixels)
     try:
         if options.warm_up:
             _run_warm_up(model, number, path / WARM_UP_FILE, options.warm_up_iterations)

@@ -1,20 +1,19 @@
-"""TF Serving's REST API, and Prometheus's metrics beside it."""
+"""TF Serving's REST API, and Prometheus's metrics beside it: paths, requests and their answers."""
 
 from __future__ import annotations
 
-import contextlib
 import gzip
+import io
 import logging
 import re
-import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 import grpc
-import waitress
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -22,23 +21,20 @@ from tensorflow_serving.apis import (
     model_pb2,
     regression_pb2,
 )
-from waitress import wasyncore
-from waitress.server import TcpWSGIServer
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.wrappers import Request, Response
 
-from tfface.errors import UserError
 from tfface.server import rest_replies, rest_requests
 from tfface.server.answers import Answers
-from tfface.server.checks import check_address
 from tfface.server.monitoring import METRICS_TYPE
 from tfface.server.status import ServingError, invalid
 
 logger = logging.getLogger("tfface.server")
 
 LARGEST_BODY = 2**26
-_IN_MEMORY = 2**24  # bytes of a request or reply; longer ones wait in a temporary file
-_CONNECTIONS = 1000
+_PIECE = 2**20
+# A compressed body may unfold to so much, and to so much for each of its bytes: floats in JSON
+# become three times as long, text five times.
+_FREE_UNPACKED = 2**24
+_UNPACKED_PER_BYTE = 16
 _LARGEST_VERSION = 2**63 - 1
 
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -71,138 +67,87 @@ _STATUS = {
 }  # 500 for all others
 
 
-class RestServer:
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """An HTTP request that has arrived whole.
+
+    Attributes:
+        method: GET, POST, ...
+        path: Without the query.
+        encoding: The body's Content-Encoding, in lower case; empty: none.
+        body: Its bytes, as they came.
+    """
+
+    method: str
+    path: str
+    encoding: str = ""
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an HTTP request is answered with."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON
+
+
+class TooLarge(Exception):
+    """A body of more bytes than it may have."""
+
+    def __init__(self, most: int = LARGEST_BODY):
+        super().__init__(f"the body holds more than {most} bytes")
+
+
+class RestApi:
     """TF Serving's REST API: model status, metadata, predict, classify and regress.
 
-    A body holds at most 64 MiB (`LARGEST_BODY`), counted after decompression; larger ones are
-    answered with status 413 and never held in memory whole. Compressed bodies are unpacked one at
-    a time, so that small requests cannot fill the memory together either.
+    A body holds at most 64 MiB (`LARGEST_BODY`), counted after decompression, and less if few bytes
+    unfold to it. One request is unpacked at a time, so that small ones cannot fill the memory
+    together either.
 
     Args:
         answers: What answers the requests.
-        host: Address to listen on; None: the loopback addresses 127.0.0.1 and, where there is one,
-            ::1.
-        port: 0: any free one.
-        threads: Requests that run at the same time.
         timeout: Seconds after which a computation is given up; None: never.
         metrics_path: Path of Prometheus's metrics; None: they are not offered.
         allow_cors: Let web pages from anywhere call the API.
 
     Attributes:
-        port: The port; known after `start`.
-        addresses: All addresses listened on, as HOST:PORT; known after `start`.
+        headers: Of every reply.
     """
 
     def __init__(
         self,
         answers: Answers,
-        *,
-        host: str | None,
-        port: int,
-        threads: int,
         timeout: float | None,
         metrics_path: str | None = None,
         allow_cors: bool = False,
     ):
-        self.port = port
-        self.addresses: list[str] = []
+        self.headers: Mapping[str, str] = _CORS if allow_cors else {}
         self._answers = answers
-        self._host = host
-        self._workers = threads
         self._timeout = timeout
         self._metrics_path = metrics_path
-        self._cors = _CORS if allow_cors else {}
         self._unpacking = threading.Lock()
-        self._channels: dict = {}
-        self._loop: threading.Thread | None = None
 
-    def start(self) -> RestServer:
-        """Opens the port.
-
-        Raises:
-            UserError: The address cannot be had.
-        """
-        # A queue is what threads are for; a line in the log for each request in it helps nobody.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        server = waitress.create_server(
-            self._application,
-            map=self._channels,
-            sockets=self._listen(),
-            threads=self._workers,
-            ident="tfface",
-            connection_limit=_CONNECTIONS,
-            asyncore_use_poll=True,
-            recv_bytes=2**18,
-            inbuf_overflow=_IN_MEMORY,
-            outbuf_overflow=_IN_MEMORY,
-            max_request_body_size=LARGEST_BODY,
-        )
-        self._loop = threading.Thread(target=server.run, name="rest", daemon=True)
-        self._loop.start()
-        return self
-
-    def stop(self, grace: float = 10.0) -> None:
-        """Takes no more requests, lets those that run finish for `grace` seconds."""
-        if self._loop is None or not self._loop.is_alive():
-            return
-        deadline = time.monotonic() + grace
-        listeners = [c for c in self._channels.values() if isinstance(c, TcpWSGIServer)]
-        # Only the loop's own thread may take sockets away from under it.
-        for listener in listeners:
-            trigger = listener.trigger
-            trigger.pull_trigger(lambda listener=listener: wasyncore.dispatcher.close(listener))
-        listeners[0].task_dispatcher.shutdown(timeout=grace)
-        while time.monotonic() < deadline and _is_sending(listeners):
-            time.sleep(0.01)
-        with contextlib.suppress(OSError):  # The loop has ended by itself, and closed its trigger.
-            trigger.pull_trigger(lambda: wasyncore.close_all(self._channels))
-        self._loop.join()
-
-    def _listen(self) -> list[socket.socket]:
-        if self._host is not None:
-            return [self._bind(self._host)]
-        fixed = self.port != 0
-        sockets = [self._bind("127.0.0.1")]
-        try:
-            check_address("::1", 0)
-        except UserError:  # there is no such address here
-            return sockets
-        try:
-            sockets.append(self._bind("::1"))
-        except UserError:
-            if fixed:  # somebody else would get the calls to localhost
-                sockets[0].close()
-                raise
-        return sockets
-
-    def _bind(self, host: str) -> socket.socket:
-        check_address(host, self.port)
-        family, *_, address = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)[0]
-        bound = socket.create_server(address, family=family)
-        self.port = bound.getsockname()[1]
-        self.addresses.append(f"{f'[{host}]' if ':' in host else host}:{self.port}")
-        return bound
-
-    def _application(self, environ: dict, start_response: Callable):
-        response = self._respond(Request(environ))
-        return response(environ, start_response)
-
-    def _respond(self, request: Request) -> Response:
-        path = request.environ["REQUEST_URI"].partition("?")[0]
+    def answer(self, request: Request) -> Reply:
+        """Answers a request; whatever goes wrong is an answer, too."""
+        method, path = request.method, request.path
         if path == self._metrics_path:
-            return Response(self._answers.monitor.text(), content_type=METRICS_TYPE)
+            return Reply(200, self._answers.monitor.text().encode(), METRICS_TYPE)
         if not path.lower().startswith("/v1/"):
-            body = rest_replies.error(f"Not found: {request.method} {path}")
-            return Response(body, 404, content_type="application/json")
-        if request.method == "OPTIONS" and self._cors:  # a browser asks before it calls
-            return Response(headers=self._cors)
-        if request.method == "POST" and (match := _POST.fullmatch(path)):
-            status, body = self._inference(request, match)
-        elif request.method == "GET" and (match := _GET.fullmatch(path)):
+            return Reply(404, rest_replies.error(f"Not found: {method} {path}"))
+        if method == "OPTIONS" and self.headers:  # a browser asks before it calls
+            return Reply(200)
+        if method == "POST" and (match := _POST.fullmatch(path)):
+            return Reply(*self._inference(request, match))
+        if method == "GET" and (match := _GET.fullmatch(path)):
             _, status, body = _answer(lambda: self._information(match))
-        else:
-            status, body = 400, rest_replies.error(f"Malformed request: {request.method} {path}")
-        return Response(body, status, self._cors, content_type="application/json")
+            return Reply(status, body)
+        return Reply(400, rest_replies.error(f"Malformed request: {method} {path}"))
 
     def _inference(self, request: Request, match: re.Match) -> tuple[int, bytes]:
         started = time.perf_counter()
@@ -214,17 +159,10 @@ class RestServer:
         return status, body
 
     def _document(self, request: Request) -> dict:
-        if request.headers.get("Content-Encoding", "").lower() != "gzip":
-            return rest_requests.parse(request.get_data(cache=False))
+        if request.encoding != "gzip":
+            return rest_requests.parse(request.body)
         with self._unpacking:
-            try:
-                with gzip.GzipFile(fileobj=request.stream) as file:
-                    body = file.read(LARGEST_BODY + 1)
-            except (OSError, EOFError, zlib.error) as error:
-                raise invalid(f"the body is not whole gzip data: {error}") from error
-            if len(body) > LARGEST_BODY:
-                raise RequestEntityTooLarge(f"the body holds more than {LARGEST_BODY} bytes")
-            return rest_requests.parse(body)
+            return rest_requests.parse(_unpacked(request.body))
 
     def _predict(self, spec: model_pb2.ModelSpec, document: dict) -> bytes:
         spec.signature_name = rest_requests.signature_name(document)
@@ -252,6 +190,8 @@ class RestServer:
         return rest_replies.regressions(self._answers.regress(request, self._timeout))
 
     def _information(self, match: re.Match) -> bytes:
+        if not any(match.groups()):
+            return rest_replies.models(self._answers.statuses())
         if not match["name"]:
             raise invalid("Missing model name in request.")
         spec = _spec(match)
@@ -262,6 +202,28 @@ class RestServer:
             return rest_replies.metadata(self._answers.metadata(request))
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
         return rest_replies.status(self._answers.status(request))
+
+
+def _unpacked(body: bytes) -> bytes:
+    """A compressed body, unpacked piece by piece: one that unfolds to too much is known early."""
+    most = min(LARGEST_BODY, _FREE_UNPACKED + _UNPACKED_PER_BYTE * len(body))
+    unpacked = bytearray()
+    bounds = rest_requests.Bounds()
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+            while piece := file.read(_PIECE):
+                bounds.add(piece)
+                unpacked += piece
+                if len(unpacked) > most:
+                    raise TooLarge(most)
+    except (OSError, EOFError, zlib.error) as error:
+        raise invalid(f"the body is not whole gzip data: {error}") from error
+    return bytes(unpacked)
+
+
+def http_status(code: grpc.StatusCode) -> int:
+    """The HTTP status that stands for one of gRPC."""
+    return _STATUS.get(code, 500)
 
 
 def _spec(match: re.Match) -> model_pb2.ModelSpec:
@@ -284,14 +246,9 @@ def _answer(call: Callable[[], bytes]) -> tuple[grpc.StatusCode, int, bytes]:
         code, message = error.code, error.message
     except UnicodeEncodeError as error:  # JSON can name half a character
         code, message = _Code.INVALID_ARGUMENT, f"JSON Value: text is not Unicode: {error}"
-    except HTTPException as error:
-        return _Code.INVALID_ARGUMENT, error.code, rest_replies.error(error.description)
+    except TooLarge as error:
+        return _Code.INVALID_ARGUMENT, 413, rest_replies.error(str(error))
     except Exception as error:
         logger.exception("a request failed")
         code, message = _Code.INTERNAL, f"{type(error).__name__}: {error}"
-    return code, _STATUS.get(code, 500), rest_replies.error(message)
-
-
-def _is_sending(listeners: list[TcpWSGIServer]) -> bool:
-    channels = [c for listener in listeners for c in list(listener.active_channels.values())]
-    return any(channel.total_outbufs_len for channel in channels)
+    return code, http_status(code), rest_replies.error(message)

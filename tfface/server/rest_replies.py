@@ -115,6 +115,12 @@ def status(response: get_model_status_pb2.GetModelStatusResponse) -> bytes:
     return dumps(_fields(response), [])
 
 
+def models(statuses: Mapping[str, get_model_status_pb2.GetModelStatusResponse]) -> bytes:
+    """All models with the states of their versions; TF Serving has no such list."""
+    listed = [{"name": name, **_fields(status)} for name, status in statuses.items()]
+    return dumps({"models": listed}, [])
+
+
 def metadata(response: get_model_metadata_pb2.GetModelMetadataResponse) -> bytes:
     """The signatures of a model."""
     signatures = get_model_metadata_pb2.SignatureDefMap()

@@ -28,24 +28,47 @@ _TYPE_NAMES = {
     float: "Number",
 }
 _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
+_BLANKS = dict.fromkeys(map(ord, " \t\n\v\f\r"))  # `base64 FILE` makes lines
 _LONGEST_SHOWN = 200  # characters
-# A list is two characters long and takes the memory of fifty, and time: without a bound a small
-# compressed body could keep a server busy for a minute.
-MOST_LISTS = 2**23
+# A list is two characters long and takes the memory of fifty, a number the time of many: without
+# bounds a small body could keep a server busy for long. 15 float pictures of 256 x 256 have as many
+# lists as this, 21 as many numbers.
+MOST_LISTS = 2**20
+MOST_VALUES = 2**22
 # Whole numbers above these have no exact float32 or float64 of their own.
 _LARGEST_WHOLE = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}
+
+
+class Bounds:
+    """Counts the lists and the values of a body that comes in pieces, and refuses too many."""
+
+    def __init__(self):
+        self._lists = self._values = 0
+
+    def add(self, piece: bytes) -> None:
+        """Counts a further piece.
+
+        Raises:
+            ServingError: There are more than `MOST_LISTS` lists or `MOST_VALUES` values.
+        """
+        self._lists += piece.count(b"[") + piece.count(b"{")
+        self._values += piece.count(b",")
+        if self._lists > MOST_LISTS:
+            raise invalid(f"JSON Parse error: more than {MOST_LISTS} lists and objects")
+        if self._values >= MOST_VALUES:
+            raise invalid(f"JSON Parse error: more than {MOST_VALUES} values")
 
 
 def parse(body: bytes) -> dict:
     """The object that a request body holds; NaN, Infinity and -Infinity are numbers.
 
     Raises:
-        ServingError: It is not JSON, not an object, or has more than `MOST_LISTS` lists.
+        ServingError: It is not JSON, not an object, or has more than `MOST_LISTS` lists
+            or `MOST_VALUES` values.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
-    if body.count(b"[") + body.count(b"{") > MOST_LISTS:
-        raise invalid(f"JSON Parse error: more than {MOST_LISTS} lists and objects")
+    Bounds().add(body)
     try:
         document = loads(body)
     except json.JSONDecodeError as error:
@@ -300,7 +323,7 @@ def _bytes(value: str | dict) -> bytes:
         return value.encode()
     if not _is_bytes(value):
         raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
-    data = value["b64"]
+    data = value["b64"].translate(_BLANKS)
     try:
         return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from tensorflow.python.saved_model import loader_impl
 from tfface.paths import plain
 from tfface.server import wire
 from tfface.server.batching import Batcher
+from tfface.server.limits import check_pictures
 from tfface.server.protos import BatchingParameters
 from tfface.server.status import ServingError, invalid
+
+_LEAST_CHECKED_RANK = 3  # of convolutions in one dimension
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,10 @@ class SavedModel:
         batching: Merge requests that come at the same time, in this way; None: run each alone.
         session_config: Of the Session; None: TensorFlow's own, with GPU memory taken as needed.
         tags: Of the part of the SavedModel that is loaded.
+        most_pixels: Of all encoded pictures of a request; 0: any number.
 
     Attributes:
+        most_pixels: As given.
         signatures: By name.
 
     Raises:
@@ -59,7 +65,9 @@ class SavedModel:
         batching: BatchingParameters | None = None,
         session_config: tf.compat.v1.ConfigProto | None = None,
         tags: tuple[str, ...] = (tf.saved_model.SERVING,),
+        most_pixels: int = 0,
     ):
+        self.most_pixels = most_pixels
         self._batcher = None if batching is None else Batcher(batching, self._run)
         if session_config is None:
             session_config = tf.compat.v1.ConfigProto()
@@ -108,10 +116,13 @@ class SavedModel:
             The outputs by name.
 
         Raises:
-            ServingError: A shape that is not the signature's, or what the graph says.
+            ServingError: A rank that is not the signature's, pictures that are too large, or what
+                the graph says.
         """
         for name, value in inputs.items():
-            _check_shape(name, signature.definition.inputs[name], value)
+            _check_rank(name, signature.definition.inputs[name], value)
+        strings = [value.flat for value in inputs.values() if value.dtype == object]
+        check_pictures(itertools.chain(*strings), self.most_pixels)
         feeds = {self._tensor("input", name, signature.inputs): v for name, v in inputs.items()}
         tensors = {name: self._tensor("output", name, signature.outputs) for name in outputs}
         fetches = tuple(sorted(set(tensors.values())))
@@ -155,6 +166,8 @@ class SavedModel:
             )
         except tf.errors.OpError as error:
             raise ServingError.from_tensorflow(error) from error
+        except UnicodeDecodeError as error:  # of the error's text: it quotes what was sent
+            raise invalid(error.object.decode(errors="replace")) from error
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
@@ -173,18 +186,17 @@ def _handle(graph: tf.Graph, name: str):
         return None
 
 
-def _check_shape(name: str, info: meta_graph_pb2.TensorInfo, value: np.ndarray) -> None:
-    """Stricter than TF Serving, where a wrong rank ends the whole process in a failed CHECK.
+def _check_rank(name: str, info: meta_graph_pb2.TensorInfo, value: np.ndarray) -> None:
+    """Stricter than TF Serving, where a wrong rank for a convolution ends the whole process.
 
-    A wrong type is left to TensorFlow, which refuses it before it looks at the shape.
+    A wrong type is left to TensorFlow, which refuses it before it looks at the shape; and so are
+    sizes, and ranks below those of convolutions, of which a graph makes what it likes.
     """
-    if info.tensor_shape.unknown_rank or wire.data_type(value) != info.dtype:
-        return
     expected = [dim.size for dim in info.tensor_shape.dim]
-    if len(expected) != value.ndim or any(
-        0 <= size != other for size, other in zip(expected, value.shape, strict=True)
-    ):
+    if wire.data_type(value) != info.dtype or len(expected) < _LEAST_CHECKED_RANK:
+        return
+    if len(expected) != value.ndim:
         raise invalid(
-            f"input {name} must have the signature's shape [{','.join(map(str, expected))}] but "
-            f"has shape [{','.join(map(str, value.shape))}]"
+            f"input {name} must have as many dimensions as the signature's shape "
+            f"[{','.join(map(str, expected))}] but has shape [{','.join(map(str, value.shape))}]"
         )

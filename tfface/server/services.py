@@ -6,6 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -29,102 +30,107 @@ logger = logging.getLogger("tfface.server")
 
 PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
-_NO_DEADLINE = 1e8  # seconds; a call without a deadline says some centuries
+# Where an RPC runs: with the requests that compute, or beside them.
+RUN, ASK, LOAD = "run", "ask", "load"
+_Result = tuple[grpc.StatusCode, bytes | str]
 
 
-def services(answers: Answers, tensor_content: bool = False) -> tuple[grpc.GenericRpcHandler, ...]:
-    """PredictionService and ModelService.
+@dataclass(frozen=True)
+class Rpc:
+    """An RPC, from the bytes of its request to those of its reply; errors as TF Serving has them.
+
+    Attributes:
+        kind: RUN, ASK or LOAD.
+        answer: Takes the request and its deadline as of time.monotonic (None: none); gives OK and
+            the reply, or another status and its text.
+        record: Takes the model's name, the status and the seconds it took; None: it does not count.
+    """
+
+    kind: str
+    answer: Callable[[bytes, float | None], _Result]
+    record: Callable[[str, grpc.StatusCode, float], None] | None = None
+
+
+def services(answers: Answers, tensor_content: bool = False) -> dict[str, dict[str, Rpc]]:
+    """PredictionService and ModelService: their RPCs by name, by the services' names.
 
     Args:
         answers: What answers.
         tensor_content: Answer Predict with `tensor_content` rather than typed fields.
     """
 
-    def answer_predict(request: predict_pb2.PredictRequest, timeout: float | None) -> bytes:
+    def predict(request: predict_pb2.PredictRequest, timeout: float | None) -> bytes:
         return wire.response(*answers.predict(request, timeout), tensor_content)
 
-    def answer_reload(
+    def reload(
         request: model_management_pb2.ReloadConfigRequest,
     ) -> model_management_pb2.ReloadConfigResponse:
         answers.models.reload(request.config)
         return model_management_pb2.ReloadConfigResponse(status={"error_code": 0})  # OK
 
-    def message(answer: Callable) -> Callable:
+    def plain(answer: Callable) -> Callable:
         return lambda request, timeout: answer(request).SerializeToString()
 
     def timed(answer: Callable) -> Callable:
         return lambda request, timeout: answer(request, timeout).SerializeToString()
 
-    def counted(api: str, answer: Callable, request_type) -> grpc.RpcMethodHandler:
-        return _handler(
-            answer, request_type, functools.partial(answers.monitor.request, api, "GRPC")
-        )
+    def counted(api: str, answer: Callable, request_type: type) -> Rpc:
+        record = functools.partial(answers.monitor.request, api, "GRPC")
+        return _rpc(RUN, answer, request_type, record)
 
     prediction = {
-        "Predict": counted("Predict", answer_predict, predict_pb2.PredictRequest),
+        "Predict": counted("Predict", predict, predict_pb2.PredictRequest),
         "Classify": counted(
             "Classify", timed(answers.classify), classification_pb2.ClassificationRequest
         ),
         "Regress": counted("Regress", timed(answers.regress), regression_pb2.RegressionRequest),
-        "MultiInference": _handler(
-            timed(answers.multi_inference), inference_pb2.MultiInferenceRequest
+        "MultiInference": _rpc(
+            RUN, timed(answers.multi_inference), inference_pb2.MultiInferenceRequest
         ),
-        "GetModelMetadata": _handler(
-            message(answers.metadata), get_model_metadata_pb2.GetModelMetadataRequest
+        "GetModelMetadata": _rpc(
+            ASK, plain(answers.metadata), get_model_metadata_pb2.GetModelMetadataRequest
         ),
     }
     model = {
-        "GetModelStatus": _handler(
-            message(answers.status), get_model_status_pb2.GetModelStatusRequest
+        "GetModelStatus": _rpc(
+            ASK, plain(answers.status), get_model_status_pb2.GetModelStatusRequest
         ),
-        "HandleReloadConfigRequest": _handler(
-            message(answer_reload), model_management_pb2.ReloadConfigRequest
+        "HandleReloadConfigRequest": _rpc(
+            LOAD, plain(reload), model_management_pb2.ReloadConfigRequest
         ),
     }
-    return (
-        grpc.method_handlers_generic_handler(PREDICTION, prediction),
-        grpc.method_handlers_generic_handler(MODEL, model),
-    )
+    return {PREDICTION: prediction, MODEL: model}
 
 
-def _handler(
-    answer: Callable, request_type, record: Callable | None = None
-) -> grpc.RpcMethodHandler:
-    """An RPC whose reply is bytes already, and whose errors have TF Serving's codes and texts.
+def _rpc(kind: str, answer: Callable, request_type: type, record: Callable | None = None) -> Rpc:
+    """An RPC whose `answer` takes a message and the seconds left, and gives the reply's bytes."""
 
-    `record` gets the model's name, the status and the seconds it took.
-    """
-
-    def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+    def handle(data: bytes, deadline: float | None) -> _Result:
         started = time.perf_counter()
         request = request_type()
-        code, message = grpc.StatusCode.OK, ""
+        code, reply = grpc.StatusCode.OK, b""
         try:
             request.ParseFromString(data)
-            reply = answer(request, _remaining(context))
+            reply = answer(request, _remaining(deadline))
         except ServingError as error:
-            code, message = error.code, error.message
+            code, reply = error.code, error.message
         except DecodeError:
-            code, message = grpc.StatusCode.INTERNAL, "the request cannot be parsed"
+            code, reply = grpc.StatusCode.INTERNAL, "the request cannot be parsed"
         except Exception as error:
             logger.exception("a request failed")
-            code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
+            code, reply = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
         if record is not None:
             record(request.model_spec.name, code, time.perf_counter() - started)
-        if code is grpc.StatusCode.OK:
-            return reply
-        context.abort(code, shortened(message))
+        return code, reply if isinstance(reply, bytes) else shortened(reply)
 
-    return grpc.unary_unary_rpc_method_handler(handle)
+    return Rpc(kind, handle, record)
 
 
-def _remaining(context: grpc.ServicerContext) -> float | None:
-    """Seconds until the caller gives up; None: never. Nothing is computed for one who has gone."""
-    if not context.is_active():
-        raise ServingError(grpc.StatusCode.CANCELLED, "the caller has gone")
-    seconds = context.time_remaining()
-    if seconds is None or seconds > _NO_DEADLINE:
+def _remaining(deadline: float | None) -> float | None:
+    """Seconds until the caller gives up; None: never."""
+    if deadline is None:
         return None
+    seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
     return seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import gc
 import logging
 import threading
 import time
@@ -50,9 +51,10 @@ class Model:
     """A named model of which those versions are served that its policy chooses.
 
     New versions are loaded and warmed up before old ones go, and an old one stays loaded until its
-    last request is answered: no request fails. If all that the policy chooses are gone or cannot be
-    loaded, what is there goes on. As in TF Serving, a version that is available is not loaded again
-    when `config` names another folder that holds the same number.
+    last request is answered: no request fails. If none that the policy chooses can be loaded, what
+    is there goes on, as it does while the folder cannot be read; but of a folder without any of
+    them nothing is served. As in TF Serving, a version that is available is not loaded again when
+    `config` names another folder that holds the same number.
 
     Args:
         config: Where the versions are, and which are served.
@@ -120,13 +122,16 @@ class Model:
         if config is None:
             self.close()
             return
-        numbers = find_versions(config.base_path)
+        try:
+            numbers = find_versions(config.base_path)
+        except OSError:
+            return
         chosen = config.choose(numbers)
         for number in chosen:
             if number not in self.available():
                 self._load(number, numbers[number])
         available = set(self.available())
-        if available.intersection(chosen):
+        if available.intersection(chosen) or not chosen:
             for number in available.difference(chosen):
                 self._retire(number)
 
@@ -175,6 +180,8 @@ class Model:
                 return
             model, version.model = version.model, None
         model.close()
+        del model
+        gc.collect()  # A graph is full of cycles: left alone, each version would leave some memory.
         with self._lock:
             version.state = State.END
         logger.info("model %s: version %d is unloaded", self.name, number)

@@ -14,6 +14,8 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
+from tfface.server.limits import check_strings, check_unfolded
+
 _INTEGERS = (types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT16,
              types_pb2.DT_UINT8)  # fmt: skip
 _FIELDS = {
@@ -33,9 +35,6 @@ _FIELDS = {
 # Types whose packed field has the bytes that the array has in memory.
 _RAW = ("float_val", "double_val", "scomplex_val", "dcomplex_val", "bool_val")
 _NUMBERS = {field.name: field.number for field in tensor_pb2.TensorProto.DESCRIPTOR.fields}
-# A request of a few bytes can announce a tensor of any size (one value stands for all); no more
-# memory is given to one than a message could have brought.
-_LARGEST = 2**31
 
 
 def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
@@ -44,7 +43,7 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
     As in TensorFlow, missing values repeat the last one, and are zero if there is none.
 
     Raises:
-        ValueError: It is not a valid dense tensor.
+        ValueError: It is not a valid dense tensor, or claims far more values than it has.
     """
     field = _FIELDS.get(proto.dtype)
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
@@ -52,13 +51,17 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
         raise ValueError("not a dense tensor")
     count = math.prod(shape)
     dtype = np.dtype(tf.dtypes.as_dtype(proto.dtype).as_numpy_dtype)
-    # An empty tensor of [0,2**40] costs nothing, but what a graph makes of it may.
-    if math.prod(size or 1 for size in shape) * dtype.itemsize > _LARGEST:
-        raise ValueError("a tensor larger than any message")
     if proto.tensor_content:
         if field == "string_val" or len(proto.tensor_content) != count * dtype.itemsize:
             raise ValueError("tensor_content does not have the size of its shape")
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
+    given = getattr(proto, field)
+    # An empty tensor of [0,2**40] costs nothing, but what a graph makes of it may.
+    claimed = math.prod(size or 1 for size in shape)
+    if field == "string_val":
+        check_strings(claimed, len(given), len(given[-1]) if given else 0)
+    else:
+        check_unfolded(claimed, dtype.itemsize, len(given))
     values = _values(proto, field, dtype)[:count]
     if len(values) < count:
         filler = values[-1] if len(values) else (b"" if dtype.hasobject else dtype.type(0))

@@ -1,0 +1,94 @@
+"""What the heads of encoded pictures say, within a graph: which side is up, and what shows through.
+
+Heads are looked at in their first bytes only, where cameras and programs write them.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+_JPEG_HEAD = 4096  # bytes
+_PNG_HEAD = 65_536  # colour profiles may come first
+_MOST_ENTRIES = 64  # of an EXIF directory
+_ENTRY = 12  # bytes
+_ORIENTATION = 0x0112
+_ALPHA = 4  # a bit of a PNG's kind of colours
+
+
+def upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns a picture [H,W,C] as EXIF's `Orientation`, int32 [] from 1 to 8, says."""
+
+    def turn() -> tf.Tensor:
+        turned = tf.cond(
+            orientation >= 5, lambda: tf.transpose(picture, [1, 0, 2]), lambda: picture
+        )
+        for axis, mirrored in ((1, (2, 3, 6, 7)), (0, (3, 4, 7, 8))):
+            flip = tf.reduce_any(orientation == mirrored)
+            turned = tf.cond(flip, lambda x=turned, a=axis: tf.reverse(x, [a]), lambda x=turned: x)
+        return turned
+
+    return tf.cond(orientation > 1, turn, lambda: picture)
+
+
+def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """EXIF's `Orientation` of a JPEG, string [], as int32 []; 1 if there is none."""
+
+    def read() -> tf.Tensor:
+        head = _head(encoded, _JPEG_HEAD)
+        return _orientation(head, _find(head, b"Exif\0\0") + 6)
+
+    # In one operation, as most pictures have none.
+    start = tf.strings.substr(encoded, 0, _JPEG_HEAD)
+    found = tf.strings.regex_full_match(start, r"\C*Exif\x00\x00\C*")
+    return tf.cond(found, read, lambda: 1)
+
+
+def png_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """EXIF's `Orientation` of a PNG, string [], as int32 []; 1 if there is none."""
+    head = _head(encoded, _PNG_HEAD)
+    place = _find(head, b"eXIf")
+    return tf.cond(place < 0, lambda: 1, lambda: _orientation(head, place + 4))
+
+
+def png_transparency(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a PNG, string [], has transparent parts, bool []: an alpha channel, or tRNS."""
+    head = _head(encoded, _PNG_HEAD)
+    kind = _number(head, 25, 1, True)
+    return (tf.bitwise.bitwise_and(kind, _ALPHA) > 0) | (_find(head, b"tRNS") >= 0)
+
+
+def _head(encoded: tf.Tensor, length: int) -> tf.Tensor:
+    """The first bytes, int32 [length]; zeros behind the end."""
+    head = tf.io.decode_raw(encoded, tf.uint8, fixed_length=length)
+    return tf.ensure_shape(tf.cast(head, tf.int32), [length])
+
+
+def _find(head: tf.Tensor, word: bytes) -> tf.Tensor:
+    """Where a word begins first; -1: nowhere."""
+    last = head.shape[0] - len(word) + 1
+    equal = [head[i : last + i] == letter for i, letter in enumerate(word)]
+    found = tf.reduce_all(equal, 0)
+    place = tf.argmax(tf.cast(found, tf.uint8), output_type=tf.int32)
+    return tf.where(tf.reduce_any(found), place, -1)
+
+
+def _number(head: tf.Tensor, place, length: int, big: bool | tf.Tensor) -> tf.Tensor:
+    """A number of one, two or four bytes, at one place or many; 0 behind the end."""
+    place = tf.convert_to_tensor(place)[..., None] + tf.range(length)
+    inside = (place >= 0) & (place < head.shape[0])
+    given = tf.where(inside, tf.gather(head, tf.where(inside, place, 0)), 0)
+    powers = tf.range(length)
+    powers = tf.where(big, length - 1 - powers, powers)
+    return tf.reduce_sum(tf.bitwise.left_shift(given, 8 * powers), -1)
+
+
+def _orientation(head: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """The orientation in the first directory of EXIF data that begin at a place."""
+    big = tf.equal(head[tf.minimum(place, head.shape[0] - 1)], ord("M"))
+    directory = place + _number(head, place + 4, 4, big)
+    count = _number(head, directory, 2, big)
+    numbers = tf.range(_MOST_ENTRIES)
+    entries = directory + 2 + _ENTRY * numbers
+    wanted = (_number(head, entries, 2, big) == _ORIENTATION) & (numbers < count)
+    value = tf.reduce_max(tf.where(wanted, _number(head, entries + 8, 2, big), 0))
+    return tf.where((value >= 1) & (value <= 8), value, 1)
