@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +71,18 @@ def test_a_run_becomes_a_model_with_a_name(tiny, tmp_path, monkeypatch, capsys):
     assert Path("edited", "face-happy.png").exists()
     assert edit(["sargan/tinny", "face.png"]) == 2
     assert "nor a shipped model; perhaps you mean 'sargan/tiny'?" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_is_served_by_its_name(tiny):
+    command = [sys.executable, "-m", "tfface.serve", str(tiny.path), "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        address = re.search(r"ready at (\S+:\d+)", server.stdout.readline())[1]
+        with FaceClient(address) as client:
+            assert client.change_expression(draw(held_out(1, 1), 40)[0], "happy").size == (40, 40)
+        server.terminate()
+        server.communicate(timeout=60)
+    assert server.returncode == 0
 
 
 @pytest.mark.slow

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import re
 import resource
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,7 @@ from tfface.server.config import (
     read_tls,
 )
 from tfface.server.protos import BatchingParameters, read_text
+from tfface.shipped import run_folder
 from tfface.version import __version__
 
 _EPILOG = """\
@@ -222,6 +226,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             group.add_argument(f"--{name}", help=text + shown, **settings)
     for name in _WITHOUT_EFFECT:
         parser.add_argument(f"--{name}", nargs="?", const="", default=None, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default="",
+        help="in place of --model_base_path: a run folder, or a shipped model such as "
+        "sargan/faces64, which is exported to a temporary folder",
+    )
     parser.add_argument("--version", action="version", version=f"tfface {__version__}")
     arguments = parser.parse_args(argv)
     for flag, needed in _NEEDS.items():
@@ -234,7 +245,9 @@ def _models(arguments: argparse.Namespace) -> tuple[ModelConfig, ...]:
     base_path, file = arguments.model_base_path, arguments.model_config_file
     if bool(base_path) == bool(file):  # Or empty.
         state = "are both given" if file else "are missing"
-        raise UserError(f"--model_base_path and --model_config_file {state}: give one of them")
+        raise UserError(
+            f"--model_base_path and --model_config_file {state}: give one of them, or a run"
+        )
     if file:
         return read_models(file)
     check_base_path(arguments.model_name, base_path)
@@ -313,7 +326,36 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"no module {error.name}: pip install 'tfface[serving]'") from error
 
 
+@contextlib.contextmanager
+def _exported(run: str) -> Iterator[str]:
+    """The folder of a run's export, until the end of the block."""
+    run_folder(run)  # Raises if there is none.
+    import_tensorflow()
+
+    import tfface
+    from tfface.export import export_run
+
+    with tempfile.TemporaryDirectory(prefix="tfface-serve-") as folder:
+        export_run(tfface.load(run), folder)
+        yield folder
+
+
 def _serve(arguments: argparse.Namespace) -> int:
+    if not arguments.run:
+        ended = _serve_folders(arguments)
+    elif arguments.model_base_path or arguments.model_config_file:
+        raise UserError("a run is served in place of --model_base_path and --model_config_file")
+    else:
+        check_addresses(_options(arguments))  # Before the export, which takes a while.
+        with _exported(arguments.run) as arguments.model_base_path:
+            ended = _serve_folders(arguments)
+    if not ended:
+        os._exit(0)  # The end of the process would wait for threads that still compute.
+    return 0
+
+
+def _serve_folders(arguments: argparse.Namespace) -> bool:
+    """Serves until it is told to stop; returns whether no request still runs."""
     models, options = _models(arguments), _options(arguments)
     ignored = [f"--{name}" for name in _WITHOUT_EFFECT if getattr(arguments, name) is not None]
     if ignored:
@@ -340,9 +382,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         server.wait()
     except KeyboardInterrupt:
         print("tfface.serve: stopping", flush=True)
-    if not server.stop():
-        os._exit(0)  # The end of the process would wait for threads that still compute.
-    return 0
+    return server.stop()
 
 
 def _allow_many_connections() -> None:
