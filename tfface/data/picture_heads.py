@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import struct
 
-# What may be in one request together, and for each byte of it beyond 2**24 pixels. Photographs have
-# about 3 pixels for a byte, or 13 after a messenger has shrunk them.
+# What may be in one request together, and for each byte of it beyond 2**22 pixels. Photographs have
+# about 3 pixels for a byte, or 13 after a messenger has shrunk them; label maps of 512 x 512, which
+# begin within those 2**22, 50 to 100.
 MAX_PIXELS = 50_000_000
-_FREE_PIXELS = 2**24
-_PIXELS_PER_BYTE = 16
+_FREE_PIXELS = 2**22
+_PIXELS_PER_BYTE = 32
 # A JPEG's markers: garbage between them is skipped, as decoders do.
 _MARKER = re.compile(rb"\xff+([^\xff\0])", re.S)
 _STARTS_OF_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}

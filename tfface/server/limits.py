@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from tfface.data.picture_heads import may_hold, picture_size
 from tfface.server.status import invalid
 
-# Bytes of values that a request has not sent but stands for: one value may be the whole tensor.
-LARGEST_UNSENT = 2**26
+# Bytes of values that a request has not sent but stands for, as one value may be the whole tensor:
+# 21 float pictures of 256 x 256.
+LARGEST_UNSENT = 2**24
 MOST_STRINGS = 2**20  # in a tensor
 _STRING_COST = 64  # bytes of memory for a string, beside its own
-# Rows that may be made of one string, as each costs a computation; TF Serving's own largest batch.
-_MOST_REPEATED_STRINGS = 1000
+# Rows that may be made of one string, as each costs a computation.
+_MOST_REPEATED_STRINGS = 256
 
 
 def check_unfolded(count: int, item_size: int, sent: int) -> None:
@@ -65,9 +66,11 @@ def check_pictures(values: Iterable[bytes], most_pixels: int) -> None:
     if not most_pixels:
         return
     pixels = sent = 0
+    last = None
     for value in values:
         pixels += math.prod(picture_size(value))
-        sent += len(value)
+        sent += 0 if value is last else len(value)  # one that stands for many was sent once
+        last = value
     if not may_hold(pixels, sent, most_pixels):
         raise invalid(
             f"pictures too large; expected at most {most_pixels} pixels in a request "
