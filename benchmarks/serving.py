@@ -1,10 +1,9 @@
-"""What serving costs: `python benchmarks/serving.py`, or `--soak MINUTES`.
+"""What serving costs: `python benchmarks/serving.py`.
 
 Exports untrained SARGANs of the `demo` size for 128 and 256 px (speed does not depend on weights),
 serves them with `python -m tfface.serve`, and calls them from this process, which also has the same
 SavedModels loaded. Latency: calls to either in turn, so that both see the same machine. Throughput:
-rounds of either in turn; the best of all numbers of threads counts for the process. The soak prints
-the server's memory while eight callers keep it busy, some of them with mistakes.
+rounds of either in turn; the best of all numbers of threads counts for the process.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def export(size: int, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def serving(folders: dict[str, Path], flags: list[str]):
-    """A server process of these models: its HOST:PORT and process number."""
+    """A server process of these models: its HOST:PORT."""
     config = "".join(
         f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}'
         for name, path in folders.items()
@@ -57,7 +56,7 @@ def serving(folders: dict[str, Path], flags: list[str]):
         text=True,
     )
     try:
-        yield re.search(r"ready at (\S+)", process.stdout.readline())[1], process.pid
+        yield re.search(r"ready at (\S+)", process.stdout.readline())[1]
     finally:
         process.terminate()
         process.wait()
@@ -166,30 +165,9 @@ def compare(folders: dict[str, Path], target: str) -> None:
         print(f"| {callers} | {rate:.0f} | {rate / best:.0%} | {median:.1f}, {worst:.1f} |")
 
 
-def soak(folders: dict[str, Path], target: str, pid: int, minutes: float) -> None:
-    """Prints the server's memory every tenth of the time."""
-    import grpc
-
-    good = Ways(folders["sargan128"], target, "sargan128", "bytes", requests(128)["bytes"])
-    bad = Ways(folders["sargan128"], target, "nope", "bytes", requests(128)["bytes"])
-
-    def call() -> None:
-        good.served()
-        with contextlib.suppress(grpc.RpcError):
-            bad.served()
-
-    for tenth in range(10):
-        rate, _, worst = throughput(call, 8, 6 * minutes)
-        status = Path(f"/proc/{pid}/status").read_text()
-        memory = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-        print(f"{(tenth + 1) * minutes / 10:.1f} min: {memory:.0f} MiB, {rate:.0f} pairs/s, "
-              f"99th percentile {worst:.0f} ms", flush=True)  # fmt: skip
-
-
 def main() -> None:
-    """Prints the tables, or the soak's lines."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="watch the server's memory")
     parser.add_argument("--flags", default="", help="of the server, for example --enable_batching")
     arguments = parser.parse_args()
     from tfface.cli import import_tensorflow
@@ -197,11 +175,8 @@ def main() -> None:
     import_tensorflow()
     with tempfile.TemporaryDirectory() as scratch:
         folders = {f"sargan{size}": export(size, Path(scratch)) for size in (128, 256)}
-        with serving(folders, arguments.flags.split()) as (target, pid):
-            if arguments.soak:
-                soak(folders, target, pid, arguments.soak)
-            else:
-                compare(folders, target)
+        with serving(folders, arguments.flags.split()) as target:
+            compare(folders, target)
 
 
 if __name__ == "__main__":

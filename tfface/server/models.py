@@ -137,7 +137,8 @@ class Models:
                 model.close()
 
     def _update(self) -> None:
-        for model in self._by_name.values():
+        # Those that are no longer served go first, and make room.
+        for model in sorted(self._by_name.values(), key=lambda model: model.config is not None):
             try:
                 model.update()
             except Exception:  # the next look may find things in order again

@@ -180,11 +180,11 @@ class Model:
                 return
             model, version.model = version.model, None
         model.close()
-        del model
-        gc.collect()  # A graph is full of cycles: left alone, each version would leave some memory.
         with self._lock:
             version.state = State.END
         logger.info("model %s: version %d is unloaded", self.name, number)
+        del model
+        gc.collect()  # A graph is full of cycles: left alone, each version would leave some memory.
 
 
 def not_found(name: str, number: int | None) -> ServingError:
