@@ -19,15 +19,20 @@ def upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns a picture [H,W,C] as EXIF's `Orientation`, int32 [] from 1 to 8, says."""
 
     def turn() -> tf.Tensor:
-        turned = tf.cond(
-            orientation >= 5, lambda: tf.transpose(picture, [1, 0, 2]), lambda: picture
-        )
+        turned = tf.cond(orientation >= 5, lambda: _transposed(picture), lambda: picture)
         for axis, mirrored in ((1, (2, 3, 6, 7)), (0, (3, 4, 7, 8))):
             flip = tf.reduce_any(orientation == mirrored)
             turned = tf.cond(flip, lambda x=turned, a=axis: tf.reverse(x, [a]), lambda x=turned: x)
         return turned
 
     return tf.cond(orientation > 1, turn, lambda: picture)
+
+
+def _transposed(picture: tf.Tensor) -> tf.Tensor:
+    # By a gather: of `tf.transpose` of uint8 TensorFlow writes an error on some processors.
+    height, width, channels = tf.unstack(tf.shape(picture))
+    places = width * tf.range(height)[None] + tf.range(width)[:, None]
+    return tf.gather(tf.reshape(picture, [-1, channels]), places)
 
 
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
