@@ -257,7 +257,7 @@ def test_edit_with_references_and_between_styles(root, tmp_path):
         (["--seed", "8..1"], "'8..1': expected a number"),
         (["--seed", "1", "--interpolate", "3"], "--interpolate needs two styles or more"),
         (["--seed", "1..2", "--interpolate", "1"], "--interpolate is 1: expected at least 2"),
-        (["--exemplar", "face0.png"], "--exemplar is no option of mask-guided synthesis"),
+        (["--exemplar", "face0.png"], "--exemplar is no option of mask_guided"),
     ],
 )
 def test_mistakes_in_an_edit_are_told(root, capsys, words, message):

@@ -1,11 +1,15 @@
 """Segmentation with hierarchical GANs beyond the contract: gradients, stages, use."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfface.config import Adam, ClassifierOptions, Data, DiscriminatorOptions, Train, replace
+from tfface.data.label_maps import CLASSES_19, colour
+from tfface.data.pictures import to_picture
 from tfface.data.synthetic import EXPRESSIONS
 from tfface.errors import UserError
 from tfface.methods.seg_hierarchical.config import (
@@ -15,6 +19,7 @@ from tfface.methods.seg_hierarchical.config import (
     Weights,
 )
 from tfface.methods.seg_hierarchical.method import SegHierarchical
+from tfface.methods.trained import Trained
 from tfface.testing import FewFaces
 
 SIZE = 32
@@ -137,7 +142,7 @@ def reached(method, phase, nets, batch):
 
 def test_what_each_phase_reaches(nets, batch):
     """The segmentation reaches no generator, the discriminators nothing but themselves."""
-    method = method_with()
+    method = method_with(**{"classifier.steps": 1})
     assert reached(method, "segmentation", nets, batch) == {"segmenter"}
     for phase in ("classifier", "discriminator"):
         assert reached(method, phase, nets, batch) == set(method.discriminators)
@@ -203,7 +208,10 @@ def test_noise_is_on_classified_pictures_only(nets, batch):
     silent = {**batch, "noise": tf.zeros_like(batch["image"])}
     noisy = {**batch, "noise": tf.random.stateless_normal(batch["image"].shape, (0, 0))}
     for phase in ("discriminator", "generator", "classifier"):
-        clean, same, other = (method_with().loss(phase, nets, b)[1] for b in (batch, silent, noisy))
+        clean, same, other = (
+            method_with(**{"classifier.steps": 1}).loss(phase, nets, b)[1]
+            for b in (batch, silent, noisy)
+        )
         for name, value in clean.items():
             assert float(same[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5), name
             if "cls" in name:
@@ -330,10 +338,16 @@ def test_the_attack_grows_while_the_classifiers_learn(source):
 def test_the_attack_is_on_real_pictures_only(nets, batch):
     attacked = {**batch, "attack": tf.fill((4, 1, 1, 1), 3.0)}
     for phase in ("classifier", "discriminator"):
-        terms = [method_with().loss(phase, nets, b)[1] for b in (batch, attacked)]
+        terms = [
+            method_with(**{"classifier.steps": 1}).loss(phase, nets, b)[1]
+            for b in (batch, attacked)
+        ]
         for name in ("cls", "mouth_cls", "eyes_cls"):
             assert terms[1][name] > terms[0][name]
-    terms = [method_with().loss("generator", nets, b)[1]["cls"] for b in (batch, attacked)]
+    terms = [
+        method_with(**{"classifier.steps": 1}).loss("generator", nets, b)[1]["cls"]
+        for b in (batch, attacked)
+    ]
     assert float(terms[0]) == float(terms[1])
 
 
@@ -402,6 +416,7 @@ def test_signatures(nets, alone):
         "bytes": {"image_bytes"} | extra,
         "segment": {"image"},
         "segment_bytes": {"image_bytes"},
+        **({} if alone else {"parts_bytes": {"image_bytes", "expression"}}),
     }
     results = {name: s.function(**s.example) for name, s in made.items()}
     labels = results["segment"]["label_map"]
@@ -414,27 +429,27 @@ def test_signatures(nets, alone):
 
 
 def test_edits(nets, batch):
-    method = method_with()
-    rows = method.edits(nets, {"expression": ["happy", "fearful"]})
-    names = [[name for name, _ in row] for row in rows]
-    assert names == [
+    trained = Trained("seg_hierarchical", method_with(), nets, 0, Path("run"))
+    face = to_picture(batch["image"][0].numpy())
+    [rows] = trained.editor({"expression": ["happy", "fearful"]}).edit([face])
+    assert [[name for name, _ in row] for row in rows] == [
         ["happy", "happy-mouth", "happy-eyes", "segmentation"],
         ["fearful", "fearful-mouth", "fearful-eyes"],
     ]
-    image = batch["image"]
-    happy, mouth, _, labels = (function(image).numpy() for _, function in rows[0])
-    fearful = rows[1][0][1](image).numpy()
-    assert np.abs(happy - fearful).max() > 1e-3
-    assert happy.shape == image.shape
-    assert mouth.shape == image.shape and mouth.dtype == np.uint8 and mouth.min() == 0
-    assert labels.shape == image.shape[:3] and labels.dtype == np.int32
-    assert len(method.edits(nets, {})) == len(EXPRESSIONS)
+    happy, mouth, _, labels = (np.asarray(image, int) for _, image in rows[0])
+    fearful = np.asarray(rows[1][0][1], int)
+    assert happy.shape == fearful.shape == (SIZE, SIZE, 3) and np.abs(happy - fearful).max() > 0
+    assert mouth.shape == (SIZE, SIZE, 3) and mouth.min() == 0
+    assert {tuple(c) for c in labels.reshape(-1, 3)} <= {
+        tuple(c) for c in colour(np.arange(len(CLASSES_19))[None])[0]
+    }
+    assert len(trained.editor({}).edit([face])[0]) == len(EXPRESSIONS)
     for options, message in (
         ({"expression": ["hapy"]}, "perhaps you mean 'happy'"),
         ({"strength": [1.0]}, "--strength is no option of seg_hierarchical"),
     ):
         with pytest.raises(UserError, match=message):
-            method.edits(nets, options)
+            trained.editor(options)
 
 
 def test_data_without_expressions(monkeypatch):

@@ -162,7 +162,7 @@ class Method(abc.ABC):
 
     def loss(self, phase: str, nets: Networks, batch: Batch) -> Losses:
         """The loss of a phase, by its name."""
-        return next(p for p in self.phases() if p.name == phase).loss(nets, batch)
+        return {p.name: p.loss for p in self.phases()}[phase](nets, batch)
 
     @abc.abstractmethod
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
