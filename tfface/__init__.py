@@ -26,12 +26,17 @@ def get_method(name: str) -> type:
 def load(run: str | Path, step: int | None = None):
     """Loads a trained run, to edit or export with.
 
+    Example:
+        >>> trained = tfface.load("sargan/faces64")
+        >>> trained.edit("face.png", expression="happy")["happy"].save("happy.png")
+
     Args:
-        run: A run folder.
+        run: A run folder, or the name of a model that comes with tfface, as `tfface models` lists
+            them.
         step: Step of the checkpoint; None: the newest.
 
     Returns:
-        A `tfface.engine.load.Trained`: `method`, `nets`, `step`. The networks that have averaged
+        A `tfface.methods.trained.Trained`: `method`, `nets`, `step`. The networks that have averaged
         weights hold those.
 
     Raises:
