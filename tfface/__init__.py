@@ -36,8 +36,8 @@ def load(run: str | Path, step: int | None = None):
         step: Step of the checkpoint; None: the newest.
 
     Returns:
-        A `tfface.methods.trained.Trained`: `method`, `nets`, `step`. The networks that have averaged
-        weights hold those.
+        A `tfface.methods.trained.Trained`: `method`, `nets`, `step`. The networks that have
+        averaged weights hold those.
 
     Raises:
         UserError: The folder is no run, has no (such) checkpoint, or one that does not fit.
