@@ -7,18 +7,13 @@ the picture made. "Pairs" are examples whose exemplar shows how the target looks
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
 from tfface.data.label_maps import CLASSES_19
 from tfface.losses.regions import distance, region_distance
-from tfface.methods.base import Batch, Losses, Networks
+from tfface.methods.base import Batch, Losses, Method, Networks
 from tfface.methods.domain_alignment.conditions import half, shares
 from tfface.methods.domain_alignment.networks import Discriminator
-
-if TYPE_CHECKING:
-    from tfface.methods.domain_alignment.method import DomainAlignment
 
 _BANDWIDTH = 0.1  # h of the contextual loss; CoCosNet's code, as the 1e-3 below.
 # Weights of relu{1..5}_2 in the perceptual feature matching, and of relu{3..5}_2 in the contextual
@@ -27,7 +22,7 @@ _MATCHED = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 _IN_CONTEXT = (2.0, 4.0, 8.0)
 
 
-def discriminator_loss(method: DomainAlignment, nets: Networks, batch: Batch) -> Losses:
+def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The hinge loss, weighted as the generator's; CoCosNet's code."""
     given = method.encode(batch["condition"])
     fake = method.generate(nets, given, batch["exemplar"], training=True)["image"]
@@ -37,7 +32,7 @@ def discriminator_loss(method: DomainAlignment, nets: Networks, batch: Batch) ->
     return method.config.weights.adversarial * hinge, {"hinge": hinge}
 
 
-def generator_loss(method: DomainAlignment, nets: Networks, batch: Batch) -> Losses:
+def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The sum of CoCosNet's losses, with RABIT's; a weight of 0 leaves out what costs time."""
     weights, target = method.config.weights, batch["image"]
     given = method.encode(batch["condition"])

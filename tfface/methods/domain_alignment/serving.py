@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
 from tfface.data.image_ops import encode_squares, example_picture, example_png, to_squares
 from tfface.data.label_map_ops import check_labels, encode_labels, example_labels, to_label_squares
-from tfface.methods.base import Networks, Signature
-
-if TYPE_CHECKING:
-    from tfface.methods.domain_alignment.method import DomainAlignment
+from tfface.methods.base import Method, Networks, Signature
 
 
-def signatures(method: DomainAlignment, nets: Networks) -> dict[str, Signature]:
+def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     """`serving_default` on codes and float pictures, `bytes` on encoded ones."""
     size, lines = method.config.data.size, method.takes == "lines"
     text = tf.TensorSpec([None], tf.string)

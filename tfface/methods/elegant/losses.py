@@ -6,17 +6,12 @@ to y_D are their attributes. The discriminator "multitask" and its terms are our
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
-from tfface.methods.base import Batch, Losses, Networks
-
-if TYPE_CHECKING:
-    from tfface.methods.elegant.method import Elegant
+from tfface.methods.base import Batch, Losses, Method, Networks
 
 
-def discriminator_loss(method: Elegant, nets: Networks, batch: Batch) -> Losses:
+def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """Paper equation 5 for both discriminators, of full and of half size, as means of its 4 parts.
 
     L_D1 = -E log D1(A|y_A) - E log D1(B|y_B) - E log(1 - D1(C|y_C)) - E log(1 - D1(D|y_D))
@@ -38,14 +33,14 @@ def discriminator_loss(method: Elegant, nets: Networks, batch: Batch) -> Losses:
     return (terms["disc1"] + weights.half_size * terms["disc2"]) / 4.0, terms
 
 
-def attributes_loss(method: Elegant, nets: Networks, batch: Batch) -> Losses:
+def attributes_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """Cross entropy of the attributes of real faces, before everything else (ours)."""
     logits = nets["disc1"](both(batch, "A", "B"), training=True)
     loss = classification(logits, both(batch, "y_A", "y_B"))
     return loss, {"disc1": loss}
 
 
-def generator_loss(method: Elegant, nets: Networks, batch: Batch) -> Losses:
+def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """Paper equation 7, L_G = L_reconstruction + L_adv, of its equations 4 and 6.
 
     L_reconstruction = |A - A1| + |B - B1|

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
 from tfface.data.image_ops import edit_bytes, example_picture, example_png, to_squares
-from tfface.methods.base import Networks, Signature
+from tfface.methods.base import Method, Networks, Signature
 from tfface.methods.labels import index_of
 
-if TYPE_CHECKING:
-    from tfface.methods.elegant.method import Elegant
 
-
-def signatures(method: Elegant, nets: Networks) -> dict[str, Signature]:
+def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     """`serving_default` on float pictures, `bytes` on encoded ones; attributes by name.
 
     `several` and `several_bytes` make any number of changes to each picture at once. All

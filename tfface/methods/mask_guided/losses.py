@@ -10,20 +10,16 @@ m is a label map and x its picture; F makes a style code of a latent z (style en
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tfface.data.label_map_ops import one_hot
 from tfface.data.label_maps import CLASSES_19
 from tfface.losses.regions import distance, region_distance
-from tfface.methods.base import Batch, Losses, Networks
-
-if TYPE_CHECKING:
-    from tfface.methods.mask_guided.method import MaskGuided
+from tfface.methods.base import Batch, Losses, Method, Networks
 
 
-def discriminator_loss(method: MaskGuided, nets: Networks, batch: Batch) -> Losses:
+def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN v2's equation 1, and R1: softplus(-D(x)) + softplus(D(G(m,s))) + gamma R1."""
     weights, given = method.config.weights, one_hot(batch["label_map"])
     codes = [nets["style_encoder"](batch["latents"][:, 0], training=True)]
@@ -41,7 +37,7 @@ def discriminator_loss(method: MaskGuided, nets: Networks, batch: Batch) -> Loss
     return terms["real"] + terms["fake"] + weights.r1 * terms["r1"], terms
 
 
-def generator_loss(method: MaskGuided, nets: Networks, batch: Batch) -> Losses:
+def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN v2's equation 5, L_adv + lambda_sty L_sty - lambda_ds L_ds + lambda_cyc L_cyc.
 
     With the picture's reconstruction for L_cyc. `diversity` has the sign of a loss.

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
 from tfface.data.image_ops import encode_squares, example_picture, example_png, to_squares
 from tfface.data.label_map_ops import check_labels, encode_labels, example_labels, to_label_squares
-from tfface.methods.base import Networks, Signature
-
-if TYPE_CHECKING:
-    from tfface.methods.mask_guided.method import MaskGuided
+from tfface.methods.base import Method, Networks, Signature
 
 
-def signatures(method: MaskGuided, nets: Networks) -> dict[str, Signature]:
+def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     """Styles from a seed (`serving_default`, `bytes`), from a face (`reference...`), as codes.
 
     A code that one signature returns can be given to `style_code`, between two others as well.

@@ -7,24 +7,19 @@ a multi-task discriminator, its terms take the places of those of WGAN-GP and cl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
 from tfface.losses import expressions
-from tfface.methods.base import Batch, Losses, Networks
-
-if TYPE_CHECKING:
-    from tfface.methods.sargan.method import Sargan
+from tfface.methods.base import Batch, Losses, Method, Networks
 
 
-def classifier_loss(method: Sargan, nets: Networks, batch: Batch) -> Losses:
+def classifier_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """E CE(C(x), y), before everything else: ours, for short training."""
     cls = expressions.classifier_term(nets["discriminator"], batch["image"], batch)
     return cls, {"cls": cls}
 
 
-def discriminator_loss(method: Sargan, nets: Networks, batch: Batch) -> Losses:
+def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN's equation 5, L_D = -L_adv + lambda_cls L_cls^r, with L_adv of equation 8."""
     adversarial, weights = method.config.adversarial, method.config.weights
     fake = tf.stop_gradient(method.generate(nets, batch["image"], batch["target"]))
@@ -42,7 +37,7 @@ def discriminator_loss(method: Sargan, nets: Networks, batch: Batch) -> Losses:
     return total, terms
 
 
-def generator_loss(method: Sargan, nets: Networks, batch: Batch) -> Losses:
+def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN's equation 6, L_G = L_adv + lambda_cls L_cls^f + lambda_rec L_rec.
 
     And, which is ours, the change of the picture.

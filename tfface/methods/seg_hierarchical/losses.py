@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tfface.data.label_map_ops import one_hot
 from tfface.losses import expressions
 from tfface.losses.segmentation import entropy_and_dice
-from tfface.methods.base import Batch, Losses, Networks
+from tfface.methods.base import Batch, Losses, Method, Networks
 from tfface.methods.seg_hierarchical.masks import scale_gradient
-
-if TYPE_CHECKING:
-    from tfface.methods.seg_hierarchical.method import SegHierarchical
 
 # face-parsing.PyTorch: pixels with a probability below 0.7 are hard; at least so many are counted.
 _HARD = -math.log(0.7)
@@ -32,14 +28,14 @@ WHOLE = "global"
 """Stands beside the regions in names, for what concerns the whole picture."""
 
 
-def segmentation_loss(method: SegHierarchical, nets: Networks, batch: Batch) -> Losses:
+def segmentation_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The first stage: `segmentation` alone."""
     heads = tf.nest.flatten(nets["segmenter"](batch["seg_image"]))
     seg, accuracy = segmentation(batch["seg_label_map"], heads, method.config.segmenter.loss)
     return seg, {"seg": seg, "accuracy": accuracy}
 
 
-def classifier_loss(method: SegHierarchical, nets: Networks, batch: Batch) -> Losses:
+def classifier_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The second stage begins with E CE(C(x), y) of each discriminator; ours, as in SARGAN."""
     image = batch["image"]
     # Of true label maps where there are any: the segmentation costs more than all of this.
@@ -54,7 +50,7 @@ def classifier_loss(method: SegHierarchical, nets: Networks, batch: Batch) -> Lo
     return with_local(of_kinds, method.config.weights.local)
 
 
-def discriminator_loss(method: SegHierarchical, nets: Networks, batch: Batch) -> Losses:
+def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The sum of the discriminators' losses, each StarGAN's equation 5, as SARGAN's."""
     image, weights = batch["image"], method.config.weights
     adversarial = method.config.adversarial
@@ -82,7 +78,7 @@ def discriminator_loss(method: SegHierarchical, nets: Networks, batch: Batch) ->
     return with_local(of_kinds, weights.local)
 
 
-def generator_loss(method: SegHierarchical, nets: Networks, batch: Batch) -> Losses:
+def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The rest of the second stage: `generators_loss`, the segmentation network as it is."""
 
     def frozen(images):
@@ -91,7 +87,7 @@ def generator_loss(method: SegHierarchical, nets: Networks, batch: Batch) -> Los
     return generators_loss(method, nets, batch, frozen(batch["image"]), frozen)
 
 
-def joint_loss(method: SegHierarchical, nets: Networks, batch: Batch) -> Losses:
+def joint_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The third stage: L_G + lambda_seg L_seg, where L_G reaches the segmentation network too.
 
     `weights.to_segmenter` times: the gradient is scaled, not the loss, as one loss serves both.
@@ -115,7 +111,7 @@ def joint_loss(method: SegHierarchical, nets: Networks, batch: Batch) -> Losses:
 
 
 def generators_loss(
-    method: SegHierarchical,
+    method: Method,
     nets: Networks,
     batch: Batch,
     given: tf.Tensor,

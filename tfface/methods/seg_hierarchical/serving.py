@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
 from tfface.data.image_ops import (
@@ -14,14 +12,11 @@ from tfface.data.image_ops import (
     to_squares,
 )
 from tfface.data.label_map_ops import encode_labels
-from tfface.methods.base import Networks, Signature
+from tfface.methods.base import Method, Networks, Signature
 from tfface.methods.labels import index_of
 
-if TYPE_CHECKING:
-    from tfface.methods.seg_hierarchical.method import SegHierarchical
 
-
-def signatures(method: SegHierarchical, nets: Networks) -> dict[str, Signature]:
+def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     """Signatures by name.
 
     `serving_default` and `bytes` give faces expressions, and float pictures their label maps too;
