@@ -1,6 +1,6 @@
 """Dense against block alignment: `python benchmarks/alignment.py`.
 
-Time and peak memory of one picture, forward and forward with backward, keys and values of 256
+Time and peak memory of one image, forward and forward with backward, keys and values of 256
 channels each, float32, on the CPU. Each row runs in a fresh process; memory is the growth of its
 peak resident set over that before the first call, so it counts all that the operation holds.
 """

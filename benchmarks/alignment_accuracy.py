@@ -3,7 +3,7 @@
 Takes a run of domain_alignment on built-in faces (from `python -m tfface.train domain_alignment
 --alignment.kind dense`: features that no block side has shaped), puts other alignments in the place
 of its own, without training them, and measures on held-out people the error of the warped exemplar
-and of the painted face against the truth, and the fastest time of the alignment of 4 pictures,
+and of the painted face against the truth, and the fastest time of the alignment of 4 images,
 forward and backward.
 """
 

@@ -231,7 +231,7 @@ def vanished(folder: Path) -> Row:
     run.wait(8, process)
     faces.rename(away)
     status, step = process.wait(), run.checkpoints()[-1]
-    said = run.told(r"\d+ of the \d+ pictures are missing or cannot be read")
+    said = run.told(r"\d+ of the \d+ images are missing or cannot be read")
     away.rename(faces)
     run.finish()
     happened = f"status {status}, «{said}», checkpoint of step {step}"
@@ -285,7 +285,7 @@ def studies(folder: Path) -> list[Row]:
     values = "weights.reconstruction: {low: 0.1, high: 10, log: true}"
     file.write_text(
         f"objective: {{measure: edited/accuracy, direction: max}}\nparameters: {{{values}}}\n"
-        "steps: 20\npreset: tiny\ntrials: 6\npictures: 4\n"
+        "steps: 20\npreset: tiny\ntrials: 6\nimages: 4\n"
     )
     words = [sys.executable, "-m", "tfface.tune", "sargan", "--study", str(file), "--out", str(out)]
     for victim in ("worker1", "chief", ""):

@@ -26,7 +26,7 @@ CALLERS = (1, 8, 32)
 
 
 def export(size: int, folder: Path) -> Path:
-    """An untrained SARGAN for pictures of `size`; the folder of its versions."""
+    """An untrained SARGAN for images of `size`; the folder of its versions."""
     from tfface.config import parse_training
     from tfface.export import export_run
     from tfface.methods import get_config, get_method
@@ -63,7 +63,7 @@ def serving(folders: dict[str, Path], flags: list[str]):
 
 
 def requests(size: int) -> dict[str, dict]:
-    """One picture for signature `bytes`, and one for `serving_default`."""
+    """One image for signature `bytes`, and one for `serving_default`."""
     import numpy as np
     import tensorflow as tf
 
@@ -86,7 +86,7 @@ class Ways:
         import grpc
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-        from tfface.server import wire
+        from tfface.server import tensors
         from tfface.server.saved_model import SavedModel
 
         model = SavedModel(next(folder.glob("[0-9]*")))
@@ -95,7 +95,7 @@ class Ways:
         self.in_process = lambda: model.run(found, inputs, outputs)
         request = predict_pb2.PredictRequest(model_spec={"name": name, "signature_name": signature})
         for key, value in inputs.items():
-            request.inputs[key].CopyFrom(wire.to_proto(value))
+            request.inputs[key].CopyFrom(tensors.to_proto(value))
         channel = grpc.insecure_channel(target, [("grpc.max_receive_message_length", -1)])
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self.served = lambda: stub.Predict(request, timeout=60)
@@ -139,7 +139,7 @@ def throughput(call, callers: int, seconds: float = SECONDS) -> tuple[float, flo
 
 def compare(folders: dict[str, Path], target: str) -> None:
     """Prints both tables."""
-    print("| one picture | in process, ms | served, ms | added | 99th percentiles |")
+    print("| one image | in process, ms | served, ms | added | 99th percentiles |")
     print("|---|---|---|---|---|")
     cases = [("sargan128", 128, "bytes"), ("sargan256", 256, "serving_default")]
     for name, size, signature in cases:

@@ -85,7 +85,7 @@ def _half(state: State) -> State:
 def _write_card(model: Trained, trained: Trained, arguments: Any, weights: int, size: int) -> None:
     """Measures the model as it is stored; writes `figures.json` and the card."""
     from tfface.evaluation import cache_of, evaluation_of, measure
-    from tfface.metrics.figures import table
+    from tfface.metrics.tables import table
 
     cache, evaluation = cache_of(trained), evaluation_of(model)
     options = {"cache": cache, "judge_steps": arguments.judge_steps}

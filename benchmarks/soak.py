@@ -104,9 +104,9 @@ class Callers:
         body = json.dumps({"signature_name": "bytes", "instances": [row]}).encode()
 
         def over_grpc() -> None:
-            (picture,) = self.predict(request, timeout=30).outputs["image_bytes"].string_val
-            if not picture.startswith(b"\x89PNG"):
-                raise ValueError("the answer is no picture")
+            (image,) = self.predict(request, timeout=30).outputs["image_bytes"].string_val
+            if not image.startswith(b"\x89PNG"):
+                raise ValueError("the answer is no image")
 
         def over_rest() -> None:
             if len(json.loads(self.post(body))["predictions"]) != 1:
@@ -119,7 +119,7 @@ class Callers:
         address = self.target.rpartition(":")[0], int(self.target.rpartition(":")[2])
         lists = gzip.compress(b'{"inputs": [' + b"[]," * 2**22 + b"[]]}", 1)
         claims = [
-            self.request(b"no picture"),
+            self.request(b"no image"),
             self.request(self.face[: len(self.face) // 2]),
             self.request(self.face, b"no such expression"),
             self.request(self.face, rows=2**24),

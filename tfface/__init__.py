@@ -47,8 +47,8 @@ def load(run: str | Path, step: int | None = None):
     return load_run(run, step)
 
 
-def show(pictures, rows=(), across=None):
-    """Pictures side by side, for a notebook; see `tfface.data.show.show`."""
+def show(images, rows=(), across=None):
+    """Images side by side, for a notebook; see `tfface.data.show.show`."""
     from tfface.data.show import show
 
-    return show(pictures, rows, across)
+    return show(images, rows, across)

@@ -18,7 +18,7 @@ from tfface.errors import Interrupted, UserError
 
 VERBS = {
     "train": "train a method, or continue a run",
-    "edit": "edit pictures with a trained model, or through a server",
+    "edit": "edit images with a trained model, or through a server",
     "models": "list the trained models that come with tfface",
     "evaluate": "measure a run on held-out people, and write a report",
     "tune": "search for the best options of a method",

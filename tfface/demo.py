@@ -111,11 +111,11 @@ class _Clock:
 def _serve_and_edit(
     trained: Trained, preset: str, judge: Any, out: Path, clock: _Clock
 ) -> tuple[dict[str, Any], list[str]]:
-    """Figures, and the report's sections with pictures."""
+    """Figures, and the report's sections with images."""
     from tfface.client import FaceClient
     from tfface.evaluation import evaluation_of
     from tfface.export import export_run
-    from tfface.metrics.figures import SEED
+    from tfface.metrics.tables import SEED
 
     version = export_run(trained, out / "model")
     clock.lap("export")
@@ -125,7 +125,7 @@ def _serve_and_edit(
             client.wait_until_ready()
             evaluation = evaluation_of(trained, client)
             sections = _show(evaluation)
-            clock.lap("pictures")
+            clock.lap("images")
             count = evaluation.counts[preset == "tiny"]
             figures = evaluation.against_truth([judge] if judge else [], count, SEED)
             clock.lap("evaluation")
@@ -133,7 +133,7 @@ def _serve_and_edit(
 
 
 def _show(evaluation: Evaluation) -> list[str]:
-    """Pictures of what was trained; beside it those of the shipped model, if there is one."""
+    """Images of what was trained; beside it those of the shipped model, if there is one."""
     import tfface
     from tfface.evaluation import evaluation_of
     from tfface.shipped import shipped
@@ -187,7 +187,7 @@ def serving(base_path: Path, name: str, log: Path) -> Iterator[str]:
 
 
 def _table(evaluation: Evaluation, figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    from tfface.metrics.figures import table
+    from tfface.metrics.tables import table
 
     columns, rows = evaluation.table
     return [evaluation.trained.name, *columns], table(rows, figures)
@@ -211,7 +211,7 @@ def _page(evaluation: Evaluation, figures: dict[str, Any], sections: list[str]) 
             html.text(
                 f"Trained on built-in faces for {figures['steps']:,} steps (preset "
                 f"{figures['preset']}), exported as a SavedModel, served over gRPC, and called "
-                f"with the pictures below. Training took {seconds['training']:.0f} s this time, "
+                f"with the images below. Training took {seconds['training']:.0f} s this time, "
                 f"all else {others:.0f} s."
             ),
             *sections,

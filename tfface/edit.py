@@ -1,4 +1,4 @@
-"""`python -m tfface.edit RUN INPUT...`: edits pictures, or folders of them.
+"""`python -m tfface.edit RUN INPUT...`: edits images, or folders of them.
 
 With a run, or, in place of it, `--server ADDRESS`: with a served model.
 """
@@ -72,8 +72,8 @@ _PARSED: dict[str, dict[str, Any]] = {
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "edit",
-        description="Edit a picture, or all pictures of a folder: the central square is edited, "
-        "the picture keeps its size and its detail. Or make faces from label maps.",
+        description="Edit an image, or all images of a folder: the central square is edited, "
+        "the image keeps its size and its detail. Or make faces from label maps.",
         epilog="examples: %(prog)s runs/00000-sargan-synthetic me.jpg --expression happy sad; "
         "%(prog)s runs/00001-elegant-celeba faces/ --attribute Eyeglasses --reference glasses.jpg "
         "--strength 0.5 1 --grid; "
@@ -86,7 +86,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="?",
         help="run folder, or a shipped model such as sargan/faces64; left out with --server",
     )
-    parser.add_argument("input", nargs="*", help="a picture, or a folder of pictures; or several")
+    parser.add_argument("input", nargs="*", help="an image, or a folder of images; or several")
     parser.add_argument(
         "--server",
         type=_server,
@@ -126,7 +126,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     else:
         run_folder(args.run)  # Raises if there is none.
     if bool(args.input) == (args.condition is not None):
-        raise UserError("expected one of: a picture to edit, or --condition with a label map")
+        raise UserError("expected one of: an image to edit, or --condition with a label map")
     return args
 
 
@@ -135,10 +135,10 @@ def main(argv: list[str] | None = None) -> int:
     """Edits; returns the exit status."""
     args = _parse(argv)
     from tfface.client.packing import Encoded
-    from tfface.data.pictures import list_pictures
+    from tfface.data.images import list_images
 
     sources = [Path(source) for source in args.input or [args.condition]]
-    found = [p for s in sources for p in (list_pictures(s) if s.is_dir() else [s])]
+    found = [p for s in sources for p in (list_images(s) if s.is_dir() else [s])]
     paths = list(dict.fromkeys(found))
     stems = _stems(paths)
     options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
@@ -186,9 +186,9 @@ def _edit_all(
     from tfface.client.packing import Encoded
     from tfface.data.label_maps import load_label_map
 
-    of_pictures = editor.takes == "image"
-    if of_pictures != (args.condition is None):
-        wanted = "a picture to edit" if of_pictures else "--condition"
+    of_images = editor.takes == "image"
+    if of_images != (args.condition is None):
+        wanted = "an image to edit" if of_images else "--condition"
         raise UserError(f"{described} needs {wanted}")
     bad, sheet = [], []
     for start in range(0, len(paths), BATCH):
@@ -196,9 +196,7 @@ def _edit_all(
         for path in paths[start : start + BATCH]:
             try:
                 inputs[path] = (
-                    Encoded.read(path)
-                    if of_pictures
-                    else load_label_map(path, _LINES[editor.takes])
+                    Encoded.read(path) if of_images else load_label_map(path, _LINES[editor.takes])
                 )
             except UserError as error:
                 if len(paths) == 1:
@@ -210,19 +208,19 @@ def _edit_all(
             sheet += _save(inputs, made, Path(args.out), stems, keep=args.grid)
     if args.grid and sheet:
         _save_grid(sheet, Path(args.out), editor.size)
-    print(f"edited {len(paths) - len(bad)} picture(s); see {args.out}")
+    print(f"edited {len(paths) - len(bad)} image(s); see {args.out}")
     if bad:
-        raise UserError(f"{len(bad)} of {len(paths)} pictures could not be read")
+        raise UserError(f"{len(bad)} of {len(paths)} images could not be read")
     return 0
 
 
 def _stems(paths: list[Path]) -> dict[Path, str]:
-    """Names for the results: without suffix, unless two pictures differ in nothing else."""
+    """Names for the results: without suffix, unless two images differ in nothing else."""
     counts = Counter(path.stem for path in paths)
     stems = {p: p.stem if counts[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
     twice = [stem for stem, count in Counter(stems.values()).items() if count > 1]
     if twice:
-        raise UserError(f"several pictures would be edited into {twice[0]}-*.png; rename one")
+        raise UserError(f"several images would be edited into {twice[0]}-*.png; rename one")
     return stems
 
 
@@ -231,26 +229,26 @@ def _save(inputs: dict, made: list, out: Path, stems: dict, keep: bool) -> list[
     from PIL import Image
 
     from tfface.client.packing import Encoded
+    from tfface.data.images import save_image
     from tfface.data.label_maps import colour
-    from tfface.data.pictures import save_picture
 
     sheet = []
     for (path, given), rows in zip(inputs.items(), made, strict=True):
         shown = given.image if isinstance(given, Encoded) else Image.fromarray(colour(given))
         for row in rows:
             for name, edited in row:
-                save_picture(edited, out / f"{stems[path]}-{name}.png")
+                save_image(edited, out / f"{stems[path]}-{name}.png")
             if keep:
                 sheet.append([("input", shown), *row])
     return sheet
 
 
 def _save_grid(sheet: list[list[tuple]], out: Path, size: int) -> None:
-    from tfface.data.pictures import grid, save_picture, to_array
+    from tfface.data.images import grid, save_image, to_array
 
     side = max(size, 128)
-    rows = [[to_array(picture, side) for _, picture in row] for row in sheet]
-    save_picture(grid(rows, [name for name, _ in sheet[0]]), out / "grid.png")
+    rows = [[to_array(image, side) for _, image in row] for row in sheet]
+    save_image(grid(rows, [name for name, _ in sheet[0]]), out / "grid.png")
 
 
 if __name__ == "__main__":

@@ -351,8 +351,8 @@ def _between(model: Model, styles: dict[str, dict[str, Any]], steps: int) -> lis
     import numpy as np
 
     from tfface.client.packing import Encoded
+    from tfface.data.images import to_array, to_image
     from tfface.data.label_maps import load_label_map, to_labels
-    from tfface.data.pictures import to_array, to_picture
 
     if steps < 2:
         raise UserError(f"--interpolate is {steps}: expected at least 2, the two ends")
@@ -371,7 +371,7 @@ def _between(model: Model, styles: dict[str, dict[str, Any]], steps: int) -> lis
         codes = [m if isinstance(m, np.ndarray) else load_label_map(m) for m in maps]
         inputs = {"label_map": np.stack([to_labels(m, size) for m in codes])}
         inputs["style_code"] = code.repeat(len(maps), 0)
-        return [to_picture(made) for made in predict(inputs, "style_code")["image"]]
+        return [to_image(made) for made in predict(inputs, "style_code")["image"]]
 
     codes = [(name, code(**style)) for name, style in styles.items()]
     shares = np.linspace(0, 1, steps, dtype=np.float32)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tfface.config import MethodConfig
     from tfface.evaluation import Evaluation
     from tfface.evaluation.gallery import Gallery
-    from tfface.evaluation.likeness import Judges
+    from tfface.evaluation.realism import Judges
     from tfface.methods.trained import Trained
 
 
@@ -52,9 +52,9 @@ def evaluate_run(
     """
     from tfface import evaluation
     from tfface.engine.run import write_text
-    from tfface.evaluation import likeness
+    from tfface.evaluation import realism
     from tfface.evaluation.gallery import Gallery
-    from tfface.metrics.figures import table
+    from tfface.metrics.tables import table
 
     cache, gallery = cache or evaluation.cache_of(trained), Gallery()
     found = evaluation.measure(
@@ -80,8 +80,8 @@ def evaluate_run(
     if "iou_by_class" in figures.get("segmentation", {}):
         tables.append(_by_class(figures["segmentation"]))
     if known := figures.get("likeness"):
-        columns, rows = likeness.table(known)
-        tables.append([["as pictures", *columns], *table(rows, figures)])
+        columns, rows = realism.table(known)
+        tables.append([["as images", *columns], *table(rows, figures)])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -129,7 +129,7 @@ def _page(
     if kind := next((name for name in ("classifier", "segmenter") if name in figures), None):
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures[kind].items())
         notes.append(
-            f"The {kind} has seen real pictures only. On held-out ones it reaches: {accuracy}."
+            f"The {kind} has seen real images only. On held-out ones it reaches: {accuracy}."
         )
     if known := figures.get("second_classifier"):
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in known.items())
@@ -137,8 +137,8 @@ def _page(
     notes.append(measured.baselines if measured.has_truth else measured.unmeasured)
     if "likeness" in figures:
         notes.append(
-            "As pictures: FID, KID and SWD compare sets of pictures, with those of the split; the "
-            "others compare a picture with the true one. What the names mean and what can be "
+            "As images: FID, KID and SWD compare sets of images, with those of the split; the "
+            "others compare an image with the true one. What the names mean and what can be "
             "compared with what is in docs/measures.md."
         )
     which = "built-in faces" if data.name == "synthetic" else f"{data.name}, {figures['split']}"
@@ -170,7 +170,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="for both files (RUN/evaluation/STEP; of a shipped model evaluated/METHOD-NAME)",
     )
-    add("--count", type=int, metavar="N", help="people, pairs or pictures (enough)")
+    add("--count", type=int, metavar="N", help="people, pairs or images (enough)")
     add("--seed", type=int, default=1, help="which people, of built-in faces (%(default)s)")
     add(
         "--split",

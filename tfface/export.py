@@ -130,7 +130,7 @@ def _check(trained: Trained, path: Path) -> None:
                 if key.startswith("label_map") and np.mean(pair[0] != pair[1]) <= TIES:
                     continue
                 difference = float(np.max(np.abs(pair[0] - pair[1])))
-                # Encoded pictures may round the same value to neighbouring levels.
+                # Encoded images may round the same value to neighbouring levels.
                 if difference > TOLERANCE + (1 / 127.5 if value.dtype == tf.string else 0):
                     raise RuntimeError(
                         f"the export differs from the networks by {difference:.2g} in output "
@@ -164,7 +164,7 @@ def model_card(trained: Trained) -> str:
         "",
         f"- weights: {averaged}, step {trained.step} of run {trained.path.name}",
         f"- labels: {', '.join(trained.method.labels)}",
-        f"- pictures: the central square, {config.data.size} x {config.data.size}",
+        f"- images: the central square, {config.data.size} x {config.data.size}",
         f"- training data: {config.data.name} {Path(config.data.path).name}".rstrip()
         + " (its terms of use hold for the weights, too)",
         f"- made with tfface {__version__}, TensorFlow {tf.__version__}, "
@@ -181,7 +181,7 @@ def model_card(trained: Trained) -> str:
         lines.append(f"| `{name}` | {inputs} | {outputs} |")
     lines += [
         "",
-        "Float pictures are RGB in [-1,1]; encoded ones are JPEG or PNG, answered as PNG of the "
+        "Float images are RGB in [-1,1]; encoded ones are JPEG or PNG, answered as PNG of the "
         "same size. An edit is made at the networks' size; the difference is enlarged and added to "
         "the original's central square.",
         "",

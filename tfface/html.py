@@ -1,4 +1,4 @@
-"""One HTML page with pictures, figures and curves, in a single file that needs nothing else."""
+"""One HTML page with images, figures and curves, in a single file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -102,19 +102,19 @@ def tables(found: Sequence[Sequence[Sequence[str]]]) -> str:
 def faces(
     columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image | None]]], group: int = 1
 ) -> str:
-    """Rows of pictures below captions.
+    """Rows of images below captions.
 
     Args:
         columns: Captions.
-        rows: A name and the pictures of each; None leaves a place empty.
+        rows: A name and the images of each; None leaves a place empty.
         group: So many rows belong together: there is a gap after them.
     """
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *columns))
     lines = []
-    for number, (name, pictures) in enumerate(rows):
+    for number, (name, images) in enumerate(rows):
         cells = "".join(
-            f"<td>{'' if picture is None else image(picture, f'{name}, {column}')}</td>"
-            for column, picture in zip(columns, pictures, strict=True)
+            f"<td>{'' if image is None else embedded(image, f'{name}, {column}')}</td>"
+            for column, image in zip(columns, images, strict=True)
         )
         apart = ' class="apart"' if number and number % group == 0 else ""
         lines.append(f"<tr{apart}><th>{html.escape(name)}</th>{cells}</tr>")
@@ -124,10 +124,10 @@ def faces(
     )
 
 
-def image(picture: Image.Image, alt: str) -> str:
-    """A picture within the page."""
+def embedded(image: Image.Image, alt: str) -> str:
+    """An image within the page."""
     file = io.BytesIO()
-    picture.save(file, format="PNG", optimize=True)
+    image.save(file, format="PNG", optimize=True)
     data = base64.b64encode(file.getvalue()).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}">'
 
@@ -216,7 +216,7 @@ def training(run: Path, terms: Sequence[str]) -> list[str]:
     count = min(len(paths), _PREVIEWS)
     chosen = [paths[round(i * (len(paths) - 1) / max(count - 1, 1))] for i in range(count)]
     previews = [
-        (f"step {int(path.stem)}", image(Image.open(path), f"preview of step {int(path.stem)}"))
+        (f"step {int(path.stem)}", embedded(Image.open(path), f"preview of step {int(path.stem)}"))
         for path in chosen
     ]
     return [

@@ -16,15 +16,15 @@ from tfface.errors import UserError
 from tfface.prepare_files import compose_label_maps, draw, folders, list_exemplars
 
 _FOLDERS = """\
-Sorts CelebA's pictures into a folder per class, by rules on their attributes:
+Sorts CelebA's images into a folder per class, by rules on their attributes:
 
   python -m tfface.prepare folders --path CELEBA --out FACES \\
       --rule neutral=-Smiling,-Mouth_Slightly_Open \\
       --rule smiling=+Smiling,-Mouth_Slightly_Open \\
       --rule open=-Smiling,+Mouth_Slightly_Open
 
-copies every picture that has neither attribute to FACES/{train,val,test}/neutral, and so on.
-Pictures that answer no rule are left out; one that answers two rules is a mistake. Train on the
+copies every image that has neither attribute to FACES/{train,val,test}/neutral, and so on.
+Images that answer no rule are left out; one that answers two rules is a mistake. Train on the
 result with `--data.name folder --data.path FACES`.
 """
 _LINES = """\
@@ -34,9 +34,9 @@ hand if wanted and given to models whose condition is a line drawing. Lines are 
 break when the drawing is made smaller: give the model's own size with --size.
 """
 _EXEMPLARS = """\
-Writes exemplars.txt into the folder of CelebAMask-HQ (over one that is there): for every picture
+Writes exemplars.txt into the folder of CelebAMask-HQ (over one that is there): for every image
 the most similar other ones of its split, the most similar first. Methods that paint in the style of
-an exemplar then train with these. Pictures are compared by VGG19's features, which without a GPU
+an exemplar then train with these. Images are compared by VGG19's features, which without a GPU
 takes hours for all 30,000.
 """
 _COLUMNS = 8
@@ -70,13 +70,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add = sheet.add_argument
     add("--data.name", choices=tuple(SOURCES), default="synthetic", help="data set (synthetic)")
     add("--data.path", default="", metavar="FOLDER", help="folder of the data set")
-    add("--data.size", type=_count, default=64, metavar="N", help="side of the pictures (64)")
+    add("--data.size", type=_count, default=64, metavar="N", help="side of the images (64)")
     add("--attributes", nargs="+", default=[], metavar="NAME",
-        help="a row of pictures with and one without each of these")  # fmt: skip
+        help="a row of images with and one without each of these")  # fmt: skip
     add("--classes", nargs="+", default=[], metavar="NAME", help="only these classes (all)")
     add("--split", choices=SPLITS, default="train", help="split to show (train)")
-    add("--count", type=_count, default=64, metavar="N", help="pictures to show, about (64)")
-    add("--out", default="sheet.png", metavar="FILE", help="picture to write (sheet.png)")
+    add("--count", type=_count, default=64, metavar="N", help="images to show, about (64)")
+    add("--out", default="sheet.png", metavar="FILE", help="image to write (sheet.png)")
 
     about = "make class folders from CelebA"
     as_it_is = argparse.RawDescriptionHelpFormatter
@@ -85,8 +85,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--path", required=True, metavar="FOLDER", help="folder of CelebA")
     add("--out", required=True, metavar="FOLDER", help="folder to make")
     add("--rule", type=_rule, action="append", required=True, metavar="CLASS=RULE",
-        help="attributes that the pictures of a class have (+) or lack (-)")  # fmt: skip
-    add("--limit", type=_count, metavar="N", help="most pictures per class and split (all)")
+        help="attributes that the images of a class have (+) or lack (-)")  # fmt: skip
+    add("--limit", type=_count, metavar="N", help="most images per class and split (all)")
 
     about = "compose the part masks of CelebAMask-HQ to label maps, which are read much faster"
     compose = verbs.add_parser("label_maps", help=about, description=about)
@@ -98,15 +98,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("map", metavar="MAP.png", help="label map, of class ids or in the classes' colours")
     add("--photo", metavar="FILE", help="photograph that the label map belongs to")
     add("--size", type=_count, metavar="N", help="side of the drawing (as the label map's square)")
-    add("--out", default="lines.png", metavar="FILE", help="picture to write (lines.png)")
+    add("--out", default="lines.png", metavar="FILE", help="image to write (lines.png)")
 
-    about = "list for each picture of CelebAMask-HQ the most similar ones, as exemplars"
+    about = "list for each image of CelebAMask-HQ the most similar ones, as exemplars"
     alike = verbs.add_parser(
         "exemplars", help=about, description=_EXEMPLARS, formatter_class=as_it_is
     )
     add = alike.add_argument
     add("--path", required=True, metavar="FOLDER", help="folder of CelebAMask-HQ")
-    add("--count", type=_count, default=20, metavar="N", help="pictures to list for each (20)")
+    add("--count", type=_count, default=20, metavar="N", help="images to list for each (20)")
     add("--weights", default="", metavar="FILE",
         help="VGG19's weights without its top, in Keras's layout (downloaded)")  # fmt: skip
     add("--features", choices=("vgg19", "random"), default="vgg19",
@@ -163,18 +163,18 @@ def preview(
     count: int = 64,
     out: Path = Path("sheet.png"),
 ) -> None:
-    """Writes a contact sheet, and prints the numbers of pictures.
+    """Writes a contact sheet, and prints the numbers of images.
 
     With attributes: a row with and a row without each. Otherwise a row per class, for built-in
     faces a row per person and a column per expression, for CelebAMask-HQ a row of label maps under
-    every row of pictures.
+    every row of images.
 
     Args:
         data: The data set.
         attributes: Attributes to compare.
         classes: Classes to show; empty: all.
         split: Split to show.
-        count: Number of pictures, about.
+        count: Number of images, about.
         out: File to write.
 
     Raises:
@@ -182,7 +182,7 @@ def preview(
     """
     import_tensorflow()
 
-    from tfface.data import label_maps, open_source, pictures
+    from tfface.data import images, label_maps, open_source
 
     mapped = data.name == "celebamask_hq" and not attributes
     source = open_source(data, attributes, classes, ("label_map",) if mapped else ())
@@ -210,11 +210,11 @@ def preview(
         rows = [("", faces[i : i + _COLUMNS]) for i in range(0, len(faces), _COLUMNS)]
         if mapped:
             maps = _first(source, split, count, field="label_map")
-            maps = [pictures.Image.fromarray(label_maps.colour(labels)) for labels in maps]
+            maps = [images.Image.fromarray(label_maps.colour(labels)) for labels in maps]
             under = [("", maps[i : i + _COLUMNS]) for i in range(0, len(maps), _COLUMNS)]
             rows = [row for pair in zip(rows, under, strict=True) for row in pair]
-    sheet = pictures.grid([row for _, row in rows], columns, [name for name, _ in rows])
-    pictures.save_picture(sheet, out)
+    sheet = images.grid([row for _, row in rows], columns, [name for name, _ in rows])
+    images.save_image(sheet, out)
     print(f"wrote {out}")
 
 
@@ -225,7 +225,7 @@ def _first(
     where: tuple[str, bool] | None = None,
     field: str = "image",
 ) -> list:
-    """The first pictures of a split, fewer if it has fewer: arrays [S,S,3] in [-1,1]."""
+    """The first images of a split, fewer if it has fewer: arrays [S,S,3] in [-1,1]."""
     if source.data.name == "synthetic":
         return _draw(source, source.factors(split, 0, count, where))
     from tfface.data.files import user_errors

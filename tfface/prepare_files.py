@@ -17,17 +17,17 @@ Rules = dict[str, tuple[tuple[str, bool], ...]]
 
 
 def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> None:
-    """Copies CelebA's pictures into `out/{train,val,test}/CLASS`; whole or not at all.
+    """Copies CelebA's images into `out/{train,val,test}/CLASS`; whole or not at all.
 
     Args:
         path: Folder of CelebA.
         out: Folder to make; must not exist, or be empty.
-        rules: Attributes that the pictures of each class have (True) or lack (False).
-        limit: Most pictures per class and split.
+        rules: Attributes that the images of each class have (True) or lack (False).
+        limit: Most images per class and split.
 
     Raises:
-        UserError: `out` has something in it, an unknown attribute, a picture that answers two
-            rules, a rule that no training picture answers.
+        UserError: `out` has something in it, an unknown attribute, an image that answers two
+            rules, a rule that no training image answers.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: is not empty; name a new folder, or remove this one first")
@@ -44,7 +44,7 @@ def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> No
         _check_exclusive(classes)
         for name, files in classes.items():
             if split == "train" and not files:
-                raise UserError(f"--rule {name}: no training picture answers it")
+                raise UserError(f"--rule {name}: no training image answers it")
             classes[name] = files[:limit]
     temporary = out.absolute().with_name(f".{out.absolute().name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -63,7 +63,7 @@ def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> No
 
 
 def compose_label_maps(path: Path) -> None:
-    """Writes `CelebAMask-HQ-label/{i}.png` for every picture that has none yet.
+    """Writes `CelebAMask-HQ-label/{i}.png` for every image that has none yet.
 
     Args:
         path: Folder of CelebAMask-HQ.
@@ -91,21 +91,21 @@ def draw(label_map: str | Path, photo: str | Path | None, size: int | None, out:
     Raises:
         UserError: A file cannot be read or written, or the two are not of one shape.
     """
-    from tfface.data import lines, pictures
+    from tfface.data import images, lines
     from tfface.data.label_maps import load_label_map, save_colours, to_labels
 
-    labels, image = load_label_map(label_map), None
+    labels, photograph = load_label_map(label_map), None
     size = size or min(labels.shape)
     if photo:
-        picture = pictures.load_picture(photo)
-        (height, width), (across, down) = labels.shape, picture.size
+        photograph = images.load_image(photo)
+        (height, width), (across, down) = labels.shape, photograph.size
         if abs(across * height - down * width) > max(across, down):
             raise UserError(
                 f"--photo {photo}: is {across}x{down}, but {label_map} is {width}x{height}; "
                 "expected the same proportions"
             )
-        image = pictures.to_array(picture, size)
-    save_colours(lines.draw_lines(to_labels(labels, size), image), out)
+        photograph = images.to_array(photograph, size)
+    save_colours(lines.draw_lines(to_labels(labels, size), photograph), out)
     print(f"wrote {out}")
 
 
@@ -114,20 +114,20 @@ def list_exemplars(
 ) -> None:
     """Writes `exemplars.txt`, see `tfface.data.files.FileSource.exemplars`; whole or not at all.
 
-    Pictures are compared by the features relu5_2 of `perceptual_network`; see
-    `tfface.data.retrieval.similar_pictures`.
+    Images are compared by the features relu5_2 of `perceptual_network`; see
+    `tfface.data.retrieval.similar_images`.
 
     Args:
         path: Folder of CelebAMask-HQ.
-        count: Pictures to list for each, as far as its split has so many others.
+        count: Images to list for each, as far as its split has so many others.
         features: "vgg19"; or "random", a stand-in that has learnt nothing: what it finds alike is
             as bright and of the same colours at best, whatever it shows.
         weights: File of VGG19's weights without its top, in Keras's layout; "": Keras downloads
             them.
-        size: Side that pictures are compared at, in pixels; RABIT's util/retrieve_ref_vgg.py: 256.
+        size: Side that images are compared at, in pixels; RABIT's util/retrieve_ref_vgg.py: 256.
 
     Raises:
-        UserError: No such data set, too many bad pictures, no split with two of them, weights that
+        UserError: No such data set, too many bad images, no split with two of them, weights that
             are missing or something else, or the folder cannot be written to.
     """
     data = Data("celebamask_hq", str(path), size)
@@ -142,17 +142,17 @@ def list_exemplars(
 
     from tfface.data import open_source
     from tfface.data.files import EXEMPLARS
-    from tfface.data.retrieval import similar_pictures
+    from tfface.data.retrieval import similar_images
     from tfface.engine.run import write_text
 
     source = open_source(data)
     network, lines = _network(features, size, weights), []
     for split in SPLITS:
-        found = similar_pictures(source, split, network, count)
+        found = similar_images(source, split, network, count)
         print(f"{split:5}  {len(found):7}")
         lines += [",".join(names) + "\n" for names in found]
     if not lines:
-        raise UserError(f"{path}: no split has two pictures that could be compared")
+        raise UserError(f"{path}: no split has two images that could be compared")
     try:
         write_text(path / EXEMPLARS, "".join(lines))
     except OSError as error:
@@ -184,5 +184,5 @@ def _check_exclusive(classes: dict[str, list[Path]]) -> None:
             if other != name:
                 raise UserError(
                     f"--rule: {file.name} answers both {other} and {name}; "
-                    "add attributes so that each picture answers one rule"
+                    "add attributes so that each image answers one rule"
                 )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfface.cli import Parser, command, import_tensorflow
-from tfface.data.picture_heads import MAX_PIXELS
+from tfface.data.image_heads import MAX_PIXELS
 from tfface.errors import UserError
 from tfface.server.checks import check_addresses, check_models
 from tfface.server.config import (
@@ -170,7 +170,7 @@ _FLAGS = {
             "number. A proxy is one address", _NUMBER,
         ),
         "max_request_pixels": (
-            "pixels of all encoded pictures of a request together, for REST, too; 0: any number",
+            "pixels of all encoded images of a request together, for REST, too; 0: any number",
             _NUMBER | {"default": MAX_PIXELS},
         ),
         "shutdown_grace_seconds": (

@@ -60,7 +60,7 @@ def input_types(stub, model, signature, timeout):
 
 
 def fill(tensor, dtype, text):
-    """Makes a tensor of shape [1], one picture's part of a batch."""
+    """Makes a tensor of shape [1], one image's part of a batch."""
     tensor.dtype = dtype
     tensor.tensor_shape.dim.add(size=1)
     if dtype == protos.DT_STRING:
@@ -73,7 +73,7 @@ def fill(tensor, dtype, text):
 
 
 def main():
-    """Sends one picture, writes the picture that comes back."""
+    """Sends one image, writes the image that comes back."""
     parser = argparse.ArgumentParser(description="Call an exported model on TF Serving.")
     parser.add_argument("model", help="the model's name")
     parser.add_argument("inputs", nargs="+", metavar="NAME=VALUE", help="NAME=@FILE or NAME=TEXT")
@@ -100,8 +100,8 @@ def main():
             raise SystemExit(f"{error.code().name}: {error.details()}") from None
         except (OSError, ValueError) as error:
             raise SystemExit(str(error)) from None
-    (picture,) = [tensor for tensor in reply.outputs.values() if tensor.string_val]
-    arguments.out.write_bytes(picture.string_val[0])
+    (image,) = [tensor for tensor in reply.outputs.values() if tensor.string_val]
+    arguments.out.write_bytes(image.string_val[0])
     version = reply.model_spec.version.value
     print(f"{arguments.out}: by {arguments.model}, version {version}")
 

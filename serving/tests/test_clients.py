@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import CHECKOUT, SERVING, Replica, free_port, need, need_environment, run
-from tiny_models import picture, png
+from tiny_models import image, png
 
 CLIENTS = SERVING / "clients"
 INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION = 3, 5, 9
@@ -40,12 +40,12 @@ def server(models, rest_flags, tmp_path_factory):
 @pytest.fixture
 def face(tmp_path):
     path = tmp_path / "face.png"
-    path.write_bytes(png(picture()))
+    path.write_bytes(png(image()))
     return path
 
 
 def is_negative(data):
-    return np.array_equal(np.asarray(Image.open(io.BytesIO(data))), 255 - np.asarray(picture()))
+    return np.array_equal(np.asarray(Image.open(io.BytesIO(data))), 255 - np.asarray(image()))
 
 
 def need_node():
@@ -56,7 +56,7 @@ def need_node():
 
 def test_node(server, face):
     found = json.loads(run(need_node(), SERVING / "tests" / "node_calls.js", server, face))
-    assert is_negative(base64.b64decode(found["picture"]))
+    assert is_negative(base64.b64decode(found["image"]))
     assert (found["shape"], found["scalar"]) == ([1], [2.5])
     (status,) = found["status"]
     assert status["state"] == "AVAILABLE"

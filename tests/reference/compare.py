@@ -21,7 +21,7 @@ import tensorflow as tf  # noqa: E402
 import tensorflow_addons as tfa  # noqa: E402
 
 NUMBERS = 1e-5  # Largest difference of floats.
-LEVELS = 1  # Of a picture's pixels: a difference in the last bits may round to the next level.
+LEVELS = 1  # Of an image's pixels: a difference in the last bits may round to the next level.
 SHARE = 1e-3  # Share of a label map's pixels: where two classes are equally likely.
 ITERATIONS = 1000  # Of tensorflow-addons' power method, until it no longer moves.
 LOADERS = ("load", "session")

@@ -14,9 +14,9 @@ from unittest import mock
 
 import numpy as np
 
-SETS = {  # Pictures of each set, features, and the subsets of KID.
-    "few pictures, as many features as InceptionV3": (600, 2048, 500),
-    "more pictures than features": (3000, 256, 1000),
+SETS = {  # Images of each set, features, and the subsets of KID.
+    "few images, as many features as InceptionV3": (600, 2048, 500),
+    "more images than features": (3000, 256, 1000),
 }
 SIZE = 64
 
@@ -30,7 +30,7 @@ def features(count: int, dimensions: int) -> list[np.ndarray]:
     return [first, second]
 
 
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     """Two sets of eight, the second one with noise."""
     random = np.random.default_rng(1)
     first = random.uniform(-1, 1, (8, SIZE // 8, SIZE // 8, 3)).repeat(8, 1).repeat(8, 2)
@@ -88,7 +88,7 @@ def _lpips(folder: Path) -> np.ndarray:
     for path in ("vgg16", "heads"):
         state = torch.load(folder / f"{path}.pth", "cpu", weights_only=True)
         np.savez(folder / f"{path}.npz", **{name: value.numpy() for name, value in state.items()})
-    both = [torch.from_numpy(images.transpose(0, 3, 1, 2)) for images in pictures()]
+    both = [torch.from_numpy(batch.transpose(0, 3, 1, 2)) for batch in images()]
     with torch.no_grad():
         return measure(*both).numpy().reshape(-1)
 
@@ -118,7 +118,7 @@ def check(folder: Path) -> None:
     # The project's environment may have no PyTorch to read its files with.
     module.read_checkpoint = lambda path: dict(np.load(Path(path).with_suffix(".npz")))
     measure = module.lpips(SIZE, str(folder / "vgg16.pth"), str(folder / "heads.pth"))
-    pairs = zip(measure(*pictures()), expected["lpips"], strict=True)
+    pairs = zip(measure(*images()), expected["lpips"], strict=True)
     rows += [(f"LPIPS, pair {i}", mine, other, 1e-5) for i, (mine, other) in enumerate(pairs)]
     worst = 0.0
     for name, mine, other, tolerance in rows:

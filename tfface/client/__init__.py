@@ -34,7 +34,7 @@ class AsyncFaceClient(Methods):
     """The same methods for asyncio: `await client.change_expression(...)`.
 
     Arguments as of `Methods`. All calls come from one event loop. A list that takes several
-    requests has four of them on their way at a time; pictures are read, encoded and decoded in
+    requests has four of them on their way at a time; images are read, encoded and decoded in
     threads. A call that is cancelled cancels its requests. Also a context manager (`async with`).
     """
 

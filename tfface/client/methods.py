@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from tfface.client.packing import Condition, Picture
+    from tfface.client.packing import Condition, ImageSource
 
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
@@ -31,8 +31,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
 class Methods:
     """The methods of `FaceClient` and `AsyncFaceClient`; of the latter, all are awaited.
 
-    A picture is a file, the bytes of one, a Pillow image, or an array uint8 [H,W,3] in RGB. A list
-    of pictures goes to the server in as few requests as its limits allow; pictures are read when
+    An image is a file, the bytes of one, a Pillow image, or an array uint8 [H,W,3] in RGB. A list
+    of images goes to the server in as few requests as its limits allow; images are read when
     their turn comes. Results are in the order of the list.
 
     While the server cannot be reached, or says that it is overloaded (both UNAVAILABLE), a call is
@@ -43,16 +43,16 @@ class Methods:
     Args:
         target: HOST:PORT of the gRPC API, or http://HOST:PORT (https://HOST:PORT) of the REST API.
         model: The model's name on the server.
-        timeout: Seconds that one request may take, tries included; a list of many pictures takes
+        timeout: Seconds that one request may take, tries included; a list of many images takes
             several requests. Over REST the last try has so many seconds for each of: connecting,
             sending, and every wait for more of the reply.
         version: The version to call; None: the newest.
         label: In place of the version, the label of one.
         tls: Of gRPC: True to trust the system's authorities, a file of certificates to trust, or a
             `Tls`; None: no TLS. Of REST: a file or a `Tls`; None: the system's, with https://.
-        max_request_bytes: Pictures of a list are sent together as long as the request, encoded, is
+        max_request_bytes: Images of a list are sent together as long as the request, encoded, is
             no longer than this. Plain gRPC servers take 4 MiB (4 * 2**20); TF Serving takes any.
-        max_request_pictures: So many pictures of a list at most go into a request.
+        max_request_images: So many images of a list at most go into a request.
         transport: What carries the calls, in place of a connection to the target.
 
     Raises:
@@ -71,7 +71,7 @@ class Methods:
         label: str | None = None,
         tls: bool | str | Path | Tls | None = None,
         max_request_bytes: int = 32 * 2**20,
-        max_request_pictures: int = 32,
+        max_request_images: int = 32,
         transport: Transport | None = None,
     ):
         if version is not None and label is not None:
@@ -83,7 +83,7 @@ class Methods:
         self.timeout = timeout
         self.version = version
         self.label = label
-        self._limits = max_request_pictures, max_request_bytes
+        self._limits = max_request_images, max_request_bytes
         self._transport: Transport = transport or kind(
             target, Model(model, version, label), Tls.of(tls), self._driver
         )
@@ -172,30 +172,30 @@ class Methods:
     @shared
     async def change_expression(
         self,
-        picture: Picture | Sequence[Picture],
+        image: ImageSource | Sequence[ImageSource],
         expression: str | Sequence[str],
         part: str | None = None,
     ) -> Image.Image | list[Image.Image]:
         """Gives faces another expression (a served SARGAN or seg_hierarchical).
 
-        One picture with several expressions, several pictures with one expression, or as many of
+        One image with several expressions, several images with one expression, or as many of
         both: a single value goes with every value of the others.
 
         Args:
-            picture: The picture to change, or a list of them.
+            image: The image to change, or a list of them.
             expression: Name of an expression, or a list of them.
-            part: In place of the edited picture what the generator of this part of the face made
+            part: In place of the edited image what the generator of this part of the face made
                 of it, "eyes" say, a square of the networks' size (seg_hierarchical).
 
         Returns:
-            The edited picture, of its original size and with its detail, as what the edit changes
+            The edited image, of its original size and with its detail, as what the edit changes
             is added to it; a list if a list was given.
 
         Raises:
-            UserError: A picture that cannot be read, lists of different lengths.
+            UserError: An image that cannot be read, lists of different lengths.
             ServerError: The server refused, or was not reached within the timeout.
         """
-        values = {"image_bytes": picture, "expression": expression}
+        values = {"image_bytes": image, "expression": expression}
         return await (
             self._edit(values, "parts_bytes", f"{part}_bytes") if part else self._edit(values)
         )
@@ -203,8 +203,8 @@ class Methods:
     @shared
     async def transfer_attribute(
         self,
-        source: Picture | Sequence[Picture],
-        reference: Picture | Sequence[Picture],
+        source: ImageSource | Sequence[ImageSource],
+        reference: ImageSource | Sequence[ImageSource],
         attribute: str | Sequence[str],
         strength: float | Sequence[float] = 1.0,
     ) -> Image.Image | list[Image.Image]:
@@ -213,16 +213,16 @@ class Methods:
         A single value goes with every value of the lists, which must be of one length.
 
         Args:
-            source: The picture to change, or a list of them.
-            reference: The picture that has the attribute as wanted, or a list of them.
+            source: The image to change, or a list of them.
+            reference: The image that has the attribute as wanted, or a list of them.
             attribute: Name of an attribute, or a list of them.
             strength: 0 leaves the source as it is, 1 exchanges the attribute fully; or a list.
 
         Returns:
-            The edited picture, of the source's size; a list if a list was given.
+            The edited image, of the source's size; a list if a list was given.
 
         Raises:
-            UserError: A picture that cannot be read, lists of different lengths.
+            UserError: An image that cannot be read, lists of different lengths.
             ServerError: The server refused, or was not reached within the timeout.
         """
         return await self._edit(
@@ -237,8 +237,8 @@ class Methods:
     @shared
     async def transfer_attributes(
         self,
-        source: Picture | Sequence[Picture],
-        reference: Picture | Sequence[Picture],
+        source: ImageSource | Sequence[ImageSource],
+        reference: ImageSource | Sequence[ImageSource],
         attribute: Sequence[str],
         strength: float | Sequence[float] = 1.0,
     ) -> Image.Image | list[Image.Image]:
@@ -247,16 +247,16 @@ class Methods:
         A single reference or strength goes with every attribute; lists are as long as theirs.
 
         Args:
-            source: The picture to change, or a list of pictures that are all changed so.
-            reference: The picture that has the attributes as wanted, or one for each attribute.
+            source: The image to change, or a list of images that are all changed so.
+            reference: The image that has the attributes as wanted, or one for each attribute.
             attribute: Names of attributes.
             strength: 0 changes nothing, 1 exchanges fully; or one for each attribute.
 
         Returns:
-            The edited picture, of the source's size; a list if a list of sources was given.
+            The edited image, of the source's size; a list if a list of sources was given.
 
         Raises:
-            UserError: A picture that cannot be read, lists of different lengths.
+            UserError: An image that cannot be read, lists of different lengths.
             ServerError: The server refused, or was not reached within the timeout.
         """
         values = {"reference_bytes": reference, "attribute": attribute, "strength": strength}
@@ -265,7 +265,9 @@ class Methods:
 
     @shared
     async def generate(
-        self, condition: Condition | Sequence[Condition], exemplar: Picture | Sequence[Picture]
+        self,
+        condition: Condition | Sequence[Condition],
+        exemplar: ImageSource | Sequence[ImageSource],
     ) -> Image.Image | list[Image.Image]:
         """Makes faces of the shape of one thing in the style of another (domain alignment).
 
@@ -281,7 +283,7 @@ class Methods:
             The face, a square of the networks' size; a list if a list was given.
 
         Raises:
-            UserError: A condition that is no PNG or neither a label map nor a drawing, a picture
+            UserError: A condition that is no PNG or neither a label map nor a drawing, an image
                 that cannot be read, lists of different lengths.
             ServerError: The server refused, such as a label map where it expects a drawing, or was
                 not reached within the timeout.
@@ -293,7 +295,7 @@ class Methods:
         self,
         label_map: Condition | Sequence[Condition],
         seed: int | Sequence[int] | None = None,
-        reference: Picture | Sequence[Picture] | None = None,
+        reference: ImageSource | Sequence[ImageSource] | None = None,
     ) -> Image.Image | list[Image.Image]:
         """Makes faces that fit a label map (mask-guided synthesis), in one style or in many.
 
@@ -309,7 +311,7 @@ class Methods:
             The face, a square of the networks' size; a list if a list was given.
 
         Raises:
-            UserError: Both or neither of seed and reference, what is no label map, a picture that
+            UserError: Both or neither of seed and reference, what is no label map, an image that
                 cannot be read, lists of different lengths.
             ServerError: The server refused, or was not reached within the timeout.
         """
@@ -321,23 +323,25 @@ class Methods:
         return await self._edit(values, "reference_bytes")
 
     @shared
-    async def segment(self, picture: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
+    async def segment(
+        self, image: ImageSource | Sequence[ImageSource]
+    ) -> np.ndarray | list[np.ndarray]:
         """Finds the parts of faces (a served seg_hierarchical).
 
         Args:
-            picture: A picture, or a list of them.
+            image: An image, or a list of them.
 
         Returns:
-            The label map of the picture's central square, uint8 [S,S] of 0 to 18, of the networks'
+            The label map of the image's central square, uint8 [S,S] of 0 to 18, of the networks'
             size; a list if a list was given.
 
         Raises:
-            UserError: A picture that cannot be read.
+            UserError: An image that cannot be read.
             ServerError: The server refused, or was not reached within the timeout.
         """
         import numpy as np
 
-        found = await self._edit({"image_bytes": picture}, "segment_bytes", "label_map_bytes")
+        found = await self._edit({"image_bytes": image}, "segment_bytes", "label_map_bytes")
         return [np.asarray(x) for x in found] if isinstance(found, list) else np.asarray(found)
 
     async def _edit(

@@ -82,14 +82,14 @@ class GrpcTransport:
         """Runs a signature."""
         from tensorflow_serving.apis import predict_pb2
 
-        from tfface.server import wire
+        from tfface.server import tensors
 
         request = self._addressed(predict_pb2.PredictRequest())
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
-            request.inputs[name].CopyFrom(wire.to_proto(value))
+            request.inputs[name].CopyFrom(tensors.to_proto(value))
         response = await _call(self._prediction.Predict, request, timeout)
-        return {name: wire.to_array(proto) for name, proto in response.outputs.items()}
+        return {name: tensors.to_array(proto) for name, proto in response.outputs.items()}
 
     async def status(self, timeout: float) -> dict[int, VersionStatus]:
         """State of the versions."""

@@ -1,4 +1,4 @@
-"""What the client sends: encoded pictures and label maps, as many as go into a request."""
+"""What the client sends: encoded images and label maps, as many as go into a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfface.data.picture_heads import may_hold, picture_size
+from tfface.data.image_heads import image_size, may_hold
 from tfface.errors import UserError
 
 # NumPy and Pillow are imported where they are used, as `tfface.client` says.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    Picture = str | Path | bytes | Image.Image | np.ndarray | "Encoded"
+    ImageSource = str | Path | bytes | Image.Image | np.ndarray | "Encoded"
     Condition = str | Path | bytes | np.ndarray
 
 _CONDITIONS = ("condition_bytes", "label_map_bytes")
@@ -26,7 +26,7 @@ _HEAD = 1024  # bytes of a request for the names in it, and for shapes
 
 
 def is_list(name: str, value: Any) -> bool:
-    """Whether an input's value is several; an array [H,W] is one label map, [H,W,3] one picture."""
+    """Whether an input's value is several; an array [H,W] is one label map, [H,W,3] one image."""
     if not hasattr(value, "__len__") or isinstance(value, str | bytes):
         return False
     of_one = 2 if name in _CONDITIONS else 3 if name.endswith("_bytes") else 0
@@ -49,10 +49,10 @@ def lengths_of(values: dict[str, Any]) -> dict[str, int]:
 def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, Any]]:
     """The inputs of one face after the other; what is no list goes into every one.
 
-    Pictures are read when their turn comes, so that not all are in memory at once.
+    Images are read when their turn comes, so that not all are in memory at once.
 
     Args:
-        values: By input name: pictures where it ends in `_bytes`, label maps where it is
+        values: By input name: images where it ends in `_bytes`, label maps where it is
             `condition_bytes` or `label_map_bytes`.
         lengths: Of the values that are lists.
     """
@@ -93,7 +93,7 @@ def requests(
     for row in rows:
         values = list(chain(*(x if isinstance(x, list) else [x] for x in row.values())))
         row_size = sum(map(size_of, values))
-        row_pixels = sum(math.prod(picture_size(x)) for x in values if isinstance(x, bytes))
+        row_pixels = sum(math.prod(image_size(x)) for x in values if isinstance(x, bytes))
         fits = size + row_size <= most_bytes and len(taken) < most_rows
         fits = fits and may_hold(pixels + row_pixels, size + row_size - _HEAD)
         if taken and not fits:
@@ -140,13 +140,13 @@ class Encoded:
         A file that the server can decode goes as it is.
 
         Raises:
-            UserError: As of `tfface.data.pictures.load_picture`.
+            UserError: As of `tfface.data.images.load_image`.
         """
         from PIL import Image
 
-        from tfface.data.pictures import load_picture
+        from tfface.data.images import load_image
 
-        loaded = load_picture(source)
+        loaded = load_image(source)
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         with Image.open(io.BytesIO(data)) as opened:  # Reads the header only.
             upright = opened.getexif().get(0x0112, 1) == 1
@@ -155,7 +155,7 @@ class Encoded:
         return cls(loaded, data if plain else _png(loaded))
 
     @classmethod
-    def of(cls, picture: Picture) -> Encoded:
+    def of(cls, image: ImageSource) -> Encoded:
         """Of whatever the client takes for an image.
 
         Raises:
@@ -164,19 +164,19 @@ class Encoded:
         import numpy as np
         from PIL import Image
 
-        if isinstance(picture, Encoded):
-            return picture
-        if isinstance(picture, np.ndarray):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        if isinstance(image, Encoded):
+            return image
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise UserError(
-                    f"the picture is an array {picture.dtype} {list(picture.shape)}: expected "
+                    f"the image is an array {image.dtype} {list(image.shape)}: expected "
                     f"uint8 [H,W,3]"
                 )
-            picture = Image.fromarray(picture)
-        if isinstance(picture, Image.Image):
-            rgb = picture.convert("RGB")
+            image = Image.fromarray(image)
+        if isinstance(image, Image.Image):
+            rgb = image.convert("RGB")
             return cls(rgb, _png(rgb))
-        return cls.read(picture)
+        return cls.read(image)
 
 
 def _encode_condition(condition: Condition) -> bytes:
@@ -206,20 +206,20 @@ def _encode_condition(condition: Condition) -> bytes:
     return condition
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    picture.save(file, format="PNG", compress_level=1)  # the default level takes ten times as long
+    image.save(file, format="PNG", compress_level=1)  # the default level takes ten times as long
     return file.getvalue()
 
 
 def decode(files: Iterable[bytes]) -> list[Image.Image]:
-    """The pictures of a reply."""
+    """The images of a reply."""
     from PIL import Image
 
-    pictures: list[Image.Image] = [Image.open(io.BytesIO(data)) for data in files]
-    for picture in pictures:
-        picture.load()
-    return pictures
+    images: list[Image.Image] = [Image.open(io.BytesIO(data)) for data in files]
+    for image in images:
+        image.load()
+    return images
 
 
 def as_array(value: Any) -> np.ndarray:

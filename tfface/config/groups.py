@@ -43,15 +43,15 @@ def _shown(value: float) -> str:
 
 @dataclass(frozen=True)
 class Data:
-    """Where the pictures come from.
+    """Where the images come from.
 
     Attributes:
         name: The kind of data set: built-in faces, CelebA or CelebAMask-HQ in their native layouts,
             or a folder per class.
         path: Folder of the data set (not for built-in faces).
-        size: Side of the square pictures that the networks see, in pixels.
-        batch_size: Pictures in a training batch, over all devices together.
-        flip: Flip training pictures left to right at random (built-in faces are never flipped).
+        size: Side of the square images that the networks see, in pixels.
+        batch_size: Images in a training batch, over all devices together.
+        flip: Flip training images left to right at random (built-in faces are never flipped).
     """
 
     name: Literal["synthetic", "celeba", "celebamask_hq", "folder"] = "synthetic"
@@ -131,10 +131,10 @@ class Train:
         deterministic: Take only operations whose results are the same to the last bit each time,
             on the same devices; slower.
         replicas: Devices to train on; 0: all GPUs, or the one CPU.
-        ema_half_life: Half-life of the averaged generator weights, in thousands of pictures; 0: no
+        ema_half_life: Half-life of the averaged generator weights, in thousands of images; 0: no
             average. The averaged weights are those that are previewed, used and exported.
         log_every: Steps between two lines of metrics.
-        preview_every: Steps between two preview pictures.
+        preview_every: Steps between two preview images.
         evaluate_every: Steps between two measurements of a small sample, as of `tfface.evaluate`,
             which go to the metrics as `evaluation/...`; 0: none. The first one may have to train
             the classifier or segmenter that judges.
@@ -170,7 +170,7 @@ class Train:
 
 @dataclass(frozen=True)
 class DiscriminatorOptions:
-    """A discriminator of convolutions, each of which halves the picture.
+    """A discriminator of convolutions, each of which halves the image.
 
     Attributes:
         width: Channels of the first convolution, doubled by each next one.
@@ -181,11 +181,11 @@ class DiscriminatorOptions:
     layers: int = 6
 
     def check(self, size: int, group: str) -> None:
-        """Raises a UserError unless they fit pictures of this side; `group` as of `check_least`."""
+        """Raises a UserError unless they fit images of this side; `group` as of `check_least`."""
         check_least(self, 1, "width", "layers", group=group)
         check(
             size % 2**self.layers == 0,
-            f"{group}layers is {self.layers}: a picture of {size} pixels cannot be halved so often",
+            f"{group}layers is {self.layers}: an image of {size} pixels cannot be halved so often",
         )
 
 
@@ -196,12 +196,12 @@ class ClassifierOptions:
     Attributes:
         steps: Steps at the beginning in which it learns the expressions alone; with the other
             losses beside them, it learns them much later.
-        batch_size: Pictures in a batch of these steps.
-        noise: Standard deviation of the noise on pictures whose expression is classified: edits
+        batch_size: Images in a batch of these steps.
+        noise: Standard deviation of the noise on images whose expression is classified: edits
             that only a network can see do not get through it.
-        attack: Length of the step against the discriminator that real pictures take before their
-            expression is classified (`tfface.losses.expressions.harder`), so that it learns what a
-            face has to show and not what fools a network. It grows with the steps.
+        attack: Length of the step against the discriminator that real images take before their
+            expression is classified (`tfface.losses.expressions.fast_gradient`), so that it learns
+            what a face has to show and not what fools a network. It grows with the steps.
     """
 
     steps: int = 0

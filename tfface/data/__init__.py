@@ -1,4 +1,4 @@
-"""Data sets: built-in faces, and readers of pictures on disk."""
+"""Data sets: built-in faces, and readers of images on disk."""
 
 from __future__ import annotations
 

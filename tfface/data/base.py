@@ -1,4 +1,4 @@
-"""What a data set offers to the methods: labelled face pictures, as a pure function of the step."""
+"""What a data set offers to the methods: labelled face images, as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SPLITS = ("train", "val", "test")
 
 
 class Source(abc.ABC):
-    """Labelled face pictures.
+    """Labelled face images.
 
     A training batch is a pure function of (split, seed, batch number): nothing needs to be saved
     for an exact resume, the pipeline is simply started at another batch number.
 
     Args:
-        data: Where the pictures are and how large they are wanted.
+        data: Where the images are and how large they are wanted.
         attributes: Names of the binary attributes wanted, in the order of the columns of the field
             `attributes`. Empty: the batches have no such field.
         classes: Names of the expression classes wanted, in the order of the values of the field
@@ -35,7 +35,7 @@ class Source(abc.ABC):
 
     Raises:
         UserError: A name that the data set does not have (the message lists those it has), a
-            missing folder or file, a split without pictures.
+            missing folder or file, a split without images.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def count(self, split: str) -> int | None:
-        """Number of pictures in a split; None when there is no end of them."""
+        """Number of images in a split; None when there is no end of them."""
 
     @abc.abstractmethod
     def batches(
@@ -68,12 +68,12 @@ class Source(abc.ABC):
 
         Args:
             split: "train", "val" or "test".
-            batch_size: Pictures in a batch.
+            batch_size: Images in a batch.
             seed: With a seed: endless, shuffled anew in every epoch, flipped at random if
                 `data.flip`. Without: in a fixed order and as they are; one pass, whose last batch
                 may be smaller (endless for built-in faces).
             start: Number of the first batch.
-            where: (attribute, value): only pictures that have (True) or lack (False) the attribute.
+            where: (attribute, value): only images that have (True) or lack (False) the attribute.
 
         Returns:
             A data set of dicts of batched tensors: `image` float32 [B,S,S,3] in [-1,1]; as far as
@@ -81,7 +81,7 @@ class Source(abc.ABC):
             data set offers.
 
         Raises:
-            UserError: No picture answers the description.
+            UserError: No image answers the description.
         """
 
     def exemplars(
@@ -93,17 +93,17 @@ class Source(abc.ABC):
         start: int = 0,
         paired: float = 1.0,
     ) -> tf.data.Dataset:
-        """Batches of pictures, each with an exemplar whose style it is to take on.
+        """Batches of images, each with an exemplar whose style it is to take on.
 
         A pure function of (split, seed, batch number, paired), as `batches` is. Only sources with
         label maps have them.
 
         Args:
             split: "train", "val" or "test".
-            batch_size: Pictures in a batch.
+            batch_size: Images in a batch.
             seed: As in `batches`.
             start: Number of the first batch.
-            paired: Probability that the exemplar fits, so that the picture is what a perfect method
+            paired: Probability that the exemplar fits, so that the image is what a perfect method
                 makes of its own label map and the exemplar. The others are of somebody else.
 
         Returns:
@@ -112,7 +112,7 @@ class Source(abc.ABC):
             its `exemplar_label_map` int32 [B,S,S]; `paired` float32 [B] of 0 and 1.
 
         Raises:
-            UserError: The data set has no label maps, or no picture in the split.
+            UserError: The data set has no label maps, or no image in the split.
         """
         raise UserError(
             f"data.name is {self.data.name!r}, which has no label maps; "

@@ -11,7 +11,7 @@ from tfface.data import check_path
 from tfface.data.files import FileSource, check_names, logger, shortened, split_by_name
 from tfface.errors import UserError
 
-_PICTURES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
+_IMAGES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
 _ATTRIBUTES = tuple(
     folder + "list_attr_celeba" + suffix for folder in ("", "Anno/") for suffix in (".txt", ".csv")
 )
@@ -26,7 +26,7 @@ class CelebA(FileSource):
 
     Needs `img_align_celeba/` and `list_attr_celeba.txt`; `list_eval_partition.txt` gives the splits
     (without it: by a hash of the names, 90 : 5 : 5). The `.csv` files of the Kaggle copy serve too.
-    The networks see the central square of the aligned pictures, 178 x 178 of 178 x 218 pixels.
+    The networks see the central square of the aligned images, 178 x 178 of 178 x 218 pixels.
     Batches have `image` and `attributes`; there are no expression classes.
     """
 
@@ -42,7 +42,7 @@ class CelebA(FileSource):
         attribute_file = find(root, _ATTRIBUTES, "attributes of CelebA")
         names, known, table = read_attributes(attribute_file)
         check_names("attribute", attributes, known, attribute_file)
-        folder = find(root, _PICTURES, "pictures of CelebA")
+        folder = find(root, _IMAGES, "images of CelebA")
         with os.scandir(folder) as entries:
             existing = {entry.name for entry in entries}
         columns = [known.index(name) for name in attributes]
@@ -75,7 +75,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    """Names of the pictures, names of the attributes, and bool [N,A]."""
+    """Names of the images, names of the attributes, and bool [N,A]."""
     lines = read_lines(path)
     if path.suffix == ".csv":
         separator, header, rows = ",", lines[0].replace(",", " ").split()[1:], lines[1:]
@@ -83,7 +83,7 @@ def read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
         separator, header, rows = None, lines[1].split() if len(lines) > 1 else [], lines[2:]
         if lines[0].strip() != str(len(rows)):
             raise UserError(
-                f"{path}: its first line should be the number of pictures, {len(rows)} as rows "
+                f"{path}: its first line should be the number of images, {len(rows)} as rows "
                 f"follow, but is {lines[0].strip()[:40]!r}: the file is incomplete or was edited"
             )
     if not header or not rows:
@@ -104,11 +104,11 @@ def read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
 
 
 def read_partition(root: Path, names: list[str]) -> np.ndarray:
-    """Index in SPLITS of every picture."""
+    """Index in SPLITS of every image."""
     try:
         path = find(root, PARTITION, "splits of CelebA")
     except UserError:
-        logger.info("%s: no list_eval_partition.txt: pictures are split by their names", root)
+        logger.info("%s: no list_eval_partition.txt: images are split by their names", root)
         return split_by_name(names)
     split_of = {}
     for line in read_lines(path):

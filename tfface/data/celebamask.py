@@ -11,11 +11,11 @@ import numpy as np
 from tfface.data import check_path
 from tfface.data.celeba import PARTITION, find, read_attributes, read_lines, read_partition
 from tfface.data.files import FileSource, check_names, logger, shortened, split_by_name
+from tfface.data.images import is_image_name, opened
 from tfface.data.label_maps import CLASSES_19, load_label_map, save_label_map
-from tfface.data.pictures import is_picture_name, opened
 from tfface.errors import UserError
 
-_PICTURES = "CelebA-HQ-img"
+_IMAGES = "CelebA-HQ-img"
 _PARTS = ("CelebAMask-HQ-mask-anno", "CelebAMaskHQ-mask-anno")
 _LABELS = "CelebAMask-HQ-label"
 _MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
@@ -23,7 +23,7 @@ _ATTRIBUTES = "CelebAMask-HQ-attribute-anno.txt"
 
 
 class CelebAMaskHQ(FileSource):
-    """CelebAMask-HQ, as downloaded: pictures, and a mask for each part of each face.
+    """CelebAMask-HQ, as downloaded: images, and a mask for each part of each face.
 
     Needs `CelebA-HQ-img/{i}.jpg`, and for label maps `CelebAMask-HQ-mask-anno/{i//2000}/
     {i:05d}_{part}.png` or, faster, `CelebAMask-HQ-label/{i}.png`, which `write_label_maps` makes of
@@ -43,11 +43,11 @@ class CelebAMaskHQ(FileSource):
             raise UserError(
                 f"{root}: CelebAMask-HQ has no expression classes (asked for: {', '.join(classes)})"
             )
-        folder = find(root, (_PICTURES,), "pictures of CelebAMask-HQ")
-        names = [name for name in os.listdir(folder) if is_picture_name(name)]
+        folder = find(root, (_IMAGES,), "images of CelebAMask-HQ")
+        names = [name for name in os.listdir(folder) if is_image_name(name)]
         names = sorted((n for n in names if Path(n).stem.isdecimal()), key=_number)
         if not names:
-            raise UserError(f"{folder}: has no pictures; expected 0.jpg to 29999.jpg")
+            raise UserError(f"{folder}: has no images; expected 0.jpg to 29999.jpg")
         if "label_map" in self.fields:
             self._check_masks()
         known, table = _attributes(root, names, required=bool(attributes))
@@ -67,7 +67,7 @@ class CelebAMaskHQ(FileSource):
         return super().exemplars(split, batch_size, seed=seed, start=start, paired=paired)
 
     def write_label_maps(self) -> int:
-        """Composes the masks of every picture that has no `CelebAMask-HQ-label/{i}.png` yet.
+        """Composes the masks of every image that has no `CelebAMask-HQ-label/{i}.png` yet.
 
         Each file is written whole or not at all, so that this can be interrupted and repeated.
 
@@ -75,7 +75,7 @@ class CelebAMaskHQ(FileSource):
             The number of files written.
 
         Raises:
-            UserError: More than 1 % of the pictures have bad masks, or a file cannot be written.
+            UserError: More than 1 % of the images have bad masks, or a file cannot be written.
         """
         parts = find(self._path, _PARTS, "masks of CelebAMask-HQ")
         labels = self._path / _LABELS
@@ -125,7 +125,7 @@ def compose(folder: Path, number: int) -> np.ndarray:
 
     Args:
         folder: `CelebAMask-HQ-mask-anno`.
-        number: The picture's number.
+        number: The image's number.
 
     Returns:
         uint8 [H,W] of class ids; H and W are those of the masks.
@@ -139,8 +139,8 @@ def compose(folder: Path, number: int) -> np.ndarray:
         path = f"{stem}_{part}.png"
         if not os.path.exists(path):
             continue
-        with opened(path, path, "not a PNG", ("PNG",)) as picture:
-            mask = np.asarray(picture.convert("L")) > 127
+        with opened(path, path, "not a PNG", ("PNG",)) as image:
+            mask = np.asarray(image.convert("L")) > 127
         if labels is None:
             labels = np.zeros(mask.shape, np.uint8)
         if mask.shape != labels.shape:
@@ -148,7 +148,7 @@ def compose(folder: Path, number: int) -> np.ndarray:
             raise UserError(f"{path}: expected {width}x{height} pixels, as the other masks have")
         labels[mask] = code
     if labels is None:
-        raise UserError(f"{stem}_*.png: no masks of this picture")
+        raise UserError(f"{stem}_*.png: no masks of this image")
     return labels
 
 
@@ -170,11 +170,11 @@ def _attributes(root: Path, names: list[str], required: bool) -> tuple[list[str]
 
 
 def _splits(root: Path, names: list[str]) -> np.ndarray:
-    """Index in SPLITS of every picture."""
+    """Index in SPLITS of every image."""
     path = root / _MAPPING
     if not path.exists() or not any((root / name).exists() for name in PARTITION):
         logger.info(
-            "%s: no %s or no list_eval_partition.txt of CelebA: pictures are split by their names",
+            "%s: no %s or no list_eval_partition.txt of CelebA: images are split by their names",
             root, _MAPPING,
         )  # fmt: skip
         return split_by_name(names)

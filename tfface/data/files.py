@@ -1,4 +1,4 @@
-"""What the readers of picture files share: order, decoding, and what becomes of bad pictures."""
+"""What the readers of image files share: order, decoding, and what becomes of bad images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.config import nearest
-from tfface.data import pictures
+from tfface.data import images
 from tfface.data.base import SPLITS, Source
 from tfface.data.label_maps import FLIPPED, to_labels
 from tfface.data.pipeline import Exit, pipeline
@@ -22,8 +22,8 @@ from tfface.errors import UserError
 
 BAD_SHARE = 0.01
 HELD_OUT_SHARE = 0.05
-# CoCosNet's data/pix2pix_dataset.py: pictures are enlarged by this and cropped at random; of the
-# exemplars that are no pair, 5 of 7 are the most similar picture and 2 the least similar.
+# CoCosNet's data/pix2pix_dataset.py: images are enlarged by this and cropped at random; of the
+# exemplars that are no pair, 5 of 7 are the most similar image and 2 the least similar.
 ENLARGED = 286 / 256
 EASY = 5 / 7
 EXEMPLARS = "exemplars.txt"
@@ -33,9 +33,9 @@ logger = logging.getLogger("tfface")
 
 
 class FileSource(Source):
-    """Labelled picture files; a subclass's constructor says which with `_set_files`.
+    """Labelled image files; a subclass's constructor says which with `_set_files`.
 
-    A picture that cannot be read is named once on the log and replaced by the next file that
+    An image that cannot be read is named once on the log and replaced by the next file that
     answers the same description. When more than 1 % of all files (but at least one may be bad) are
     missing or unreadable, the pipeline stops: see `user_errors`.
 
@@ -55,11 +55,11 @@ class FileSource(Source):
         tags: dict[str, np.ndarray],
         present: np.ndarray | None = None,
     ) -> None:
-        """Says which pictures there are.
+        """Says which images there are.
 
         Args:
             root: The folder that names are relative to.
-            names: The pictures, in a fixed order.
+            names: The images, in a fixed order.
             splits: int [N], index in SPLITS.
             labels: Fields of the batches besides `image`: int32 [N,...].
             tags: bool [N] by attribute name, for `where` and `histogram`.
@@ -85,18 +85,18 @@ class FileSource(Source):
         missing = np.flatnonzero(~self._present)
         if len(missing) > self._bad_limit():
             raise UserError(
-                f"{root}: {len(missing)} of the {len(names)} pictures listed are missing: "
+                f"{root}: {len(missing)} of the {len(names)} images listed are missing: "
                 f"{shortened([names[row] for row in missing])}"
             )
         for row in missing:
             self._note_bad(int(row), (), f"{root / names[row]}: no such file")
 
     def count(self, split: str) -> int:
-        """Number of pictures in a split."""
+        """Number of images in a split."""
         return len(self._rows(split))
 
     def histogram(self, split: str) -> dict[str, int]:
-        """Number of pictures of a split with each attribute, or of each class."""
+        """Number of images of a split with each attribute, or of each class."""
         rows = self._rows(split)
         if self.classes:
             found = np.bincount(self._labels["expression"][rows], minlength=len(self.classes))
@@ -104,11 +104,11 @@ class FileSource(Source):
         return {name: int(column[rows].sum()) for name, column in self._tags.items()}
 
     def select(self, split: str, *where: tuple[str, bool]) -> list[Path]:
-        """Files of the pictures of a split that have or lack all these attributes, in order."""
+        """Files of the images of a split that have or lack all these attributes, in order."""
         return [self._root / self._names[row] for row in self._rows(split, *where)]
 
     def readable(self, split: str) -> dict[str, bool]:
-        """Names of the pictures of a split, in order, and whether each is good as far as known."""
+        """Names of the images of a split, in order, and whether each is good as far as known."""
         with self._lock:
             bad = {row for row, _ in self._bad}
         return {self._names[row]: row not in bad for row in self._rows(split).tolist()}
@@ -126,7 +126,7 @@ class FileSource(Source):
         rows = self._rows(split, *([where] if where else []))
         if not len(rows):
             which = f" {'with' if where[1] else 'without'} {where[0]}" if where else ""
-            raise UserError(f"{self._root}: no pictures{which} in the split {split!r}")
+            raise UserError(f"{self._root}: no images{which} in the split {split!r}")
         kinds = tuple(k for k in self._from_files if k == "image" or k in self.fields)
         specs = {kind: self._spec(kind) for kind in kinds}
         specs |= {name: (tf.int32, v.shape[1:]) for name, v in self._labels.items()}
@@ -135,7 +135,7 @@ class FileSource(Source):
             return self._read_batch(rows, kinds, positions, chances)
 
         # Streams of equal length (those with and those without an attribute) must not be shuffled
-        # alike, or the same two pictures would meet in every epoch.
+        # alike, or the same two images would meet in every epoch.
         stream = zlib.crc32(repr((split, where)).encode())
         return pipeline(read, specs, len(rows), batch_size, seed, stream, start)
 
@@ -150,21 +150,21 @@ class FileSource(Source):
     ) -> tf.data.Dataset:
         """Batches as `Source` describes; iterate over them under `user_errors`.
 
-        With a seed, the exemplar of a pair is the picture itself, mirrored or not, enlarged and cut
-        at random, its label map alike. Any other exemplar is another picture of the split; or, of
+        With a seed, the exemplar of a pair is the image itself, mirrored or not, enlarged and cut
+        at random, its label map alike. Any other exemplar is another image of the split; or, of
         those that `exemplars.txt` in the data set's folder lists for it, the first (5 of 7) or the
-        last; mirrored or not if `data.flip`. A line of that file has the name of a picture and
-        those of pictures like it, the most similar first, with commas between; pictures of other
+        last; mirrored or not if `data.flip`. A line of that file has the name of an image and
+        those of images like it, the most similar first, with commas between; images of other
         splits do not count.
 
-        Without a seed, one pass in order: the exemplar is the picture mirrored if `paired` is 1,
-        otherwise the first one listed or the next picture.
+        Without a seed, one pass in order: the exemplar is the image mirrored if `paired` is 1,
+        otherwise the first one listed or the next image.
         """
         if "label_map" not in self._from_files:
             return super().exemplars(split, batch_size)
         rows = self._rows(split)
         if not len(rows):
-            raise UserError(f"{self._root}: no pictures in the split {split!r}")
+            raise UserError(f"{self._root}: no images in the split {split!r}")
         listed = read_lists(Path(self.data.path) / EXEMPLARS, self._names, rows)
         image, labels = self._spec("image"), self._spec("label_map")
         specs = {"image": image, "label_map": labels}
@@ -194,19 +194,19 @@ class FileSource(Source):
         return [np.zeros((number, *shape), dtype.as_numpy_dtype) for dtype, shape in specs]
 
     def _read_fields(self, row: int, kinds: tuple[str, ...]) -> dict:
-        """What the files of a picture hold, of any size.
+        """What the files of an image hold, of any size.
 
         Args:
-            row: Which picture.
+            row: Which image.
             kinds: What is wanted; a subclass reads what else its `_from_files` names.
 
         Returns:
-            `image`: an RGB picture; `label_map`: class ids, uint8 [H,W].
+            `image`: an RGB image; `label_map`: class ids, uint8 [H,W].
 
         Raises:
-            UserError: A file is bad or missing: the next picture is taken.
+            UserError: A file is bad or missing: the next image is taken.
         """
-        return {"image": pictures.load_picture(self._root / self._names[row])}
+        return {"image": images.load_image(self._root / self._names[row])}
 
     def _read_batch(self, rows, kinds, positions: np.ndarray, chances: np.ndarray) -> list:
         made = self._zeros(kinds, len(positions))
@@ -221,7 +221,7 @@ class FileSource(Source):
         return [*made, *(column[used] for column in self._labels.values())]
 
     def _read_pairs(self, rows, listed, paired, at_random, positions, chances) -> list:
-        """Pictures and exemplars; chances float32 [B,6], all 1 if not at random."""
+        """Images and exemplars; chances float32 [B,6], all 1 if not at random."""
         size, number, both = self.data.size, len(rows), ("image", "label_map")
         made = self._zeros((*both, *both), len(positions))
         pairs = np.zeros(len(positions), np.float32)
@@ -251,7 +251,7 @@ class FileSource(Source):
         return [*made, pairs]
 
     def _read(self, rows: np.ndarray, position: int, kinds: tuple[str, ...]) -> tuple[dict, int]:
-        """The picture at a position of `rows`, or the next readable one; and its row."""
+        """The image at a position of `rows`, or the next readable one; and its row."""
         for step in range(len(rows)):
             row = int(rows[(position + step) % len(rows)])
             if (row, kinds) in self._bad:
@@ -260,7 +260,7 @@ class FileSource(Source):
                 return self._read_fields(row, kinds), row
             except UserError as error:
                 self._note_bad(row, kinds, str(error))
-        raise self._stop("none of the pictures asked for can be read")
+        raise self._stop("none of the images asked for can be read")
 
     def _note_bad(self, row: int, kinds: tuple[str, ...], reason: str) -> None:
         with self._lock:
@@ -268,10 +268,10 @@ class FileSource(Source):
                 return
             self._bad.add((row, kinds))
             number = len({row for row, _ in self._bad})
-        logger.warning("skipped a bad picture (%d so far): %s", number, reason)
+        logger.warning("skipped a bad image (%d so far): %s", number, reason)
         if number > self._bad_limit():
             raise self._stop(
-                f"{number} of the {len(self._names)} pictures are missing or cannot be read, "
+                f"{number} of the {len(self._names)} images are missing or cannot be read, "
                 f"more than {BAD_SHARE:.0%}"
             )
 
@@ -287,7 +287,7 @@ class FileSource(Source):
 
 def _arrays(stored: dict, size: int, flip: bool) -> list[np.ndarray]:
     """What `_read_fields` has read, at the size of the networks, mirrored or not."""
-    image = pictures.to_array(stored["image"], size)
+    image = images.to_array(stored["image"], size)
     made = [image[:, ::-1] if flip else image]
     if "label_map" in stored:
         labels = to_labels(stored["label_map"], size)
@@ -318,18 +318,18 @@ def user_errors(*sources: Source | None) -> Iterator[None]:
 
 
 def read_lists(path: Path, names: Sequence[str], rows: np.ndarray) -> dict[int, tuple[int, int]]:
-    """Reads which pictures resemble which, see `FileSource.exemplars`.
+    """Reads which images resemble which, see `FileSource.exemplars`.
 
     Args:
         path: The file; it may be missing.
-        names: All pictures of the data set.
+        names: All images of the data set.
         rows: Those of the split.
 
     Returns:
-        For rows listed, the row of the picture most like it, and of that least like it.
+        For rows listed, the row of the image most like it, and of that least like it.
 
     Raises:
-        UserError: A line without pictures, or with one that the data set does not have.
+        UserError: A line without images, or with one that the data set does not have.
     """
     row_of = {name: row for row, name in enumerate(names)}
     members, found = set(rows.tolist()), {}
@@ -339,8 +339,8 @@ def read_lists(path: Path, names: Sequence[str], rows: np.ndarray) -> dict[int, 
         unknown = [word for word in words if word not in row_of]
         if unknown or len(words) < 2:
             raise UserError(
-                f"{path}, line {number}: expected the names of a picture and of some like it, as "
-                f"{names[0]},{names[-1]}" + (f"; has no picture {unknown[0]!r}" if unknown else "")
+                f"{path}, line {number}: expected the names of an image and of some like it, as "
+                f"{names[0]},{names[-1]}" + (f"; has no image {unknown[0]!r}" if unknown else "")
             )
         row, *others = (row_of[word] for word in words)
         others = [other for other in others if other in members and other != row]
@@ -364,10 +364,10 @@ def check_names(kind: str, wanted: Sequence[str], known: Sequence[str], where: P
 
 
 def split_by_name(names: Sequence[str], held_out: Sequence[str] = ("val", "test")) -> np.ndarray:
-    """Splits pictures by a hash of their names, so that a picture stays where it is as others come.
+    """Splits images by a hash of their names, so that an image stays where it is as others come.
 
     Args:
-        names: The pictures of one group (a class): 5 % go to each split held out, at least one of
+        names: The images of one group (a class): 5 % go to each split held out, at least one of
             ten or more; at least one stays in train.
         held_out: Splits wanted besides "train".
 

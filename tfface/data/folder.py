@@ -1,4 +1,4 @@
-"""A folder of pictures for each expression class."""
+"""A folder of images for each expression class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from tfface.data.base import SPLITS
 from tfface.data.files import FileSource, check_names, logger, split_by_name
-from tfface.data.pictures import is_picture_name
+from tfface.data.images import is_image_name
 from tfface.errors import UserError
 
 # File names that tell who is shown, of the data sets of expressions that have such names.
@@ -22,7 +22,7 @@ _PEOPLE = tuple(
             r"Rafd\d{3}_(\d{2})_(?:Caucasian|Moroccan|Kid)_(?:fe)?male_[a-z]+_[a-z]+\.\w+",
             # KDEF: session, gender and number of the person, expression, angle.
             r"[AB]([FM]\d{2})(?:AF|AN|DI|HA|NE|SA|SU)(?:FL|HL|S|HR|FR)\.\w+",
-            # CFEE: category, person, number of the picture.
+            # CFEE: category, person, number of the image.
             r"\d{2}_(\d{3})_\d{4}\.\w+",
         ),
     )
@@ -30,11 +30,11 @@ _PEOPLE = tuple(
 
 
 class ClassFolders(FileSource):
-    """Pictures in a folder per class, `PATH/CLASS/*.jpg`, or `PATH/{train,val,test}/CLASS/*.jpg`.
+    """Images in a folder per class, `PATH/CLASS/*.jpg`, or `PATH/{train,val,test}/CLASS/*.jpg`.
 
     The names of the folders are the names of the classes (any names: SARGAN's AFS, ANS, ... or
     RaFD's angry, ...), their alphabetical order the index. Splits that have no folder are taken
-    from the training pictures, 5 % each: by person where the file's name tells who is shown (RaFD,
+    from the training images, 5 % each: by person where the file's name tells who is shown (RaFD,
     KDEF, CFEE), so that nobody is in two splits, else by a hash of the name. Batches have `image`
     and `expression`.
     """
@@ -53,7 +53,7 @@ class ClassFolders(FileSource):
         known = found if given["train"] == root else _subfolders(given["train"])
         if not known:
             raise UserError(
-                f"{given['train']}: has no folders; expected a folder of pictures per class, "
+                f"{given['train']}: has no folders; expected a folder of images per class, "
                 f"for example {root}/happy/001.jpg or {root}/train/happy/001.jpg"
             )
         check_names("class", classes, known, given["train"])
@@ -63,7 +63,7 @@ class ClassFolders(FileSource):
             if split != "train":
                 check_names("class", _subfolders(folder), known, given["train"])
             for index, name in enumerate(self.classes):
-                files = _pictures(folder / name, required=split == "train")
+                files = _images(folder / name, required=split == "train")
                 names += [os.path.relpath(folder / name / file, root) for file in files]
                 labels += [index] * len(files)
                 splits += [SPLITS.index(split)] * len(files)
@@ -71,12 +71,12 @@ class ClassFolders(FileSource):
         held_out = [split for split in SPLITS if split not in given]
         if held_out:
             train = splits == SPLITS.index("train")
-            pictures = [name for name, here in zip(names, train, strict=True) if here]
-            splits[train] = self._split(root, pictures, labels[train], held_out)
+            images = [name for name, here in zip(names, train, strict=True) if here]
+            splits[train] = self._split(root, images, labels[train], held_out)
         self._set_files(root, names, splits, {"expression": labels}, tags={})
 
     def _split(self, root: Path, names: list[str], labels: np.ndarray, held_out: list[str]):
-        """Indices in SPLITS, int8 [N], of training pictures some of which are held out."""
+        """Indices in SPLITS, int8 [N], of training images some of which are held out."""
         people = [person_of(name) for name in names]
         known = sorted({person for person in people if person})
         split_of = dict(zip(known, split_by_name(known, held_out).tolist(), strict=True))
@@ -93,7 +93,7 @@ class ClassFolders(FileSource):
                     f"train on; choose them yourself: expected {root}/train/{name}, "
                     f"{root}/val/{name} and {root}/test/{name}"
                 )
-        how = f"by person, whom the names of {told} of {len(names)} pictures tell"
+        how = f"by person, whom the names of {told} of {len(names)} images tell"
         if told < len(names):
             how += "; the others by name, so that a person may be in more than one split"
         logger.info("%s: no folders for %s: taken from train %s", root, ", ".join(held_out), how)
@@ -101,7 +101,7 @@ class ClassFolders(FileSource):
 
 
 def person_of(name: str) -> str | None:
-    """Who is shown, told from a picture's file name; None if the name does not tell."""
+    """Who is shown, told from an image's file name; None if the name does not tell."""
     for pattern in _PEOPLE:
         if found := pattern.fullmatch(os.path.basename(name)):
             return found[1]
@@ -116,9 +116,9 @@ def _subfolders(folder: Path) -> list[str]:
         raise UserError(f"{folder}: no such folder") from error
 
 
-def _pictures(folder: Path, required: bool) -> list[str]:
+def _images(folder: Path, required: bool) -> list[str]:
     names = os.listdir(folder) if folder.is_dir() else []
-    found = sorted(name for name in names if is_picture_name(name))
+    found = sorted(name for name in names if is_image_name(name))
     if not found and required:
-        raise UserError(f"{folder}: has no pictures")
+        raise UserError(f"{folder}: has no images")
     return found

@@ -1,4 +1,4 @@
-"""Encoded pictures within the graph of an exported model."""
+"""Encoded images within the graph of an exported model."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfface.data.image_heads import MAX_PIXELS  # More would fill the server's memory.
 from tfface.data.orientation_ops import (
     jpeg_orientation,
     png_orientation,
     png_transparency,
     upright,
 )
-from tfface.data.picture_heads import MAX_PIXELS  # More would fill the server's memory.
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """One JPEG or PNG picture, string [], to uint8 [H,W,3]; as `tfface.data.pictures.load_picture`.
+    """One JPEG or PNG image, string [], to uint8 [H,W,3]; as `tfface.data.images.load_image`.
 
     It is turned upright as its EXIF data say; transparent parts are on white.
 
@@ -26,7 +26,7 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     """
     is_jpeg = tf.io.is_jpeg(encoded)
     is_png = tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n")
-    known = tf.debugging.Assert(is_jpeg | is_png, ["unknown picture format; expected JPEG or PNG"])
+    known = tf.debugging.Assert(is_jpeg | is_png, ["unknown image format; expected JPEG or PNG"])
     with tf.control_dependencies([known]):
         shape = tf.cond(
             is_jpeg, lambda: tf.io.extract_jpeg_shape(encoded)[:2], lambda: _png_shape(encoded)
@@ -34,7 +34,7 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
     small = tf.debugging.Assert(
         pixels <= MAX_PIXELS,
-        ["picture too large; expected at most", MAX_PIXELS, "pixels, received", shape],
+        ["image too large; expected at most", MAX_PIXELS, "pixels, received", shape],
     )
     with tf.control_dependencies([small]):
         return tf.cond(is_jpeg, lambda: _decode_jpeg(encoded), lambda: _decode_png(encoded))
@@ -42,23 +42,23 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     # The accurate transform is what Pillow, with which training decodes, has as well.
-    picture = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-    return upright(picture, jpeg_orientation(encoded))
+    image = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    return upright(image, jpeg_orientation(encoded))
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
     transparent, orientation = png_transparency(encoded), png_orientation(encoded)
-    picture = tf.cond(
+    image = tf.cond(
         transparent,
         lambda: _on_white(tf.io.decode_png(encoded, channels=4)),
         lambda: tf.io.decode_png(encoded, channels=3),
     )
-    return upright(picture, orientation)
+    return upright(image, orientation)
 
 
-def _on_white(picture: tf.Tensor) -> tf.Tensor:
-    """A picture uint8 [H,W,4] with alpha to uint8 [H,W,3]."""
-    colours, alpha = tf.split(tf.cast(picture, tf.float32), [3, 1], -1)
+def _on_white(image: tf.Tensor) -> tf.Tensor:
+    """An image uint8 [H,W,4] with alpha to uint8 [H,W,3]."""
+    colours, alpha = tf.split(tf.cast(image, tf.float32), [3, 1], -1)
     return tf.saturate_cast(tf.round(255.0 + (colours - 255.0) * (alpha / 255.0)), tf.uint8)
 
 
@@ -70,27 +70,27 @@ def _png_shape(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _square(height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Top, left and side of the central square; as `tfface.data.pictures.face_box`."""
+    """Top, left and side of the central square; as `tfface.data.images.face_box`."""
     side = tf.minimum(height, width)
     return (height - side) // 2, (width - side) // 2, side
 
 
-def to_square(picture: tf.Tensor, size: int) -> tf.Tensor:
-    """Central square of a picture uint8 [H,W,3], as float32 [size,size,3] in [-1,1]."""
-    top, left, side = _square(tf.shape(picture)[0], tf.shape(picture)[1])
-    square = picture[top : top + side, left : left + side]
+def to_square(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Central square of an image uint8 [H,W,3], as float32 [size,size,3] in [-1,1]."""
+    top, left, side = _square(tf.shape(image)[0], tf.shape(image)[1])
+    square = image[top : top + side, left : left + side]
     square = tf.image.resize(square, [size, size], "bilinear", antialias=True)
     return tf.ensure_shape(square / 127.5 - 1.0, [size, size, 3])
 
 
 def to_squares(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """Encoded pictures, string [B], to float32 [B,size,size,3] in [-1,1]."""
+    """Encoded images, string [B], to float32 [B,size,size,3] in [-1,1]."""
     spec = tf.TensorSpec([size, size, 3], tf.float32)
     return tf.map_fn(lambda x: to_square(decode(x), size), encoded, fn_output_signature=spec)
 
 
 def paste_back(encoded: tf.Tensor, edited: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
-    """Adds an edit of a square to its picture; as `tfface.data.pictures.paste_back`.
+    """Adds an edit of a square to its image; as `tfface.data.images.paste_back`.
 
     Args:
         encoded: The original, string [].
@@ -100,20 +100,20 @@ def paste_back(encoded: tf.Tensor, edited: tf.Tensor, given: tf.Tensor) -> tf.Te
     Returns:
         PNG of the original's size, string [].
     """
-    picture = decode(encoded)
-    top, left, side = _square(tf.shape(picture)[0], tf.shape(picture)[1])
+    image = decode(encoded)
+    top, left, side = _square(tf.shape(image)[0], tf.shape(image)[1])
     rows, columns = slice(top, top + side), slice(left, left + side)
     difference = tf.image.resize(edited - given, [side, side], "bicubic", antialias=True)
-    square = tf.cast(picture[rows, columns], tf.float32) + difference * 127.5
+    square = tf.cast(image[rows, columns], tf.float32) + difference * 127.5
     square = tf.saturate_cast(tf.round(square), tf.uint8)
-    middle = tf.concat([picture[rows, :left], square, picture[rows, left + side :]], 1)
-    whole = tf.concat([picture[:top], middle, picture[top + side :]], 0)
+    middle = tf.concat([image[rows, :left], square, image[rows, left + side :]], 1)
+    whole = tf.concat([image[:top], middle, image[top + side :]], 0)
     # Level 1: the default takes ten times as long for a tenth of the size.
     return tf.io.encode_png(whole, compression=1)
 
 
 def edit_bytes(edit: Callable[[tf.Tensor], tf.Tensor], encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """Edits encoded pictures, string [B], with a function of squares; returns PNGs as large."""
+    """Edits encoded images, string [B], with a function of squares; returns PNGs as large."""
     given = to_squares(encoded, size)
     return tf.map_fn(
         lambda parts: paste_back(*parts),
@@ -122,22 +122,22 @@ def edit_bytes(edit: Callable[[tf.Tensor], tf.Tensor], encoded: tf.Tensor, size:
     )
 
 
-def to_bytes(pictures: tf.Tensor) -> tf.Tensor:
-    """Pictures float32 [...,3] in [-1,1] as uint8; values outside are clipped."""
-    return tf.saturate_cast(tf.round((pictures + 1.0) * 127.5), tf.uint8)
+def to_bytes(images: tf.Tensor) -> tf.Tensor:
+    """Images float32 [...,3] in [-1,1] as uint8; values outside are clipped."""
+    return tf.saturate_cast(tf.round((images + 1.0) * 127.5), tf.uint8)
 
 
 def encode_squares(squares: tf.Tensor) -> tf.Tensor:
-    """Pictures float32 [B,S,S,3] in [-1,1] as PNGs, string [B]."""
+    """Images float32 [B,S,S,3] in [-1,1] as PNGs, string [B]."""
     return tf.map_fn(
         tf.io.encode_png, to_bytes(squares), fn_output_signature=tf.TensorSpec([], tf.string)
     )
 
 
-def example_picture(size: int) -> tf.Tensor:
+def example_image(size: int) -> tf.Tensor:
     """A smooth texture of all colours, always the same: float32 [1,size,size,3] in [-0.9,0.9].
 
-    A blank picture would hide most differences between a network and its export.
+    A blank image would hide most differences between a network and its export.
     """
     place = tf.linspace(0.0, 1.0, size)
     shift = tf.constant([0.0, 2.0, 4.0])  # Of the three colours.
@@ -146,6 +146,6 @@ def example_picture(size: int) -> tf.Tensor:
     return 0.9 * (across * down)[None]
 
 
-def example_png(picture: tf.Tensor) -> tf.Tensor:
-    """A picture float32 [1,S,S,3] in [-1,1] as a PNG, string [1]."""
-    return encode_squares(picture)
+def example_png(image: tf.Tensor) -> tf.Tensor:
+    """An image float32 [1,S,S,3] in [-1,1] as a PNG, string [1]."""
+    return encode_squares(image)

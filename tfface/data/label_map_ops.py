@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.data.image_ops import _png_shape, _square
+from tfface.data.images import MAX_ASPECT, MAX_PIXELS, MIN_SIDE
 from tfface.data.label_maps import CLASSES_19, LINE, THICKEST, colour
 from tfface.data.lines import draw_lines
-from tfface.data.pictures import MAX_ASPECT, MAX_PIXELS, MIN_SIDE
 
 _COLOURS = colour(np.arange(LINE + 1))
 _KEYS = _COLOURS.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)

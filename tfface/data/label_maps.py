@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfface.data.pictures import face_box, opened, save_picture
+from tfface.data.images import face_box, opened, save_image
 from tfface.errors import UserError
 
 CLASSES_19 = (
@@ -19,7 +19,7 @@ CLASSES_19 = (
     "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
 )  # fmt: skip
 """Classes of the label map in CelebAMask-HQ's order; l_ is the person's left, right in the
-picture."""
+image."""
 
 PALETTE = np.array(
     [
@@ -39,7 +39,7 @@ THICKEST = 32
 """A drawing's lines are up to two of so many parts of its side thick; what is more is an area."""
 
 FLIPPED = np.arange(LINE + 1, dtype=np.int32)
-"""The code that takes the place of each code when a picture is mirrored: sides are swapped."""
+"""The code that takes the place of each code when an image is mirrored: sides are swapped."""
 FLIPPED[[4, 5, 6, 7, 8, 9]] = 5, 4, 7, 6, 9, 8
 
 _COLOURS = np.concatenate([PALETTE, np.full((1, 3), 255, np.uint8)])
@@ -61,19 +61,19 @@ def load_label_map(
 
     Raises:
         UserError: The file is missing, truncated or not a PNG; not of the size or shape of a face
-            picture (see `load_picture`); has other ids or colours; is the mask of a single part; or
+            image (see `load_image`); has other ids or colours; is the mask of a single part; or
             is a label map where a line drawing is expected.
     """
     name = name or ("the label map" if isinstance(source, bytes) else str(source))
     unknown = "not a PNG; a label map must be one, as other formats do not keep its values exactly"
-    with opened(source, name, unknown, ("PNG",)) as picture:
-        if picture.mode in _GREY:
-            values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+    with opened(source, name, unknown, ("PNG",)) as image:
+        if image.mode in _GREY:
+            values = np.asarray(image.convert("L") if image.mode == "1" else image)
             labels = _from_ids(values, lines is not False, name)
-        elif picture.mode in _COLOURED:
+        elif image.mode in _COLOURED:
             # The transparency of a palette belongs to its colours; of RGB it would be one more.
-            opaque = picture.mode == "RGB" or not picture.has_transparency_data
-            values = np.asarray(picture.convert("RGB" if opaque else "RGBA"))
+            opaque = image.mode == "RGB" or not image.has_transparency_data
+            values = np.asarray(image.convert("RGB" if opaque else "RGBA"))
             labels = _from_colours(values, lines is not False, name)
         else:
             raise UserError(f"{name}: is partly transparent; expected ids in grey, or colours")
@@ -189,7 +189,7 @@ def save_colours(labels: np.ndarray, path: str | Path) -> None:
     _save_png(Image.fromarray(colour(labels)), path)
 
 
-def _save_png(picture: Image.Image, path: str | Path) -> None:
+def _save_png(image: Image.Image, path: str | Path) -> None:
     if Path(path).suffix.lower() != ".png":
         raise UserError(f"{path}: expected a name that ends in .png, which keeps values exactly")
-    save_picture(picture, path)
+    save_image(image, path)

@@ -1,4 +1,4 @@
-"""What the heads of encoded pictures say, within a graph: which side is up, and what shows through.
+"""What the heads of encoded images say, within a graph: which side is up, and what shows through.
 
 Heads are looked at in their first bytes only, where cameras and programs write them.
 """
@@ -15,24 +15,24 @@ _ORIENTATION = 0x0112
 _ALPHA = 4  # a bit of a PNG's kind of colours
 
 
-def upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns a picture [H,W,C] as EXIF's `Orientation`, int32 [] from 1 to 8, says."""
+def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns an image [H,W,C] as EXIF's `Orientation`, int32 [] from 1 to 8, says."""
 
     def turn() -> tf.Tensor:
-        turned = tf.cond(orientation >= 5, lambda: _transposed(picture), lambda: picture)
+        turned = tf.cond(orientation >= 5, lambda: _transposed(image), lambda: image)
         for axis, mirrored in ((1, (2, 3, 6, 7)), (0, (3, 4, 7, 8))):
             flip = tf.reduce_any(orientation == mirrored)
             turned = tf.cond(flip, lambda x=turned, a=axis: tf.reverse(x, [a]), lambda x=turned: x)
         return turned
 
-    return tf.cond(orientation > 1, turn, lambda: picture)
+    return tf.cond(orientation > 1, turn, lambda: image)
 
 
-def _transposed(picture: tf.Tensor) -> tf.Tensor:
+def _transposed(image: tf.Tensor) -> tf.Tensor:
     # By a gather: of `tf.transpose` of uint8 TensorFlow writes an error on some processors.
-    height, width, channels = tf.unstack(tf.shape(picture))
+    height, width, channels = tf.unstack(tf.shape(image))
     places = width * tf.range(height)[None] + tf.range(width)[:, None]
-    return tf.gather(tf.reshape(picture, [-1, channels]), places)
+    return tf.gather(tf.reshape(image, [-1, channels]), places)
 
 
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
@@ -42,7 +42,7 @@ def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
         head = _head(encoded, _JPEG_HEAD)
         return _orientation(head, _find(head, b"Exif\0\0") + 6)
 
-    # In one operation, as most pictures have none.
+    # In one operation, as most images have none.
     start = tf.strings.substr(encoded, 0, _JPEG_HEAD)
     found = tf.strings.regex_full_match(start, r"\C*Exif\x00\x00\C*")
     return tf.cond(found, read, lambda: 1)

@@ -1,4 +1,4 @@
-"""The part of reading files that is TensorFlow's: which pictures a batch has, and how it ends."""
+"""The part of reading files that is TensorFlow's: which images a batch has, and how it ends."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def pipeline(
     start: int,
     chances: int = 1,
 ) -> tf.data.Dataset:
-    """Batches of what `read` makes of positions of `number` pictures and of chances.
+    """Batches of what `read` makes of positions of `number` images and of chances.
 
     Args:
         read: Function of int64 [B] and float32 [B,chances] in [0,1), to arrays [B,...].
         specs: Name, type and shape without B of these arrays.
-        number: How many pictures there are.
+        number: How many images there are.
         batch_size: B.
         seed: None: one pass in order, where all chances are 1.
         stream: Sets apart what has the same seed.
         start: Number of the first batch.
-        chances: How many each picture needs.
+        chances: How many each image needs.
     """
 
     def in_order(batch):

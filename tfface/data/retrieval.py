@@ -1,4 +1,4 @@
-"""Which pictures of a data set look alike, so that each can be an exemplar to the other."""
+"""Which images of a data set look alike, so that each can be an exemplar to the other."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from tfface.data.files import FileSource, user_errors
 from tfface.progress import progress
 
 _BATCH = 16
-_ROWS = 512  # Pictures compared with all others at a time.
+_ROWS = 512  # Images compared with all others at a time.
 
 
-def similar_pictures(
+def similar_images(
     source: FileSource, split: str, network: keras.Model, count: int
 ) -> list[list[str]]:
-    """Lists for each picture the most similar other pictures of its split.
+    """Lists for each image the most similar other images of its split.
 
-    The similarity is the cosine of features averaged over the picture. RABIT's
+    The similarity is the cosine of features averaged over the image. RABIT's
     util/retrieve_ref_vgg.py takes VGG19's pool5; how it compares them is not published.
 
     Args:
-        source: The data set; pictures that cannot be read are left out.
+        source: The data set; images that cannot be read are left out.
         split: "train", "val" or "test".
-        network: From pictures [B,S,S,3] in [-1,1] to a list of features, of which the last is
+        network: From images [B,S,S,3] in [-1,1] to a list of features, of which the last is
             taken; S as in `source.data.size`.
-        count: Pictures to list for each, as far as there are so many others.
+        count: Images to list for each, as far as there are so many others.
 
     Returns:
-        For each picture its name and those of others, the most similar first; empty if the split
-        has less than two pictures.
+        For each image its name and those of others, the most similar first; empty if the split
+        has less than two images.
 
     Raises:
-        UserError: Too many pictures cannot be read; names them.
+        UserError: Too many images cannot be read; names them.
     """
     if source.count(split) < 2:
         return []
@@ -50,7 +50,7 @@ def similar_pictures(
 
 
 def _describe(source: FileSource, split: str, network: keras.Model) -> np.ndarray:
-    """Features float32 [N,C] of a split's pictures in order; of another one for a bad picture."""
+    """Features float32 [N,C] of a split's images in order; of another one for a bad image."""
     size = source.data.size
 
     @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3])])

@@ -196,8 +196,8 @@ class TrainStep:
         ]
         if not pairs:
             return
-        pictures = config.data.batch_size * phase.every
-        decay = 0.5 ** (pictures / (1000 * config.train.ema_half_life))
+        images = config.data.batch_size * phase.every
+        decay = 0.5 ** (images / (1000 * config.train.ema_half_life))
         # Fewer updates are averaged at the beginning, or the random first weights would last.
         optimizer, _ = self._groups(phase)[0]
         count = tf.cast(optimizer.iterations.value, tf.float32)

@@ -19,7 +19,7 @@ from tfface.data.base import Source
 from tfface.data.files import user_errors
 from tfface.engine.checkpoint import Checkpoints, State, write_replay
 from tfface.engine.load import averaged
-from tfface.engine.report import Report, logging_to, make_console
+from tfface.engine.progress import Report, logging_to, make_console
 from tfface.engine.run import Run
 from tfface.engine.step import TrainStep, make_optimizers, make_strategy
 from tfface.engine.stopping import StopSignals

@@ -14,12 +14,12 @@ from tfface.evaluation.classifier import Classifier
 from tfface.evaluation.exemplars import Exemplars
 from tfface.evaluation.expressions import Expressions
 from tfface.evaluation.label_maps import LabelMaps
-from tfface.evaluation.likeness import Judges, Likeness
+from tfface.evaluation.realism import Judges, Realism
 from tfface.evaluation.segmented import Segmentation, SegmentedExpressions
 from tfface.methods.base import Task
 from tfface.methods.trained import Trained
-from tfface.metrics.figures import SEED, flat
-from tfface.metrics.tally import Watch, joined, unwatched
+from tfface.metrics.bootstrap import Watch, joined, unwatched
+from tfface.metrics.tables import SEED, flat
 from tfface.shipped import is_shipped
 
 __all__ = [
@@ -77,7 +77,7 @@ def measure(
 
     Args:
         trained: A loaded run.
-        count: How many people, pairs of people or pictures; None: as many as the figures need on
+        count: How many people, pairs of people or images; None: as many as the figures need on
             built-in faces; of others 512, but for label maps that are found all of the split.
         seed: Which people, of built-in faces; of others they are the first ones.
         small: A small sample, in seconds, unless `count` says otherwise; without a second judge,
@@ -86,17 +86,17 @@ def measure(
             anew.
         split: "train", "val" or "test", of other data than built-in faces.
         judge_steps: Training steps of the classifier or segmenter; None: enough.
-        judges: What judges what was made as pictures; None: nothing does.
+        judges: What judges what was made as images; None: nothing does.
         watch: Is shown what is measured.
 
     Returns:
         Nested dicts, as of the run's `Evaluation`; with a judge its accuracy on real images by its
         kind, "classifier" or "segmenter", and that of a second one, "second_classifier", whose
         figures are in `second`; with judges `likeness`, as of
-        `tfface.evaluation.likeness.Likeness.result`.
+        `tfface.evaluation.realism.Realism.result`.
 
     Raises:
-        UserError: `count` is below 1, the split has no pictures, a file of a judge is missing or
+        UserError: `count` is below 1, the split has no images, a file of a judge is missing or
             something else, or what opening the data set raises.
     """
     evaluation, source = evaluation_of(trained), trained.method.evaluation_source()
@@ -105,14 +105,14 @@ def measure(
     full, few = evaluation.counts
     count = count or (few if small else None)
     if source.count(split) == 0:
-        raise UserError(f"the data set {source.data.name!r} has no pictures in the split {split!r}")
+        raise UserError(f"the data set {source.data.name!r} has no images in the split {split!r}")
     with user_errors(source):
         first = evaluation.judge(cache, judge_steps)
         second = None if small else evaluation.judge(cache, judge_steps, second=True)
         if judges is not None:
             known = first if isinstance(first, Classifier) else None
             split = "test" if evaluation.has_truth else split
-            watch = likeness = Likeness(judges, source, split, known, watch)
+            watch = likeness = Realism(judges, source, split, known, watch)
         if evaluation.has_truth:
             both = [judge for judge in (first, second) if judge]
             found = evaluation.against_truth(both, count or full, seed, watch)

@@ -13,7 +13,7 @@ from tfface.data.base import Source
 from tfface.data.synthetic import ATTRIBUTES, render, with_attribute
 from tfface.evaluation.base import Classified
 from tfface.evaluation.classifier import Classifier
-from tfface.evaluation.real_pictures import ENOUGH, evaluate_pairs, exchange_rows, swapped
+from tfface.evaluation.real_images import ENOUGH, evaluate_pairs, exchange_rows, swapped
 from tfface.evaluation.synthetic_truth import (
     BATCH,
     ERROR,
@@ -23,8 +23,7 @@ from tfface.evaluation.synthetic_truth import (
     kept_person,
     verdicts,
 )
-from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
-from tfface.metrics.tally import (
+from tfface.metrics.bootstrap import (
     RANGE,
     Roles,
     Tally,
@@ -35,6 +34,7 @@ from tfface.metrics.tally import (
     ratio,
     unwatched,
 )
+from tfface.metrics.tables import EDITED, KINDS, SEED, rows_of
 
 Transfer = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
@@ -183,11 +183,11 @@ def evaluate_exchange(
         transfer: From sources float32 [N,S,S,3] in [-1,1], references of the same kind and indices
             int32 [N] into the attributes to the sources with the references' attribute.
         attributes: Names.
-        size: Side of the pictures, in pixels.
+        size: Side of the images, in pixels.
         count: How many pairs per attribute; each is exchanged both ways.
         seed: Which people.
         classifier: Of the same size, that tells these attributes (and others, if it may).
-        watch: Is shown the exchanged pictures.
+        watch: Is shown the exchanged images.
         second: Another judge, of the same kind.
 
     Returns:
@@ -198,7 +198,7 @@ def evaluate_exchange(
         source; `improved_by_half_db`, the same by at least 0.5 dB; these three by the second judge
         in `second`; `identity`, the mean cosine of the person with the source's, if the classifier
         knows people; `others`, the share of the other attributes that it sees as they were;
-        `all_others`, the share of pictures in which all of them are so; `error`, `error_outside`
+        `all_others`, the share of images in which all of them are so; `error`, `error_outside`
         and `error_inside` the pixels that the true render changes, and `psnr`, as of `compared`.
         `intervals` as of `Tally.result`, over pairs.
     """
@@ -220,14 +220,14 @@ def evaluate_exchange(
             edited = np.asarray(transfer(image, reference, np.full(len(image), i, np.int32)))
             changed = np.abs(target - image).max(-1) > _LEVEL
             made = {"edited": edited, "copy": image, "target": target}
-            errors = {kind: compared(pictures, target, changed) for kind, pictures in made.items()}
-            for kind, pictures in made.items():
+            errors = {kind: compared(images, target, changed) for kind, images in made.items()}
+            for kind, images in made.items():
                 right = [
-                    judge.attributes(pictures)[:, own] == (truth == 1)
+                    judge.attributes(images)[:, own] == (truth == 1)
                     for judge, own in zip(judges, columns, strict=True)
                 ]
                 rows = {**exchange_rows(right[0], i), **errors[kind]}
-                rows |= kept_person(classifier, pictures, image)
+                rows |= kept_person(classifier, images, image)
                 rows |= verdicts("right", [r[:, i] for r in right], errors[kind], errors["copy"])
                 for group in (kind, f"{kind}/by_attribute/{name}"):
                     tally.add(group, rows, per=2)
@@ -255,7 +255,7 @@ def evaluate_several(
         transfer: From sources float32 [N,S,S,3] in [-1,1] and references of the same kind to the
             sources with all attributes of the references.
         attributes: Names.
-        size: Side of the pictures, in pixels.
+        size: Side of the images, in pixels.
         count: How many pairs of a source and a reference.
         seed: Which people; none of those of `evaluate_exchange`.
         classifier: Of the same size, that tells these attributes.
@@ -284,10 +284,10 @@ def evaluate_several(
         image, other, truth = (faces["image"].numpy() for faces in (image, other, drawn))
         asked = tf.gather(drawn["attributes"], [ATTRIBUTES.index(n) for n in attributes], axis=1)
         made = {"edited": np.asarray(transfer(image, other)), "copy": image, "target": truth}
-        errors = {kind: compared(pictures, truth) for kind, pictures in made.items()}
+        errors = {kind: compared(images, truth) for kind, images in made.items()}
         before = ratio(errors["copy"]["psnr"])
-        for kind, pictures in made.items():
-            right = (classifier.attributes(pictures)[:, seen] == (asked.numpy() == 1)).all(1)
+        for kind, images in made.items():
+            right = (classifier.attributes(images)[:, seen] == (asked.numpy() == 1)).all(1)
             rows = {"all_right": means(right), **errors[kind]}
             nearer = ratio(errors[kind]["psnr"]) < before  # In mean squared errors.
             rows["improved_over_input"] = means(right & nearer, before > 0)

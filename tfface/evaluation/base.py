@@ -11,10 +11,10 @@ from tfface import html
 from tfface.client import FaceClient
 from tfface.data.base import Source
 from tfface.evaluation import classifier
-from tfface.evaluation.real_pictures import COLUMNS, ROWS, UNKNOWN
+from tfface.evaluation.real_images import COLUMNS, ROWS, UNKNOWN
 from tfface.methods.trained import Trained
-from tfface.metrics.figures import Table
-from tfface.metrics.tally import Watch, unwatched
+from tfface.metrics.bootstrap import Watch, unwatched
+from tfface.metrics.tables import Table
 
 
 class Evaluation(abc.ABC):
@@ -130,4 +130,4 @@ class Classified(Evaluation):
             return classifier.train_classifier(size, self.attributes, **options)
         if second:
             return None
-        return classifier.train_on_pictures(self.method.evaluation_source(), **options)
+        return classifier.train_on_images(self.method.evaluation_source(), **options)

@@ -1,4 +1,4 @@
-"""The yardsticks of the edits: small classifiers that have seen real pictures only."""
+"""The yardsticks of the edits: small classifiers that have seen real images only."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Classifier:
     """Tells expressions and attributes; and the people of built-in faces.
 
     Attributes:
-        model: From pictures [N,S,S,3] in [-1,1] to a dict, as far as there are any: logits
+        model: From images [N,S,S,3] in [-1,1] to a dict, as far as there are any: logits
             "expression" [N,C], of built-in faces in the order of EXPRESSIONS, and "attributes"
             [N,A]; "identity" [N,D], the factors that make a person, with mean 0 and deviation 1.
         names: The attributes.
-        accuracy: Share that is right of held-out real pictures: "expression", and each attribute;
-            of 256 people at a time "identity", those whose picture with another expression is more
+        accuracy: Share that is right of held-out real images: "expression", and each attribute;
+            of 256 people at a time "identity", those whose image with another expression is more
             like theirs than any other one's.
     """
 
@@ -55,11 +55,11 @@ class Classifier:
     accuracy: dict[str, float]
 
     def expressions(self, images: Any) -> np.ndarray:
-        """Class indices int64 [N] of pictures [N,S,S,3] in [-1,1]."""
+        """Class indices int64 [N] of images [N,S,S,3] in [-1,1]."""
         return self._outputs(images)["expression"].argmax(axis=1)
 
     def attributes(self, images: Any) -> np.ndarray:
-        """Attributes bool [N,A], in the order of `names`, of pictures [N,S,S,3] in [-1,1]."""
+        """Attributes bool [N,A], in the order of `names`, of images [N,S,S,3] in [-1,1]."""
         return self._outputs(images)["attributes"] > 0
 
     @property
@@ -68,11 +68,11 @@ class Classifier:
         return "identity" in self.model.output_names
 
     def similarity(self, a: Any, b: Any) -> np.ndarray:
-        """Cosines float [N] of the people in pictures [N,S,S,3] in [-1,1] and those in others."""
+        """Cosines float [N] of the people in images [N,S,S,3] in [-1,1] and those in others."""
         return (self.people(a) * self.people(b)).sum(axis=1)
 
     def people(self, images: Any) -> np.ndarray:
-        """Vectors [N,D] of length 1, of the people in pictures [N,S,S,3] in [-1,1]."""
+        """Vectors [N,D] of length 1, of the people in images [N,S,S,3] in [-1,1]."""
         factors = self._outputs(images)["identity"]
         return factors / np.linalg.norm(factors, axis=1, keepdims=True)
 
@@ -96,7 +96,7 @@ def train_classifier(
     """Trains a classifier on built-in faces of the split "train"; same arguments, same weights.
 
     Args:
-        size: Side of the pictures, in pixels.
+        size: Side of the images, in pixels.
         attributes: Attributes to tell besides the expression.
         seed: Seed of weights, faces and noise.
         steps: Training steps.
@@ -124,7 +124,7 @@ def train_classifier(
     return Classifier(model, attributes, accuracy)
 
 
-def train_on_pictures(
+def train_on_images(
     source: Source, seed: int = 0, steps: int = STEPS, cache: str | Path | None = None
 ) -> Classifier:
     """Trains a classifier on a data set's split "train".
@@ -136,7 +136,7 @@ def train_on_pictures(
         cache: Folder in which the classifier is kept, and found the next time.
 
     Returns:
-        The classifier, with its accuracy on the split "val", if that has any pictures.
+        The classifier, with its accuracy on the split "val", if that has any images.
     """
     size, names = source.data.size, source.attributes
 
@@ -186,7 +186,7 @@ def _build(
     layers = keras.layers
     image = keras.Input((size, size, 3))
     x = {"plain": _plain, "residual": _residual}[architecture](image, weights)
-    # No pooling: where in the picture a brow or a corner of the mouth is, tells the expression.
+    # No pooling: where in the image a brow or a corner of the mouth is, tells the expression.
     x = layers.Flatten()(x)
     # What tells expressions does not learn to tell people.
     heads = {
@@ -235,7 +235,7 @@ def _residual(x: Any, weights: Callable[[], keras.Initializer]) -> Any:
 def _batches(
     size: int, attributes: tuple[str, ...], split: str, offset: int, batch_size: int
 ) -> tf.data.Dataset:
-    """Endless batches from face number `offset` on: pictures, labels by head, weights by head.
+    """Endless batches from face number `offset` on: images, labels by head, weights by head.
 
     With attributes, a part of the faces is neutral with mouths that smile on their own: these have
     no expression that could be told.

@@ -10,15 +10,15 @@ import numpy as np
 from tfface import html
 from tfface.config import Data
 from tfface.data.base import Source
+from tfface.data.images import to_image
 from tfface.data.label_map_ops import colour_labels
 from tfface.data.label_maps import CLASSES_19
-from tfface.data.pictures import to_picture
 from tfface.data.synthetic import SyntheticFaces
 from tfface.evaluation.base import Evaluation
-from tfface.evaluation.real_pictures import ENOUGH
+from tfface.evaluation.real_images import ENOUGH
 from tfface.evaluation.synthetic_truth import BATCH, SHOWN
-from tfface.metrics.figures import SEED, rows_of
-from tfface.metrics.tally import RANGE, Roles, Tally, Watch, compared, means, ratio, unwatched
+from tfface.metrics.bootstrap import RANGE, Roles, Tally, Watch, compared, means, ratio, unwatched
+from tfface.metrics.tables import SEED, rows_of
 from tfface.progress import progress
 
 PARTS_OF_FACE = {
@@ -93,15 +93,15 @@ class Exemplars(Evaluation):
         for labels, exemplar, truth in zip(
             batch["label_map"], batch["exemplar"].numpy(), batch["image"].numpy(), strict=True
         ):
-            given = to_picture(exemplar)
+            given = to_image(exemplar)
             made = self.client.generate(labels.numpy().astype("uint8"), given)
-            map_ = to_picture(colour_labels(labels).numpy())
-            rows.append(("", [map_, given, made, to_picture(truth)]))
+            map_ = to_image(colour_labels(labels).numpy())
+            rows.append(("", [map_, given, made, to_image(truth)]))
         return [
             html.section(
                 "Held-out faces",
                 html.text(
-                    "People that were not in training. The label map of one and the picture of "
+                    "People that were not in training. The label map of one and the image of "
                     "another were sent as PNGs to the server. The truth is what the renderer draws "
                     "for the first one in the colours, the light and the beard of the second.",
                     soft=True,
@@ -123,10 +123,10 @@ def evaluate_alignment(
 
     Of built-in faces the truth is the person whose label map is given, drawn in the colours, light
     and beard of another, the exemplar. Colours of what the exemplar does not show (the hair of a
-    hat's wearer) cannot be known. Of other data it is the picture that the exemplar was made of.
+    hat's wearer) cannot be known. Of other data it is the image that the exemplar was made of.
 
     Args:
-        paint: From a batch of `Source.exemplars` to the pictures painted float32 [N,S,S,3], and the
+        paint: From a batch of `Source.exemplars` to the images painted float32 [N,S,S,3], and the
             exemplars as they were warped for it [N,S/2,S/2,3].
         source: A data set with label maps.
         count: How many pairs of people.
@@ -147,7 +147,7 @@ def evaluate_alignment(
             zip(numbers, data, strict=False), len(numbers), description="painting held-out faces"
         ):
             batch = {name: value[: count - first] for name, value in batch.items()}
-            painted, warped = (np.asarray(pictures) for pictures in paint(batch))
+            painted, warped = (np.asarray(images) for images in paint(batch))
             target, exemplar = batch["image"].numpy(), batch["exemplar"].numpy()
             labels = batch["label_map"].numpy()
             regions = {
@@ -155,14 +155,14 @@ def evaluate_alignment(
                 for name, parts in PARTS_OF_FACE.items()
             }
             warped = np.repeat(np.repeat(warped, 2, 1), 2, 2)
-            for kind, pictures in (
+            for kind, images in (
                 ("painted", painted),
                 ("warped", warped),
                 ("copy", exemplar),
                 ("target", target),
             ):
-                tally.add(kind, compared(pictures, target))
-                absolute = np.abs(pictures - target) / RANGE
+                tally.add(kind, compared(images, target))
+                absolute = np.abs(images - target) / RANGE
                 for region, inside in regions.items():
                     rows = {region: means(absolute, inside[..., None])}
                     tally.add(f"{kind}/error_by_region", rows)

@@ -13,7 +13,7 @@ from tfface.data.base import Source
 from tfface.data.synthetic import EXPRESSIONS, moving_mask, render, with_expression
 from tfface.evaluation.base import Classified, Evaluation
 from tfface.evaluation.classifier import Classifier
-from tfface.evaluation.real_pictures import ENOUGH, evaluate_classes, held_out_batches
+from tfface.evaluation.real_images import ENOUGH, evaluate_classes, held_out_batches
 from tfface.evaluation.synthetic_truth import (
     BATCH,
     ERROR,
@@ -25,8 +25,8 @@ from tfface.evaluation.synthetic_truth import (
     kept_person,
     verdicts,
 )
-from tfface.metrics.figures import EDITED, KINDS, SEED, rows_of
-from tfface.metrics.tally import Roles, Tally, Watch, compared, means, ratio, unwatched
+from tfface.metrics.bootstrap import Roles, Tally, Watch, compared, means, ratio, unwatched
+from tfface.metrics.tables import EDITED, KINDS, SEED, rows_of
 
 ExpressionEdit = Callable[[np.ndarray, np.ndarray], Any]
 
@@ -70,11 +70,11 @@ class Expressions(Classified):
     ) -> dict[str, Any]:
         """As of `evaluate_classes`."""
         classes = self.method.labels
-        batches = held_out_batches(source, split, count or ENOUGH, "editing pictures")
+        batches = held_out_batches(source, split, count or ENOUGH, "editing images")
         return evaluate_classes(self.editor(classes), batches, classes, judge, watch)
 
     def editor(self, classes: Sequence[str]) -> ExpressionEdit:
-        """Gives pictures the expressions that indices into `classes` name."""
+        """Gives images the expressions that indices into `classes` name."""
 
         def edit(images, asked):
             names = np.array(classes, object)[asked]
@@ -98,10 +98,10 @@ class Expressions(Classified):
             for index in range(len(EXPRESSIONS))
         ]
         rows = []
-        for i, picture in enumerate(draw(people, size)):
+        for i, image in enumerate(draw(people, size)):
             for j, (name, model) in enumerate(models.items()):
-                edited = model.client.change_expression(picture, list(EXPRESSIONS))
-                rows.append((name, [None if j else picture, *edited]))
+                edited = model.client.change_expression(image, list(EXPRESSIONS))
+                rows.append((name, [None if j else image, *edited]))
             rows.append(("truth", [None, *(faces[i] for faces in truth)]))
         return [
             html.section(
@@ -133,9 +133,9 @@ def evaluate_expressions(
     Errors are absolute differences as a share of the range of the pixels' values.
 
     Args:
-        edit: From pictures float32 [N,S,S,3] in [-1,1] and indices int32 [N] into EXPRESSIONS to
-            edited pictures of the same kind.
-        size: Side of the pictures, in pixels.
+        edit: From images float32 [N,S,S,3] in [-1,1] and indices int32 [N] into EXPRESSIONS to
+            edited images of the same kind.
+        size: Side of the images, in pixels.
         count: How many people; each is edited once for each expression.
         seed: Which people.
         classifier: Of the same size.
@@ -165,13 +165,13 @@ def evaluate_expressions(
         target = render(with_expression(some, asked, INTENSITY), size)["image"].numpy()
         moving = moving_mask(some, size).numpy()
         made = {"edited": np.asarray(edit(image, asked)), "copy": image, "target": target}
-        errors = {kind: compared(pictures, target, moving) for kind, pictures in made.items()}
-        for kind, pictures in made.items():
-            found = [judge.expressions(pictures) for judge in judges]
+        errors = {kind: compared(images, target, moving) for kind, images in made.items()}
+        for kind, images in made.items():
+            found = [judge.expressions(images) for judge in judges]
             counts = seen.setdefault(kind, np.zeros((kinds, len(EXPRESSIONS))))
             np.add.at(counts, (np.arange(len(asked)) % kinds, found[0]), 1)
             right = [expressions == asked for expressions in found]
-            rows = {**errors[kind], **kept_person(classifier, pictures, image)}
+            rows = {**errors[kind], **kept_person(classifier, images, image)}
             rows |= verdicts("accuracy", right, errors[kind], errors["copy"])
             for i, name in zip(wanted, classes, strict=True):
                 rows[f"accuracy_by_expression/{name}"] = means(right[0], asked == i)

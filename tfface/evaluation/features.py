@@ -1,4 +1,4 @@
-"""Networks whose features FID and KID compare, and statistics of real pictures kept on disk."""
+"""Networks whose features FID and KID compare, and statistics of real images kept on disk."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ import tensorflow as tf
 from tfface.data import synthetic
 from tfface.errors import UserError
 from tfface.evaluation.classifier import Classifier
-from tfface.metrics.distribution import Statistics, picture_keys
-from tfface.metrics.pictures import levels
+from tfface.metrics.distribution import Statistics, image_keys
+from tfface.metrics.images import levels
 
 _INCEPTION_SIZE = 299
 _AT_ONCE = 64
@@ -32,26 +32,26 @@ logger = logging.getLogger("tfface")
 
 @dataclasses.dataclass(frozen=True)
 class FeatureNetwork:
-    """A network from pictures to features.
+    """A network from images to features.
 
     Attributes:
         name: What the measures are called after: "keras" makes "fid_keras".
-        model: From pictures float32 [N,S,S,3] in [-1,1] to features [N,D].
+        model: From images float32 [N,S,S,3] in [-1,1] to features [N,D].
     """
 
     name: str
     model: keras.Model
 
     def __post_init__(self):
-        # XLA would compile the network anew for every number of pictures.
+        # XLA would compile the network anew for every number of images.
         self.model.compile(jit_compile=False)
 
     def __call__(self, stored: np.ndarray) -> np.ndarray:
-        """Features float32 [N,D] of pictures uint8 [N,S,S,3]."""
-        pictures = (stored / np.float32(127.5) - 1).astype(np.float32)
-        parts = range(0, len(pictures), _AT_ONCE)
+        """Features float32 [N,D] of images uint8 [N,S,S,3]."""
+        images = (stored / np.float32(127.5) - 1).astype(np.float32)
+        parts = range(0, len(images), _AT_ONCE)
         return np.concatenate(
-            [self.model.predict_on_batch(pictures[start : start + _AT_ONCE]) for start in parts]
+            [self.model.predict_on_batch(images[start : start + _AT_ONCE]) for start in parts]
         )
 
     def digest(self) -> str:
@@ -78,7 +78,7 @@ def inception(weights: str = "") -> FeatureNetwork:
     """InceptionV3 of keras.applications: 2048 features, trained on ImageNet.
 
     These are not the weights of the published FID: figures are called `fid_keras` and cannot be
-    compared with those of papers. Pictures are resized to 299 pixels, bilinearly, and smoothed
+    compared with those of papers. Images are resized to 299 pixels, bilinearly, and smoothed
     where they are larger.
 
     Args:
@@ -94,10 +94,10 @@ def inception(weights: str = "") -> FeatureNetwork:
         "InceptionV3",
         weights,
     )
-    pictures = keras.Input((None, None, 3))
+    images = keras.Input((None, None, 3))
     size = _INCEPTION_SIZE
-    resized = keras.layers.Resizing(size, size, "bilinear", antialias=True)(pictures)
-    return FeatureNetwork("keras", keras.Model(pictures, body(resized)))
+    resized = keras.layers.Resizing(size, size, "bilinear", antialias=True)(images)
+    return FeatureNetwork("keras", keras.Model(images, body(resized)))
 
 
 def load_application(
@@ -131,7 +131,7 @@ def load_application(
 def classifier_features(classifier: Classifier) -> FeatureNetwork:
     """Stand-in for InceptionV3: the yardstick classifier of built-in faces.
 
-    Features are the means, over the picture, of what each of its convolutions finds. They know what
+    Features are the means, over the image, of what each of its convolutions finds. They know what
     tells expressions and attributes of built-in faces apart, and nothing else.
     """
     found = [layer.output for layer in classifier.model.layers if type(layer) is keras.layers.ReLU]
@@ -141,10 +141,10 @@ def classifier_features(classifier: Classifier) -> FeatureNetwork:
 def random_features(size: int) -> FeatureNetwork:
     """Stand-in for InceptionV3: a seeded network that has learnt nothing.
 
-    Its features tell colours and textures apart, but not what a picture shows.
+    Its features tell colours and textures apart, but not what an image shows.
 
     Args:
-        size: Side of the pictures, in pixels.
+        size: Side of the images, in pixels.
     """
     from tfface.layers.perceptual import perceptual_network
 
@@ -152,9 +152,9 @@ def random_features(size: int) -> FeatureNetwork:
     return _means("proxy_random", network.inputs[0], network.outputs)
 
 
-def _means(name: str, pictures: Any, found: list[Any]) -> FeatureNetwork:
+def _means(name: str, images: Any, found: list[Any]) -> FeatureNetwork:
     means = [keras.layers.GlobalAveragePooling2D()(maps) for maps in found]
-    return FeatureNetwork(name, keras.Model(pictures, keras.layers.Concatenate()(means)))
+    return FeatureNetwork(name, keras.Model(images, keras.layers.Concatenate()(means)))
 
 
 def measure_name(kind: str, network: FeatureNetwork, count: int, split: str) -> str:
@@ -163,28 +163,28 @@ def measure_name(kind: str, network: FeatureNetwork, count: int, split: str) -> 
     Args:
         kind: "fid" or "kid".
         network: Whose features are compared.
-        count: Pictures of each set.
-        split: Of the real pictures.
+        count: Images of each set.
+        split: Of the real images.
     """
     number = f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
     return f"{kind}_{network.name}_{number}_{split}"
 
 
-def picture_statistics(network: FeatureNetwork, batches: Iterable[Any]) -> Statistics:
-    """Statistics of the features of pictures, which are first rounded to 8 bits as files are.
+def image_statistics(network: FeatureNetwork, batches: Iterable[Any]) -> Statistics:
+    """Statistics of the features of images, which are first rounded to 8 bits as files are.
 
     Args:
         network: Whose features.
-        batches: Pictures float32 [N,S,S,3] in [-1,1].
+        batches: Images float32 [N,S,S,3] in [-1,1].
 
     Raises:
-        UserError: Pictures with values that are no finite numbers.
-        ValueError: Pictures of another shape or range.
+        UserError: Images with values that are no finite numbers.
+        ValueError: Images of another shape or range.
     """
     statistics = Statistics(network.model.output_shape[-1])
-    for pictures in batches:
-        stored = levels(pictures)
-        statistics.add(network(stored), picture_keys(stored))
+    for images in batches:
+        stored = levels(images)
+        statistics.add(network(stored), image_keys(stored))
     return statistics
 
 
@@ -194,31 +194,31 @@ def real_statistics(
     network: FeatureNetwork,
     batches: Callable[[], Iterable[Any]],
 ) -> Statistics:
-    """Statistics of real pictures: from a folder, or made and put there.
+    """Statistics of real images: from a folder, or made and put there.
 
-    They are found again for the same arguments, network and way to draw built-in faces. Pictures
+    They are found again for the same arguments, network and way to draw built-in faces. Images
     of a data set that changed under its old name and path are not noticed: delete the folder then.
     A file that cannot be read is made anew, with a warning.
 
     Args:
         folder: Where they are kept; None: they are not.
-        arguments: All that determines the pictures (data set, path, size, split, count, seed), of
+        arguments: All that determines the images (data set, path, size, split, count, seed), of
             values that JSON knows.
         network: Whose features.
-        batches: Gives the pictures, as for `picture_statistics`; called only if it must be.
+        batches: Gives the images, as for `image_statistics`; called only if it must be.
 
     Raises:
-        UserError: As of `picture_statistics`, or the folder cannot be written to.
+        UserError: As of `image_statistics`, or the folder cannot be written to.
     """
     if folder is None:
-        return picture_statistics(network, batches())
+        return image_statistics(network, batches())
     path = Path(folder) / f"features-{_key(arguments, network)}.npz"
     if path.exists():
         try:
             return _read(path, network.model.output_shape[-1])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s: damaged (%s); it is made anew", path, error)
-    statistics = picture_statistics(network, batches())
+    statistics = image_statistics(network, batches())
     try:
         _write(statistics, path)
     except OSError as error:

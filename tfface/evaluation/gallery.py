@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from tfface import html
-from tfface.metrics.tally import NOTHING_MADE, Roles
+from tfface.metrics.bootstrap import NOTHING_MADE, Roles
 
 _EACH = 2  # Examples of each.
-_MOST = 512  # Examples of a measure whose pictures are kept.
+_MOST = 512  # Examples of a measure whose images are kept.
 
-_Example = tuple[float, str, list[np.ndarray]]  # Score, name, pictures.
+_Example = tuple[float, str, list[np.ndarray]]  # Score, name, images.
 
 
 @dataclasses.dataclass
@@ -30,7 +30,7 @@ class _Shown:
         return sorted(nearest, key=_score)
 
     def prune(self) -> None:
-        """Forgets pictures that are neither among the best, the worst nor near the median."""
+        """Forgets images that are neither among the best, the worst nor near the median."""
         if len(self.kept) > _MOST:
             self.kept.sort(key=_score)
             ends = self.kept[:_EACH] + self.kept[-_EACH:]
@@ -43,7 +43,7 @@ def _score(example: _Example) -> float:
 
 
 class Gallery:
-    """A `tfface.metrics.tally.Watch` that keeps pictures, with 8 bits for a colour.
+    """A `tfface.metrics.bootstrap.Watch` that keeps images, with 8 bits for a colour.
 
     Of more than 512 examples of a measure it keeps the best, the worst, and those near the median.
     """
@@ -55,17 +55,17 @@ class Gallery:
         self,
         measure: str,
         names: list[str],
-        pictures: dict[str, Any],
+        images: dict[str, Any],
         scores: np.ndarray,
         roles: Roles = NOTHING_MADE,
     ) -> None:
         """Keeps some examples."""
-        shown = self._shown.setdefault(measure, _Shown(tuple(pictures)))
-        rows = zip(*(_levels(some) for some in pictures.values()), strict=True)
+        shown = self._shown.setdefault(measure, _Shown(tuple(images)))
+        rows = zip(*(_levels(some) for some in images.values()), strict=True)
         for score, name, row in zip(scores, names, rows, strict=True):
             shown.scores.append(float(score))
             # Copies: a view would keep its whole batch.
-            shown.kept.append((float(score), name, [picture.copy() for picture in row]))
+            shown.kept.append((float(score), name, [image.copy() for image in row]))
         shown.prune()
 
     def sections(self) -> list[str]:
@@ -86,14 +86,14 @@ def _chosen(shown: _Shown) -> list[tuple[str, list[Image.Image]]]:
     return [
         (
             " ".join(filter(None, (title, name, f"{score:.2%}"))),
-            [Image.fromarray(picture) for picture in pictures],
+            [Image.fromarray(image) for image in images],
         )
         for title, group in groups.items()
-        for score, name, pictures in group
+        for score, name, images in group
     ]
 
 
-def _levels(pictures: Any) -> np.ndarray:
-    """Pictures in [-1,1] as uint8."""
-    values = (np.clip(np.asarray(pictures, np.float32), -1, 1) + 1) * 127.5
+def _levels(images: Any) -> np.ndarray:
+    """Images in [-1,1] as uint8."""
+    values = (np.clip(np.asarray(images, np.float32), -1, 1) + 1) * 127.5
     return np.rint(values).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Whether two pictures show the same person, by any embedding network that the user has."""
+"""Whether two images show the same person, by any embedding network that the user has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.errors import UserError
-from tfface.metrics.pictures import checked
+from tfface.metrics.images import checked
 
 _AT_ONCE = 32
 RANGES = {"-1,1": (1.0, 0.0), "0,1": (0.5, 0.5), "0,255": (127.5, 127.5)}  # factor, offset
@@ -21,14 +21,14 @@ Run = Callable[[np.ndarray], np.ndarray]
 class Embedding:
     """An embedding network: a SavedModel's folder, or an ONNX file (needs the extra [onnx]).
 
-    The network has one input, pictures in RGB, and one output, a vector for each picture. Whether
-    the channels come first or last, the number of pictures at a time, the size, and whether pixels
-    are bytes is read from its input. Pictures are resized bilinearly, and smoothed where they are
+    The network has one input, images in RGB, and one output, a vector for each image. Whether
+    the channels come first or last, the number of images at a time, the size, and whether pixels
+    are bytes is read from its input. Images are resized bilinearly, and smoothed where they are
     larger; they should be cropped as those were that the network was trained on.
 
     Args:
         path: The folder or the file.
-        size: Side of the network's pictures, in pixels; None: its input says it.
+        size: Side of the network's images, in pixels; None: its input says it.
         values: Range of the values, "-1,1", "0,1" or "0,255"; None: "0,255" if its input is of
             integers, else "-1,1".
         signature: Of a SavedModel; None: "serving_default", or what the object does when called.
@@ -62,18 +62,18 @@ class Embedding:
             raise self._wrong(f"range {values!r}: its input is of {self._type}, expected '0,255'")
         self._scale = RANGES[values or ("0,255" if integers else "-1,1")]
 
-    def __call__(self, pictures: Any) -> np.ndarray:
-        """Vectors float64 [N,D] of length 1, of pictures float32 [N,H,W,3] in [-1,1].
+    def __call__(self, images: Any) -> np.ndarray:
+        """Vectors float64 [N,D] of length 1, of images float32 [N,H,W,3] in [-1,1].
 
         Raises:
             UserError: The network fails, or gives something else.
         """
-        pictures = self._prepared(checked(pictures))
+        images = self._prepared(checked(images))
         step = self._batch or _AT_ONCE
         found = []
-        for start in range(0, len(pictures), step):
-            some = pictures[start : start + step]
-            # A network for a fixed number of pictures always gets that many.
+        for start in range(0, len(images), step):
+            some = images[start : start + step]
+            # A network for a fixed number of images always gets that many.
             missing = (self._batch or len(some)) - len(some)
             padded = np.concatenate([some, np.repeat(some[-1:], missing, axis=0)])
             found.append(self._vectors(padded)[: len(some)])
@@ -81,33 +81,33 @@ class Embedding:
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     def similarity(self, a: Any, b: Any) -> np.ndarray:
-        """Cosines float64 [N] of the vectors of pictures [N,H,W,3] in [-1,1] and of others."""
+        """Cosines float64 [N] of the vectors of images [N,H,W,3] in [-1,1] and of others."""
         return (self(a) * self(b)).sum(axis=1)
 
-    def _prepared(self, pictures: np.ndarray) -> np.ndarray:
-        if pictures.shape[1:3] != self._size:
-            pictures = tf.image.resize(pictures, self._size, antialias=True).numpy()
+    def _prepared(self, images: np.ndarray) -> np.ndarray:
+        if images.shape[1:3] != self._size:
+            images = tf.image.resize(images, self._size, antialias=True).numpy()
         factor, offset = self._scale
-        pictures = pictures * factor + offset
+        images = images * factor + offset
         if np.issubdtype(self._type, np.integer):
-            pictures = np.rint(pictures).clip(0, 255)
+            images = np.rint(images).clip(0, 255)
         if self._channels_first:
-            pictures = pictures.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(pictures, self._type)
+            images = images.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(images, self._type)
 
-    def _vectors(self, pictures: np.ndarray) -> np.ndarray:
+    def _vectors(self, images: np.ndarray) -> np.ndarray:
         try:
-            vectors = np.asarray(self._run(pictures), np.float64)
+            vectors = np.asarray(self._run(images), np.float64)
         except Exception as error:
             # Each runtime has errors of its own.
-            raise self._wrong(f"fails on pictures {pictures.shape}: {error}") from error
-        if vectors.ndim < 2 or vectors.size % len(pictures) or len(vectors) != len(pictures):
+            raise self._wrong(f"fails on images {images.shape}: {error}") from error
+        if vectors.ndim < 2 or vectors.size % len(images) or len(vectors) != len(images):
             raise self._wrong(
-                f"makes {vectors.shape} of {len(pictures)} pictures: expected a vector for each"
+                f"makes {vectors.shape} of {len(images)} images: expected a vector for each"
             )
         if not np.isfinite(vectors).all():
             raise self._wrong("makes vectors that hold values that are no finite numbers")
-        return vectors.reshape(len(pictures), -1)
+        return vectors.reshape(len(images), -1)
 
     def _saved_model(self, signature: str | None) -> tuple[Run, list[int | None], np.dtype]:
         try:
@@ -125,8 +125,8 @@ class Embedding:
                 )
             ((key, spec),), (output,) = inputs.items(), outputs
 
-            def run(pictures):
-                return function(**{key: tf.constant(pictures)})[output].numpy()
+            def run(images):
+                return function(**{key: tf.constant(images)})[output].numpy()
 
         elif signature is None and callable(model):
             spec, run = self._callable(model)
@@ -144,8 +144,8 @@ class Embedding:
             arguments = tf.nest.flatten(function.structured_input_signature)
             tensors = [spec for spec in arguments if isinstance(spec, tf.TensorSpec)]
             if len(tensors) == 1 and len(tf.nest.flatten(function.structured_outputs)) == 1:
-                return tensors[0], lambda pictures: model(tf.constant(pictures)).numpy()
-        raise self._wrong("cannot be called with one tensor of pictures, and has no signature")
+                return tensors[0], lambda images: model(tf.constant(images)).numpy()
+        raise self._wrong("cannot be called with one tensor of images, and has no signature")
 
     def _onnx(self) -> tuple[Run, list[int | None], np.dtype]:
         try:
@@ -165,20 +165,20 @@ class Embedding:
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type not in kinds:
             found = ", ".join(f"{value.name} {value.type}" for value in inputs)
             raise self._wrong(
-                f"has inputs {found} and {len(outputs)} outputs: expected pictures, and one output"
+                f"has inputs {found} and {len(outputs)} outputs: expected images, and one output"
             )
         shape = [side if isinstance(side, int) else None for side in inputs[0].shape]
 
-        def run(pictures):
-            return session.run(None, {inputs[0].name: pictures})[0]
+        def run(images):
+            return session.run(None, {inputs[0].name: images})[0]
 
         return run, shape, np.dtype(kinds[inputs[0].type])
 
     def _read_shape(self, shape: list[int | None], size: int | None) -> None:
-        """Finds the layout, the number of pictures at a time, and the size."""
+        """Finds the layout, the number of images at a time, and the size."""
         self._channels_first = len(shape) == 4 and shape[1] == 3 and shape[3] != 3
         if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-            raise self._wrong(f"its input is {shape}: expected pictures [N,H,W,3] or [N,3,H,W]")
+            raise self._wrong(f"its input is {shape}: expected images [N,H,W,3] or [N,3,H,W]")
         self._batch = shape[0]
         sides = shape[2:] if self._channels_first else shape[1:3]
         wanted = [side or size for side in sides]

@@ -11,17 +11,17 @@ import tensorflow as tf
 
 from tfface import html
 from tfface.data.base import Source
+from tfface.data.images import to_image
 from tfface.data.label_map_ops import colour_labels
-from tfface.data.pictures import to_picture
 from tfface.data.synthetic import render
 from tfface.evaluation import segmenter
 from tfface.evaluation.base import Evaluation
-from tfface.evaluation.real_pictures import ENOUGH, evaluate_maps, held_out_batches
+from tfface.evaluation.real_images import ENOUGH, evaluate_maps, held_out_batches
 from tfface.evaluation.segmenter import Segmenter
 from tfface.evaluation.synthesis import REGIONS, evaluate_synthesis
 from tfface.evaluation.synthetic_truth import SHOWN, draw, held_out
-from tfface.metrics.figures import SEED, Row
-from tfface.metrics.tally import Watch, unwatched
+from tfface.metrics.bootstrap import Watch, unwatched
+from tfface.metrics.tables import SEED, Row
 
 _STYLES, _STEPS = 4, 6
 _KINDS = ("made", "untrained", "real")
@@ -116,13 +116,13 @@ class LabelMaps(Evaluation):
         size = self.method.config.data.size
         people = held_out(SHOWN, SEED)
         maps = render(people, size, ("label_map",))["label_map"]
-        shown = [to_picture(picture) for picture in colour_labels(maps).numpy()]
+        shown = [to_image(image) for image in colour_labels(maps).numpy()]
         maps = list(maps.numpy().astype(np.uint8))
         truths, references = draw(people, size), draw(held_out(SHOWN, SEED + 1), size)
         seeds = list(range(1, _STEPS + 1))
         styles = [
-            ("", [picture, *self.client.synthesize(labels, seeds)])
-            for picture, labels in zip(shown, maps, strict=True)
+            ("", [image, *self.client.synthesize(labels, seeds)])
+            for image, labels in zip(shown, maps, strict=True)
         ]
         own = self.client.synthesize(maps, reference=truths)
         others = [self.client.synthesize(labels, reference=references) for labels in maps[:3]]

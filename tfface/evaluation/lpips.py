@@ -1,4 +1,4 @@
-"""Perceptual distance of pictures: LPIPS (Zhang et al. 2018) and what is named apart from it."""
+"""Perceptual distance of images: LPIPS (Zhang et al. 2018) and what is named apart from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfface.errors import UserError
 from tfface.evaluation.features import load_application
 from tfface.layers.torch_weights import assign, read_checkpoint
-from tfface.metrics.pictures import checked
+from tfface.metrics.images import checked
 
 _TAPS = ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3")
 _LAYERS = tuple(
@@ -20,18 +20,18 @@ _LAYERS = tuple(
 )
 # Places of these layers in PyTorch's VGG16, between which are activations and pooling.
 _PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-# Mean and deviation of ImageNet for pictures in [-1,1]: `ScalingLayer` of lpips 0.1.4.
+# Mean and deviation of ImageNet for images in [-1,1]: `ScalingLayer` of lpips 0.1.4.
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _TINY = 1e-10  # `normalize_tensor` there.
 _AT_ONCE = 32
 
 
 class Lpips:
-    """Distance of pictures in the features of a network, equation 1 of the paper.
+    """Distance of images in the features of a network, equation 1 of the paper.
 
     Args:
         name: What the measure is called.
-        network: From pictures [N,S,S,3] in [-1,1] to maps of features, a list.
+        network: From images [N,S,S,3] in [-1,1] to maps of features, a list.
         heads: Weight of each channel, for each map; None: all 1.
     """
 
@@ -42,10 +42,10 @@ class Lpips:
         self._distance = tf.function(self._compare, reduce_retracing=True)
 
     def __call__(self, a: Any, b: Any) -> np.ndarray:
-        """Distances float64 [N] of pictures float32 [N,S,S,3] in [-1,1] from other such ones."""
+        """Distances float64 [N] of images float32 [N,S,S,3] in [-1,1] from other such ones."""
         a, b = checked(a), checked(b)
         if a.shape != b.shape:
-            raise ValueError(f"pictures are {a.shape} and {b.shape}: expected one shape")
+            raise ValueError(f"images are {a.shape} and {b.shape}: expected one shape")
         parts = [slice(start, start + _AT_ONCE) for start in range(0, len(a), _AT_ONCE)]
         found = [self._distance(tf.constant(a[p]), tf.constant(b[p])).numpy() for p in parts]
         return np.concatenate(found).astype(np.float64)
@@ -70,7 +70,7 @@ def lpips(size: int, vgg: str, heads: str) -> Lpips:
     trained on its own, are others: its weights will not do here.
 
     Args:
-        size: Side S of the pictures, in pixels, a multiple of 32.
+        size: Side S of the images, in pixels, a multiple of 32.
         vgg: PyTorch file of torchvision's VGG16, "vgg16-397923af.pth".
         heads: The file "vgg.pth" of the lpips package, in its folder `weights/v0.1`.
 
@@ -83,9 +83,9 @@ def lpips(size: int, vgg: str, heads: str) -> Lpips:
         assign(body, read_checkpoint(vgg), layers.get)
     except UserError as error:
         raise UserError(f"{vgg}: not torchvision's VGG16: {error}") from error
-    pictures = keras.Input((size, size, 3))
-    scaled = (pictures - tf.constant(_SHIFT)) / tf.constant(_SCALE)
-    network = _features(body, pictures, scaled)
+    images = keras.Input((size, size, 3))
+    scaled = (images - tf.constant(_SHIFT)) / tf.constant(_SCALE)
+    network = _features(body, images, scaled)
     return Lpips("lpips", network, _heads(read_checkpoint(heads), heads, network))
 
 
@@ -109,7 +109,7 @@ def lpips_uniform(size: int, vgg: str = "") -> Lpips:
     It is the paper's unlearned baseline; its figures are not those of LPIPS.
 
     Args:
-        size: Side S of the pictures, in pixels, at least 32.
+        size: Side S of the images, in pixels, at least 32.
         vgg: File of VGG16's weights without its top, in Keras's layout; "": Keras downloads them.
 
     Raises:
@@ -122,24 +122,24 @@ def lpips_uniform(size: int, vgg: str = "") -> Lpips:
         "VGG16",
         vgg,
     )
-    pictures = keras.Input((size, size, 3))
-    scaled = keras.applications.vgg16.preprocess_input((pictures + 1) * 127.5)
-    return Lpips("lpips_uniform", _features(body, pictures, scaled))
+    images = keras.Input((size, size, 3))
+    scaled = keras.applications.vgg16.preprocess_input((images + 1) * 127.5)
+    return Lpips("lpips_uniform", _features(body, images, scaled))
 
 
 def perceptual_random(size: int) -> Lpips:
     """Stand-in without any files: a seeded network that has learnt nothing, "perceptual_random".
 
-    It tells colours and textures apart, but not what a picture shows.
+    It tells colours and textures apart, but not what an image shows.
 
     Args:
-        size: Side S of the pictures, in pixels, at least 32.
+        size: Side S of the images, in pixels, at least 32.
     """
     from tfface.layers.perceptual import perceptual_network
 
     return Lpips("perceptual_random", perceptual_network("random", size))
 
 
-def _features(body: keras.Model, pictures: Any, scaled: Any) -> keras.Model:
+def _features(body: keras.Model, images: Any, scaled: Any) -> keras.Model:
     taps = keras.Model(body.inputs, [body.get_layer(name).output for name in _TAPS])
-    return keras.Model(pictures, taps(scaled))
+    return keras.Model(images, taps(scaled))

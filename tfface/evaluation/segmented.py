@@ -14,17 +14,17 @@ from tfface.client import FaceClient
 from tfface.data import open_source
 from tfface.data.base import Source
 from tfface.data.files import user_errors
+from tfface.data.images import to_image
 from tfface.data.label_map_ops import colour_labels
-from tfface.data.pictures import to_picture
 from tfface.data.synthetic import EXPRESSIONS, render
 from tfface.errors import UserError
 from tfface.evaluation.base import Evaluation
 from tfface.evaluation.classifier import Classifier
 from tfface.evaluation.expressions import Expressions
-from tfface.evaluation.real_pictures import Batches, evaluate_segments, held_out_batches
+from tfface.evaluation.real_images import Batches, evaluate_segments, held_out_batches
 from tfface.evaluation.synthetic_truth import SHOWN, draw, held_out
-from tfface.metrics.figures import SEED, Row
-from tfface.metrics.tally import Watch, joined, unwatched
+from tfface.metrics.bootstrap import Watch, joined, unwatched
+from tfface.metrics.tables import SEED, Row
 
 _AT_ONCE = 32
 _ROWS = (
@@ -57,9 +57,9 @@ class Segmentation(Evaluation):
     def show(self) -> list[str]:
         """Held-out people, and their label maps."""
         people = held_out(SHOWN, SEED)
-        pictures = draw(people, self.method.config.data.size)
+        images = draw(people, self.method.config.data.size)
         columns = "input", "found", "truth"
-        rows = [("", [p, *maps]) for p, maps in _shown(self.client, people, pictures)]
+        rows = [("", [p, *maps]) for p, maps in _shown(self.client, people, images)]
         return [html.section("Held-out faces", html.faces(columns, rows))]
 
 
@@ -77,7 +77,7 @@ class SegmentedExpressions(Expressions):
         """Those of `Expressions`, and the `segmentation` of four times as many people.
 
         With a data set of label maps apart, the `segmentation` is that of its split "test", and of
-        all pictures unless it is a small sample.
+        all images unless it is a small sample.
         """
         if self._labelled is not None:
             most = None if count >= self.counts[0] else 4 * count
@@ -111,16 +111,16 @@ class SegmentedExpressions(Expressions):
     def show(self) -> list[str]:
         """Held-out people with their label maps and each expression; edited parts."""
         people, regions = held_out(SHOWN, SEED), self.method.config.regions
-        pictures = draw(people, self.method.config.data.size)
+        images = draw(people, self.method.config.data.size)
         faces, parts = [], []
-        for picture, maps in _shown(self.client, people, pictures):
-            edited = self.client.change_expression(picture, list(EXPRESSIONS))
-            faces.append(("", [picture, *maps, *edited]))
+        for image, maps in _shown(self.client, people, images):
+            edited = self.client.change_expression(image, list(EXPRESSIONS))
+            faces.append(("", [image, *maps, *edited]))
         for name in ("happy", "surprised"):
             kinds = (*regions, None)
-            shown = [self.client.change_expression(pictures[:2], name, part) for part in kinds]
+            shown = [self.client.change_expression(images[:2], name, part) for part in kinds]
             for i in range(2):
-                parts.append((name, [pictures[i], *(column[i] for column in shown)]))
+                parts.append((name, [images[i], *(column[i] for column in shown)]))
         return [
             html.section(
                 "Held-out faces",
@@ -151,7 +151,7 @@ def _segments(
     client: FaceClient, source: Source, count: int | None, split: str, watch: Watch
 ) -> dict[str, Any]:
     if source.count(split) == 0:
-        raise UserError(f"the data set {source.data.name!r} has no pictures in the split {split!r}")
+        raise UserError(f"the data set {source.data.name!r} has no images in the split {split!r}")
     batches = held_out_batches(source, split, count, "finding face parts")
     with user_errors(source):
         return evaluate_segments(_segment(client), batches, watch)
@@ -162,16 +162,16 @@ def _segment(client: FaceClient) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _shown(
-    client: FaceClient, people: dict, pictures: list[Image]
+    client: FaceClient, people: dict, images: list[Image]
 ) -> list[tuple[Image, list[Image]]]:
-    """Pictures of built-in faces, and their label maps: found and true."""
-    truths = render(people, pictures[0].size[0], ("label_map",))["label_map"]
-    found = client.segment(pictures)
+    """Images of built-in faces, and their label maps: found and true."""
+    truths = render(people, images[0].size[0], ("label_map",))["label_map"]
+    found = client.segment(images)
     return [
-        (picture, [_coloured(labels), _coloured(truth)])
-        for picture, labels, truth in zip(pictures, found, truths, strict=True)
+        (image, [_coloured(labels), _coloured(truth)])
+        for image, labels, truth in zip(images, found, truths, strict=True)
     ]
 
 
 def _coloured(labels: Any) -> Image:
-    return to_picture(colour_labels(tf.cast(labels, tf.int32)).numpy())
+    return to_image(colour_labels(tf.cast(labels, tf.int32)).numpy())

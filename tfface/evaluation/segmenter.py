@@ -28,8 +28,8 @@ _TOLD = 64  # Faces told at a time.
 _FIRST = 2**33 // _BATCH
 _RATE = 0.01
 _BETA_2 = 0.99  # Learns faster in so few steps than Adam's usual 0.999.
-_NOISE = 0.1  # The most white noise on a training picture, as a standard deviation.
-_BLURRED = 1 / 3  # Share of the training pictures that are blurred.
+_NOISE = 0.1  # The most white noise on a training image, as a standard deviation.
+_BLURRED = 1 / 3  # Share of the training images that are blurred.
 _DOWN = (32, 48, 64, 64)  # Channels at 1/2, 1/4, 1/8 and 1/16 of the side.
 _UP = (48, 32, 16)  # Channels at 1/8, 1/4 and 1/2 of it.
 _FULL = 16  # Channels at the full side.
@@ -40,7 +40,7 @@ class Segmenter:
     """Finds the parts of built-in faces.
 
     Attributes:
-        model: From pictures [N,S,S,3] in [-1,1] to logits [N,S,S,19] in the order of CLASSES_19.
+        model: From images [N,S,S,3] in [-1,1] to logits [N,S,S,19] in the order of CLASSES_19.
         accuracy: `pixel_accuracy` and `miou` on held-out real renders, as of `Confusion`.
     """
 
@@ -48,7 +48,7 @@ class Segmenter:
     accuracy: dict[str, float]
 
     def label_maps(self, images: Any) -> np.ndarray:
-        """Class ids int32 [N,S,S], indices into CLASSES_19, of pictures [N,S,S,3] in [-1,1]."""
+        """Class ids int32 [N,S,S], indices into CLASSES_19, of images [N,S,S,3] in [-1,1]."""
         images = np.asarray(images)
         parts = [
             self.model.predict_on_batch(images[start : start + _TOLD]).argmax(axis=3)
@@ -62,12 +62,12 @@ def train_segmenter(
 ) -> Segmenter:
     """Trains a segmenter on built-in faces of the split "train"; same arguments, same weights.
 
-    Some pictures are blurred a little and all have a little noise, so that what is measured of a
+    Some images are blurred a little and all have a little noise, so that what is measured of a
     generator's faces are their shapes rather than slight artefacts. The network is a U-Net
     (Ronneberger et al. 2015); its sizes, the disturbances and the loss are ours.
 
     Args:
-        size: Side of the pictures, in pixels; a multiple of 16.
+        size: Side of the images, in pixels; a multiple of 16.
         seed: Seed of weights, faces and disturbances.
         steps: Training steps.
         cache: Folder in which the segmenter is kept, and found the next time.
@@ -117,7 +117,7 @@ def _build(size: int, seed: int) -> keras.Model:
 
 
 def _batches(size: int, seed: int) -> tf.data.Dataset:
-    """Endless batches: disturbed pictures, label maps."""
+    """Endless batches: disturbed images, label maps."""
     faces = SyntheticFaces(Data(size=size), fields=("label_map",))
 
     @tf.autograph.experimental.do_not_convert  # Takes longer, for nothing.

@@ -13,8 +13,8 @@ from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import render, with_factors
 from tfface.evaluation.segmenter import Segmenter
 from tfface.evaluation.synthetic_truth import held_out
+from tfface.metrics.bootstrap import RANGE, Roles, Tally, Watch, compared, means, ratio, unwatched
 from tfface.metrics.segmentation import confusions, summary
-from tfface.metrics.tally import RANGE, Roles, Tally, Watch, compared, means, ratio, unwatched
 from tfface.progress import progress
 
 REGIONS = ("hair", "skin", "cloth", "background")
@@ -48,7 +48,7 @@ def evaluate_synthesis(
             in [-1,1].
         untrained: The same with random weights, a baseline.
         of_face: From label maps and reference faces float32 [N,S,S,3] to faces.
-        size: Side of the pictures, in pixels.
+        size: Side of the images, in pixels.
         count: How many label maps.
         styles: How many styles of each; numbers from 1 on.
         seed: Which people.
@@ -158,34 +158,34 @@ def _add_reference(
     ):
         rows = {region: _known(far[:, i]) for i, region in enumerate(REGIONS)}
         tally.add(f"palette/{kind}", rows)
-    for kind, pictures in (("made", made), ("copy", reference), ("true", truth)):
-        tally.add(f"reference/{kind}", compared(pictures, truth))
+    for kind, images in (("made", made), ("copy", reference), ("true", truth)):
+        tally.add(f"reference/{kind}", compared(images, truth))
 
 
 def _drawn(factors: dict, size: int) -> np.ndarray:
     return render(factors, size, ("image",))["image"].numpy()
 
 
-def region_means(pictures: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean colours [N,regions,3] of REGIONS in pictures [N,S,S,3] with label maps [N,S,S].
+def region_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean colours [N,regions,3] of REGIONS in images [N,S,S,3] with label maps [N,S,S].
 
     NaN where a region has fewer than 8 pixels.
     """
     inside = np.stack([labels == CLASSES_19.index(name) for name in REGIONS], 1)
     inside = inside.astype(np.float64)
-    total = np.einsum("nrhw,nhwc->nrc", inside, pictures.astype(np.float64))
+    total = np.einsum("nrhw,nhwc->nrc", inside, images.astype(np.float64))
     pixels = inside.sum((2, 3))[..., None]
     return np.where(pixels >= _FEWEST, total / np.maximum(pixels, 1), np.nan)
 
 
-def grid_power(pictures: np.ndarray) -> np.ndarray:
-    """Power [N] of what repeats every 2 or 4 pixels, across or down, in pictures [N,S,S,3].
+def grid_power(images: np.ndarray) -> np.ndarray:
+    """Power [N] of what repeats every 2 or 4 pixels, across or down, in images [N,S,S,3].
 
     What up-sampling leaves behind: the part of the variance of the mean over colours with these
     periods exactly, S a multiple of 4.
     """
-    side = pictures.shape[1]
-    spectrum = np.abs(np.fft.fft2(np.asarray(pictures, np.float64).mean(-1)) / side**2) ** 2
+    side = images.shape[1]
+    spectrum = np.abs(np.fft.fft2(np.asarray(images, np.float64).mean(-1)) / side**2) ** 2
     lines = np.isin(np.arange(side), [side // 4, side // 2, side - side // 4])
     return (spectrum * (lines[:, None] | lines[None])).sum((1, 2))
 

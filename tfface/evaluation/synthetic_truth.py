@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from tfface.config import Data
-from tfface.data.pictures import to_picture
+from tfface.data.images import to_image
 from tfface.data.synthetic import SyntheticFaces, render
 from tfface.evaluation.classifier import Classifier, first_face
-from tfface.metrics.tally import means, ratio
+from tfface.metrics.bootstrap import means, ratio
 from tfface.progress import progress
 
 # Training faces have intensities uniform in [0.7, 1]; an edit is asked for a name only.
@@ -43,8 +43,8 @@ def held_out(count: int, seed: int, attributes: tuple[str, ...] = (), where=None
 
 
 def draw(factors: dict, size: int) -> list[Image.Image]:
-    """Built-in faces as pictures."""
-    return [to_picture(array) for array in render(factors, size)["image"].numpy()]
+    """Built-in faces as images."""
+    return [to_image(array) for array in render(factors, size)["image"].numpy()]
 
 
 def chunks(factors: dict, count: int, chunk: int, title: str) -> Iterator[dict]:
@@ -82,5 +82,5 @@ def verdicts(
 
 
 def kept_person(judge: Classifier, made: np.ndarray, source: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows of how like the person in pictures is to the one in those that they were made of."""
+    """Rows of how like the person in images is to the one in those that they were made of."""
     return {"identity": means(judge.similarity(made, source))} if judge.knows_people else {}

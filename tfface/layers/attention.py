@@ -34,7 +34,7 @@ def unit(x: tf.Tensor) -> tf.Tensor:
 
 
 def dense_attention(query, key, value, temperature: float) -> tf.Tensor:
-    """Every pixel attends to all pixels; needs (HW)^2 numbers a picture.
+    """Every pixel attends to all pixels; needs (HW)^2 numbers an image.
 
     Args:
         query: Unit features [B,H,W,C].
@@ -73,7 +73,7 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
     blocks, retrieved = index.shape[1:]
     _, count, pixels, channels = key.shape
     width = value.shape[-1]
-    # The blocks of all pictures in one row, so that a chunk is some blocks of whatever picture.
+    # The blocks of all images in one row, so that a chunk is some blocks of whatever image.
     offset = tf.range(tf.shape(key)[0], dtype=index.dtype)[:, None, None] * count
     index = tf.reshape(index + offset, (-1, retrieved))
     bytes_each = retrieved * pixels * (channels + width) * query.dtype.size

@@ -12,7 +12,7 @@ class Discriminator(Network):
     """StarGAN's discriminator: a patch map of realness, and expression logits.
 
     Args:
-        size: Side of the pictures, a multiple of 2**layers.
+        size: Side of the images, a multiple of 2**layers.
         classes: Number of expressions.
         width: Channels of the first convolution, doubled by each next one.
         layers: Convolutions of stride 2.

@@ -8,7 +8,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("tfface")
 class InstanceNormalization(keras.layers.Layer):
-    """Instance normalisation (Ulyanov et al. 2016): a picture's own mean and variance per channel.
+    """Instance normalisation (Ulyanov et al. 2016): an image's own mean and variance per channel.
 
     The statistics and the affine transform are float32 under any precision policy. Equal to
     `keras.layers.GroupNormalization(groups=-1)`, with fewer passes over the feature map.

@@ -16,13 +16,13 @@ _MEANS = (103.939, 116.779, 123.68)
 
 
 def perceptual_network(kind: str, size: int, weights: str = "") -> keras.Model:
-    """A frozen network from pictures [B,S,S,3] in [-1,1] to its features relu{1..5}_2.
+    """A frozen network from images [B,S,S,3] in [-1,1] to its features relu{1..5}_2.
 
     Args:
         kind: "vgg19", of keras.applications, or "random": two convolutions a block like VGG19's,
             narrow, with seeded random weights. Random features tell textures apart, but know
-            nothing of what a picture shows; they are for tests and for work without a network.
-        size: Side S of the pictures.
+            nothing of what an image shows; they are for tests and for work without a network.
+        size: Side S of the images.
         weights: File of VGG19's weights without its top, in Keras's layout; "": Keras downloads
             them.
 
@@ -40,10 +40,10 @@ def perceptual_network(kind: str, size: int, weights: str = "") -> keras.Model:
     taps = [body.get_layer(f"block{i + 1}_conv2").output for i in range(_BLOCKS)]
     features = keras.Model(body.inputs, taps)
 
-    pictures = keras.Input((size, size, 3), name="pictures")
-    scaled = keras.layers.Rescaling(127.5, 127.5, name="to_255")(pictures)
+    images = keras.Input((size, size, 3), name="images")
+    scaled = keras.layers.Rescaling(127.5, 127.5, name="to_255")(images)
     turned = scaled[..., ::-1] - tf.constant(_MEANS)
-    return keras.Model(pictures, features(turned), name=f"perceptual_{kind}")
+    return keras.Model(images, features(turned), name=f"perceptual_{kind}")
 
 
 def _vgg19(size: int, weights: str) -> keras.Model:

@@ -33,7 +33,7 @@ class ConcatLabel(keras.layers.Layer):
     """Concatenates a label vector to every pixel: ([B,H,W,C], [B,N]) to [B,H,W,C+N]."""
 
     def call(self, image, label):
-        """Tiles the label over the picture and concatenates."""
+        """Tiles the label over the image and concatenates."""
         height, width = ops.shape(image)[1:3]
         label = ops.cast(label, image.dtype)[:, None, None, :]
         tiled = ops.broadcast_to(label, (ops.shape(image)[0], height, width, label.shape[-1]))
@@ -42,7 +42,7 @@ class ConcatLabel(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfface")
 class UpConv2D(keras.layers.Conv2DTranspose):
-    """Transposed 3x3 convolution of stride 2 that doubles the picture the way PyTorch does.
+    """Transposed 3x3 convolution of stride 2 that doubles the image the way PyTorch does.
 
     PyTorch's padding 1 with output padding 1 drops the first row and column of the full result;
     Keras's "same" drops the last ones.

@@ -28,8 +28,8 @@ def gradient_penalty(
 
     Args:
         discriminator: Returns (realness, logits); the realness map is summed, as the authors do.
-        real: Pictures [B,S,S,3].
-        fake: Pictures [B,S,S,3].
+        real: Images [B,S,S,3].
+        fake: Images [B,S,S,3].
         alpha: Mixing weights [B,1,1,1] in [0,1].
     """
     mixed = alpha * real + (1.0 - alpha) * fake
@@ -46,7 +46,7 @@ def judge(
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Realness maps of each of the `judged` batches, and expression logits of `classified`.
 
-    One pass over all, as no layer mixes pictures.
+    One pass over all, as no layer mixes images.
 
     Args:
         discriminator: Returns (realness, logits).
@@ -79,8 +79,8 @@ def discriminator_terms(
     Args:
         adversarial: "wgan-gp"; or "multitask", of which the terms are `multitask_discriminator`'s.
         discriminator: Returns (realness, logits); or logits alone for "multitask".
-        real: Pictures x [B,S,S,3].
-        fake: Pictures G(x,t) [B,S,S,3], constants.
+        real: Images x [B,S,S,3].
+        fake: Images G(x,t) [B,S,S,3], constants.
         batch: `expression` and `target` [B], and what `tfface.methods.targets` adds.
     """
     if adversarial == "multitask":
@@ -139,9 +139,9 @@ def multitask_discriminator(
 
     Args:
         discriminator: Returns logits, as its only output or its last.
-        real: Pictures [B,S,S,3].
-        fake: Pictures [B,S,S,3].
-        expression: Class indices [B] of the real pictures.
+        real: Images [B,S,S,3].
+        fake: Images [B,S,S,3].
+        expression: Class indices [B] of the real images.
         target: Class indices [B] of the fake ones.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -164,7 +164,7 @@ def multitask_generator(discriminator, fake: tf.Tensor, target: tf.Tensor) -> tf
 
     Args:
         discriminator: As of `multitask_discriminator`.
-        fake: Pictures G(x,t) [B,S,S,3].
+        fake: Images G(x,t) [B,S,S,3].
         target: Class indices t [B].
     """
     logits = class_logits(discriminator, fake)
@@ -176,50 +176,50 @@ def _logit(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.gather(logits, labels, axis=1, batch_dims=1)
 
 
-def noisy(pictures: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Pictures under the batch's `noise`, if it has any (ours)."""
-    return pictures + batch["noise"] if "noise" in batch else pictures
+def noisy(images: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Images under the batch's `noise`, if it has any (ours)."""
+    return images + batch["noise"] if "noise" in batch else images
 
 
-def examples(discriminator, pictures: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Real pictures as a discriminator learns their expressions from them.
+def examples(discriminator, images: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Real images as a discriminator learns their expressions from them.
 
-    Under the batch's `noise` and made `harder` by its `attack`, if it has any (ours).
+    Under the batch's `noise` and made `fast_gradient` by its `attack`, if it has any (ours).
     """
-    pictures = noisy(pictures, batch)
+    images = noisy(images, batch)
     if "attack" not in batch:
-        return pictures
+        return images
 
     def classify(x):
         return class_logits(discriminator, x)
 
-    return harder(classify, pictures, batch["expression"], batch["attack"])
+    return fast_gradient(classify, images, batch["expression"], batch["attack"])
 
 
-def harder(
+def fast_gradient(
     classify: Callable[[tf.Tensor], tf.Tensor],
-    pictures: tf.Tensor,
+    images: tf.Tensor,
     labels: tf.Tensor,
     length: tf.Tensor,
 ) -> tf.Tensor:
-    """Pictures one step up the gradient of their classification loss: adversarial training.
+    """Images one step up the gradient of their classification loss: adversarial training.
 
     The fast gradient method (Goodfellow et al. 2015), its steps measured by their L2 norm (Miyato
     et al. 2017). A classifier trained on these has gradients along what people see of a class
     (Tsipras et al. 2019), which is what a generator needs.
 
     Args:
-        classify: Pictures [B,S,S,3] to logits [B,N].
-        pictures: [B,S,S,3].
+        classify: Images [B,S,S,3] to logits [B,N].
+        images: [B,S,S,3].
         labels: Class indices [B].
         length: Euclidean length of the step over all pixels and channels, [B,1,1,1].
 
     Returns:
-        Pictures of the same shape, without a gradient.
+        Images of the same shape, without a gradient.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(pictures)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, classify(pictures))
-    gradient = tape.gradient(loss, pictures)
+        tape.watch(images)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, classify(images))
+    gradient = tape.gradient(loss, images)
     norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3), keepdims=True) + 1e-20)
-    return tf.stop_gradient(pictures + length * gradient / norm)
+    return tf.stop_gradient(images + length * gradient / norm)

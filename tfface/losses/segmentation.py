@@ -20,10 +20,10 @@ def entropy_and_dice(
     Args:
         truth: Class ids [N,S,S].
         logits: [N,S,S,19].
-        axes: Over which pixels are counted; (1, 2): in each picture, not in the batch.
+        axes: Over which pixels are counted; (1, 2): in each image, not in the batch.
 
     Returns:
-        A scalar, or, of each picture, [N].
+        A scalar, or, of each image, [N].
     """
 
     def by_class(values):

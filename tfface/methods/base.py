@@ -83,7 +83,7 @@ class Signature:
     Attributes:
         function: Takes the named tensors, returns a dict of named tensors.
         inputs: Name to `tf.TensorSpec`, whose first dimension is the batch (None).
-        example: One request, of one picture: warms a server up, and checks an export.
+        example: One request, of one image: warms a server up, and checks an export.
     """
 
     function: Callable[..., dict[str, tf.Tensor]]
@@ -104,8 +104,8 @@ class Method(abc.ABC):
         curves: Names of the metrics that reports plot, such as "generator/fake"; those that a
             config does not have are left out.
         task: What it does.
-        takes: What its results are made of: "image", pictures [B,S,S,3] in [-1,1] that are changed;
-            "label_map" or "lines", codes int32 [B,S,S] that new pictures are made from.
+        takes: What its results are made of: "image", images [B,S,S,3] in [-1,1] that are changed;
+            "label_map" or "lines", codes int32 [B,S,S] that new images are made from.
         averaged: Names of the networks that get averaged weights, and that an export needs.
         labelled: A second data set from which `batches` takes label maps, if there is one.
     """
@@ -166,7 +166,7 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
-        """Columns of the preview picture: caption to pictures [B,S,S,3] in [-1,1]."""
+        """Columns of the preview image: caption to images [B,S,S,3] in [-1,1]."""
 
     @abc.abstractmethod
     def signatures(self, nets: Networks) -> dict[str, Signature]:

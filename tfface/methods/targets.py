@@ -45,7 +45,7 @@ def with_targets(
 
 
 def attack_lengths(number: tf.Tensor, length: float, first: int, like: tf.Tensor) -> tf.Tensor:
-    """How far `tfface.losses.expressions.harder` moves a batch's examples, of the shape of `like`.
+    """Lengths of `tfface.losses.expressions.fast_gradient` for a batch, of the shape of `like`.
 
     Nothing in the first quarter of the steps in which the discriminator learns the expressions
     alone, or it would never begin to; from then on more, up to `length` after five eighths of them.

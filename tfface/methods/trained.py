@@ -53,26 +53,26 @@ class Trained:
         model = Model(self.client, self.client.metadata(), self.name, method.labels, lines)
         return Editor(model, options)
 
-    def edit(self, picture: str | Path | Image | np.ndarray, **options: Any) -> dict[str, Image]:
-        """Edits a picture, or makes pictures from a label map, as the command `edit` does.
+    def edit(self, image: str | Path | Image | np.ndarray, **options: Any) -> dict[str, Image]:
+        """Edits an image, or makes images from a label map, as the command `edit` does.
 
         Args:
-            picture: A file or an RGB picture; for methods that take label maps or lines a PNG, or
+            image: A file or an RGB image; for methods that take label maps or lines a PNG, or
                 integers [H,W].
             **options: Those of the command, such as `expression=["happy", "sad"]`; one value or a
-                list. `reference` and `exemplar` are files or pictures.
+                list. `reference` and `exemplar` are files or images.
 
         Returns:
             What was made, by the names of the edits.
 
         Raises:
-            UserError: A picture that cannot be read, or as of `Editor`.
+            UserError: An image that cannot be read, or as of `Editor`.
         """
         for name, values in options.items():
             if name in OPTIONS and OPTIONS[name].kind != "count":
                 several = isinstance(values, list | tuple | range)
                 options[name] = list(values) if several else [values]
-        [rows] = self.editor(options).edit([picture])
+        [rows] = self.editor(options).edit([image])
         return {name: image for row in rows for name, image in row}
 
 

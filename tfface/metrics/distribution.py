@@ -1,7 +1,7 @@
-"""How far apart two sets of pictures are, as distributions of features or of patches.
+"""How far apart two sets of images are, as distributions of features or of patches.
 
-All figures are the same whatever the order of the pictures and the size of the batches: what is
-drawn at random is drawn by the content of the picture.
+All figures are the same whatever the order of the images and the size of the batches: what is
+drawn at random is drawn by the content of the image.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _SEED = 2020  # Of torch-fidelity.
 
 # Karras et al. 2018, section 5 and the authors' `sliced_wasserstein.py`.
 _PATCH = 7
-_PATCHES = 128  # Of a picture, at each level.
+_PATCHES = 128  # Of an image, at each level.
 _COARSEST = 16  # Pixels.
 _REPEATS, _DIRECTIONS = 4, 128
 _KERNEL = np.float32([1, 4, 6, 4, 1]) / 16  # Burt and Adelson 1983.
 
 
-def picture_keys(levels: np.ndarray) -> np.ndarray:
-    """uint64 [N] that depend on the content of pictures, uint8 [N,H,W,3], alone."""
-    digests = [hashlib.blake2b(picture.tobytes(), digest_size=8).digest() for picture in levels]
+def image_keys(levels: np.ndarray) -> np.ndarray:
+    """uint64 [N] that depend on the content of images, uint8 [N,H,W,3], alone."""
+    digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in levels]
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
 class Statistics:
-    """Count, mean, covariance and a sample of the features of a set of pictures, in one pass.
+    """Count, mean, covariance and a sample of the features of a set of images, in one pass.
 
     Attributes:
-        count: Number of pictures N.
+        count: Number of images N.
         mean: float64 [D].
         scatter: float64 [D,D], the covariance times N - 1.
-        keys: uint64 [K] of the pictures in the sample, in ascending order.
-        sample: float32 or float64 [K,D], features of the KEPT pictures with the smallest keys.
+        keys: uint64 [K] of the images in the sample, in ascending order.
+        sample: float32 or float64 [K,D], features of the KEPT images with the smallest keys.
     """
 
     def __init__(self, dimensions: int):
@@ -53,7 +53,7 @@ class Statistics:
 
         Args:
             features: Finite, [N,D].
-            keys: uint64 [N], as of `picture_keys`.
+            keys: uint64 [N], as of `image_keys`.
 
         Raises:
             ValueError: Another shape, or values that are no finite numbers.
@@ -77,16 +77,16 @@ class Statistics:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Unbiased covariance float64 [D,D]; raises a ValueError for fewer than two pictures."""
+        """Unbiased covariance float64 [D,D]; raises a ValueError for fewer than two images."""
         if self.count < 2:
-            raise ValueError(f"{self.count} pictures were added: expected at least 2")
+            raise ValueError(f"{self.count} images were added: expected at least 2")
         return self.scatter / (self.count - 1)
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
     """Frechet distance of two Gaussians (Heusel et al. 2017, equation 6); FID, by their features.
 
-    It depends on the number of pictures: only figures of the same number can be compared.
+    It depends on the number of images: only figures of the same number can be compared.
     """
     # With covariances F F' and G G', the trace of (F F' G G')^(1/2) is the sum of the singular
     # values of F' G. Unlike a root of the product, it stays exact where a covariance is singular.
@@ -99,7 +99,7 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 def _factor(covariance: np.ndarray) -> np.ndarray:
     """F [D,R] with F F' = covariance, of rank R up to rounding."""
     values, vectors = scipy.linalg.eigh(covariance)
-    # What is below is rounding, of sets with fewer pictures than features.
+    # What is below is rounding, of sets with fewer images than features.
     kept = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     return vectors[:, kept] * np.sqrt(values[kept])
 
@@ -113,19 +113,19 @@ def kernel_distance(a: Statistics, b: Statistics, size: int | None = None) -> di
     Args:
         a: Statistics of a set.
         b: Of another one.
-        size: Pictures in a subset of each set; None: 1000, or half of the smaller set if that is
+        size: Images in a subset of each set; None: 1000, or half of the smaller set if that is
             less.
 
     Returns:
         `mean` and `std` over the subsets, and their `size`.
 
     Raises:
-        ValueError: Sets that are smaller than the subsets, or subsets of fewer than two pictures.
+        ValueError: Sets that are smaller than the subsets, or subsets of fewer than two images.
     """
     least = min(len(a.sample), len(b.sample))
     size = min(SUBSET_SIZE, least // 2) if size is None else size
     if not 2 <= size <= least:
-        raise ValueError(f"subsets of {size} out of {least} pictures: expected 2 to {least}")
+        raise ValueError(f"subsets of {size} out of {least} images: expected 2 to {least}")
     random = np.random.RandomState(_SEED)
     found = []
     for _ in range(SUBSETS):
@@ -146,9 +146,9 @@ def _pairs(x: np.ndarray) -> float:
 
 
 class Patches:
-    """Patches of 7x7 pixels of the Laplacian pyramids of a set of pictures, for `swd`.
+    """Patches of 7x7 pixels of the Laplacian pyramids of a set of images, for `swd`.
 
-    Each picture takes 75 kB for each level. Levels have sides S, S/2, ... down to 16 pixels.
+    Each image takes 75 kB for each level. Levels have sides S, S/2, ... down to 16 pixels.
 
     Args:
         seed: Of the places that the patches are taken from.
@@ -159,12 +159,12 @@ class Patches:
         self._levels: dict[int, list[np.ndarray]] = {}
 
     def add(self, levels: np.ndarray) -> None:
-        """Adds a batch of square pictures, uint8 [N,S,S,3] with S >= 16."""
+        """Adds a batch of square images, uint8 [N,S,S,3] with S >= 16."""
         if levels.shape[1] != levels.shape[2] or levels.shape[1] < _COARSEST:
             raise ValueError(
-                f"pictures are {levels.shape}: expected square ones of at least {_COARSEST} pixels"
+                f"images are {levels.shape}: expected square ones of at least {_COARSEST} pixels"
             )
-        randoms = [np.random.default_rng([self._seed, int(key)]) for key in picture_keys(levels)]
+        randoms = [np.random.default_rng([self._seed, int(key)]) for key in image_keys(levels)]
         for level in _pyramid(levels.astype(np.float32)):
             windows = np.lib.stride_tricks.sliding_window_view(level, (_PATCH, _PATCH), (1, 2))
             places = [random.integers(windows.shape[1], size=(2, _PATCHES)) for random in randoms]
@@ -176,9 +176,9 @@ class Patches:
         return {side: _normalised(np.concatenate(found)) for side, found in self._levels.items()}
 
 
-def _pyramid(pictures: np.ndarray) -> list[np.ndarray]:
-    """Laplacian pyramid of [N,S,S,3], finest level first; the last one is the picture itself."""
-    levels = [pictures]
+def _pyramid(images: np.ndarray) -> list[np.ndarray]:
+    """Laplacian pyramid of [N,S,S,3], finest level first; the last one is the image itself."""
+    levels = [images]
     while levels[-1].shape[1] % 2 == 0 and levels[-1].shape[1] // 2 >= _COARSEST:
         fine = levels[-1]
         coarse = _smooth(fine)[:, ::2, ::2]
@@ -189,8 +189,8 @@ def _pyramid(pictures: np.ndarray) -> list[np.ndarray]:
     return levels
 
 
-def _smooth(pictures: np.ndarray) -> np.ndarray:
-    return correlate1d(correlate1d(pictures, _KERNEL, 1, mode="mirror"), _KERNEL, 2, mode="mirror")
+def _smooth(images: np.ndarray) -> np.ndarray:
+    return correlate1d(correlate1d(images, _KERNEL, 1, mode="mirror"), _KERNEL, 2, mode="mirror")
 
 
 def _normalised(patches: np.ndarray) -> np.ndarray:
@@ -204,18 +204,18 @@ def _normalised(patches: np.ndarray) -> np.ndarray:
 def swd(a: Patches, b: Patches, seed: int = 0) -> dict[str, float]:
     """Sliced Wasserstein distance of patches, times 1000: Karras et al. 2018, section 5.
 
-    Unlike there, the places of a picture's patches depend on its content and not on its turn.
+    Unlike there, the places of an image's patches depend on its content and not on its turn.
 
     Args:
         a: Patches of a set.
-        b: Of another set with as many pictures of the same size.
+        b: Of another set with as many images of the same size.
         seed: Of the directions.
 
     Returns:
         By level "swd_64", "swd_32", ... from the finest one, and their mean "swd".
 
     Raises:
-        ValueError: No pictures, or sets that differ in number or size.
+        ValueError: No images, or sets that differ in number or size.
     """
     first, second = a.descriptors(), b.descriptors()
     shapes = [{side: len(d) for side, d in found.items()} for found in (first, second)]

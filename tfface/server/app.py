@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfface.errors import UserError
-from tfface.server.answers import Answers
 from tfface.server.checks import check_addresses, check_models
 from tfface.server.config import ModelConfig, Options, read_models
 from tfface.server.grpc_server import GrpcServer
+from tfface.server.handlers import Handlers
 from tfface.server.models import Models
 from tfface.server.status import ServingError, shortened
 from tfface.server.tls import check_tls
@@ -80,7 +80,7 @@ class Server:
                 check_tls(options.tls)
             self._load()
             self._front = EventLoop()
-            self._front.run(self._open(Answers(self.models)))
+            self._front.run(self._open(Handlers(self.models)))
         except UserError:
             self.stop()
             raise
@@ -119,7 +119,7 @@ class Server:
         self._stopped.set()
         return ended
 
-    async def _open(self, answers: Answers) -> None:
+    async def _open(self, answers: Handlers) -> None:
         options = self._options
         self._grpc = GrpcServer(answers, options)
         await self._grpc.start()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfface.data.picture_heads import MAX_PIXELS
+from tfface.data.image_heads import MAX_PIXELS
 from tfface.errors import UserError
 from tfface.server import protos
 
@@ -55,7 +55,7 @@ class Options:
         receive_timeout: Seconds within which a request must have arrived whole.
         max_open_per_peer: gRPC calls, and REST connections, that one address may have open at a
             time; 0: any number.
-        max_request_pixels: Of all encoded pictures in a request together; 0: any number.
+        max_request_pixels: Of all encoded images in a request together; 0: any number.
         grace: Seconds that requests have to finish when the server is stopped.
         health: Offer the standard gRPC health service.
         tensor_content: Answer with `tensor_content` rather than typed fields.

@@ -14,9 +14,9 @@ from grpc_reflection.v1alpha import reflection
 
 from tfface.errors import UserError
 from tfface.server import services
-from tfface.server.answers import Answers
 from tfface.server.checks import check_address, has_loopback_v6
 from tfface.server.config import Options
+from tfface.server.handlers import Handlers
 from tfface.server.status import ServingError
 from tfface.server.tls import credentials
 from tfface.server.workers import Peers, Workers
@@ -58,7 +58,7 @@ class GrpcServer:
         addresses: All addresses, as HOST:PORT and unix:PATH; known after `start`.
     """
 
-    def __init__(self, answers: Answers, options: Options):
+    def __init__(self, answers: Handlers, options: Options):
         self.port = options.port
         self.addresses: list[str] = []
         self._options = options

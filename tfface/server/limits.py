@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from tfface.data.picture_heads import may_hold, picture_size
+from tfface.data.image_heads import image_size, may_hold
 from tfface.server.status import invalid
 
 # Bytes of values that a request has not sent but stands for, as one value may be the whole tensor:
-# 21 float pictures of 256 x 256.
+# 21 float images of 256 x 256.
 LARGEST_UNSENT = 2**24
 MOST_STRINGS = 2**20  # in a tensor
 _STRING_COST = 64  # bytes of memory for a string, beside its own
@@ -53,12 +53,12 @@ def check_strings(count: int, sent: int, last: int) -> None:
     check_unfolded(count, last + _STRING_COST, sent)
 
 
-def check_pictures(values: Iterable[bytes], most_pixels: int) -> None:
-    """Checks the encoded pictures among strings, by what their heads say.
+def check_images(values: Iterable[bytes], most_pixels: int) -> None:
+    """Checks the encoded images among strings, by what their heads say.
 
     Args:
         values: The strings of a request.
-        most_pixels: Of all pictures together; 0: any number.
+        most_pixels: Of all images together; 0: any number.
 
     Raises:
         ServingError: They have more, or too many for the bytes that were sent.
@@ -68,12 +68,12 @@ def check_pictures(values: Iterable[bytes], most_pixels: int) -> None:
     pixels = sent = 0
     last = None
     for value in values:
-        pixels += math.prod(picture_size(value))
+        pixels += math.prod(image_size(value))
         sent += 0 if value is last else len(value)  # one that stands for many was sent once
         last = value
     if not may_hold(pixels, sent, most_pixels):
         raise invalid(
-            f"pictures too large; expected at most {most_pixels} pixels in a request "
+            f"images too large; expected at most {most_pixels} pixels in a request "
             f"(--max_request_pixels), and fewer where these are not made of many bytes; received "
             f"{pixels} pixels in {sent} bytes"
         )

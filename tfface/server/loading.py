@@ -9,7 +9,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfface.server import examples, protos
+from tfface.server import classify_regress, protos
 from tfface.server.config import Options
 from tfface.server.predict import predict
 from tfface.server.saved_model import SavedModel
@@ -20,9 +20,9 @@ _BATCHING_FILE = "batching_params.pbtxt"
 _MOST_WARM_UP_RECORDS = 1000
 _WARM_UPS = {
     "predict_log": predict,
-    "classify_log": examples.classify,
-    "regress_log": examples.regress,
-    "multi_inference_log": examples.multi_inference,
+    "classify_log": classify_regress.classify,
+    "regress_log": classify_regress.regress,
+    "multi_inference_log": classify_regress.multi_inference,
 }
 
 

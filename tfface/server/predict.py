@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
-from tfface.server import wire
+from tfface.server import tensors
 from tfface.server.saved_model import SavedModel, Signature
 from tfface.server.status import ServingError, invalid
 
@@ -64,7 +64,7 @@ def _inputs(signature: Signature, request) -> dict[str, np.ndarray]:
                 f"or default input alias set: {','.join(sorted(definition.defaults))}"
             )
         try:
-            inputs[name] = wire.to_array(
+            inputs[name] = tensors.to_array(
                 given[name] if name in given else definition.defaults[name]
             )
         except ValueError as error:

@@ -23,7 +23,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfface.server import rest_replies, rest_requests
-from tfface.server.answers import Answers
+from tfface.server.handlers import Handlers
 from tfface.server.monitoring import METRICS_TYPE
 from tfface.server.status import ServingError, invalid
 
@@ -122,7 +122,7 @@ class RestApi:
 
     def __init__(
         self,
-        answers: Answers,
+        answers: Handlers,
         timeout: float | None,
         metrics_path: str | None = None,
         allow_cors: bool = False,

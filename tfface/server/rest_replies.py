@@ -1,4 +1,4 @@
-"""Answers, turned into bodies of TF Serving's REST replies."""
+"""Handlers, turned into bodies of TF Serving's REST replies."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import input_pb2, model_pb2, predict_pb2
 
-from tfface.server import wire
+from tfface.server import tensors
 from tfface.server.rest_json import loads
 from tfface.server.status import ServingError, invalid
 
@@ -31,7 +31,7 @@ _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_HALF, types_pb2
 _BLANKS = dict.fromkeys(map(ord, " \t\n\v\f\r"))  # `base64 FILE` makes lines
 _LONGEST_SHOWN = 200  # characters
 # A list is two characters long and takes the memory of fifty, a number the time of many: without
-# bounds a small body could keep a server busy for long. 15 float pictures of 256 x 256 have as many
+# bounds a small body could keep a server busy for long. 15 float images of 256 x 256 have as many
 # lists as this, 21 as many numbers.
 MOST_LISTS = 2**20
 MOST_VALUES = 2**22
@@ -125,7 +125,7 @@ def predict_request(
         raise invalid("Missing 'inputs' or 'instances' key")
     request = predict_pb2.PredictRequest(model_spec=spec)
     for name, values in columns.items():
-        request.inputs[name].CopyFrom(wire.to_proto(_tensor(name, values, dtypes[name])))
+        request.inputs[name].CopyFrom(tensors.to_proto(_tensor(name, values, dtypes[name])))
     return request
 
 

@@ -18,9 +18,9 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from tfface.errors import UserError
 from tfface.server import rest_replies
-from tfface.server.answers import Answers
 from tfface.server.checks import check_address, has_loopback_v6
 from tfface.server.config import Options
+from tfface.server.handlers import Handlers
 from tfface.server.rest import LARGEST_BODY, Reply, Request, RestApi, TooLarge, http_status
 from tfface.server.status import ServingError
 from tfface.server.workers import Peers, Workers
@@ -56,7 +56,7 @@ class RestServer:
         answering: The requests that have arrived whole and have no whole reply yet.
     """
 
-    def __init__(self, answers: Answers, options: Options):
+    def __init__(self, answers: Handlers, options: Options):
         self.port = options.rest_port
         self.addresses: list[str] = []
         self.timeout = options.receive_timeout

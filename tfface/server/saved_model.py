@@ -14,9 +14,9 @@ from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 
 from tfface.paths import plain
-from tfface.server import wire
+from tfface.server import tensors
 from tfface.server.batching import Batcher
-from tfface.server.limits import check_pictures
+from tfface.server.limits import check_images
 from tfface.server.protos import BatchingParameters
 from tfface.server.status import ServingError, invalid
 
@@ -49,7 +49,7 @@ class SavedModel:
         batching: Merge requests that come at the same time, in this way; None: run each alone.
         session_config: Of the Session; None: TensorFlow's own, with GPU memory taken as needed.
         tags: Of the part of the SavedModel that is loaded.
-        most_pixels: Of all encoded pictures of a request; 0: any number.
+        most_pixels: Of all encoded images of a request; 0: any number.
 
     Attributes:
         most_pixels: As given.
@@ -116,13 +116,13 @@ class SavedModel:
             The outputs by name.
 
         Raises:
-            ServingError: A rank that is not the signature's, pictures that are too large, or what
+            ServingError: A rank that is not the signature's, images that are too large, or what
                 the graph says.
         """
         for name, value in inputs.items():
             _check_rank(name, signature.definition.inputs[name], value)
         strings = [value.flat for value in inputs.values() if value.dtype == object]
-        check_pictures(itertools.chain(*strings), self.most_pixels)
+        check_images(itertools.chain(*strings), self.most_pixels)
         feeds = {self._tensor("input", name, signature.inputs): v for name, v in inputs.items()}
         tensors = {name: self._tensor("output", name, signature.outputs) for name in outputs}
         fetches = tuple(sorted(set(tensors.values())))
@@ -193,7 +193,7 @@ def _check_rank(name: str, info: meta_graph_pb2.TensorInfo, value: np.ndarray) -
     sizes, and ranks below those of convolutions, of which a graph makes what it likes.
     """
     expected = [dim.size for dim in info.tensor_shape.dim]
-    if wire.data_type(value) != info.dtype or len(expected) < _LEAST_CHECKED_RANK:
+    if tensors.data_type(value) != info.dtype or len(expected) < _LEAST_CHECKED_RANK:
         return
     if len(expected) != value.ndim:
         raise invalid(

@@ -22,8 +22,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tfface.server import wire
-from tfface.server.answers import Answers
+from tfface.server import tensors
+from tfface.server.handlers import Handlers
 from tfface.server.status import ServingError, shortened
 
 logger = logging.getLogger("tfface.server")
@@ -51,7 +51,7 @@ class Rpc:
     record: Callable[[str, grpc.StatusCode, float], None] | None = None
 
 
-def services(answers: Answers, tensor_content: bool = False) -> dict[str, dict[str, Rpc]]:
+def services(answers: Handlers, tensor_content: bool = False) -> dict[str, dict[str, Rpc]]:
     """PredictionService and ModelService: their RPCs by name, by the services' names.
 
     Args:
@@ -60,7 +60,7 @@ def services(answers: Answers, tensor_content: bool = False) -> dict[str, dict[s
     """
 
     def predict(request: predict_pb2.PredictRequest, timeout: float | None) -> bytes:
-        return wire.response(*answers.predict(request, timeout), tensor_content)
+        return tensors.response(*answers.predict(request, timeout), tensor_content)
 
     def reload(
         request: model_management_pb2.ReloadConfigRequest,

@@ -12,9 +12,9 @@ import tensorflow as tf
 from PIL import Image
 
 from tfface.data.image_ops import to_squares
+from tfface.data.images import load_image, paste_back, to_array, to_image
 from tfface.data.label_map_ops import encode_labels, example_labels
 from tfface.data.label_maps import load_label_map, to_labels
-from tfface.data.pictures import load_picture, paste_back, to_array, to_picture
 from tfface.export import TIES, TOLERANCE
 from tfface.server.status import ServingError
 from tfface.testing.case import Case, contract_check, require
@@ -35,7 +35,7 @@ BOMB = (
 
 
 def _requests(case: Case, name: str, count: int) -> dict[str, np.ndarray]:
-    """Random requests of `count` pictures for a signature; labels as in its example."""
+    """Random requests of `count` images for a signature; labels as in its example."""
     rng = np.random.default_rng(count)
     signature, requests = case.method.signatures(case.nets)[name], {}
     for key, spec in signature.inputs.items():
@@ -59,7 +59,7 @@ def _requests(case: Case, name: str, count: int) -> dict[str, np.ndarray]:
 
 
 def _is_map(case: Case, key: str) -> bool:
-    """Whether an input of `bytes` is a label map or a drawing of lines, not a picture."""
+    """Whether an input of `bytes` is a label map or a drawing of lines, not an image."""
     first = next(iter(case.method.signatures(case.nets)["bytes"].inputs))
     return case.method.takes != "image" and key == first
 
@@ -70,7 +70,7 @@ def _map_png(case: Case, width: int, height: int) -> bytes:
 
 
 def _png(rng, width: int, height: int) -> bytes:
-    """A picture with few details: the two resizings differ in the last bits only."""
+    """An image with few details: the two resizings differ in the last bits only."""
     small = rng.integers(0, 256, (8, 8, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(file, "PNG")
@@ -79,7 +79,7 @@ def _png(rng, width: int, height: int) -> bytes:
 
 @contract_check
 def signatures(case: Case) -> None:
-    """Loaded both ways, an export gives the networks' numbers for any number of pictures."""
+    """Loaded both ways, an export gives the networks' numbers for any number of images."""
     loaded = tf.saved_model.load(str(case.exported))
     require("serving_default" in loaded.signatures, "there is no serving_default")
     for name, signature in case.method.signatures(case.nets).items():
@@ -115,20 +115,20 @@ def signatures(case: Case) -> None:
 
 
 def _decode(encoded: bytes) -> np.ndarray:
-    return np.asarray(load_picture(encoded), np.int16)
+    return np.asarray(load_image(encoded), np.int16)
 
 
 @contract_check
 def bytes_signature(case: Case) -> None:
     """`bytes` is: read, crop and resize, `serving_default`, paste back; sizes are kept.
 
-    From a label map it is a new picture, of the networks' size.
+    From a label map it is a new image, of the networks' size.
     """
     request = _requests(case, "bytes", 3)
     first = next(iter(request))
     result = case.served.run(case.served.signatures["bytes"], request, ["image_bytes"])
-    made = [load_picture(x) for x in result["image_bytes"]]
-    originals = [load_picture(x) for x in request[first]]
+    made = [load_image(x) for x in result["image_bytes"]]
+    originals = [load_image(x) for x in request[first]]
     size, tensors = case.config.data.size, {}
     lines, pasted = case.method.takes == "lines", case.method.takes == "image"
     for key, values in request.items():
@@ -136,7 +136,7 @@ def bytes_signature(case: Case) -> None:
             if _is_map(case, key):
                 values = np.stack([to_labels(load_label_map(x, lines), size) for x in values])
             else:
-                arrays = np.stack([to_array(load_picture(x), size) for x in values])
+                arrays = np.stack([to_array(load_image(x), size) for x in values])
                 # The networks get the graph's own squares: they sharpen what the two resizings
                 # round differently.
                 values = to_squares(tf.constant(values.tolist()), size).numpy()
@@ -149,7 +149,7 @@ def bytes_signature(case: Case) -> None:
     for original, found, *arrays in zip(originals, made, edited.numpy(), given, strict=True):
         wanted = original.size if pasted else (size, size)
         require(found.size == wanted, f"{original.size} became {found.size}")
-        expected = paste_back(original, *arrays) if pasted else to_picture(arrays[0])
+        expected = paste_back(original, *arrays) if pasted else to_image(arrays[0])
         difference = np.abs(np.asarray(found, np.int16) - np.asarray(expected, np.int16))
         most = difference.max()
         require(most <= 2, f"differs from the Python edit by {most} levels")
@@ -180,8 +180,8 @@ def unknown_labels_are_refused(case: Case) -> None:
 
 
 @contract_check
-def bad_pictures_are_refused(case: Case) -> None:
-    """Garbage, cut files and headers of huge pictures are errors; the model answers on."""
+def bad_images_are_refused(case: Case) -> None:
+    """Garbage, cut files and headers of huge images are errors; the model answers on."""
     good = _requests(case, "bytes", 1)
     file = next(v for k, v in good.items() if k.endswith("_bytes"))[0]
     bad = {"garbage": b"garbage" * 9, "nothing": b"", "a cut file": file[:50], "a bomb": BOMB}

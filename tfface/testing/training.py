@@ -180,13 +180,13 @@ def _precision(case: Case, policy: str) -> None:
 
 @contract_check
 def mixed_bfloat16(case: Case) -> None:
-    """Works in bfloat16, with float32 weights, losses and pictures."""
+    """Works in bfloat16, with float32 weights, losses and images."""
     _precision(case, "mixed_bfloat16")
 
 
 @contract_check
 def mixed_float16(case: Case) -> None:
-    """Works in float16, with float32 weights, losses and pictures."""
+    """Works in float16, with float32 weights, losses and images."""
     _precision(case, "mixed_float16")
 
 
@@ -207,7 +207,7 @@ def batches_are_pure(case: Case) -> None:
 
 @contract_check
 def preview(case: Case) -> None:
-    """Columns of pictures in [-1,1], as many as the batch has, made the same way twice."""
+    """Columns of images in [-1,1], as many as the batch has, made the same way twice."""
     made = case.method.preview(case.nets, case.batch)
     size, count = case.config.data.size, case.config.data.batch_size
     require(len(made) >= 2, "fewer than two columns")

@@ -59,7 +59,7 @@ def keep(plan: Plan, out: Path) -> None:
     if measures.exists():
         before = _read(file)
         if any(before.get(key) != now[key] for key in ("method", "base")):
-            measures.unlink()  # They are of other networks or pictures.
+            measures.unlink()  # They are of other networks or images.
     write_text(file, yaml.safe_dump(now, sort_keys=False))
 
 

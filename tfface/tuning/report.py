@@ -123,7 +123,7 @@ def _page(
         html.text(
             f"{len(trials)} of {plan.study.trials} trials ({counts}) of {plan.study.steps} steps, "
             f"proposed by Keras Tuner's {plan.study.oracle} search. Objective: the {direction} "
-            f"{objective.measure}, of {plan.study.pictures} held-out people or pairs."
+            f"{objective.measure}, of {plan.study.images} held-out people or pairs."
         ),
         *(html.text(f"The search {told}.") for told in _fewer(plan, out, trials)),
     ]

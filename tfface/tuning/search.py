@@ -127,7 +127,7 @@ def check_measure(plan: Plan, out: Path) -> None:
 def _measured(plan: Plan, out: Path, trained: Trained) -> dict[str, float]:
     """All measures of a run, by name; those of an untrained one on a small sample, if names allow.
 
-    What judges pictures takes a while, and so does a second classifier: they are asked only if the
+    What judges images takes a while, and so does a second classifier: they are asked only if the
     study needs them.
     """
     # Beside the study, as `tfface.evaluate` has it: one classifier serves all built-in faces.
@@ -138,7 +138,7 @@ def _measured(plan: Plan, out: Path, trained: Trained) -> dict[str, float]:
     few = not (trained.step or judged or second)
     found = evaluation.measure(
         trained,
-        count=None if few else plan.study.pictures,
+        count=None if few else plan.study.images,
         seed=plan.study.seed,
         small=not second,
         cache=cache,

@@ -67,10 +67,10 @@ class Study:
             trains many for a ninth of the steps, the best third of them for a third, and the best
             of these for all; 23 trials make it whole.
         trials: At most so many.
-        seed: Of what is proposed, and of the pictures that measure.
+        seed: Of what is proposed, and of the images that measure.
         also: Other measures that the report shows beside the objective, such as one at
             whose cost it might be won.
-        pictures: How many people, or pairs, the measures are taken of.
+        images: How many people, or pairs, the measures are taken of.
         early_stop: When to give a trial up.
     """
 
@@ -84,11 +84,11 @@ class Study:
     trials: int = 16
     seed: int = 0
     also: tuple[str, ...] = ()
-    pictures: int = 64
+    images: int = 64
     early_stop: EarlyStop = EarlyStop()
 
     def __post_init__(self):
-        for name, least in (("steps", 1), ("trials", 1), ("pictures", 1), ("seed", 0)):
+        for name, least in (("steps", 1), ("trials", 1), ("images", 1), ("seed", 0)):
             value = getattr(self, name)
             check(value >= least, f"{name} is {value}: expected at least {least}")
         every, least = self.early_stop.every, self.early_stop.least

@@ -1,5 +1,5 @@
 'use strict';
-// A client of TF Serving for Node.js: pictures in, pictures out.
+// A client of TF Serving for Node.js: images in, images out.
 
 const path = require('node:path');
 const grpc = require('@grpc/grpc-js');

@@ -1,6 +1,6 @@
 """From factors to measures: colours, and where the parts of the face are under an expression.
 
-Lengths are in head units: the picture is 2 units wide and high at zoom 1, x to the right and y
+Lengths are in head units: the image is 2 units wide and high at zoom 1, x to the right and y
 down, the origin in the middle of the face.
 """
 
@@ -14,7 +14,7 @@ from tfface.data.synthetic.factors import AS_EXPRESSED, EXPRESSIONS, HAPPY
 
 # How far each part moves at full intensity, in head units (lids: share of the opening; cheek, fold,
 # furrow, wrinkle, clench, oval: 0 to 1). What is not listed stays. `one_*` moves on one side only:
-# the person's left, right in the picture.
+# the person's left, right in the image.
 _MOVES = {
     "angry": dict(
         brow_in=-0.08, brow_out=0.03, squeeze=0.032, lid_up=-0.28, lid_low=-0.35,

@@ -198,7 +198,7 @@ def folds(layers: Layers, p: Planes, f, m, colour) -> None:
 
 
 def _bristles(p: Planes) -> tf.Tensor:
-    """Unevenness of the outline of a beard, where the picture is fine enough."""
+    """Unevenness of the outline of a beard, where the image is fine enough."""
     coarse = tf.sin(63.0 * p.uf + 30.0 * p.vf) + tf.sin(111.0 * p.uf - 47.0 * p.vf)
     return 0.0035 * coarse * clip(p.sharp / 90.0)
 

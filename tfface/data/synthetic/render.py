@@ -41,7 +41,7 @@ def render(
 
     Args:
         factors: As from `sample_factors`, B faces.
-        size: Picture side in pixels, 32 to 256.
+        size: Image side in pixels, 32 to 256.
         fields: Which of FIELDS are wanted.
 
     Returns:
@@ -53,8 +53,8 @@ def render(
         `expression` int32 [B], index into EXPRESSIONS; `intensity` float32 [B];
         `identity` int64 [B];
         `landmarks` float32 [B,5,2], x and y in pixels (first pixel's centre = 0) of the left eye
-        as pictured, the right one, tip of the nose, left corner of the mouth as pictured, right;
-        `pose` float32 [B,3], yaw (positive: to the right of the picture), pitch (positive: down),
+        as imaged, the right one, tip of the nose, left corner of the mouth as imaged, right;
+        `pose` float32 [B,3], yaw (positive: to the right of the image), pitch (positive: down),
         roll (positive: clockwise), in degrees;
         `light` float32 [B,3], unit vector to the light: x right, y up, z towards the camera.
 
@@ -86,14 +86,14 @@ def render(
 
 
 def moving_mask(factors: dict[str, tf.Tensor], size: int) -> tf.Tensor:
-    """Where an expression may change the picture of a face.
+    """Where an expression may change the image of a face.
 
-    Outside it, pictures of a face under any expressions, intensities and mouth attributes are
+    Outside it, images of a face under any expressions, intensities and mouth attributes are
     equal bit for bit. It does not depend on the expression itself.
 
     Args:
         factors: As from `sample_factors`.
-        size: Picture side in pixels.
+        size: Image side in pixels.
 
     Returns:
         bool [B,S,S].
@@ -118,7 +118,7 @@ def _drawer(size: int, wanted: tuple[str, ...]):
     def draw(*values):
         f = dict(zip(names, values, strict=True))
         layers = _draw(f, size, "label_map" in wanted)
-        made = {"image": layers.picture} if "image" in wanted else {}
+        made = {"image": layers.image} if "image" in wanted else {}
         if "label_map" in wanted:
             made["label_map"] = lambda: layers.label
         return {name: make() for name, make in made.items()}

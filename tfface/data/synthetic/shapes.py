@@ -38,14 +38,14 @@ class Planes:
 
     Attributes:
         size: S.
-        x: The picture's own, -1 to 1 to the right, [1,1,S].
+        x: The image's own, -1 to 1 to the right, [1,1,S].
         y: The same downwards, [1,S,1].
         u: The head's, upright and to scale.
         v: The same downwards.
         uf: On the face: `u` less the parallax of a turned head.
         vf: The same downwards.
         a: |uf|, in which left and right fall together.
-        side: 1 on the right half of the face as pictured, else 0.
+        side: 1 on the right half of the face as imaged, else 0.
         turn_x: Parallax at the middle of the face, [B,1,1].
         turn_y: The same downwards.
         sharp: Pixels per head unit, [B,1,1].
@@ -94,7 +94,7 @@ def _frame(factors):
 
 
 def planes(factors: dict[str, tf.Tensor], size: int) -> Planes:
-    """The coordinates of faces in their poses (columns), for pictures of `size` pixels."""
+    """The coordinates of faces in their poses (columns), for images of `size` pixels."""
     centres = tf.constant((np.arange(size) + 0.5) / size * 2.0 - 1.0, tf.float32)
     x, y = centres[None, None, :], centres[None, :, None]
     cx, cy, zoom, cos, sin, turn_x, turn_y = _frame(factors)
@@ -107,7 +107,7 @@ def planes(factors: dict[str, tf.Tensor], size: int) -> Planes:
 
 
 def pixels(factors: dict[str, tf.Tensor], size: int, points: tf.Tensor) -> tf.Tensor:
-    """Where points of the face are in the picture: [B,N,2] in face units -> pixels.
+    """Where points of the face are in the image: [B,N,2] in face units -> pixels.
 
     The inverse of `planes`: the centre of the first pixel is (0, 0).
     """
@@ -143,7 +143,7 @@ HEAD_UNIT = 0.55  # head units per unit of head radius, near the outline
 class Layers:
     """Paint laid from front to back.
 
-    Every layer takes its share of what those before it left free. The picture is then a sum of
+    Every layer takes its share of what those before it left free. The image is then a sum of
     shares times colours, which a single matrix product computes for all three channels.
 
     Args:
@@ -179,8 +179,8 @@ class Layers:
         self._shares.append(share)
         self._colours.append(colour)
 
-    def picture(self) -> tf.Tensor:
-        """The picture in [-1,1], [B,S,S,3]."""
+    def image(self) -> tf.Tensor:
+        """The image in [-1,1], [B,S,S,3]."""
         shape = tf.shape(self.free)
         shares = tf.stack([tf.reshape(s, [shape[0], -1]) for s in self._shares], axis=1)
         flat = tf.matmul(shares, tf.stack(self._colours, axis=1), transpose_a=True)

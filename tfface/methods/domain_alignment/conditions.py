@@ -9,7 +9,7 @@ from tfface.data.label_maps import CLASSES_19, LINE
 from tfface.data.lines import OUTLINED as PARTS
 
 CHANNELS = {"labels": len(CLASSES_19), "lines": len(PARTS) + 2}
-# CoCosNet's code: distances in pixels of a picture of 286, over 3, in 8 bits.
+# CoCosNet's code: distances in pixels of an image of 286, over 3, in 8 bits.
 _REACH = 3 * 255 / 286
 
 
@@ -28,7 +28,7 @@ def line_channels(lines: tf.Tensor) -> tf.Tensor:
 
     Returns:
         float32 [B,S,S,15] in [0,1]: all lines; the city-block distance to the lines of each of 13
-        parts, as a share of 2.67 times the picture's side (1 if there is none); the parts' lines.
+        parts, as a share of 2.67 times the image's side (1 if there is none); the parts' lines.
     """
     codes = tf.constant([CLASSES_19.index(name) for name in PARTS], lines.dtype)
     parts = tf.equal(lines[..., None], codes)

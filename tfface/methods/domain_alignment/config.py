@@ -22,7 +22,7 @@ class Alignment:
 
     Attributes:
         kind: "block": attention to the blocks that a top-k retrieves; "dense": to all pixels.
-        block_side: Side of a block, in pixels of the features, of which the picture has half.
+        block_side: Side of a block, in pixels of the features, of which the image has half.
         top_k: Retrieved blocks.
         epsilon: Entropy of the transport that the top-k is.
         temperature: Of the attention's softmax over cosines.
@@ -43,7 +43,7 @@ class Alignment:
         check_above_zero(self, "epsilon", "temperature", group="alignment.")
 
     def check(self, size: int) -> None:
-        """Raises a UserError unless blocks and their number fit pictures of this side."""
+        """Raises a UserError unless blocks and their number fit images of this side."""
         side = size // 2
         check(
             self.block_side >= 1 and side % self.block_side == 0,
@@ -160,7 +160,7 @@ class DomainAlignmentConfig(MethodConfig):
         decay_start=30 * 6046,
         decay_every=6046,
     )
-    train: Train = Train(steps=60 * 6046)  # 60 epochs of 24,183 pictures.
+    train: Train = Train(steps=60 * 6046)  # 60 epochs of 24,183 images.
 
     def __post_init__(self):
         side = self.data.size // 2

@@ -2,7 +2,7 @@
 
 The paper's abstract names no losses of its own. x is the target, of which c is the condition (a
 label map or lines), e the exemplar, w the exemplar carried to the condition's places (warped), y
-the picture made. "Pairs" are examples whose exemplar shows how the target looks.
+the image made. "Pairs" are examples whose exemplar shows how the target looks.
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     return total, terms
 
 
-def judge(nets: Networks, given: tf.Tensor, pictures: list[tf.Tensor]):
+def judge(nets: Networks, given: tf.Tensor, images: list[tf.Tensor]):
     """Logits and feature maps of the discriminator for several batches, in one pass.
 
     Returns:
         For each batch: the logits of each scale, and all feature maps before them.
     """
-    count, scales = len(pictures), Discriminator.scales
+    count, scales = len(images), Discriminator.scales
     maps = nets["discriminator"](
-        [tf.concat([given] * count, 0), tf.concat(pictures, 0)], training=True
+        [tf.concat([given] * count, 0), tf.concat(images, 0)], training=True
     )
     each = zip(*(tf.split(m, count) for m in maps), strict=True)
     per = len(maps) // scales
@@ -118,8 +118,8 @@ def perceptual_terms(network, image: tf.Tensor, batch: Batch) -> dict[str, tf.Te
         contextual    = sum_l w_l `contextual`(f_l(y), f_l(e))
 
     Args:
-        network: Pictures to their features, finest first.
-        image: The pictures made [B,S,S,3].
+        network: Images to their features, finest first.
+        image: The images made [B,S,S,3].
         batch: With the targets and the exemplars.
     """
     fixed = tf.concat([batch["image"], batch["exemplar"]], 0)
@@ -170,12 +170,12 @@ def pair_weights(paired: tf.Tensor) -> tf.Tensor:
     return paired * count / tf.maximum(tf.reduce_sum(paired), 1.0)
 
 
-def domain_alignment(condition: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
-    """Mean absolute difference of features [B,H,W,C], of length 1, of a condition and its picture.
+def domain_alignment(condition: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    """Mean absolute difference of features [B,H,W,C], of length 1, of a condition and its image.
 
     CoCosNet's code, `novgg_featpair`.
     """
-    return tf.reduce_mean(tf.abs(_directions(condition) - _directions(picture)))
+    return tf.reduce_mean(tf.abs(_directions(condition) - _directions(image)))
 
 
 def _directions(x: tf.Tensor) -> tf.Tensor:

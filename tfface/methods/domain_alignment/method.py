@@ -70,7 +70,7 @@ class DomainAlignment(Method):
         if config.perceptual == "random":
             logger.warning(
                 "perceptual losses use random features, not VGG19's: a stand-in that knows nothing "
-                "of what a picture shows"
+                "of what an image shows"
             )
         if config.perceptual != "none":
             method.perceptual = perceptual_network(
@@ -153,7 +153,7 @@ class DomainAlignment(Method):
         Args:
             nets: The networks.
             given: Conditions float32 [B,S,S,C], as from `encode`.
-            exemplar: Pictures [B,S,S,3] in [-1,1].
+            exemplar: Images [B,S,S,3] in [-1,1].
             labels: The exemplars' label maps int32 [B,S,S], to be carried along.
             training: Whether this is training.
 
@@ -200,7 +200,7 @@ class DomainAlignment(Method):
             "warped": double(tf.clip_by_value(made["warped"], -1.0, 1.0)),
             "fusion weight": double(weight),
             "result": made["image"],
-            "picture of the condition": batch["image"],
+            "image of the condition": batch["image"],
         }
 
     def _framed(self, condition, exemplar, made):
@@ -237,10 +237,10 @@ def _frame(side: int) -> tf.Tensor:
     return tf.constant(frame)
 
 
-def _mark(pictures: tf.Tensor, strength: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
+def _mark(images: tf.Tensor, strength: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
     """Draws white frames round blocks, of a strength [B,blocks] in [0,1] each."""
     across = int(round(strength.shape[1] ** 0.5))
     side = frame.shape[0]
     grid = tf.reshape(strength, (-1, across, 1, across, 1)) * frame[:, None, :]
     mask = tf.reshape(grid, (-1, across * side, across * side, 1))
-    return pictures + mask * (1.0 - pictures)
+    return images + mask * (1.0 - images)

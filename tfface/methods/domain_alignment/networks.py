@@ -1,6 +1,6 @@
 """Networks of domain alignment, after those of its relatives CoCosNet and RABIT.
 
-The paper's (CVIU 2023) are not public. All statistics are of one picture (instance and positional
+The paper's (CVIU 2023) are not public. All statistics are of one image (instance and positional
 normalisation), so that results do not depend on the batch or on the number of devices.
 """
 
@@ -55,11 +55,11 @@ def _norm_conv(x, filters: int, kernel: int, stride: int, name: str):
 class Encoder(Network):
     """Features of a condition or of an exemplar, to be compared and to paint with.
 
-    CoCosNet's feature generator with RABIT's return to half the picture's side, with a skip
+    CoCosNet's feature generator with RABIT's return to half the image's side, with a skip
     connection in place of its dilated convolutions.
 
     Args:
-        size: Side S of the pictures, a multiple of 32.
+        size: Side S of the images, a multiple of 32.
         channels: Of the input.
         width: Channels w of the first convolution.
         blocks: SPADE blocks, conditioned on the input, at the coarsest side S/4.
@@ -185,7 +185,7 @@ class Generator(Network):
     one the condition itself and the warped exemplar. CoCosNet's non-local block is left out.
 
     Args:
-        size: Side S of the pictures, a multiple of 32.
+        size: Side S of the images, a multiple of 32.
         condition: Channels of the condition.
         width: Channels w of the encoders' first convolution.
         gen_width: Channels of the last block; twice as many at half the side, up to 16 times.
@@ -196,8 +196,8 @@ class Generator(Network):
         name: Name of the model.
 
     Inputs: condition [B,S,S,condition]; its features [B,S/2,S/2,2w] and [B,S/2,S/2,4w]; aligned to
-    it the exemplar's picture [B,S/2,S/2,3] and its features of the same kinds. Outputs, float32:
-    picture [B,S,S,3] in [-1,1]; fusion weight [B,S/2,S/2,1] in [0,1], 1 where only the exemplar
+    it the exemplar's image [B,S/2,S/2,3] and its features of the same kinds. Outputs, float32:
+    image [B,S,S,3] in [-1,1]; fusion weight [B,S/2,S/2,1] in [0,1], 1 where only the exemplar
     counts.
 
     Example:
@@ -205,8 +205,8 @@ class Generator(Network):
         >>> from tfface.methods.domain_alignment import Generator
         >>> widths = {"width": 4, "gen_width": 4, "spade_width": 8, "channels": 8}
         >>> generator = Generator(size=32, condition=19, fusion_side=8, **widths)
-        >>> picture, weight = generator([tf.zeros([1, *i.shape[1:]]) for i in generator.inputs])
-        >>> picture.shape, weight.shape
+        >>> image, weight = generator([tf.zeros([1, *i.shape[1:]]) for i in generator.inputs])
+        >>> image.shape, weight.shape
         (TensorShape([1, 32, 32, 3]), TensorShape([1, 16, 16, 1]))
     """
 
@@ -262,11 +262,11 @@ class Generator(Network):
             # LeakyReLU, written out: TensorFlow's graph optimiser fails, loudly, at the operation's
             # gradient behind the addition of a residual block.
             x = ops.maximum(x, _SLOPE * x)
-            x = keras.layers.Conv2D(3, 3, padding="same", name="picture_conv")(x)
-            picture = keras.layers.Activation("tanh", dtype="float32", name="picture")(x)
+            x = keras.layers.Conv2D(3, 3, padding="same", name="image_conv")(x)
+            image = keras.layers.Activation("tanh", dtype="float32", name="image")(x)
             super().__init__(
                 [given, *own, warped, *others],
-                [picture, to_float32(weight, "weight")],
+                [image, to_float32(weight, "weight")],
                 arguments=arguments,
                 name=name,
             )
@@ -284,17 +284,17 @@ class Blend(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfface.domain_alignment")
 class Discriminator(Network):
-    """Two patch discriminators, on the pictures and on their halves; CoCosNet, pix2pixHD.
+    """Two patch discriminators, on the images and on their halves; CoCosNet, pix2pixHD.
 
     Args:
-        size: Side S of the pictures.
+        size: Side S of the images.
         condition: Channels of the condition.
         width: Channels of the first convolution, doubled by each next one.
         layers: Convolutions before the last one, all but the last of them halving the map.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Inputs: condition [B,S,S,condition], pictures [B,S,S,3]. Outputs, float32: of each of the two
+    Inputs: condition [B,S,S,condition], images [B,S,S,3]. Outputs, float32: of each of the two
     the feature maps of all convolutions; the last one of each, of one channel, is the logits.
 
     Example:
@@ -320,13 +320,13 @@ class Discriminator(Network):
         arguments = {"size": size, "condition": condition, "width": width, "layers": layers}
         with precision(dtype):
             given = keras.Input((size, size, condition), name="condition")
-            picture = keras.Input((size, size, 3), name="picture")
-            x = keras.layers.Concatenate(name="both")([given, picture])
+            image = keras.Input((size, size, 3), name="image")
+            x = keras.layers.Concatenate(name="both")([given, image])
             ends = []
             for scale in range(self.scales):
                 ends += _patches(x, width, layers, f"d{scale}")
                 x = keras.layers.AveragePooling2D(3, 2, "same", name=f"half{scale}")(x)
-            super().__init__([given, picture], ends, arguments=arguments, name=name)
+            super().__init__([given, image], ends, arguments=arguments, name=name)
 
 
 def _patches(x, width: int, layers: int, name: str) -> list:
@@ -351,7 +351,7 @@ def _prelu(name: str):
 
 
 def _sides(size: int) -> list[int]:
-    """Sides of the generator's feature maps, doubled from the coarsest to the picture's."""
+    """Sides of the generator's feature maps, doubled from the coarsest to the image's."""
     sides = [size]
     while sides[0] % 2 == 0 and sides[0] > _COARSEST:
         sides.insert(0, sides[0] // 2)

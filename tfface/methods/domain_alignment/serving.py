@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfface.data.image_ops import encode_squares, example_picture, example_png, to_squares
+from tfface.data.image_ops import encode_squares, example_image, example_png, to_squares
 from tfface.data.label_map_ops import check_labels, encode_labels, example_labels, to_label_squares
 from tfface.methods.base import Method, Networks, Signature
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
-    """`serving_default` on codes and float pictures, `bytes` on encoded ones."""
+    """`serving_default` on codes and float images, `bytes` on encoded ones."""
     size, lines = method.config.data.size, method.takes == "lines"
     text = tf.TensorSpec([None], tf.string)
-    picture, labels = example_picture(size), example_labels(size, lines)
+    image, labels = example_image(size), example_labels(size, lines)
 
     def paint(condition, exemplar):
         condition = check_labels(condition, lines)
@@ -32,14 +32,14 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
                 "condition": tf.TensorSpec([None, size, size], tf.int32),
                 "exemplar": tf.TensorSpec([None, size, size, 3], tf.float32),
             },
-            {"condition": labels, "exemplar": picture},
+            {"condition": labels, "exemplar": image},
         ),
         "bytes": Signature(
             paint_bytes,
             {"condition_bytes": text, "exemplar_bytes": text},
             {
                 "condition_bytes": encode_labels(labels),
-                "exemplar_bytes": example_png(picture),
+                "exemplar_bytes": example_png(image),
             },
         ),
     }

@@ -16,7 +16,7 @@ class Discriminator:
     """What judges the exchanges.
 
     Attributes:
-        kind: "conditional": the paper's two, which see the attributes beside the picture.
+        kind: "conditional": the paper's two, which see the attributes beside the image.
             "multitask": one of full size, with a logit for each attribute's presence and one for
             its absence, "real and has it", "real and lacks it"; real faces with the wrong value
             count as fakes, so that it asks for the attribute.
@@ -47,7 +47,7 @@ class Weights:
         reconstruction: Of the reconstruction loss.
         half_size: Of the half-size discriminator, relative to the full-size one.
         r1: Of the gradient penalty on real faces of the discriminator "multitask".
-        change: Of the change of the picture, which makes the generator choose the smallest one that
+        change: Of the change of the image, which makes the generator choose the smallest one that
             shows the attribute. 0 in the paper.
     """
 
@@ -72,8 +72,8 @@ class ElegantConfig(MethodConfig):
         attributes: Names of the exchanged attributes; each owns a part of the latent code.
         width: Channels of the first convolution; the deepest has 8 times as many.
         normalization: Of encoder and decoder. "channel": the paper's, each pixel's channels divided
-            by their norm, which gives flat parts of a picture features as strong as any. "layer":
-            mean and deviation of all features of a picture.
+            by their norm, which gives flat parts of an image features as strong as any. "layer":
+            mean and deviation of all features of an image.
         subtract_unchanged: Subtract from each edit's residual that of the unchanged code, in
             training and in use: without an exchange the result is exactly the input. Off in the
             paper, whose residuals also hold a pattern that no exchange asked for.

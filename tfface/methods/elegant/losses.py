@@ -46,7 +46,7 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     L_reconstruction = |A - A1| + |B - B1|
     L_adv            = -E log D1(C|y_C) - E log D1(D|y_D), and the same of D2
 
-    And, which is ours, the change of the pictures.
+    And, which is ours, the change of the images.
     """
     weights, made = method.config.weights, method.generate(nets, batch, training=True)
     y_c, y_d = method.exchanged_labels(batch)
@@ -85,7 +85,7 @@ def both(tensors: Batch, first: str, second: str) -> tf.Tensor:
 
 
 def change(images: tf.Tensor, exchanged: tf.Tensor) -> tf.Tensor:
-    """Mean absolute change of pictures [B,S,S,3] by the exchange (ours)."""
+    """Mean absolute change of images [B,S,S,3] by the exchange (ours)."""
     return tf.reduce_mean(tf.abs(exchanged - images))
 
 
@@ -118,8 +118,8 @@ def multitask(
     """Losses of the discriminator "multitask" with regard to one attribute.
 
     Args:
-        discriminator: Pictures [B,S,S,3] to logits [B,N,2].
-        real: Pictures [B,S,S,3].
+        discriminator: Images [B,S,S,3] to logits [B,N,2].
+        real: Images [B,S,S,3].
         labels: Their attributes [B,N].
         fake: `real` with the attribute exchanged.
         attribute: Indices [B].

@@ -132,7 +132,7 @@ class Elegant(Method):
 
         def pair(i: int, name: str) -> tf.data.Dataset:
             done = len(range(i, start, n))  # Earlier steps of this attribute.
-            # Each side of each attribute has its own order of pictures.
+            # Each side of each attribute has its own order of images.
             seeds = [None if seed is None else seed + 1000 * (2 * i + side) for side in (0, 1)]
             have = source.batches(split, batch_size, seed=seeds[0], start=done, where=(name, True))
             # Built-in faces in their own order would pair everybody with themselves.
@@ -160,7 +160,7 @@ class Elegant(Method):
     # The exchange.
 
     def encode(self, nets: Networks, image: tf.Tensor, training: bool = False):
-        """Latent code [B,S/32,S/32,C] and skips of pictures [B,S,S,3] in [-1,1]."""
+        """Latent code [B,S/32,S/32,C] and skips of images [B,S,S,3] in [-1,1]."""
         *skips, code = nets["encoder"](image, training=training)
         return code, skips
 
@@ -182,7 +182,7 @@ class Elegant(Method):
         mask = self.mask(batch["attribute"], z_a)
         z_c = z_a + mask * (z_b - z_a)
         z_d = z_b + mask * (z_a - z_b)
-        # One pass of the decoder over the four; no layer mixes pictures.
+        # One pass of the decoder over the four; no layer mixes images.
         images = tf.concat([a, b, a, b], 0)
         new, own = tf.concat([z_a, z_b, z_c, z_d], 0), tf.concat([z_a, z_b, z_a, z_b], 0)
         skips = [tf.concat([s, t, s, t], 0) for s, t in zip(skips_a, skips_b, strict=True)]
@@ -222,13 +222,13 @@ class Elegant(Method):
 
         Args:
             nets: Encoder and decoder.
-            source: Pictures [B,S,S,3] in [-1,1].
-            reference: Pictures of the same shape.
+            source: Images [B,S,S,3] in [-1,1].
+            reference: Images of the same shape.
             attribute: Indices int32 [B].
             strength: float32 [B]; 0 keeps the source, 1 is the full exchange.
 
         Returns:
-            Pictures [B,S,S,3] in [-1,1].
+            Images [B,S,S,3] in [-1,1].
         """
         return self.blend(nets, source, reference[:, None], attribute[:, None], strength[:, None])
 
@@ -244,13 +244,13 @@ class Elegant(Method):
 
         Args:
             nets: Encoder and decoder.
-            source: Pictures [B,S,S,3] in [-1,1].
-            reference: Pictures [B,K,S,S,3] in [-1,1].
+            source: Images [B,S,S,3] in [-1,1].
+            reference: Images [B,K,S,S,3] in [-1,1].
             attribute: Indices int32 [B,K]; the same one may be there several times.
             strength: float32 [B,K]; a change of strength 0 changes nothing.
 
         Returns:
-            Pictures [B,S,S,3] in [-1,1].
+            Images [B,S,S,3] in [-1,1].
         """
         own, skips = self.encode(nets, source)
         other, _ = self.encode(nets, tf.reshape(reference, [-1, *source.shape[1:]]))
@@ -279,5 +279,5 @@ class Elegant(Method):
 
 
 def _added(images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
-    """Pictures plus residuals, clipped to [-1,1]; paper equation 2."""
+    """Images plus residuals, clipped to [-1,1]; paper equation 2."""
     return tf.clip_by_value(images + residuals, -1.0, 1.0)

@@ -70,7 +70,7 @@ class Encoder(Network):
     """Face to latent code and skip features.
 
     Args:
-        size: Side of the pictures, a multiple of 32.
+        size: Side of the images, a multiple of 32.
         width: Channels of the first convolution.
         normalization: As of `ElegantConfig`.
         dtype: Precision policy; None: the current one.
@@ -107,16 +107,16 @@ class Encoder(Network):
 
 @keras.saving.register_keras_serializable("tfface.elegant")
 class Decoder(Network):
-    """Two latent codes and the skips of the picture to be edited, to a residual in [-2,2].
+    """Two latent codes and the skips of the image to be edited, to a residual in [-2,2].
 
     Args:
-        size: Side of the pictures, a multiple of 32.
+        size: Side of the images, a multiple of 32.
         width: Channels of the encoder's first convolution.
         normalization: As of `ElegantConfig`.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Inputs: the new latent code and the picture's own, both [B,S/32,S/32,8w]; then the encoder's
+    Inputs: the new latent code and the image's own, both [B,S/32,S/32,8w]; then the encoder's
     four skips, in its order. Output: [B,S,S,3] float32.
 
     Example:
@@ -167,13 +167,13 @@ class Discriminator(Network):
     """Judges a face together with its attributes.
 
     Args:
-        size: Side of the pictures, a multiple of 16.
+        size: Side of the images, a multiple of 16.
         attributes: Number of attributes.
         width: Channels of the first convolution.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Inputs: pictures [B,S,S,3] in [-1,1]; attributes [B,N] of 0 and 1. Output: logits [B,1] float32
+    Inputs: images [B,S,S,3] in [-1,1]; attributes [B,N] of 0 and 1. Output: logits [B,1] float32
     (the authors' sigmoid is in the loss).
 
     Example:
@@ -214,13 +214,13 @@ class MultitaskDiscriminator(Network):
     strong a feature is.
 
     Args:
-        size: Side of the pictures, a multiple of 16.
+        size: Side of the images, a multiple of 16.
         attributes: Number of attributes.
         width: Channels of the first convolution, doubled by each next one.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Input: pictures [B,S,S,3] in [-1,1]. Output: logits [B,N,2] float32 of "real and lacks it" and
+    Input: images [B,S,S,3] in [-1,1]. Output: logits [B,N,2] float32 of "real and lacks it" and
     of "real and has it".
 
     Example:

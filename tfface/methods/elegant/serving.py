@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfface.data.image_ops import edit_bytes, example_picture, example_png, to_squares
+from tfface.data.image_ops import edit_bytes, example_image, example_png, to_squares
 from tfface.methods.base import Method, Networks, Signature
 from tfface.methods.labels import index_of
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
-    """`serving_default` on float pictures, `bytes` on encoded ones; attributes by name.
+    """`serving_default` on float images, `bytes` on encoded ones; attributes by name.
 
-    `several` and `several_bytes` make any number of changes to each picture at once. All
-    pictures of a request have as many; a change of strength 0 fills up.
+    `several` and `several_bytes` make any number of changes to each image at once. All
+    images of a request have as many; a change of strength 0 fills up.
     """
     size, names = method.config.data.size, method.config.attributes
-    one = example_picture(size)
+    one = example_image(size)
     others = tf.stack([one[:, :, ::-1], one[:, ::-1]], 1)
     attributes, strengths = tf.constant([[names[0], names[-1]]]), tf.ones([1, 2])
 
@@ -38,17 +38,17 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         }
 
     def pair(changes, reference, attribute, strength):
-        """Of float and of encoded pictures; changes are [], one, or [None], any number."""
+        """Of float and of encoded images; changes are [], one, or [None], any number."""
         file, text = (tf.TensorSpec([None, *some], tf.string) for some in ([], changes))
-        picture = tf.TensorSpec([None, size, size, 3], tf.float32)
-        pictures = tf.TensorSpec([None, *changes, size, size, 3], tf.float32)
+        image = tf.TensorSpec([None, size, size, 3], tf.float32)
+        images = tf.TensorSpec([None, *changes, size, size, 3], tf.float32)
         rest = {"attribute": text, "strength": tf.TensorSpec([None, *changes], tf.float32)}
         example = {"attribute": attribute, "strength": strength}
         files = example_png(tf.reshape(reference, [-1, size, size, 3]))
         return (
             Signature(
                 lambda **inputs: {"image": exchange(**inputs)},
-                {"source": picture, "reference": pictures, **rest},
+                {"source": image, "reference": images, **rest},
                 {"source": one, "reference": reference, **example},
             ),
             Signature(

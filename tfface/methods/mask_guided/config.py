@@ -35,7 +35,7 @@ class Weights:
         r1: Of the discriminator's gradient penalty on real faces (gamma of R1).
         style: Of the style code's reconstruction.
         diversity: Of the diversity.
-        reconstruction: Of the picture's reconstruction from its label map and its own style.
+        reconstruction: Of the image's reconstruction from its label map and its own style.
     """
 
     r1: float = 1.0
@@ -57,22 +57,22 @@ class MaskGuidedConfig(MethodConfig):
     Attributes:
         latent_dim: Numbers in a latent, drawn from a normal distribution.
         style_dim: Numbers in a style code.
-        base_channels: Channels at the picture's full side, doubled by each halving.
+        base_channels: Channels at the image's full side, doubled by each halving.
         max_channels: The most channels.
         mapping: The style encoder, which makes style codes of latents.
         injection: How the label map enters the generator: through an "encoder", by "spade"
             modulation, or by convolutions whose kernels are "predicted" from it (CC-FPSE).
         injection_width: Channels between the label map and its modulation or kernels.
         upsampling: Of the generator: "nearest" (StarGAN v2), or "bilinear", which leaves no grid.
-        normalization: Of the generator's features, of one picture: "instance", each channel
+        normalization: Of the generator's features, of one image: "instance", each channel
             (StarGAN v2), which makes bright specks (StyleGAN 2, section 2); or "layer", all
             channels together.
-        disc_condition: What the discriminator sees besides the picture: the "label_map", or "none".
+        disc_condition: What the discriminator sees besides the image: the "label_map", or "none".
         diversity: "dsgan": the distance of two faces of one map, up to a share of steps; "msgan":
             the reciprocal of this distance relative to that of their latents.
         diversity_steps: Steps in which the weight of the diversity falls to 0, linearly; 0: it
             stays.
-        reference_step: Whether faces in the styles of other pictures of the batch are judged, too.
+        reference_step: Whether faces in the styles of other images of the batch are judged, too.
         region_balance: Share of the reconstruction's difference in which all regions of the label
             map count alike, however small they are.
         weights: Weights of the terms of the objective.

@@ -1,9 +1,9 @@
 """The objective of mask-guided synthesis: that of StarGAN v2 (its code, `core/solver.py`).
 
-The picture's reconstruction stands in place of its cycle, and the diversity may be MSGAN's. The
+The image's reconstruction stands in place of its cycle, and the diversity may be MSGAN's. The
 paper's abstract names no losses of its own.
 
-m is a label map and x its picture; F makes a style code of a latent z (style encoder), E of a face
+m is a label map and x its image; F makes a style code of a latent z (style encoder), E of a face
 (style decoder), G(m,s) is the face made, D the discriminator. Choi et al. 2020, equations 1 to 5.
 """
 
@@ -40,7 +40,7 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN v2's equation 5, L_adv + lambda_sty L_sty - lambda_ds L_ds + lambda_cyc L_cyc.
 
-    With the picture's reconstruction for L_cyc. `diversity` has the sign of a loss.
+    With the image's reconstruction for L_cyc. `diversity` has the sign of a loss.
     """
     c, weights, image = method.config, method.config.weights, batch["image"]
     given = one_hot(batch["label_map"])
@@ -106,7 +106,7 @@ def diversity(
 
     Args:
         kind: "dsgan" or "msgan".
-        made: Pictures [k B,S,S,3]: from latents, and then perhaps from references.
+        made: Images [k B,S,S,3]: from latents, and then perhaps from references.
         second: Others of the same maps.
         latents: Those of both, [B,Z].
         weight: The step's weight, [B].
@@ -122,17 +122,17 @@ def diversity(
 def adversarial(logits: tf.Tensor, real: bool) -> tf.Tensor:
     """Mean softplus of -+ logits [B]: cross entropy to "real", or to "made" (Goodfellow 2014).
 
-    The generator's loss is that of its pictures called real (the non-saturating form).
+    The generator's loss is that of its images called real (the non-saturating form).
     """
     return tf.reduce_mean(tf.nn.softplus(-logits if real else logits))
 
 
 def r1_penalty(judge: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor) -> tuple:
-    """Half the squared gradient of the logits on real pictures (Mescheder et al. 2018, R1).
+    """Half the squared gradient of the logits on real images (Mescheder et al. 2018, R1).
 
     Args:
-        judge: Pictures [B,S,S,3] to logits [B].
-        real: Pictures [B,S,S,3].
+        judge: Images [B,S,S,3] to logits [B].
+        real: Images [B,S,S,3].
 
     Returns:
         The penalty, summed over pixels and channels, a mean over the batch; and the logits.

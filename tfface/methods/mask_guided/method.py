@@ -86,10 +86,10 @@ class MaskGuided(Method):
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
-        """Pictures with label maps; `latents` float32 [B,2,latent_dim]; `diversity` float32 [B].
+        """Images with label maps; `latents` float32 [B,2,latent_dim]; `diversity` float32 [B].
 
         `diversity` is the step's weight of the diversity, the same for all. With
-        `reference_step` also `references` float32 [B,2,S,S,3], two other pictures of the batch:
+        `reference_step` also `references` float32 [B,2,S,S,3], two other images of the batch:
         chosen here, where the batch is whole, so that their choice knows nothing of devices.
         """
         c, noise_seed = self.config, 0 if seed is None else seed
@@ -114,9 +114,9 @@ class MaskGuided(Method):
         data = source.batches(split, batch_size, seed=seed, start=start)
         return data.enumerate(start).map(add)
 
-    def judge(self, nets: Networks, pictures: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
-        """Logits [B] of the discriminator for pictures, and one-hot label maps if it sees them."""
-        seen = [pictures] + ([given] if self.config.disc_condition == "label_map" else [])
+    def judge(self, nets: Networks, images: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
+        """Logits [B] of the discriminator for images, and one-hot label maps if it sees them."""
+        seen = [images] + ([given] if self.config.disc_condition == "label_map" else [])
         return nets["discriminator"](tf.concat(seen, -1), training=True)[:, 0]
 
     # Use.
@@ -139,7 +139,7 @@ class MaskGuided(Method):
         return nets["style_decoder"](references)
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
-        """The label map in several styles, in its picture's own one, and in another picture's."""
+        """The label map in several styles, in its image's own one, and in another image's."""
         labels, image = batch["label_map"], batch["image"]
         columns = {"label map": colour_labels(labels)}
         for seed in range(1, _SHOWN + 1):
@@ -153,7 +153,7 @@ class MaskGuided(Method):
             "reference": reference,
             "its style": self.paint(nets, labels, self.style_of_faces(nets, reference)),
             "own style": self.paint(nets, labels, self.style_of_faces(nets, image)),
-            "picture of the map": image,
+            "image of the map": image,
         }
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:

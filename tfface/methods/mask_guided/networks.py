@@ -1,7 +1,7 @@
 """Networks of mask-guided synthesis: StarGAN v2's (its code, `core/model.py`), from a label map.
 
 The paper's own are not public. Blocks activate before they convolve, and a residual sum is divided
-by sqrt(2). All statistics are of one picture.
+by sqrt(2). All statistics are of one image.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ class Judge(Network):
     Without any normalisation, as the R1 penalty asks for.
 
     Args:
-        size: Side S of the pictures, a power of 2, at least 8.
+        size: Side S of the images, a power of 2, at least 8.
         inputs: Channels of the input.
         outputs: Numbers in the result.
         base: Channels at the full side.
@@ -249,10 +249,10 @@ class Judge(Network):
             "most": most,
         }
         with precision(dtype):
-            picture = keras.Input((size, size, inputs), name="picture")
+            image = keras.Input((size, size, inputs), name="image")
             halvings = size.bit_length() - 3  # Down to a side of 4.
             widths = _widths(base, most, halvings)
-            x = _conv(base, "start")(picture)
+            x = _conv(base, "start")(image)
             for i, filters in enumerate(widths[1:]):
                 x = _block(x, filters, f"down{i}", down=True)
             x = keras.layers.Conv2D(x.shape[-1], 4, kernel_initializer="he_normal", name="whole")(
@@ -260,7 +260,7 @@ class Judge(Network):
             )
             x = keras.layers.Flatten(name="flat")(_act(x))
             x = keras.layers.Dense(outputs, kernel_initializer="he_normal", name="last")(x)
-            super().__init__(picture, to_float32(x, "result"), arguments=arguments, name=name)
+            super().__init__(image, to_float32(x, "result"), arguments=arguments, name=name)
 
 
 @keras.saving.register_keras_serializable("tfface.mask_guided")
@@ -268,11 +268,11 @@ class Generator(Network):
     """Label map and style code to face.
 
     The style enters by AdaIN. The label map enters as the input of an encoder (StarGAN v2 with a
-    map in place of its source picture), or in every block behind the AdaIN, its classes' shares
+    map in place of its source image), or in every block behind the AdaIN, its classes' shares
     averaged to the block's side: by SPADE's modulation, or by predicted convolutions.
 
     Args:
-        size: Side S of the pictures, a power of 2, at least 32.
+        size: Side S of the images, a power of 2, at least 32.
         classes: Channels of the label map.
         style_dim: Numbers in a style code.
         base: Channels at the full side.
@@ -337,8 +337,8 @@ class Generator(Network):
                 name_ = f"up{halvings - 1 - i}"
                 x = _styled_block(x, style, [maps[i + 1], maps[i]], widths[i], *kinds, name_)
             x = _act(_normalization(normalization, affine=True, name="last_norm")(x))
-            picture = to_float32(_conv(3, "last", kernel=1)(x), "picture")
-            super().__init__([label_map, style], picture, arguments=arguments, name=name)
+            image = to_float32(_conv(3, "last", kernel=1)(x), "image")
+            super().__init__([label_map, style], image, arguments=arguments, name=name)
 
 
 def _start(label_map, widths: list[int], encode: bool):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfface.data.image_ops import encode_squares, example_picture, example_png, to_squares
+from tfface.data.image_ops import encode_squares, example_image, example_png, to_squares
 from tfface.data.label_map_ops import check_labels, encode_labels, example_labels, to_label_squares
 from tfface.methods.base import Method, Networks, Signature
 
@@ -17,17 +17,17 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     size = method.config.data.size
     text = tf.TensorSpec([None], tf.string)
     maps = tf.TensorSpec([None, size, size], tf.int32)
-    pictures = tf.TensorSpec([None, size, size, 3], tf.float32)
-    labels, picture = example_labels(size), example_picture(size)
+    images = tf.TensorSpec([None, size, size, 3], tf.float32)
+    labels, image = example_labels(size), example_image(size)
     map_png, seed = encode_labels(labels), tf.constant([1], tf.int64)
 
     def paint(label_map, code):
-        image = method.paint(nets, check_labels(label_map), code)
-        return {"image": image, "style_code": code}
+        made = method.paint(nets, check_labels(label_map), code)
+        return {"image": made, "style_code": code}
 
     def paint_bytes(label_map_bytes, code):
-        image = method.paint(nets, to_label_squares(label_map_bytes, size), code)
-        return {"image_bytes": encode_squares(image)}
+        made = method.paint(nets, to_label_squares(label_map_bytes, size), code)
+        return {"image_bytes": encode_squares(made)}
 
     def of_face(reference):
         return method.style_of_faces(nets, reference)
@@ -47,15 +47,15 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         ),
         "reference": Signature(
             lambda label_map, reference: paint(label_map, of_face(reference)),
-            {"label_map": maps, "reference": pictures},
-            {"label_map": labels, "reference": picture},
+            {"label_map": maps, "reference": images},
+            {"label_map": labels, "reference": image},
         ),
         "reference_bytes": Signature(
             lambda label_map_bytes, reference_bytes: paint_bytes(
                 label_map_bytes, of_face(to_squares(reference_bytes, size))
             ),
             {"label_map_bytes": text, "reference_bytes": text},
-            {"label_map_bytes": map_png, "reference_bytes": example_png(picture)},
+            {"label_map_bytes": map_png, "reference_bytes": example_png(image)},
         ),
         "style_code": Signature(
             lambda label_map, style_code: paint(label_map, style_code),

@@ -23,13 +23,13 @@ class Weights:
     """Weights of the terms of the objective.
 
     Attributes:
-        classification_real: Of the discriminator's classification loss, on real pictures (the
+        classification_real: Of the discriminator's classification loss, on real images (the
             paper's lambda_cls).
-        classification_fake: Of the generator's, on its own pictures (the same in the paper).
+        classification_fake: Of the generator's, on its own images (the same in the paper).
         reconstruction: Of the cycle reconstruction loss (lambda_rec).
         gradient_penalty: Of the gradient penalty of "wgan-gp" (lambda_gp).
         r1: Of the gradient penalty of "multitask" (gamma of R1).
-        change: Of the change of the picture, which makes the generator choose the smallest one that
+        change: Of the change of the image, which makes the generator choose the smallest one that
             shows the expression. 0 in the paper; for short training.
     """
 

@@ -40,7 +40,7 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN's equation 6, L_G = L_adv + lambda_cls L_cls^f + lambda_rec L_rec.
 
-    And, which is ours, the change of the picture.
+    And, which is ours, the change of the image.
     """
     adversarial, weights, image = method.config.adversarial, method.config.weights, batch["image"]
     fake = method.generate(nets, image, batch["target"])

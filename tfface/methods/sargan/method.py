@@ -107,7 +107,7 @@ class Sargan(Method):
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
         """Faces with expressions, and what `with_targets` adds to them.
 
-        In training, the batches of the first steps have as many pictures as `classifier` says.
+        In training, the batches of the first steps have as many images as `classifier` says.
         """
         c = self.config
         first = 0 if seed is None else c.classifier.steps
@@ -123,11 +123,11 @@ class Sargan(Method):
         return tf.one_hot(expression, len(self.config.classes))
 
     def generate(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
-        """As `edit`, while training: pictures that are not clipped."""
+        """As `edit`, while training: images that are not clipped."""
         return nets["generator"]([images, self.one_hot(expression)], training=True)
 
     def edit(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
-        """Pictures [B,S,S,3] with the expressions of class indices [B]; both are in [-1,1]."""
+        """Images [B,S,S,3] with the expressions of class indices [B]; both are in [-1,1]."""
         edited = nets["generator"]([images, self.one_hot(expression)], training=False)
         return tf.clip_by_value(edited, -1.0, 1.0)
 

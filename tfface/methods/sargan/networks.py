@@ -82,7 +82,7 @@ class Generator(Network):
     The output is not clipped (authors' code): values may reach [-2,2].
 
     Args:
-        size: Side of the pictures, a multiple of 16, at least 32.
+        size: Side of the images, a multiple of 16, at least 32.
         classes: Number of expressions.
         width: Channels of the first convolution.
         attention_width: Channels of the attention branch.
@@ -91,7 +91,7 @@ class Generator(Network):
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Inputs: pictures [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]. Output: [B,S,S,3]
+    Inputs: images [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]. Output: [B,S,S,3]
     float32. The layer "attention" gives the attention map [B,S/4,S/4,1] in [0,1].
 
     Example:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfface.data.image_ops import edit_bytes, example_picture, example_png
+from tfface.data.image_ops import edit_bytes, example_image, example_png
 from tfface.methods.base import Method, Networks, Signature
 from tfface.methods.labels import index_of
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
-    """`serving_default` on float pictures, `bytes` on encoded ones; expressions by name."""
+    """`serving_default` on float images, `bytes` on encoded ones; expressions by name."""
     size, classes = method.config.data.size, method.config.classes
     names = tf.TensorSpec([None], tf.string)
-    picture, name = example_picture(size), tf.constant([classes[0]])
+    image, name = example_image(size), tf.constant([classes[0]])
 
     def edit(image, expression):
         return method.edit(nets, image, index_of(expression, classes, "expression"))
@@ -22,13 +22,13 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         "serving_default": Signature(
             lambda image, expression: {"image": edit(image, expression)},
             {"image": tf.TensorSpec([None, size, size, 3], tf.float32), "expression": names},
-            {"image": picture, "expression": name},
+            {"image": image, "expression": name},
         ),
         "bytes": Signature(
             lambda image_bytes, expression: {
                 "image_bytes": edit_bytes(lambda x: edit(x, expression), image_bytes, size)
             },
             {"image_bytes": names, "expression": names},
-            {"image_bytes": example_png(picture), "expression": name},
+            {"image_bytes": example_png(image), "expression": name},
         ),
     }

@@ -77,8 +77,8 @@ class Weights:
     """Weights of the terms of the objective.
 
     Attributes:
-        classification_real: Of the discriminators' classification loss, on real pictures.
-        classification_fake: Of the generators', on their own pictures.
+        classification_real: Of the discriminators' classification loss, on real images.
+        classification_fake: Of the generators', on their own images.
         reconstruction: Of the cycle reconstruction loss.
         gradient_penalty: Of the gradient penalty of "wgan-gp".
         r1: Of the gradient penalty of "multitask" (gamma of R1).

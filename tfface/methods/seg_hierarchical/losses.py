@@ -25,7 +25,7 @@ _HARD = -math.log(0.7)
 _AT_LEAST = 1 / 16
 
 WHOLE = "global"
-"""Stands beside the regions in names, for what concerns the whole picture."""
+"""Stands beside the regions in names, for what concerns the whole image."""
 
 
 def segmentation_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
@@ -127,7 +127,7 @@ def generators_loss(
         method: The method.
         nets: Its networks.
         batch: As of `discriminator_loss`.
-        given: Segmentation of the pictures, [B,S,S,19].
+        given: Segmentation of the images, [B,S,S,19].
         segment: What segments the faces made.
     """
     image, weights = batch["image"], method.config.weights
@@ -180,9 +180,9 @@ def segmentation(
     Args:
         label_map: int32 [B,S,S] of 0 to 18.
         heads: Logits [B,S,S,19], the result first.
-        kind: "ce": the mean over all pixels; "ohem": over the hard pixels of each picture (in the
+        kind: "ce": the mean over all pixels; "ohem": over the hard pixels of each image (in the
             original those of the batch), but over no fewer than 1/16 of all; "dice": cross entropy
-            in which small classes count for more, and the Dice measure of each picture (ours).
+            in which small classes count for more, and the Dice measure of each image (ours).
 
     Returns:
         The sum over all heads, and the share of pixels in which the result's largest logit is that
@@ -201,7 +201,7 @@ def segmentation(
 
 
 def _hard_mean(losses: tf.Tensor) -> tf.Tensor:
-    """The mean over pictures of the mean over hard pixels, of losses [B,S,S]."""
+    """The mean over images of the mean over hard pixels, of losses [B,S,S]."""
     count = int(losses.shape[1] * losses.shape[2] * _AT_LEAST)
     losses = tf.reshape(losses, (-1, losses.shape[1] * losses.shape[2]))
     hard = tf.cast(losses > _HARD, losses.dtype)

@@ -44,7 +44,7 @@ def grow_masks(masks: tf.Tensor, grow: int, blur: int) -> tf.Tensor:
 
 
 def cut(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Pictures [B,S,S,3] in [-1,1], black (-1) outside a mask [B,S,S,1] (APDrawingGAN's code)."""
+    """Images [B,S,S,3] in [-1,1], black (-1) outside a mask [B,S,S,1] (APDrawingGAN's code)."""
     return (images + 1.0) * mask - 1.0
 
 

@@ -207,7 +207,7 @@ class SegHierarchical(Method):
         return tf.one_hot(expression, len(self.config.classes))
 
     def segment(self, nets: Networks, images: tf.Tensor) -> tf.Tensor:
-        """Pictures [B,S,S,3] in [-1,1] to probabilities of the 19 classes, float32 [B,S,S,19]."""
+        """Images [B,S,S,3] in [-1,1] to probabilities of the 19 classes, float32 [B,S,S,19]."""
         return tf.nn.softmax(tf.nest.flatten(nets["segmenter"](images))[0])
 
     def grown(self, probabilities: tf.Tensor) -> tf.Tensor:
@@ -227,7 +227,7 @@ class SegHierarchical(Method):
             probabilities: Their segmentation, as from `segment`.
 
         Returns:
-            Pictures [B,S,S,3] in [-1,1]: `image`, the fused result; `global`; and by its name the
+            Images [B,S,S,3] in [-1,1]: `image`, the fused result; `global`; and by its name the
             result of each region, of use inside its mask.
         """
         masks, grown = region_masks(probabilities, self.config.regions), self.grown(probabilities)
@@ -244,7 +244,7 @@ class SegHierarchical(Method):
         return {**made, "image": fused}
 
     def views(self, images: tf.Tensor, grown: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What each discriminator sees of pictures, by its kind: all, or what a mask leaves."""
+        """What each discriminator sees of images, by its kind: all, or what a mask leaves."""
         cuts = [cut(images, grown[..., i : i + 1]) for i in range(len(self.config.regions))]
         return {WHOLE: images, **dict(zip(self.config.regions, cuts, strict=True))}
 
@@ -253,24 +253,22 @@ class SegHierarchical(Method):
     def edit(
         self, nets: Networks, images: tf.Tensor, expression: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Pictures with the expressions of class indices [B], and what the regions look like.
+        """Images with the expressions of class indices [B], and what the regions look like.
 
         Returns:
             [B,S,S,3] in [-1,1]: `image`, and by its name each region's result, black outside it;
-            and the `label_map` int32 [B,S,S] of the pictures given.
+            and the `label_map` int32 [B,S,S] of the images given.
         """
         probabilities = self.segment(nets, images)
-        pictures = self._pictures(nets, images, expression, probabilities)
-        return {**pictures, "label_map": tf.argmax(probabilities, -1, tf.int32)}
+        made = self._results(nets, images, expression, probabilities)
+        return {**made, "label_map": tf.argmax(probabilities, -1, tf.int32)}
 
-    def _pictures(self, nets, images, expression, probabilities) -> dict[str, tf.Tensor]:
+    def _results(self, nets, images, expression, probabilities) -> dict[str, tf.Tensor]:
         made = self.manipulate(nets, images, self.one_hot(expression), probabilities)
         grown = self.grown(probabilities)
-        pictures = {
-            region: self.views(made[region], grown)[region] for region in self.config.regions
-        }
-        pictures["image"] = made["image"]
-        return {k: tf.clip_by_value(v, -1.0, 1.0) for k, v in pictures.items()}
+        results = {r: self.views(made[r], grown)[r] for r in self.config.regions}
+        results["image"] = made["image"]
+        return {k: tf.clip_by_value(v, -1.0, 1.0) for k, v in results.items()}
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
         """The input, its segmentation and masks, the parts for one expression, all expressions.
@@ -290,7 +288,7 @@ class SegHierarchical(Method):
         for i, region in enumerate(c.regions):
             columns[f"mask of {region}"] = tf.repeat(2.0 * grown[..., i : i + 1] - 1.0, 3, -1)
         every = [
-            self._pictures(nets, image, tf.fill([tf.shape(image)[0]], i), probabilities)
+            self._results(nets, image, tf.fill([tf.shape(image)[0]], i), probabilities)
             for i in range(len(c.classes))
         ]
         for region in c.regions:

@@ -1,7 +1,7 @@
 """Global and local generators, and the network that fuses their results.
 
 The discriminators are StarGAN's, `tfface.methods.sargan.networks.Discriminator`. The trunk of the
-generators is StarGAN's too, but for how it is told the expression: tiled onto the picture, as
+generators is StarGAN's too, but for how it is told the expression: tiled onto the image, as
 StarGAN does it, the instance normalisation behind the first convolution takes it away again but at
 the borders, which the small networks of short training hardly learn to use. Here every residual
 block, and each convolution on the way up, adds a bias that depends on the expression (ours).
@@ -96,7 +96,7 @@ class GlobalGenerator(Network):
     """Face, expression and masks of its regions to face.
 
     Args:
-        size: Side of the pictures, a multiple of 4.
+        size: Side of the images, a multiple of 4.
         classes: Number of expressions.
         regions: Number of regions.
         width: Channels of the first convolution.
@@ -107,7 +107,7 @@ class GlobalGenerator(Network):
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Inputs: pictures [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]; masks [B,S,S,regions] in
+    Inputs: images [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]; masks [B,S,S,regions] in
     [0,1]. Output: float32 [B,S,S,3] in [-1,1].
 
     Example:
@@ -159,7 +159,7 @@ class LocalGenerator(Network):
     """Face, expression and the mask of one region to face; only the region is seen and used.
 
     Args:
-        size: Side of the pictures, a multiple of 4.
+        size: Side of the images, a multiple of 4.
         classes: Number of expressions.
         width: Channels of the first convolution.
         blocks: Residual blocks.
@@ -167,7 +167,7 @@ class LocalGenerator(Network):
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Inputs: pictures [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]; the grown mask [B,S,S,1]
+    Inputs: images [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]; the grown mask [B,S,S,1]
     in [0,1]. Output: float32 [B,S,S,3] in [-1,1], of use inside the mask.
 
     Example:
@@ -212,7 +212,7 @@ class Combiner(Network):
     As APDrawingGAN's, but that it adds a residual to the pasted result (ours).
 
     Args:
-        size: Side of the pictures.
+        size: Side of the images.
         width: Channels.
         blocks: Residual blocks.
         residual_init: Factor on the first weights that make the residual.

@@ -1,6 +1,6 @@
 """Segmentation networks: BiSeNet and U-Net. Both give logits of the 19 classes for every pixel.
 
-Group normalisation stands where their authors have batch normalisation: the result of a picture
+Group normalisation stands where their authors have batch normalisation: the result of an image
 does not depend on the others in its batch, nor on the number of devices.
 """
 
@@ -42,7 +42,7 @@ def _conv(x, filters: int, kernel: int, name: str, stride: int = 1, relu: bool =
 
 
 def _logits(x, size: int, name: str):
-    """A 1x1 convolution to the classes, enlarged to the picture's size, float32."""
+    """A 1x1 convolution to the classes, enlarged to the image's size, float32."""
     x = keras.layers.Conv2D(len(CLASSES_19), 1, use_bias=False, name=f"{name}_classes")(x)
     x = to_float32(x, f"{name}_float32")
     factor = size // x.shape[1]
@@ -57,7 +57,7 @@ class UNet(Network):
     """U-Net for faces, as in CelebAMask-HQ's code: five levels of two convolutions.
 
     Args:
-        size: Side of the pictures, a multiple of 16.
+        size: Side of the images, a multiple of 16.
         width: Channels of the first level, doubled by each next one; 16 in that code.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
@@ -100,13 +100,13 @@ class BiSeNet(Network):
     weights at random, where it has those of ImageNet.
 
     Args:
-        size: Side of the pictures, a multiple of 32.
+        size: Side of the images, a multiple of 32.
         width: Channels of ResNet's first stage; 64 in ResNet-18.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
     Input: [B,S,S,3] in [-1,1]. Output: a list of logits float32 [B,S,S,19]: the result, found on a
-    grid of 1/8 of the picture, and two auxiliary ones for training, of 1/8 and 1/16.
+    grid of 1/8 of the image, and two auxiliary ones for training, of 1/8 and 1/16.
 
     Example:
         >>> import tensorflow as tf
@@ -152,7 +152,7 @@ def _mean(x, name: str):
 
 
 def _attend(x, filters: int, name: str):
-    """Attention refinement module: channels weighted by what the whole picture shows."""
+    """Attention refinement module: channels weighted by what the whole image shows."""
     x = _conv(x, filters, 3, f"{name}_arm")
     weight = keras.layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_arm_weight")
     weight = _norm(weight(_mean(x, f"{name}_arm")), f"{name}_weight_norm")

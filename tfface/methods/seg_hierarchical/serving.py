@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfface.data.image_ops import (
     edit_bytes,
     encode_squares,
-    example_picture,
+    example_image,
     example_png,
     to_squares,
 )
@@ -19,16 +19,16 @@ from tfface.methods.labels import index_of
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     """Signatures by name.
 
-    `serving_default` and `bytes` give faces expressions, and float pictures their label maps too;
-    `segment` and `segment_bytes` give label maps, and float pictures probabilities too;
+    `serving_default` and `bytes` give faces expressions, and float images their label maps too;
+    `segment` and `segment_bytes` give label maps, and float images probabilities too;
     `parts_bytes` what the generators of the regions made. Of a segmentation network alone, the
     first two are the same as the next two, and there are no others.
     """
     config = method.config
     size, classes = config.data.size, config.classes
     text = tf.TensorSpec([None], tf.string)
-    pictures = tf.TensorSpec([None, size, size, 3], tf.float32)
-    picture = example_picture(size)
+    images = tf.TensorSpec([None, size, size, 3], tf.float32)
+    image = example_image(size)
 
     def segment(image):
         probabilities = method.segment(nets, image)
@@ -39,8 +39,8 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         return {"label_map_bytes": encode_labels(labels)}
 
     segmenting = (
-        Signature(segment, {"image": pictures}, {"image": picture}),
-        Signature(segment_bytes, {"image_bytes": text}, {"image_bytes": example_png(picture)}),
+        Signature(segment, {"image": images}, {"image": image}),
+        Signature(segment_bytes, {"image_bytes": text}, {"image_bytes": example_png(image)}),
     )
     if config.only_segmenter:
         changing = segmenting
@@ -65,13 +65,13 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         changing = (
             Signature(
                 change,
-                {"image": pictures, "expression": text},
-                {"image": picture, "expression": name},
+                {"image": images, "expression": text},
+                {"image": image, "expression": name},
             ),
             Signature(
                 change_bytes,
                 {"image_bytes": text, "expression": text},
-                {"image_bytes": example_png(picture), "expression": name},
+                {"image_bytes": example_png(image), "expression": name},
             ),
         )
     names = ("serving_default", "bytes", "segment", "segment_bytes")

@@ -1,0 +1,363 @@
+"""Readers of images on disk: order, splits, labels, and what becomes of bad images."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import (
+    NAMES,
+    attributes_of,
+    celeba,
+    damage,
+    flipped,
+    folder,
+    make_celeba,
+    make_folders,
+    numbers,
+    same,
+    write_image,
+)
+
+from tfface.config import Data
+from tfface.data import open_source
+from tfface.data.files import split_by_name, user_errors
+from tfface.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return make_celeba(tmp_path_factory.mktemp("celeba"))
+
+
+@pytest.mark.parametrize("layout", ["flat", "official", "kaggle"])
+def test_celeba_layouts(tmp_path, layout):
+    source = celeba(make_celeba(tmp_path, layout=layout), ("Smiling", "Bangs"))
+    assert [source.count(split) for split in ("train", "val", "test")] == [32, 4, 4]
+    assert source.classes == () and source.known_attributes == NAMES
+    (batch,) = source.batches("val", 8)
+    assert numbers(batch) == [8, 18, 28, 38]
+    assert batch["attributes"].numpy().tolist() == [[0, 0], [1, 0], [1, 0], [1, 0]]
+    assert source.histogram("val") == {"Bangs": 0, "Eyeglasses": 1, "Smiling": 3}
+
+
+def test_batches_are_a_pure_function_of_their_number(small):
+    source = celeba(small, NAMES)
+    batches = list(source.batches("train", 5, seed=7).take(8))
+    for start in (1, 6):
+        for one, other in zip(
+            batches[start:], source.batches("train", 5, seed=7, start=start), strict=False
+        ):
+            same(one, other)
+    same(batches[3], next(iter(celeba(small, NAMES).batches("train", 5, seed=7, start=3))))
+    other = next(iter(source.batches("train", 5, seed=8)))
+    assert numbers(other) != numbers(batches[0])
+    assert batches[0]["image"].dtype == np.float32 and batches[0]["attributes"].dtype == np.int32
+    spec = source.batches("train", 5, seed=7).element_spec
+    assert spec["image"].shape == (5, 32, 32, 3) and spec["attributes"].shape == (5, 3)
+
+
+def test_every_epoch_has_every_image_once_in_another_order(small):
+    source = celeba(small, NAMES)
+    seen = sum((numbers(batch) for batch in source.batches("train", 3, seed=0).take(32)), [])
+    epochs = [seen[i : i + 32] for i in (0, 32, 64)]
+    in_order = [n for n in range(1, 41) if n % 10 not in (8, 9)]
+    assert all(sorted(epoch) == in_order for epoch in epochs)
+    assert len({tuple(epoch) for epoch in [in_order, *epochs]}) == 4
+    for batch in source.batches("train", 50, seed=0).take(2):
+        for number, row in zip(numbers(batch), batch["attributes"].numpy(), strict=True):
+            assert row.tolist() == attributes_of(number)
+
+
+def test_streams_of_one_length_are_shuffled_apart(tmp_path):
+    """As many with as without Bangs: they must not meet the same partners in every epoch."""
+    make_celeba(tmp_path, 40)
+    (tmp_path / "list_eval_partition.txt").write_text(
+        "".join(f"{n:06}.jpg 0\n" for n in range(1, 41))
+    )
+    source = celeba(tmp_path)
+    orders = []
+    for value in (True, False):
+        (batch,) = source.batches("train", 20, seed=1, where=("Bangs", value)).take(1)
+        assert {n % 2 for n in numbers(batch)} == {int(value)}
+        orders.append([(n - 1) // 2 for n in numbers(batch)])
+    assert sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]
+
+
+def test_training_images_are_flipped_at_random(small):
+    source = celeba(small)
+    flips = np.concatenate([flipped(b) for b in source.batches("train", 32, seed=0).take(6)])
+    assert 0.3 < flips.mean() < 0.7
+    assert not any(flipped(b).any() for b in source.batches("train", 32))
+    steady = celeba(small, flip=False).batches("train", 32, seed=0).take(2)
+    assert not any(flipped(b).any() for b in steady)
+
+
+def test_one_pass_keeps_order_and_the_last_batch(small):
+    batches = list(celeba(small).batches("train", 10))
+    assert [len(batch["image"]) for batch in batches] == [10, 10, 10, 2]
+    assert numbers(batches[0]) == [1, 2, 3, 4, 5, 6, 7, 10, 11, 12]
+    (last,) = celeba(small).batches("train", 10, start=3)
+    same(last, batches[3])
+
+
+def test_where_and_select(small):
+    source = celeba(small, ("Eyeglasses",))
+    for value in (True, False):
+        (batch,) = source.batches("train", 64, where=("Eyeglasses", value))
+        assert set(batch["attributes"].numpy().ravel()) == {int(value)}
+    files = source.select("train", ("Bangs", True), ("Smiling", False))
+    assert [file.name for file in files] == [f"{n:06}.jpg" for n in (1, 3, 5, 7)]
+    with pytest.raises(UserError, match="no images with Bangs in the split 'val'"):
+        source.batches("val", 2, where=("Bangs", True))
+
+
+def test_unknown_names_are_answered_with_those_there_are(small, tmp_path):
+    with pytest.raises(
+        UserError, match="'Smilling'; perhaps you mean 'Smiling'.*Bangs, Eyeglasses"
+    ):
+        celeba(small, ("Smilling",))
+    with pytest.raises(UserError, match="no attribute 'Hat'.*Bangs, Eyeglasses, Smiling"):
+        celeba(small).batches("train", 2, where=("Hat", True))
+    with pytest.raises(UserError, match="expected one of train, val, test"):
+        celeba(small).count("training")
+    with pytest.raises(UserError, match="no expression classes.*prepare folders"):
+        open_source(Data("celeba", str(small)), (), ("happy",))
+    with pytest.raises(UserError, match="no field 'label_map'; it has image"):
+        open_source(Data("celeba", str(small)), fields=("label_map",))
+    make_folders(tmp_path, {"happy": 2, "sad": 2})
+    with pytest.raises(UserError, match="'hapy'; perhaps you mean 'happy'.*happy, sad"):
+        folder(tmp_path, ("hapy",))
+    with pytest.raises(UserError, match="has no attributes .asked for: Smiling"):
+        open_source(Data("folder", str(tmp_path)), ("Smiling",))
+    with pytest.raises(UserError, match="no attribute 'Smiling' .it has none"):
+        folder(tmp_path).batches("train", 2, where=("Smiling", True))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("40\n", "50\n", "should be the number of images, 40 .* is '50'"),
+        ("40\n", "", "should be the number of images"),
+        ("000007.jpg  1", "000007.jpg  2", "values of 1 and -1 .* '000007.jpg'"),
+        ("000007.jpg  1", "000007.jpg", "3 values of 1 and -1 .* '000007.jpg'"),
+    ],
+)
+def test_damaged_attribute_files(tmp_path, old, new, message):
+    edit(make_celeba(tmp_path) / "list_attr_celeba.txt", old, new)
+    with pytest.raises(UserError, match=f"list_attr_celeba.txt: .*{message}"):
+        celeba(tmp_path)
+
+
+def test_damaged_or_missing_partition(tmp_path, caplog):
+    file = make_celeba(tmp_path) / "list_eval_partition.txt"
+    edit(file, "000003.jpg 0\n", "")
+    with pytest.raises(UserError, match="list_eval_partition.txt: has no row for 000003.jpg"):
+        celeba(tmp_path)
+    file.write_text("000001.jpg train\n")
+    with pytest.raises(UserError, match="expected a name and 0, 1 or 2, not '000001.jpg train'"):
+        celeba(tmp_path)
+    file.unlink()
+    with caplog.at_level(logging.INFO, "tfface"):
+        source = celeba(tmp_path)
+    assert "split by their names" in caplog.text
+    counts = [source.count(split) for split in ("train", "val", "test")]
+    assert sum(counts) == 40 and min(counts) > 0 and counts[0] > 25
+
+
+def test_missing_parts_of_celeba_are_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere': no such folder"):
+        celeba(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="attributes of CelebA are not here.*list_attr_celeba.txt"):
+        celeba(tmp_path)
+    make_celeba(tmp_path)
+    (tmp_path / "img_align_celeba").rename(tmp_path / "images")
+    with pytest.raises(UserError, match="images of CelebA are not here.*img_align_celeba"):
+        celeba(tmp_path)
+
+
+def test_missing_images_count_as_bad(tmp_path, caplog):
+    make_celeba(tmp_path)
+    (tmp_path / "img_align_celeba" / "000002.jpg").unlink()
+    source = celeba(tmp_path)
+    assert source.count("train") == 31 and "000002.jpg: no such file" in caplog.text
+    assert 2 not in numbers(next(iter(source.batches("train", 31))))
+    (tmp_path / "img_align_celeba" / "000005.jpg").unlink()
+    with pytest.raises(UserError, match="2 of the 40 images.* 000002.jpg, 000005.jpg"):
+        celeba(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "text"])
+def test_a_bad_image_is_named_once_and_replaced_by_its_successor(tmp_path, caplog, how):
+    make_celeba(tmp_path)
+    damage(tmp_path / "img_align_celeba" / "000003.jpg", how)
+    source = celeba(tmp_path, NAMES)
+    for _ in range(2):
+        (batch,) = source.batches("train", 64, where=("Bangs", True))
+        assert numbers(batch)[:3] == [1, 5, 5]
+        assert batch["attributes"].numpy()[1].tolist() == attributes_of(5)
+    assert caplog.text.count("000003.jpg") == 1
+    again = celeba(tmp_path, NAMES).batches("train", 6, seed=1).take(8)
+    for one, other in zip(source.batches("train", 6, seed=1).take(8), again, strict=True):
+        same(one, other)
+
+
+def test_the_last_image_is_replaced_by_the_first(tmp_path):
+    make_celeba(tmp_path)
+    damage(tmp_path / "img_align_celeba" / "000038.jpg", "empty")
+    (batch,) = celeba(tmp_path).batches("val", 4)
+    assert numbers(batch) == [8, 18, 28, 8]
+
+
+def test_too_many_bad_images_stop_the_pipeline(tmp_path):
+    make_celeba(tmp_path)
+    for name in ("000003.jpg", "000012.jpg"):
+        damage(tmp_path / "img_align_celeba" / name, "text")
+    source = celeba(tmp_path)
+    with pytest.raises(UserError, match="2 of the 40 .*more than 1%: 000003.jpg, 000012.jpg"):
+        with user_errors(None, celeba(tmp_path), source):  # Whichever it was.
+            for _ in source.batches("train", 4, seed=0):
+                pass
+    assert isinstance(source.failure, UserError)
+
+
+def test_only_bad_images(tmp_path):
+    make_celeba(tmp_path)
+    (tmp_path / "list_eval_partition.txt").write_text(
+        "".join(f"{n:06}.jpg {int(n == 1)}\n" for n in range(1, 41))
+    )
+    damage(tmp_path / "img_align_celeba" / "000001.jpg", "text")
+    source = celeba(tmp_path)
+    with pytest.raises(UserError, match="none of the images asked for can be read: 000001.jpg"):
+        with user_errors(source):
+            next(iter(source.batches("val", 1)))
+
+
+def test_class_folders(tmp_path):
+    make_folders(tmp_path, {"NES": 12, "AFS": 12, "SUS": 3})
+    (tmp_path / "AFS" / "notes.txt").touch()
+    (tmp_path / ".cache").mkdir()
+    source = folder(tmp_path)
+    assert source.classes == ("AFS", "NES", "SUS")
+    assert sum(source.count(split) for split in ("train", "val", "test")) == 27
+    class_of = {n: 1 if n <= 12 else 0 if n <= 24 else 2 for n in range(1, 28)}
+    seen = []
+    for split in ("train", "val", "test"):
+        for batch in source.batches(split, 4):
+            seen += numbers(batch)
+            assert batch["expression"].numpy().tolist() == [class_of[n] for n in numbers(batch)]
+    assert sorted(seen) == list(range(1, 28))
+    assert sum(source.histogram("train").values()) == source.count("train")
+    shuffled = next(iter(source.batches("train", 6, seed=0)))
+    assert shuffled["expression"].numpy().tolist() == [class_of[n] for n in numbers(shuffled)]
+    some = folder(tmp_path, ("SUS", "AFS"))
+    assert some.classes == ("SUS", "AFS")
+    (batch,) = some.batches("train", 64)
+    assert {class_of[n] for n in numbers(batch)} == {0, 2}
+    assert batch["expression"].numpy()[0] == 0 and numbers(batch)[0] > 24
+
+
+def test_class_folders_with_splits(tmp_path):
+    make_folders(tmp_path / "train", {"happy": 20, "sad": 20})
+    make_folders(tmp_path / "test", {"happy": 3})
+    source = folder(tmp_path)
+    counts = [source.count(split) for split in ("train", "val", "test")]
+    assert counts[2] == 3 and counts[1] >= 2 and sum(counts) == 43
+    make_folders(tmp_path / "val", {"sad": 2})
+    assert [folder(tmp_path).count(split) for split in ("train", "val", "test")] == [40, 2, 3]
+    make_folders(tmp_path / "test", {"angry": 1})
+    with pytest.raises(UserError, match="train: has no class 'angry'.*happy, sad"):
+        folder(tmp_path)
+
+
+KDEF = ("AF", "AN", "DI", "HA", "NE", "SA", "SU")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        lambda person, i: [f"{'AB'[s]}F{person:02}{KDEF[i]}S.JPG" for s in (0, 1)],
+        lambda person, i: [
+            f"Rafd{angle}_{person:02}_Caucasian_female_{'happy' if i else 'sad'}_frontal.jpg"
+            for angle in ("045", "090")
+        ],
+        lambda person, i: [f"{i + 1:02}_{person:03}_{4000 + person}.jpg"],
+    ],
+    ids=["KDEF", "RaFD", "CFEE"],
+)
+def test_nobody_is_in_two_splits(tmp_path, files, caplog):
+    for i, label in enumerate(("happy", "sad")):
+        for person in range(1, 41):
+            for name in files(person, i):
+                write_image(tmp_path / label / name, person)
+    with caplog.at_level("INFO", logger="tfface"):
+        source = folder(tmp_path)
+    where = {split: {number for b in source.batches(split, 8) for number in numbers(b)}
+             for split in ("train", "val", "test")}  # fmt: skip
+    assert all(where.values()) and set.union(*where.values()) == set(range(1, 41))
+    assert sum(map(len, where.values())) == 40
+    assert "by person" in caplog.text and "more than one split" not in caplog.text
+
+
+def test_names_that_do_not_tell_the_person(tmp_path, caplog):
+    make_folders(tmp_path, {"happy": 20, "sad": 20})
+    write_image(tmp_path / "sad" / "AF01SAS.JPG", 99)
+    with caplog.at_level("INFO", logger="tfface"):
+        folder(tmp_path)
+    assert "names of 1 of 41 images tell; the others by name" in caplog.text
+    for person in range(1, 10):
+        write_image(tmp_path / "happy" / f"AF{person:02}HAS.JPG", person)
+    (tmp_path / "angry").mkdir()
+    source = folder(tmp_path, ("happy",))
+    held = [file.name for split in ("val", "test") for file in source.select(split)]
+    person = next(name for name in held if name.startswith("AF"))
+    (tmp_path / "angry" / person.replace("HA", "AN")).write_bytes(
+        (tmp_path / "happy" / person).read_bytes()
+    )
+    with pytest.raises(UserError, match="all people of the class 'angry' would be held out"):
+        folder(tmp_path)
+
+
+def test_wrong_folders_are_explained(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        folder(tmp_path / "nowhere")
+    write_image(tmp_path / "face.png", 1)
+    with pytest.raises(UserError, match="expected a folder of images per class.*/happy/001.jpg"):
+        folder(tmp_path)
+    make_folders(tmp_path, {"happy": 2})
+    (tmp_path / "sad").mkdir()
+    with pytest.raises(UserError, match="sad: has no images"):
+        folder(tmp_path)
+    assert folder(tmp_path, ("happy",)).count("train") == 2
+
+
+def test_splits_by_name_are_stable_and_fair():
+    names = [f"{i}.jpg" for i in range(4000)]
+    splits = split_by_name(names)
+    assert np.allclose(np.bincount(splits) / 4000, [0.9, 0.05, 0.05], atol=0.015)
+    np.testing.assert_array_equal(split_by_name(names[:2000]), splits[:2000])
+    assert set(split_by_name(names, ["test"])) == {0, 2}
+    for size in range(1, 40):
+        counts = np.bincount(split_by_name(names[:size]), minlength=3)
+        assert counts[0] and (size < 10 or counts.min())
+
+
+def test_the_process_ends_while_a_pipeline_reads_ahead(tmp_path):
+    make_folders(tmp_path, {"happy": 30, "sad": 30})
+    code = (
+        "import sys, tensorflow as tf\n"
+        "from tfface.config import Data\n"
+        "from tfface.data import open_source\n"
+        "batches = open_source(Data('folder', sys.argv[1])).batches('train', 8, seed=0)\n"
+        "strategy = tf.distribute.MirroredStrategy(['CPU:0'])\n"
+        "iterator = iter(strategy.experimental_distribute_dataset(batches))\n"
+        "next(iterator)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=100, check=False)
+    assert run.returncode == 0

@@ -1,0 +1,248 @@
+"""Options of SARGAN that its paper does not have."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfface.config import Data, DiscriminatorOptions, from_preset, learning_rate, replace
+from tfface.errors import UserError
+from tfface.losses.expressions import classification, fast_gradient, multitask_discriminator
+from tfface.methods.sargan.config import SarganConfig
+from tfface.methods.sargan.method import Sargan
+from tfface.testing import tiny_method
+
+CONFIG = SarganConfig(
+    classes=tuple("abc"), width=4, attention_width=4, discriminator=DiscriminatorOptions(4, 4),
+    data=Data(size=32, batch_size=4),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def nets():
+    keras.utils.set_random_seed(0)
+    return Sargan(CONFIG).build()
+
+
+def make_batch():
+    random = np.random.RandomState(0)
+    return {
+        "image": tf.constant(random.uniform(-1, 1, (4, 32, 32, 3)).astype("float32")),
+        "expression": tf.constant([0, 1, 2, 0]),
+        "target": tf.constant([2, 0, 0, 1]),
+        "alpha": tf.constant(random.uniform(size=(4, 1, 1, 1)).astype("float32")),
+    }
+
+
+def terms_of(nets, phase, batch, **options):
+    options = {"classifier.steps": 1, **options}
+    terms = Sargan(replace(CONFIG, options)).loss(phase, nets, batch)[1]
+    return {name: float(value) for name, value in terms.items()}
+
+
+def test_the_classifier_learns_first():
+    """At first the discriminator learns the expressions of larger batches, then the game begins."""
+    method, source = tiny_method("sargan")
+    config = replace(method.config, {"classifier.steps": 3, "classifier.batch_size": 6})
+    method = type(method)(config)
+    due = [[p.name for p in method.phases() if p.due(number)] for number in range(6)]
+    assert due == [["classifier"]] * 3 + [["discriminator", "generator"], ["discriminator"]] + [
+        ["discriminator", "generator"]
+    ]
+
+    def sizes(start, seed=0):
+        data = method.batches(source, "train", 4, seed=seed, start=start)
+        return [batch["image"].shape[0] for batch in data.take(5)]
+
+    assert sizes(0) == [6, 6, 6, 4, 4] and sizes(2) == [6, 4, 4, 4, 4] and sizes(7) == [4] * 5
+    assert sizes(0, seed=None) == [4] * 5
+    whole = list(method.batches(source, "train", 4, seed=0).take(5))
+    for number in (1, 3, 4):
+        again = next(iter(method.batches(source, "train", 4, seed=0, start=number)))
+        for name, value in again.items():
+            np.testing.assert_array_equal(value, whole[number][name])
+
+
+def test_the_classifier_phase_is_the_discriminators_classification(nets):
+    batch = make_batch()
+    found = terms_of(nets, "classifier", batch)
+    assert found == {"cls": pytest.approx(terms_of(nets, "discriminator", batch)["cls"], rel=1e-4)}
+
+
+def test_residual_init():
+    """The less, the closer an untrained generator is to a copy of its input."""
+    batch, far = make_batch(), []
+    for factor in (1.0, 0.1):
+        keras.utils.set_random_seed(0)
+        method = Sargan(replace(CONFIG, {"residual_init": factor}))
+        generator = method.build()["generator"]
+        made = generator([batch["image"], method.one_hot(batch["target"])])
+        far.append(float(tf.reduce_mean(tf.abs(made - batch["image"]))))
+    assert far[1] == pytest.approx(0.1 * far[0], rel=0.3)
+
+
+@pytest.mark.parametrize("phase", ["discriminator", "generator"])
+def test_noise_is_on_classified_images_only(nets, phase):
+    batch = make_batch()
+    clean = terms_of(nets, phase, batch)
+    silent = terms_of(nets, phase, {**batch, "noise": tf.zeros_like(batch["image"])})
+    assert silent == pytest.approx(clean, rel=1e-4)
+    noise = tf.random.stateless_normal(batch["image"].shape, (0, 0), stddev=100.0)
+    noisy = terms_of(nets, phase, {**batch, "noise": noise})
+    assert noisy["cls"] != pytest.approx(clean["cls"], rel=1e-2)
+    for name in set(clean) - {"cls"}:
+        assert noisy[name] == pytest.approx(clean[name], rel=1e-4), name
+
+
+def test_the_change_of_the_image(nets):
+    """Off it is not there; on it counts by its weight."""
+    batch = make_batch()
+    plain, terms = Sargan(CONFIG).loss("generator", nets, batch)
+    assert "change" not in terms
+    config = replace(CONFIG, {"weights.change": 3.0})
+    more, terms = Sargan(config).loss("generator", nets, batch)
+    assert float(terms["change"]) > 0
+    assert float(more - plain) == pytest.approx(3.0 * float(terms["change"]), rel=1e-3)
+
+
+def test_harder_images_are_a_step_up_the_loss(nets):
+    batch, lengths = make_batch(), tf.constant([0.0, 0.5, 1.0, 2.0])[:, None, None, None]
+
+    def classify(images):
+        return nets["discriminator"](images)[1]
+
+    labels = batch["expression"]
+    made = fast_gradient(classify, batch["image"], labels, lengths)
+    moved = tf.norm(tf.reshape(made - batch["image"], (4, -1)), axis=1)
+    np.testing.assert_allclose(moved, lengths[:, 0, 0, 0], rtol=1e-3, atol=1e-6)
+    for i in range(1, 4):
+        pair = [
+            classification(labels[i : i + 1], classify(x[i : i + 1]))
+            for x in (made, batch["image"])
+        ]
+        assert pair[0] > pair[1]
+
+
+def test_attack_is_on_real_images_only(nets):
+    batch = make_batch()
+    attack = {**batch, "attack": tf.fill((4, 1, 1, 1), 3.0)}
+    for phase in ("classifier", "discriminator"):
+        clean, attacked = terms_of(nets, phase, batch), terms_of(nets, phase, attack)
+        assert attacked["cls"] > clean["cls"] + 1e-3
+        for name in set(clean) - {"cls"}:
+            assert attacked[name] == pytest.approx(clean[name], rel=1e-4), name
+    assert terms_of(nets, "generator", attack) == terms_of(nets, "generator", batch)
+
+
+def test_the_attack_grows_while_the_classifier_learns():
+    method, source = tiny_method("sargan")
+    method = type(method)(replace(method.config, {"classifier.steps": 8, "classifier.attack": 3.0}))
+    lengths = [
+        b["attack"].numpy().max() for b in method.batches(source, "train", 4, seed=0).take(7)
+    ]
+    assert lengths == [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0]
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def test_the_multitask_discriminator_is_its_equations():
+    """On a linear discriminator, whose gradient is its weights, against NumPy."""
+    random = np.random.RandomState(0)
+    real, fake = random.normal(size=(2, 4, 5, 5, 3))
+    weights = random.normal(size=(5, 5, 3, 6))
+    y, target = np.array([0, 1, 2, 5]), np.array([2, 0, 5, 1])
+
+    def discriminator(images, training):
+        assert training
+        return None, tf.einsum("bhwc,hwck->bk", images, weights)
+
+    found = multitask_discriminator(
+        discriminator, *(tf.constant(x) for x in (real, fake, y, target))
+    )
+    d_real, d_fake = (np.einsum("bhwc,hwck->bk", x, weights) for x in (real, fake))
+    wrong = [softplus(d_real[i, k]) for i in range(4) for k in range(6) if k != y[i]]
+    expected = {
+        "real": softplus(-d_real[range(4), y]).mean(),
+        "fake": softplus(d_fake[range(4), target]).mean(),
+        "wrong": np.mean(wrong),
+        "r1": np.mean([np.square(weights[..., k]).sum() for k in y]) / 2,
+    }
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_multitask_totals(nets):
+    """The weighted sums of the terms; the generator's first one is of the target's logit."""
+    options = {
+        "adversarial": "multitask",
+        "weights.r1": 3.0,
+        "weights.reconstruction": 2.0,
+        "weights.change": 4.0,
+    }
+    method, batch = Sargan(replace(CONFIG, options)), make_batch()
+    total, terms = method.loss("discriminator", nets, batch)
+    assert float(total) == pytest.approx(
+        float(terms["real"] + terms["fake"] + terms["wrong"] + 3.0 * terms["r1"]), rel=1e-5
+    )
+    total, terms = method.loss("generator", nets, batch)
+    assert set(terms) == {"fake", "rec", "change"}
+    assert float(total) == pytest.approx(
+        float(terms["fake"] + 2.0 * terms["rec"] + 4.0 * terms["change"]), rel=1e-5
+    )
+    fake = nets["generator"]([batch["image"], method.one_hot(batch["target"])])
+    logits = nets["discriminator"](fake)[1].numpy()
+    expected = softplus(-logits[range(4), batch["target"].numpy()]).mean()
+    assert float(terms["fake"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_multitask_gradients(nets):
+    """They reach every weight that a phase updates, but those of the realness map."""
+    method = Sargan(replace(CONFIG, {"adversarial": "multitask"}))
+    for phase in method.phases():
+        with tf.GradientTape() as tape:
+            total, _ = method.loss(phase.name, nets, make_batch())
+        weights = [v for name in phase.updates for v in nets[name].trainable_variables]
+        gradients = tape.gradient(total, weights)
+        missing = [
+            v.path
+            for v, g in zip(weights, gradients, strict=True)
+            if g is None or not np.abs(g).max() > 0
+        ]
+        assert missing == (["realness/kernel"] if phase.name == "discriminator" else [])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights.r1": -1.0}, "weights.r1 is -1: expected 0 or more"),
+        ({"weights.classification_fake": -1.0}, "weights.classification_fake is -1"),
+    ],
+)
+def test_weights_of_losses_are_not_negative(options, message):
+    with pytest.raises(UserError, match=message):
+        replace(CONFIG, options)
+
+
+def test_presets_and_their_discriminators():
+    """All but the paper's judge realness given the expression."""
+    found = {
+        name: from_preset("sargan", SarganConfig, name, {"data.path": "x"}).adversarial
+        for name in ("paper", "demo", "tiny")
+    }
+    assert found == {"paper": "wgan-gp", "demo": "multitask", "tiny": "multitask"}
+
+
+def test_the_papers_learning_rate_is_that_of_the_authors_code():
+    """They subtract a 100,000th of it after every 5,000th step of the second half."""
+    for config in (
+        SarganConfig(),
+        from_preset("sargan", SarganConfig, "paper", {"data.path": "x"}),
+    ):
+        rates = [
+            learning_rate(config.adam, step, config.train.steps)
+            for step in (0, 104_999, 105_000, 199_999)
+        ]
+        assert rates == pytest.approx([1e-4, 1e-4, 1e-4 - 1e-9, 1e-4 - 19e-9], rel=1e-9)

@@ -1,0 +1,80 @@
+"""`make bench-quality`, on tiny presets."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "quality.py"
+spec = importlib.util.spec_from_file_location("quality", FILE)
+quality = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(quality)
+
+OLD = [
+    [["sargan", "edited", "copy"], ["seen", "85.0 %", "12.5 %"]],
+    [["as images", "edited", "copy"], ["PSNR", "27.6 dB", ""]],
+]
+
+
+def test_what_changed_is_told():
+    assert quality.changes(OLD, OLD) == []
+    new = [[["sargan", "edited", "copy"], ["seen", "80.0 %", "12.5 %"], ["error", "1 %", ""]]]
+    assert quality.changes(OLD, new) == [
+        "seen, edited: 85.0 % -> 80.0 %",
+        "error, edited: nothing -> 1 %",
+        "PSNR, edited: 27.6 dB -> nothing",
+    ]
+
+
+def test_the_readme_of_this_project_has_a_place_for_the_tables():
+    assert len(quality._parts(FILE.parents[1] / "README.md")) == 3
+
+
+def test_mistakes_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(quality, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text("# Results\n")
+    assert quality.main([]) == 2
+    assert "expected two lines <!-- bench-quality -->" in capsys.readouterr().err
+    assert quality.main(["--methods", "gan"]) == 2
+    assert "invalid choice: 'gan'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
+    import tfface.data
+    from tfface.evaluation.attributes import Attributes
+    from tfface.evaluation.classifier import Classifier, _build
+
+    class Judge(Classifier):
+        knows_people = False
+
+        def attributes(self, images):
+            return images[:, 8, 8 : 8 + len(self.names), 0] > 0
+
+    def judge(size, names, **_):
+        return Judge(_build(size, 1, 0, 0, 0), names, {})
+
+    monkeypatch.setattr("tfface.evaluation.classifier.train_classifier", judge)
+    monkeypatch.setitem(tfface.data.SOURCES, "synthetic", "tfface.testing:FewFaces")
+    monkeypatch.setattr(Attributes, "counts", (3, 3))
+    monkeypatch.setattr(quality, "ROOT", tmp_path)
+    monkeypatch.setattr(quality, "PRESET", "tiny")
+    (tmp_path / "benchmarks").mkdir()
+    record = tmp_path / "benchmarks" / "quality.json"
+    record.write_text(json.dumps({"sargan": OLD}))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{quality.MARK}\n{quality.MARK}\nafter\n")
+    words = ["--methods", "elegant", "--out", str(tmp_path / "runs")]
+    assert quality.main(words) == 0
+    assert "elegant: PSNR, edited: nothing -> " in capsys.readouterr().out
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n")
+    assert "| seen | 85.0 % | 12.5 % |" in text and "| elegant | edited |" in text
+    assert "| as images | made |" in text
+
+    # What has been trained is used again, and measured the same.
+    assert quality.main(words) == 0
+    assert "nothing -> " not in capsys.readouterr().out and readme.read_text() == text

@@ -1,0 +1,762 @@
+"""The search, mostly with trials of a toy method and a measure that is made up."""
+
+import contextlib
+import dataclasses
+import gc
+import json
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import toy_method
+import yaml
+from tiny_models import wait_for
+
+import tfface
+from tfface import evaluation
+from tfface.config import parse_training, to_dict
+from tfface.errors import UserError
+from tfface.methods import METHODS, get_config, get_method
+from tfface.tune import main, run_study
+from tfface.tuning import oracle
+from tfface.tuning import search as searching
+from tfface.tuning.study import read_plan
+from tfface.tuning.trials import read_trials
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+ROOT = Path(__file__).parents[2]
+STUDY = {
+    "steps": 4,
+    "trials": 3,
+    "seed": 3,
+    "objective": {"measure": "made/error", "direction": "min"},
+    "parameters": {"adam.learning_rate": {"low": 0.001, "high": 0.1, "log": True}},
+}
+
+
+class Untrained:
+    """In the place of the Trainer, for tests of all else."""
+
+    nets, averages = {}, {}
+
+    def __init__(self, method, source, run):
+        self.run = run
+
+    def train(self, until=None):
+        return until
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """Runs a study of the toy method; `toy.error` gives its objective from config and step."""
+    monkeypatch.setitem(METHODS, "toy", "Toy")
+    for part in ("method", "config"):
+        monkeypatch.setitem(sys.modules, f"tfface.methods.toy.{part}", toy_method)
+    options = tmp_path / "options.yaml"
+    options.write_text(yaml.safe_dump(to_dict(toy_method.ToyConfig())))
+    monkeypatch.setattr(searching, "Trainer", Untrained)
+
+    class Toy:
+        out, measured = tmp_path / "out", []
+
+        @staticmethod
+        def error(config, step):
+            return abs(math.log10(config.adam.learning_rate) + 1.7) + 1 / (step + 1)
+
+        def run(self, **changes):
+            file = tmp_path / "study.yaml"
+            file.write_text(yaml.safe_dump({**STUDY, "config": str(options), **changes}))
+            return main(["toy", "--study", str(file), "--out", str(self.out)])
+
+        def trials(self):
+            return read_trials(self.out)
+
+    found = Toy()
+
+    def measure(trained, *, count=None, seed, cache, small=False, judges=None):
+        found.measured.append((trained.path.name, trained.step, count, seed))
+        value = found.error(trained.method.config, trained.step)
+        second = {} if small else {"second": {"error": value}}
+        return {"people": 4, "made": {"error": value, "psnr": 3.0, **second}}
+
+    monkeypatch.setattr(evaluation, "measure", measure)
+    return found
+
+
+def test_a_study_makes_runs_a_report_and_a_preset(toy, tmp_path, capsys):
+    assert toy.run(trials=9) == 0
+    trials = toy.trials()
+    assert [trial.id for trial in trials] == [str(i) for i in range(9)]
+    assert {trial.status for trial in trials} == {"completed"}
+    assert trials[0].values == {"adam.learning_rate": 0.01}  # What the study starts from.
+    assert len({trial.values["adam.learning_rate"] for trial in trials}) == 9
+    assert all(0.001 <= trial.values["adam.learning_rate"] <= 0.1 for trial in trials)
+    assert toy.measured[0][:3] == ("out", 0, None)
+    assert toy.measured[1:] == [(trial.id, 4, 64, 3) for trial in trials]
+    best = min(trials, key=lambda trial: trial.value)
+    assert f"trial {best.id} completed: made/error {best.value:.4g} at step 4" in (
+        capsys.readouterr().out
+    )
+    config = yaml.safe_load((toy.out / "trials" / best.id / "config.yaml").read_text())
+    assert config["adam"]["learning_rate"] == best.values["adam.learning_rate"]
+    assert config["train"]["steps"] == 4
+    preset = str(toy.out / "best.yaml")
+    _, config, _ = parse_training(["toy", "--config", preset], {"toy": toy_method.ToyConfig})
+    rate = dataclasses.replace(
+        toy_method.ToyConfig().adam, learning_rate=best.values["adam.learning_rate"]
+    )
+    assert config == toy_method.ToyConfig(adam=rate)  # With its own number of steps.
+    page = (toy.out / "report.html").read_text()
+    assert "9 of 9 trials (9 completed)" in page and "0 (where the study starts)" in page
+    assert page.count("<circle") == 9 and page.count('class="best"') == 1 and "100%" in page
+    results = json.loads((toy.out / "results.json").read_text())
+    assert results["best"] == best.id and results["importance"] == {"adam.learning_rate": 1.0}
+    assert results["trials"][0]["evaluations"][0]["figures"]["made/psnr"] == 3.0
+
+
+def test_a_study_from_python_is_that_of_the_command(toy, tmp_path):
+    assert toy.run() == 0
+    file, found = tmp_path / "study.yaml", toy.trials()
+    assert run_study("toy", file, toy.out) == found  # All is done.
+    again = run_study("toy", file, tmp_path / "again")
+    assert [(t.id, t.values, t.value) for t in again] == [(t.id, t.values, t.value) for t in found]
+    file.write_text(file.read_text().replace("adam.learning_rate", "adam.rate"))
+    with pytest.raises(UserError, match=r"study.yaml: .*adam.*rate"):
+        run_study("toy", file, toy.out)
+
+
+def test_a_second_judge_is_asked_by_studies_that_name_it(toy, capsys):
+    objective = {"measure": "made/second/error", "direction": "min"}
+    assert toy.run(trials=1, objective=objective) == 0
+    assert json.loads((toy.out / "measures.json").read_text()) == [
+        "made/error", "made/psnr", "made/second/error", "people"
+    ]  # fmt: skip
+    assert toy.measured[0][2] == toy.measured[1][2] == 64
+    (trial,) = toy.trials()
+    assert trial.figure("made/second/error") == trial.value
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_the_studies_that_come_along_name_a_measure_of_their_method(method):
+    plan = read_plan(ROOT / "tuning" / f"{method}.yaml", method, get_config(method))
+    _, rows = evaluation.EVALUATIONS[get_method(method).task].table
+    assert set(plan.study.measures()) <= {row.names[0] for row in rows}
+
+
+def test_tensorboard_shows_the_options_of_each_trial(toy):
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    assert toy.run(trials=1) == 0
+
+    def summaries(folder):
+        for file in sorted(map(str, (folder / "tensorboard").iterdir())):
+            for event in tf.compat.v1.train.summary_iterator(file):
+                yield from event.summary.value
+
+    told = {value.tag: value for value in summaries(toy.out / "trials" / "0")}
+    assert tf.make_ndarray(told["made/error"].tensor) == pytest.approx(toy.trials()[0].value)
+    content = told["_hparams_/session_start_info"].metadata.plugin_data.content
+    start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert start.hparams["adam.learning_rate"].number_value == 0.01
+    assert "_hparams_/experiment" in {value.tag for value in summaries(toy.out)}
+
+
+def test_an_unknown_measure_is_told_before_training_and_can_be_mended(toy, capsys):
+    assert toy.run(objective={"measure": "made/eror", "direction": "min"}) == 2
+    told = capsys.readouterr().err
+    assert "objective.measure is 'made/eror'; perhaps you mean 'made/error'?" in told
+    assert "the measures of toy are made/error, made/psnr, people" in told
+    assert not toy.trials()
+    assert toy.run(also=["made/psnr", "made/ssim"]) == 2
+    assert "also names 'made/ssim'; perhaps you mean 'made/psnr'?" in capsys.readouterr().err
+    assert toy.run(trials=1) == 0 and len(toy.trials()) == 1
+
+
+def test_other_measures_can_be_shown_beside_the_objective_at_any_time(toy):
+    assert toy.run(trials=2) == 0
+    page = (toy.out / "report.html").read_text()
+    assert "made/psnr" not in page and page.count("<circle") == 2
+    assert toy.run(trials=2, also=["made/psnr"]) == 0
+    page = (toy.out / "report.html").read_text()
+    assert "<th>made/error</th><th>made/psnr</th>" in page and page.count("<td>3</td>") == 2
+    assert "made/error against other measures" in page and page.count("<circle") == 4
+
+
+def test_a_failed_trial_is_told_and_the_study_goes_on(toy, capsys):
+    error = toy.error
+    toy.error = lambda config, step: math.nan if len(toy.measured) == 3 else error(config, step)
+    assert toy.run(trials=4) == 0
+    trials = toy.trials()
+    assert [trial.status for trial in trials] == ["completed", "failed", "completed", "completed"]
+    assert trials[1].reason == "made/error is nan at step 4"
+    streams = capsys.readouterr()
+    assert "trial 1 failed; made/error is nan at step 4" in streams.out
+    assert "Traceback" not in streams.out + streams.err
+    assert "Trial 1 failed: made/error is nan at step 4." in (toy.out / "report.html").read_text()
+
+
+def test_three_failures_in_a_row_stop_a_study_with_a_reason(toy, capsys):
+    def error(config, step):
+        if len(toy.measured) > 2:
+            raise MemoryError("no room")
+        return 1.0
+
+    toy.error = error
+    assert toy.run(trials=9) == 2
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    reasons = "; ".join(f"trial {i}: MemoryError: no room" for i in (1, 2, 3))
+    assert told.endswith(f"3 trials in a row failed, so the study stops: {reasons}")
+    toy.error = lambda config, step: 1.0  # Whatever it was has been mended.
+    assert toy.run(trials=9) == 0
+    assert [trial.status for trial in toy.trials()] == ["completed", "failed", "failed"] + [
+        "completed"
+    ] * 6
+
+
+def test_a_mistake_in_a_trial_stops_the_study(toy, capsys):
+    def error(config, step):
+        if step:
+            raise UserError("the data are gone")
+        return 1.0
+
+    toy.error = error
+    assert toy.run() == 2
+    assert capsys.readouterr().err.endswith("error: trial 0: the data are gone\n")
+
+
+def test_the_graphs_of_a_trial_are_let_go():
+    """TensorFlow would keep them, networks and all, for the gradients that they define."""
+    import tensorflow as tf
+
+    def gradient():
+        @tf.custom_gradient
+        def twice(x):
+            return 2.0 * x, lambda upstream: 2.0 * upstream
+
+        @tf.function
+        def found(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = twice(x)
+            return tape.gradient(y, x)
+
+        return found.get_concrete_function(tf.TensorSpec([], tf.float32))
+
+    tf.config.run_functions_eagerly(False)
+    try:
+        kept = gradient()
+        with searching.own_gradients():
+            graph = weakref.ref(gradient().graph)
+            gc.collect()
+            assert graph() is not None  # Should this fail, TensorFlow has mended it.
+        gc.collect()
+        assert graph() is None
+        assert kept(tf.constant(1.0)).numpy() == 2.0
+    finally:
+        tf.config.run_functions_eagerly(True)
+
+
+def test_hopeless_trials_are_stopped_at_an_evaluation(toy):
+    values = {"out": 0.0, "0": 1.0, "1": 2.0, "2": 1.7, "3": 1.2}
+    toy.error = lambda config, step: values[toy.measured[-1][0]]
+    assert toy.run(trials=4, steps=6, early_stop={"every": 2, "least": 2}) == 0
+    trials = toy.trials()
+    assert [trial.status for trial in trials] == ["completed", "completed", "stopped", "completed"]
+    steps = [[evaluation["step"] for evaluation in trial.evaluations] for trial in trials]
+    assert steps == [[2, 4, 6], [2, 4, 6], [2], [2, 4, 6]]
+    assert trials[2].reason == "worse than 1.5, the median of 2 other trials at this step"
+    assert 'class="part"' in (toy.out / "report.html").read_text()
+
+
+def test_an_interrupted_study_goes_on_where_it_was(toy, monkeypatch, capfd):
+    """Once by Ctrl-C while it trains, once killed while it measures."""
+    from tfface.engine.trainer import Trainer
+
+    monkeypatch.setattr(searching, "Trainer", Trainer)
+    step, error, at = Trainer.step, toy.error, []
+
+    def interrupted(self, number, batch):
+        at.append(number)
+        if len(at) == 5:  # The first one of the second trial.
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, number, batch)
+
+    def killed(config, number):
+        if len(toy.measured) == 3:
+            raise KeyboardInterrupt
+        return error(config, number)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    assert toy.run(trials=2) == 130
+    assert [trial.status for trial in toy.trials()] == ["completed", "running"]
+    assert "the same command goes on" in capfd.readouterr().err
+    assert tfface.load(str(toy.out / "trials" / "1")).step == 1
+    toy.error = killed
+    assert toy.run(trials=2) == 130
+    assert at == [0, 1, 2, 3, 0, 1, 2, 3]
+    toy.error = error
+    assert toy.run(trials=2) == 0
+    assert len(at) == 8  # What was trained is only measured.
+    first = toy.trials()
+    assert toy.run(trials=2) == 0 and toy.trials() == first
+    toy.out = toy.out.with_name("whole")
+    assert toy.run(trials=2) == 0
+    assert toy.trials() == first
+    assert tfface.load(str(toy.out / "trials" / "1")).step == 4
+
+
+def test_a_diverging_trial_fails(toy, monkeypatch):
+    from tfface.engine.trainer import Trainer
+
+    monkeypatch.setattr(searching, "Trainer", Trainer)
+    assert toy.run(trials=2, parameters={"adam.learning_rate": {"values": [0.01, 1e30]}}) == 0
+    fine, diverged = toy.trials()
+    assert (fine.status, diverged.status) == ("completed", "failed")
+    assert "training diverged" in diverged.reason and not diverged.evaluations
+
+
+MIXED = {**STUDY["parameters"], "data.batch_size": {"low": 2, "high": 8}}
+
+
+def test_bayesian_search_learns_from_its_trials(toy):
+    assert toy.run(oracle="bayesian", trials=8, parameters=MIXED) == 0
+    trials = toy.trials()
+    assert all(isinstance(trial.values["data.batch_size"], int) for trial in trials)
+    random, learned = trials[1:3], trials[3:]  # The first one is what the study starts from.
+    assert sum(t.value for t in learned) / 5 < sum(t.value for t in random) / 2
+
+
+def test_hyperband_continues_the_better_third(toy):
+    assert toy.run(oracle="hyperband", trials=13, steps=9, parameters=MIXED) == 0
+    trials = toy.trials()
+    assert [trial.step for trial in trials] == [1] * 9 + [3] * 3 + [9]
+    better = sorted(trials[:9], key=lambda trial: trial.value)[:3]
+    assert [trial.values for trial in trials[9:12]] == [trial.values for trial in better]
+    assert json.loads((toy.out / "results.json").read_text())["best"] == "12"
+
+
+def test_hyperband_continues_the_run_of_the_better_trial(toy, monkeypatch):
+    from tfface.engine.trainer import Trainer
+
+    monkeypatch.setattr(searching, "Trainer", Trainer)
+    monkeypatch.setattr(oracle, "EPOCHS", 3)
+    assert toy.run(oracle="hyperband", trials=4, steps=6) == 0
+    log = [(toy.out / "trials" / str(i) / "log.txt").read_text() for i in range(4)]
+    assert "continued from step 2" in log[3] and "step 6/6" in log[3]
+    assert all("continued" not in text for text in log[:3])
+    assert tfface.load(str(toy.out / "trials" / "3")).step == 6
+
+
+def test_a_folder_is_of_one_study_and_one_process(toy, capsys):
+    assert toy.run(trials=1) == 0
+    assert toy.run(trials=2) == 0 and len(toy.trials()) == 2  # More trials may be wanted.
+    capsys.readouterr()
+    assert toy.run(trials=2, seed=4) == 2
+    assert "is of another study: seed was 3, is 4; another --out" in capsys.readouterr().err
+    import fcntl
+
+    with open(toy.out / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert toy.run(trials=3) == 2
+    assert "is in use by another process" in capsys.readouterr().err
+
+
+def change_options(toy, tmp_path, **changes):
+    """Edits the file of options that the study of `toy` starts from."""
+    file = tmp_path / "options.yaml"
+    values = yaml.safe_load(file.read_text())
+    for name, value in changes.items():
+        group, _, option = name.partition("__")
+        values[group][option] = value
+    file.write_text(yaml.safe_dump(values))
+
+
+def test_a_study_refuses_another_base_option_by_option(toy, tmp_path, capsys):
+    assert toy.run(trials=1) == 0
+    before, best = (toy.out / "tune.yaml").read_text(), (toy.out / "best.yaml").read_text()
+    change_options(toy, tmp_path, data__size=64, adam__beta_1=0.9)
+    assert toy.run(trials=2) == 2
+    told = capsys.readouterr().err
+    assert f"{toy.out} is of another study: " in told and told.count("\n") == 1
+    assert "adam.beta_1 was 0.5, is 0.9; data.size was 32, is 64; another --out begins" in told
+    assert (toy.out / "tune.yaml").read_text() == before and len(toy.trials()) == 1
+    change_options(toy, tmp_path, data__size=32, adam__beta_1=0.5)
+    assert toy.run(trials=1) == 0 and (toy.out / "best.yaml").read_text() == best
+
+
+def test_options_of_a_study_are_told_one_by_one(toy, capsys):
+    assert toy.run(trials=1) == 0
+    assert toy.run(trials=1, steps=5, parameters={"adam.beta_1": {"values": [0.1, 0.5]}}) == 2
+    told = capsys.readouterr().err
+    assert "parameters.adam.learning_rate.low was 0.001, is not given" in told
+    assert "parameters.adam.beta_1.values was not given, is [0.1, 0.5]" in told
+    assert "steps was 4, is 5" in told and "seed" not in told
+
+
+def test_where_data_lie_is_no_other_study(toy, tmp_path):
+    folders = [tmp_path / "faces", tmp_path / "moved"]
+    for folder in folders:
+        folder.mkdir()
+    change_options(toy, tmp_path, data__name="folder", data__path=str(folders[0]))
+    assert toy.run(trials=1) == 0
+    for path in (f"{folders[0]}/", f"{tmp_path}/./faces", str(folders[1])):
+        change_options(toy, tmp_path, data__path=path)
+        assert toy.run(trials=len(toy.trials()) + 1) == 0
+    preset = yaml.safe_load((toy.out / "best.yaml").read_text())
+    assert preset["data"]["path"] == str(folders[1])
+
+
+def test_the_same_options_in_another_file_are_the_same_study(toy, tmp_path):
+    assert toy.run(trials=1) == 0
+    copy = (tmp_path / "options.yaml").rename(tmp_path / "renamed.yaml")
+    assert toy.run(trials=2, config=str(copy)) == 0 and len(toy.trials()) == 2
+
+
+def test_before_its_first_trial_a_study_may_change(toy, tmp_path):
+    assert toy.run(objective={"measure": "made/eror", "direction": "min"}) == 2
+    change_options(toy, tmp_path, adam__beta_1=0.9)
+    assert toy.run(trials=1) == 0
+    assert [name for name, *_ in toy.measured] == ["out", "out", "0"]  # Of the new networks.
+
+
+def test_best_yaml_is_the_configuration_that_was_trained(toy, tmp_path):
+    """Its command works as printed, in a folder of any name."""
+    toy.out = tmp_path / "a study's [best]"
+    options = {"adam.beta_2": 0.9, "train.seed": 5}
+    assert toy.run(trials=2, trial_options=options) == 0
+    best = json.loads((toy.out / "results.json").read_text())["best"]
+    own = toy.out / "trials" / best / "config.yaml"
+    values = yaml.safe_load(own.read_text())
+    values["adam"]["epsilon"] = 0.125  # As if a name had been resolved.
+    own.write_text(yaml.safe_dump(values))
+    assert toy.run(trials=2, trial_options=options) == 0
+    text = (toy.out / "best.yaml").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("# Command:")]
+    words = shlex.split(line.removeprefix("# Command:"))
+    assert words[:3] == ["python", "-m", "tfface.train"] and Path(words[-1]).is_absolute()
+    _, config, _ = parse_training(words[3:], {"toy": toy_method.ToyConfig})
+    assert config.adam.epsilon == 0.125 and config.adam.beta_2 == 0.999
+    assert (config.train.steps, config.train.seed) == (6, 0)
+
+
+FEW = {"adam.beta_1": {"values": [0.1, 0.3, 0.5]}, "data.batch_size": {"low": 2, "high": 5}}
+
+
+@pytest.mark.parametrize("kind", ["random", "bayesian"])
+def test_a_search_ends_when_all_combinations_were_tried(toy, kind, capsys):
+    toy.error = lambda config, step: config.adam.beta_1 + config.data.batch_size / 10
+    assert toy.run(oracle=kind, trials=20, parameters=FEW) == 0
+    trials = toy.trials()
+    assert len({tuple(trial.values.items()) for trial in trials}) == len(trials) == 12
+    told = "ended after 12 of 20 trials: all 12 combinations of the options were tried"
+    assert told in capsys.readouterr().out.splitlines()
+    assert f"The search {told}." in (toy.out / "report.html").read_text()
+    assert toy.run(oracle=kind, trials=20, parameters=FEW) == 0 and toy.trials() == trials
+    assert told in capsys.readouterr().out.splitlines()
+
+
+def test_bayesian_search_never_proposes_the_same_corner_twice(toy):
+    """With ranges of real numbers too: its optimum is the end of the range again and again."""
+    toy.error = lambda config, step: config.adam.learning_rate
+    assert toy.run(oracle="bayesian", trials=12) == 0
+    assert len({trial.values["adam.learning_rate"] for trial in toy.trials()}) == 12
+
+
+def test_no_more_values_in_a_range_of_real_numbers(toy, capsys):
+    narrow = {"adam.learning_rate": {"low": 0.010001, "high": 0.010003}}
+    assert toy.run(trials=9, parameters=narrow) == 0
+    values = [trial.values["adam.learning_rate"] for trial in toy.trials()]
+    assert sorted(values) == [0.010001, 0.010002, 0.010003]
+    told = capsys.readouterr().out
+    assert "of 9 trials: no other values were found in the ranges of the options" in told
+
+
+def test_hyperband_trains_the_better_ones_on_when_values_run_out(toy, capsys):
+    toy.error = lambda config, step: config.adam.beta_1 + 1 / step if step else 1.0
+    few = {"adam.beta_1": {"values": [0.1, 0.2, 0.3, 0.4, 0.5]}}
+    assert toy.run(oracle="hyperband", trials=23, steps=9, parameters=few) == 0
+    trials = toy.trials()
+    assert [trial.step for trial in trials] == [1] * 5 + [3] * 2 + [9]
+    assert len({(trial.values["adam.beta_1"], trial.step) for trial in trials}) == 8
+    assert trials[-1].values == {"adam.beta_1": 0.1}
+    told = capsys.readouterr().out
+    assert "ended after 8 of 23 trials: all 5 combinations of the options were tried" in told
+    assert "best: trial 07, made/error 0.2111 after 9 steps; " in told
+    assert toy.run(oracle="hyperband", trials=23, steps=9, parameters=few) == 0
+    assert toy.trials() == trials
+
+
+def test_hyperband_goes_on_after_failures(toy):
+    """Keras Tuner's own waits for the failed ones and never trains the better ones on."""
+    error = toy.error
+    toy.error = lambda *now: math.nan if len(toy.measured) in (3, 5, 7, 9) else error(*now)
+    assert toy.run(oracle="hyperband", trials=12, steps=9) == 0
+    assert [trial.status for trial in toy.trials()].count("failed") == 4
+    assert [trial.step for trial in toy.trials()][9:] == [3, 3, 9]
+
+
+def test_a_whole_round_of_hyperband(toy, capsys):
+    assert toy.run(oracle="hyperband", trials=40, steps=9, parameters=MIXED) == 0
+    trials = toy.trials()
+    steps = [trial.step for trial in trials]
+    assert steps == [1] * 9 + [3] * 3 + [9] + [3] * 5 + [9] * 2 + [9] * 3
+    tried = {(tuple(trial.values.items()), trial.step) for trial in trials}
+    assert len(tried) == 23 and len({values for values, _ in tried}) == 17
+    told = capsys.readouterr().out
+    assert "ended after 23 of 40 trials: a round of Hyperband is complete" in told
+
+
+def test_it_is_said_when_no_trial_was_trained_in_full(toy, capsys):
+    assert toy.run(oracle="hyperband", trials=3, steps=9) == 0
+    told = "no trial was trained for all 9 steps, so this is a guess"
+    assert told in capsys.readouterr().out
+    assert told in (toy.out / "report.html").read_text()
+    assert "after 1 of 9 steps" in (toy.out / "best.yaml").read_text()
+
+
+def test_values_rounded_between_processes_are_the_same_values(toy, tmp_path):
+    """What a worker hands back, in single precision, is neither new nor unknown."""
+    from keras_tuner.engine.trial import Trial
+
+    values = {"adam.beta_1": {"values": [0.1, 0.2, 0.3]}, "data.flip": {"values": [True, False]}}
+    assert toy.run(trials=1, oracle="bayesian", parameters=values) == 0
+    plan = read_plan(tmp_path / "study.yaml", "toy", toy_method.ToyConfig, trials=9)
+    proposing = oracle.make_oracle(plan)
+    proposing._set_project_dir(str(tmp_path), "another")
+    tried = []
+    for number in range(6):
+        trial = Trial.from_proto(proposing.create_trial("worker1").to_proto())
+        assert trial.status == "RUNNING"
+        given = trial.hyperparameters.values
+        tried.append(tuple(p.exact(given[p.name]) for p in plan.parameters))
+        proposing.update_trial(trial.trial_id, {"made/error": float(number)})
+        trial.status = "COMPLETED"
+        proposing.end_trial(trial)
+    assert sorted(tried) == [(b, f) for b in (0.1, 0.2, 0.3) for f in (False, True)]
+    assert proposing.create_trial("worker1").status == "STOPPED"
+
+
+@pytest.mark.parametrize("name", ["tune[1]", "t*ne?", "tu\\ne", "[a]/t{u}ne"])
+def test_a_study_in_a_folder_whose_name_is_a_pattern(toy, tmp_path, name):
+    """Beside one that the pattern matches."""
+    root = tmp_path / "studies"
+    toy.out = root / {"tune[1]": "tune1", "[a]/t{u}ne": "a/t{u}ne"}.get(name, "tune")
+    assert toy.run(trials=2, seed=4) == 0
+    other = toy.out
+    files = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    toy.out = root / name
+    assert toy.run(trials=1) == 0
+    first = toy.trials()
+    assert toy.run(trials=3) == 0
+    assert len(toy.trials()) == 3 and toy.trials()[:1] == first
+    trained = [name for name, step, *_ in toy.measured if step]
+    assert trained == ["0", "1", "0", "1", "2"]  # None again.
+    assert files == {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_a_line_break_is_refused(toy, tmp_path, capsys):
+    toy.out = tmp_path / "two\nlines"
+    assert toy.run(trials=1) == 2
+    assert "without line breaks" in capsys.readouterr().err and not toy.out.exists()
+
+
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+
+
+@pytest.mark.parametrize("number", STOPS)
+@pytest.mark.parametrize("place", ["measuring", "proposing"])
+def test_a_signal_between_trials_ends_a_study(toy, monkeypatch, place, number, capsys):
+    error, create = toy.error, oracle._Random.create_trial
+
+    def stop():
+        if len(toy.measured) == 2:
+            os.kill(os.getpid(), number)
+
+    def measured(config, step):
+        stop()
+        return error(config, step)
+
+    def proposed(self, tuner):
+        stop()
+        return create(self, tuner)
+
+    with monkeypatch.context() as patched:
+        if place == "measuring":
+            toy.error = measured
+        else:
+            patched.setattr(oracle._Random, "create_trial", proposed)
+        assert toy.run(trials=2) == 128 + number
+    assert f"the same command goes on with {toy.out}" in capsys.readouterr().err
+    assert signal.getsignal(number) == (
+        signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    )
+    toy.error = error
+    assert toy.run(trials=2) == 0 and len(toy.trials()) == 2
+
+
+def test_ignored_signals_stay_ignored(toy):
+    """SIGHUP under nohup."""
+    before, error = signal.signal(signal.SIGHUP, signal.SIG_IGN), toy.error
+
+    def hung_up(config, step):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return error(config, step)
+
+    toy.error = hung_up
+    try:
+        assert toy.run(trials=1) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_finished_trial_is_not_begun_again_after_a_kill(toy, monkeypatch):
+    """Keras Tuner counts the trial that ended last as going on."""
+    assert toy.run(trials=2) == 0
+    state = json.loads((toy.out / "oracle" / "oracle.json").read_text())
+    assert "1" in state["ongoing_trials"].values()
+    begun = []
+    run_trial = searching.StudyTuner.run_trial
+    monkeypatch.setattr(
+        searching.StudyTuner,
+        "run_trial",
+        lambda self, trial: begun.append(trial.trial_id) or run_trial(self, trial),
+    )
+    assert toy.run(trials=3) == 0 and begun == ["2"]
+
+
+TOP_K = "alignment.top_k"
+SMALL = {
+    "preset": "tiny",
+    "steps": 2,
+    "trials": 2,
+    "images": 16,
+    "objective": {"measure": "painted/error", "direction": "min"},
+    "trial_options": {
+        "perceptual": "none", "weights.contextual": 0, "weights.perceptual": 0, "weights.cycle": 0,
+        "weights.pair_features": 0, "encoder_blocks": 0, "discriminator.layers": 1,
+        "train.jit": "off",
+    },
+    "parameters": {TOP_K: {"values": [1, 2, 4]}, "weights.warp": {"low": 0.1, "high": 0.7}},
+}  # fmt: skip
+
+TWO = {"values": [0.2, 0.6]}
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study of a real method and measure with two workers; processes are those of its folder."""
+
+    class Study:
+        out, file = tmp_path / "out[1]", tmp_path / "study.yaml"
+
+        def start(self, **changes):
+            self.file.write_text(yaml.safe_dump({**SMALL, **changes}))
+            words = ["domain_alignment", "--study", str(self.file), "--out", str(self.out)]
+            self.command = [sys.executable, "-m", "tfface.tune", *words, "--workers", "2"]
+            pipe = subprocess.PIPE
+            self.parent = subprocess.Popen(
+                self.command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True
+            )
+
+        def end(self):
+            """The status and the output of the parent, once all its processes are gone."""
+            told, _ = self.parent.communicate(timeout=600)
+            wait_for(lambda: not self.processes(), 300)  # None goes on without its parent.
+            return self.parent.returncode, told
+
+        def processes(self):
+            """Process numbers by their names, such as "chief"; "" is the parent."""
+            found = {}
+            for folder in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if str(self.out).encode() in (folder / "cmdline").read_bytes():
+                        given = (folder / "environ").read_bytes().split(b"\0")
+                        values = dict(v.split(b"=", 1) for v in given if b"=" in v)
+                        name = values.get(b"KERASTUNER_TUNER_ID", b"").decode()
+                        found[name] = int(folder.name)
+            return found
+
+        def wait_for_trials(self, count, status="running"):
+            def there():
+                if self.parent.poll() is not None:
+                    return True
+                return sum(trial.status == status for trial in read_trials(self.out)) >= count
+
+            wait_for(there, 900)
+
+    made = Study()
+    yield made
+    made.parent.kill()
+    made.end()
+
+
+@pytest.mark.slow
+def test_two_workers_killed_and_continued(study):
+    """The parent is killed, and the same command goes on."""
+    study.start()
+    study.wait_for_trials(1)
+    assert set(study.processes()) == {"", "chief", "worker1", "worker2"}
+    study.parent.kill()
+    study.end()
+    study.start()
+    status, told = study.end()
+    assert status == 0, told
+    trials = read_trials(study.out)
+    assert [trial.status for trial in trials] == ["completed"] * 2
+    assert all(f"trial {trial.id} completed" in told for trial in trials)
+    for trial in trials:
+        trained = tfface.load(str(study.out / "trials" / trial.id))
+        assert trained.step == 2
+        assert trained.method.config.alignment.top_k == trial.values[TOP_K]
+    assert all("trial " in (study.out / f"worker{n}.log").read_text() for n in (1, 2))
+    assert not (study.out / "trials" / "2").exists()
+    page = (study.out / "report.html").read_text()
+    assert page.count("<circle") == 4 and "2 of 2 trials" in page
+
+
+@pytest.mark.slow
+def test_a_killed_worker_and_a_killed_chief_lose_no_trial(study):
+    """With fewer combinations than trials."""
+    few = {"trials": 8, "parameters": {**SMALL["parameters"], "weights.warp": TWO}}
+    kept = []
+    for victim in ("worker1", "chief"):
+        study.start(**few)
+        study.wait_for_trials(len(kept) + 1, "completed")
+        os.kill(study.processes()[victim], signal.SIGKILL)
+        status, told = study.end()
+        assert status == 2 and f"{victim} ended with signal 9" in told
+        assert "The same command goes on" in told and "Traceback" not in told
+        now = [trial for trial in read_trials(study.out) if trial.status == "completed"]
+        assert len(now) > len(kept) and all(trial in now for trial in kept)
+        kept = now
+    study.start(**few)
+    status, told = study.end()
+    assert status == 0, told
+    trials = read_trials(study.out)
+    assert all(trial in trials for trial in kept)
+    assert [trial.status for trial in trials] == ["completed"] * 6
+    assert len({tuple(trial.values.items()) for trial in trials}) == 6
+    assert "ended after 6 of 8 trials: all 6 combinations of the options were tried" in told
+    for trial in trials:
+        lines = (study.out / "trials" / trial.id / "metrics.jsonl").read_text().splitlines()
+        assert len(lines) <= 2  # No step was done once more after it had been saved.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["", "worker2"])
+def test_a_signal_to_a_study_with_workers_ends_all_of_it(study, place):
+    """To the parent, or, as a batch system sends it, to any of them."""
+    study.start()
+    study.wait_for_trials(1)
+    os.kill(study.processes()[place], signal.SIGUSR1)
+    status, told = study.end()
+    assert status == 128 + signal.SIGUSR1, told
+    assert "the same command goes on" in told and "Traceback" not in told

@@ -1,0 +1,159 @@
+"""The verb `prepare`."""
+
+import subprocess
+import sys
+
+import pytest
+from image_files import attributes_of, make_celeba, make_folders
+from PIL import Image
+
+from tfface.data.images import load_image
+from tfface.prepare import main
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return make_celeba(tmp_path_factory.mktemp("celeba"))
+
+
+def rules(*texts):
+    return [word for text in texts for word in ("--rule", text)]
+
+
+def test_folders(small, tmp_path, capsys):
+    out = tmp_path / "faces"
+    chosen = rules("plain=-Smiling,-Bangs", "smile=+Smiling")
+    assert main(["folders", "--path", str(small), "--out", str(out), *chosen]) == 0
+    for split, ends in (("train", (0, 1, 2, 3, 4, 5, 6, 7)), ("val", (8,)), ("test", (9,))):
+        for name in ("plain", "smile"):
+            found = sorted(file.name for file in (out / split / name).iterdir())
+            expected = []
+            for number in (n for n in range(1, 41) if n % 10 in ends):
+                bangs, _, smiling = attributes_of(number)
+                if smiling if name == "smile" else not smiling and not bangs:
+                    expected.append(f"{number:06}.jpg")
+            assert found == expected
+    first = next((out / "train" / "smile").iterdir())
+    assert first.read_bytes() == (small / "img_align_celeba" / first.name).read_bytes()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["faces"]
+    capsys.readouterr()
+    sheet = tmp_path / "sheet.png"
+    options = [
+        "--data.name",
+        "folder",
+        "--data.path",
+        str(out),
+        "--count",
+        "8",
+        "--out",
+        str(sheet),
+    ]
+    assert main(["preview", *options]) == 0
+    assert load_image(sheet).width > 4 * 64
+    printed = capsys.readouterr().out
+    assert "train  28" in printed and "smile" in printed
+
+
+def test_folders_limit(small, tmp_path):
+    out = tmp_path / "faces"
+    out.mkdir()
+    words = ["--path", str(small), "--out", str(out), "--limit", "2", *rules("all=+Smiling")]
+    assert main(["folders", *words]) == 0
+    assert len(list(out.rglob("*.jpg"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (["a=Smiling"], "expected a rule like"),
+        (["../a=+Smiling"], "expected a rule like"),
+        (["a=+Smiling", "a=-Smiling"], "named twice"),
+        (["a=+Smilin"], "perhaps you mean 'Smiling'"),
+        (["a=+Smiling", "b=+Bangs"], "answers both a and b"),
+    ],
+)
+def test_wrong_rules_write_nothing(small, tmp_path, capsys, chosen, message):
+    words = ["--path", str(small), "--out", str(tmp_path / "faces"), *rules(*chosen)]
+    assert main(["folders", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_class_without_training_images(tmp_path, capsys):
+    make_celeba(tmp_path, 10)
+    words = ["--path", str(tmp_path), "--out", str(tmp_path / "faces"), *rules("a=+Smiling")]
+    assert main(["folders", *words]) == 2
+    assert "--rule a: no training image" in capsys.readouterr().err
+
+
+def test_an_interrupted_copy_leaves_nothing(small, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfface.prepare_files.shutil.copyfile", interrupted)
+    words = ["--path", str(small), "--out", str(tmp_path / "faces"), *rules("a=+Smiling")]
+    assert main(["folders", *words]) == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_folder_is_left_alone(small, tmp_path, capsys):
+    (tmp_path / "mine.txt").touch()
+    words = ["--path", str(small), "--out", str(tmp_path), *rules("a=+Smiling")]
+    assert main(["folders", *words]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_preview_of_celeba(small, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    words = ["--data.name", "celeba", "--data.path", str(small), "--data.size", "32"]
+    chosen = ["--attributes", "Smiling", "Bangs", "--count", "12", "--out", str(sheet)]
+    assert main(["preview", *words, *chosen]) == 0
+    printed = capsys.readouterr().out
+    assert "train  32" in printed and "val    4" in printed and "Eyeglasses" in printed
+    assert load_image(sheet).height >= 4 * 32
+    assert main(["preview", *words, "--split", "test", "--out", str(sheet)]) == 0
+
+
+def test_preview_of_built_in_faces(tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    words = ["preview", "--data.size", "32", "--out", str(sheet), "--count", "4"]
+    assert main([*words, "--classes", "happy", "sad"]) == 0
+    assert "endless" in capsys.readouterr().out
+    with Image.open(sheet) as opened:
+        assert opened.width >= 2 * 32 and opened.height >= 2 * 32
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "VERB"),
+        (["preview", "--data.nam", "celeba"], "perhaps you mean '--data.name'"),
+        (["preview", "--data.name", "celeba"], "data.path is empty"),
+        (["preview", "--data.name", "celeba", "--data.path", "nowhere"], "no such folder"),
+        (["preview", "--data.size", "50"], "multiple of 32"),
+        (["preview", "--count", "0"], "at least 1"),
+    ],
+)
+def test_mistakes(words, message, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_an_empty_class_is_named(tmp_path, capsys):
+    make_folders(tmp_path, {"happy": 2})
+    (tmp_path / "sad").mkdir()
+    assert main(["preview", "--data.name", "folder", "--data.path", str(tmp_path)]) == 2
+    assert "sad: has no images" in capsys.readouterr().err
+
+
+def test_help_needs_no_tensorflow():
+    code = (
+        "import sys\nfrom tfface.prepare import main\n"
+        "try:\n    main(['folders', '--help'])\n"
+        "except SystemExit as end:\n    sys.exit(end.code or 'tensorflow' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0 and "--rule" in run.stdout

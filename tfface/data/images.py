@@ -1,0 +1,256 @@
+"""Images between files and arrays: the one preprocessing of training, editing and the clients.
+
+Needs Pillow and numpy only, so that a client can use it without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from tfface.data.image_heads import MAX_PIXELS
+from tfface.errors import UserError
+
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
+MIN_SIDE = 16
+MAX_ASPECT = 3
+# Pillow knows formats whose decoders start other programs (EPS); images come from strangers too.
+_READABLE = tuple(sorted(set(FORMATS.values())))
+
+
+def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
+    """Reads and decodes an image completely.
+
+    Args:
+        source: A file, or the bytes of one.
+        name: What to call the image in an error; the file's path if not given.
+
+    Returns:
+        The image as RGB, turned upright as its EXIF data say, transparent parts on white.
+
+    Raises:
+        UserError: The file is missing, not an image, truncated, larger than 50 megapixels, less
+            than 16 pixels on a side or longer than three times its width.
+    """
+    name = name or ("the image" if isinstance(source, bytes) else str(source))
+    with opened(source, name, "not an image (expected JPEG, PNG, BMP or WebP)") as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        plain = image.mode == "RGB" and not image.has_transparency_data
+        return image if plain else _to_rgb(image)
+
+
+@contextlib.contextmanager
+def opened(
+    source: str | Path | bytes, name: str, unknown: str, formats: Sequence[str] = _READABLE
+) -> Iterator[Image.Image]:
+    """An image as it is stored, its shape checked and completely decoded.
+
+    Args:
+        source: A file, or the bytes of one.
+        name: What to call the image in an error.
+        unknown: What to say of another format.
+        formats: The formats accepted, as Pillow names them.
+
+    Raises:
+        UserError: As `load_image`.
+    """
+    try:
+        with Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats
+        ) as image:
+            _check_shape(*image.size, name)
+            image.load()
+            yield image
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name}: more than {MAX_PIXELS // 10**6} megapixels") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{name}: no such file") from error
+    except Image.UnidentifiedImageError as error:
+        raise UserError(f"{name}: {unknown}") from error
+    except Exception as error:
+        # A damaged file makes the decoders raise nearly anything: OSError, SyntaxError, ValueError,
+        # struct.error, zlib.error, KeyError. None of it may end a training run.
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"{name}: cannot be read as an image: {reason}") from error
+
+
+def _check_shape(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise UserError(
+            f"{name}: {width}x{height} is more than {MAX_PIXELS // 10**6} megapixels; "
+            "make it smaller first"
+        )
+    if min(width, height) < MIN_SIDE or max(width, height) > MAX_ASPECT * min(width, height):
+        raise UserError(
+            f"{name}: {width}x{height} is not the shape of a face image: expected at least "
+            f"{MIN_SIDE} pixels on each side and at most {MAX_ASPECT} times as long as wide"
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # 16 bits a pixel; Pillow's own conversion clips at 255 instead of scaling.
+        values = np.asarray(image, np.float32) / 256
+        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def face_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """The part of an image that the networks see: its central square.
+
+    Returns:
+        left, upper, right, lower in pixels; right and lower are outside.
+    """
+    side = min(width, height)
+    left, upper = (width - side) // 2, (height - side) // 2
+    return left, upper, left + side, upper + side
+
+
+def to_array(image: Image.Image, size: int) -> np.ndarray:
+    """The face box of an RGB image, resized (bilinear, antialiased) for the networks.
+
+    Returns:
+        float32 [size,size,3] in [-1,1].
+    """
+    # Cropped first: with resize(box=...) the edge would take in pixels from outside the square,
+    # unlike tf.image.resize(antialias=True) in the exported graphs.
+    square = image.crop(face_box(*image.size))
+    resized = square.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized, np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def to_image(array: np.ndarray) -> Image.Image:
+    """An 8-bit image from float [H,W,3] in [-1,1]; values outside are clipped."""
+    values = (np.clip(np.asarray(array, np.float32), -1, 1) + 1) * 127.5
+    return Image.fromarray(np.rint(values).astype(np.uint8))
+
+
+def paste_back(image: Image.Image, edited: np.ndarray, given: np.ndarray) -> Image.Image:
+    """Adds an edit of the face box to its image, which keeps its own detail.
+
+    What is enlarged is the difference that the edit makes, not the networks' small image: where
+    there is none, every pixel stays as it is.
+
+    Args:
+        image: The original, of any size.
+        edited: float [S,S,3] in [-1,1], the edited face box.
+        given: The face box that was edited, as from `to_array`.
+
+    Returns:
+        A copy of the image, of the original size, with the difference added to its face box
+        (bicubic).
+    """
+    left, upper, right, lower = face_box(*image.size)
+    size = (right - left, lower - upper)
+    # In floats, channel by channel: bytes have no negative values.
+    channels = np.moveaxis(np.asarray(edited, np.float32) - np.asarray(given, np.float32), -1, 0)
+    enlarged = [Image.fromarray(x).resize(size, Image.Resampling.BICUBIC) for x in channels]
+    square = np.asarray(image.crop((left, upper, right, lower)), np.float32)
+    values = np.clip(square + np.stack(enlarged, -1) * np.float32(127.5), 0, 255)
+    result = image.copy()
+    result.paste(Image.fromarray(np.rint(values).astype(np.uint8)), (left, upper))
+    return result
+
+
+def save_image(image: Image.Image, path: str | Path) -> None:
+    """Writes an image in the format that its suffix names; whole or not at all.
+
+    Folders on the way are made.
+
+    Raises:
+        UserError: Unknown suffix, or the file cannot be written.
+    """
+    path = Path(path)
+    file_format = FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        raise UserError(f"{path}: unknown kind of image; expected one of {' '.join(FORMATS)}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            image.save(temporary, format=file_format, quality=95)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name has an image's suffix and is not hidden (macOS leaves `._*.jpg`)."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in FORMATS
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The images directly in a folder, sorted by name.
+
+    Raises:
+        UserError: The folder is missing or has none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    found = sorted(folder / name for name in os.listdir(folder) if is_image_name(name))
+    if not found:
+        raise UserError(f"{folder}: has no images ({' '.join(FORMATS)})")
+    return found
+
+
+def grid(
+    rows: Sequence[Sequence[np.ndarray | Image.Image]],
+    columns: Sequence[str] = (),
+    row_names: Sequence[str] = (),
+) -> Image.Image:
+    """A contact sheet on white with small gaps.
+
+    Args:
+        rows: Images, or float arrays [H,W,3] in [-1,1]; rows may differ in length.
+        columns: Captions above the columns.
+        row_names: Captions left of the rows.
+
+    Returns:
+        One RGB image.
+    """
+    cells = [[c if isinstance(c, Image.Image) else to_image(c) for c in row] for row in rows]
+    width = max((c.width for row in cells for c in row), default=1)
+    height = max((c.height for row in cells for c in row), default=1)
+    font = ImageFont.load_default(min(max(width // 8, 12), 24))
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+
+    def extent(texts):
+        boxes = [measure.multiline_textbbox((0, 0), text, font=font) for text in texts]
+        return tuple(max((int(np.ceil(box[i])) for box in boxes), default=0) for i in (2, 3))
+
+    gap = max(width // 32, 2)
+    caption_width, caption_height = extent(columns)
+    name_width, name_height = extent(row_names)
+    step_x, step_y = max(width, caption_width) + gap, max(height, name_height) + gap
+    inset = (step_x - gap - width) // 2
+    left = gap + (name_width + 2 * gap if name_width else 0)
+    top = gap + (caption_height + gap if caption_height else 0)
+    across = max([len(row) for row in cells] + [len(columns)])
+    sheet = Image.new("RGB", (left + across * step_x, top + len(cells) * step_y), "white")
+    draw = ImageDraw.Draw(sheet)
+    for x, caption in enumerate(columns):
+        centre = left + x * step_x + inset + width / 2
+        draw.multiline_text((centre, gap), caption, "black", font, anchor="ma", align="center")
+    for y, row in enumerate(cells):
+        for x, cell in enumerate(row):
+            sheet.paste(cell, (left + x * step_x + inset, top + y * step_y))
+        if y < len(row_names):
+            middle = top + y * step_y + height / 2
+            draw.multiline_text((gap, middle), row_names[y], "black", font, anchor="lm")
+    return sheet
