@@ -13,7 +13,13 @@ from tfface.config import Data
 from tfface.data import SOURCES
 from tfface.data.base import SPLITS
 from tfface.errors import UserError
-from tfface.prepare_files import compose_label_maps, draw, folders, list_exemplars
+from tfface.prepare_files import (
+    compose_label_maps,
+    draw,
+    draw_faces,
+    folders,
+    list_exemplars,
+)
 
 _FOLDERS = """\
 Sorts CelebA's images into a folder per class, by rules on their attributes:
@@ -78,6 +84,17 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--count", type=_count, default=64, metavar="N", help="images to show, about (64)")
     add("--out", default="sheet.png", metavar="FILE", help="image to write (sheet.png)")
 
+    about = "draw built-in faces, each with its label map, as PNG files"
+    drawn = verbs.add_parser("faces", help=about, description=about)
+    add = drawn.add_argument
+    add("--out", default="faces", metavar="FOLDER",
+        help="folder for face-0000.png, label_map-0000.png, ... (default: faces)")  # fmt: skip
+    add("--count", type=_count, default=8, metavar="N", help="number of faces (default: 8)")
+    add("--size", type=_count, default=64, metavar="N",
+        help="side of the images in pixels, a multiple of 32 (default: 64)")  # fmt: skip
+    add("--split", choices=SPLITS, default="test",
+        help="split to draw from; test: people whom no model has seen (default: test)")  # fmt: skip
+
     about = "make class folders from CelebA"
     as_it_is = argparse.RawDescriptionHelpFormatter
     sort = verbs.add_parser("folders", help=about, description=_FOLDERS, formatter_class=as_it_is)
@@ -134,6 +151,8 @@ def main(argv: list[str] | None = None) -> int:
             count=arguments.count,
             out=Path(arguments.out),
         )
+    elif arguments.verb == "faces":
+        draw_faces(arguments.split, arguments.count, arguments.size, Path(arguments.out))
     elif arguments.verb == "label_maps":
         compose_label_maps(Path(arguments.path))
     elif arguments.verb == "lines":

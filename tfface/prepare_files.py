@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import uuid
@@ -107,6 +108,32 @@ def draw(label_map: str | Path, photo: str | Path | None, size: int | None, out:
         photograph = images.to_array(photograph, size)
     save_colours(lines.draw_lines(to_labels(labels, size), photograph), out)
     print(f"wrote {out}")
+
+
+def draw_faces(split: str, count: int, size: int, out: Path) -> None:
+    """Writes built-in faces as `face-0000.png`, ... and their label maps `label_map-0000.png`, ...
+
+    Args:
+        split: "train", "val" or "test".
+        count: Number of faces.
+        size: Side in pixels, a multiple of 32.
+        out: Folder to write to; files of these names are replaced.
+
+    Raises:
+        UserError: An invalid size, or a folder that cannot be written to.
+    """
+    import_tensorflow()
+    from tfface.data import open_source
+    from tfface.data.images import save_image, to_image
+    from tfface.data.label_maps import save_label_map
+
+    source = open_source(Data(size=size), fields=("label_map",))
+    batches = source.batches(split, min(count, 32))
+    faces = ((f["image"][i], f["label_map"][i]) for f in batches for i in range(len(f["image"])))
+    for number, (image, labels) in enumerate(itertools.islice(faces, count)):
+        save_image(to_image(image.numpy()), out / f"face-{number:04}.png")
+        save_label_map(labels.numpy(), out / f"label_map-{number:04}.png")
+    print(f"wrote {count} faces and their label maps to {out}")
 
 
 def list_exemplars(

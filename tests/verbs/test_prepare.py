@@ -3,11 +3,15 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from image_files import attributes_of, make_celeba, make_folders
 from PIL import Image
 
+from tfface.config import Data
 from tfface.data.images import load_image
+from tfface.data.label_maps import load_label_map
+from tfface.data.synthetic import SyntheticFaces
 from tfface.prepare import main
 
 
@@ -157,3 +161,20 @@ def test_help_needs_no_tensorflow():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0 and "--rule" in run.stdout
+
+
+def test_faces_and_their_label_maps_become_files(tmp_path, capsys):
+    out = tmp_path / "faces"
+    assert main(["faces", "--out", str(out), "--count", "3", "--size", "32"]) == 0
+    names = [f"{kind}-000{i}.png" for kind in ("face", "label_map") for i in range(3)]
+    assert sorted(path.name for path in out.iterdir()) == names
+    drawn = np.asarray(load_image(out / "face-0001.png"), float) / 127.5 - 1
+    batch = next(iter(SyntheticFaces(Data(size=32), fields=("label_map",)).batches("test", 3)))
+    np.testing.assert_allclose(drawn, batch["image"][1], atol=0.005)
+    np.testing.assert_array_equal(load_label_map(out / "label_map-0001.png"), batch["label_map"][1])
+    assert "3" in capsys.readouterr().out
+
+
+def test_faces_of_an_invalid_size_are_refused(tmp_path, capsys):
+    assert main(["faces", "--out", str(tmp_path / "faces"), "--size", "33"]) == 2
+    assert "33" in capsys.readouterr().err and not (tmp_path / "faces").exists()
