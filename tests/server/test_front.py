@@ -108,7 +108,7 @@ def test_messages_have_to_come_in_time(export):
                 received = connection.recv(1000)
                 assert received
                 got += received
-            assert b"has not arrived within 1 seconds" in got
+            assert b"did not arrive within 1 seconds" in got
 
 
 def test_a_peer_may_be_limited(export):
@@ -118,7 +118,7 @@ def test_a_peer_may_be_limited(export):
         with callers(server.port, 4):
             code, text = failure(Stubs(server).predict, good())
     assert (code, text) == (
-        Code.RESOURCE_EXHAUSTED, "more than 4 calls from 127.0.0.1 at a time"
+        Code.RESOURCE_EXHAUSTED, "more than 4 open calls from 127.0.0.1"
     )  # fmt: skip
 
 
@@ -205,7 +205,7 @@ def test_1000_idle_connections_hinder_nobody(export):
 
 
 def test_of_too_many_rest_connections_the_longest_idle_one_goes(export, monkeypatch):
-    monkeypatch.setattr("tfface.server.rest_server._MOST_CONNECTIONS", 3)
+    monkeypatch.setattr("tfface.server.rest_server._MAX_CONNECTIONS", 3)
     with Server(export.parent, model_name="g", rest_port=0) as server:
         address = ("127.0.0.1", server.rest_port)
         with contextlib.ExitStack() as stack:
@@ -277,7 +277,7 @@ def test_half_messages_do_not_hold_up_the_end(export):
 
 
 def test_requests_that_wait_may_fill_so_much_memory(export, monkeypatch):
-    monkeypatch.setattr("tfface.server.workers._MOST_BYTES", 300_000)
+    monkeypatch.setattr("tfface.server.workers._MAX_BYTES", 300_000)
     with Server(export.parent, model_name="g", threads=1, grace=0.2) as server:
         stubs = Stubs(server)
         slow = request("slow", x=np.zeros((1, 8), np.float32))
@@ -290,7 +290,7 @@ def test_requests_that_wait_may_fill_so_much_memory(export, monkeypatch):
 
 
 def test_replies_that_are_not_taken_fill_so_much_memory(export, monkeypatch):
-    monkeypatch.setattr("tfface.server.workers._MOST_BYTES", 10**7)
+    monkeypatch.setattr("tfface.server.workers._MAX_BYTES", 10**7)
     no_window = struct.pack(">HI", 4, 0)  # The caller lets the server send nothing.
     with Server(export.parent, model_name="g", grace=1) as server:
         stubs = Stubs(server)
@@ -311,5 +311,5 @@ def refuses(stubs):
     try:
         stubs.predict(good())
     except grpc.RpcError as error:
-        return error.code() is Code.UNAVAILABLE and "not taken" in error.details()
+        return error.code() is Code.UNAVAILABLE and "unread replies" in error.details()
     return False

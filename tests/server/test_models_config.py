@@ -33,15 +33,15 @@ def export(tmp_path_factory):
     ("text", "message"),
     [
         ("parse me!", "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:1 :"),
-        ("", "there is no model_config_list in it"),
-        ("custom_model_config {}", "there is no model_config_list in it"),
+        ("", "no model_config_list"),
+        ("custom_model_config {}", "no model_config_list"),
         (config_list(model("", "/m")), "a model in the config list has no name"),
         (config_list(model("g", "/m"), model("g", "/n")),
          "Illegal to list model g multiple times in config list"),
         (config_list(model("g", "m/g")),
          "Expected model g to have an absolute path or URI; got base_path()=m/g"),
-        (config_list(model("g", "gs://m/g")), "base_path gs://m/g: only folders of this"),
-        (config_list(model("g", "/m\\000/g")), "base_path '/m\\x00/g': expected a path, which"),
+        (config_list(model("g", "gs://m/g")), "base_path gs://m/g: URIs are not"),
+        (config_list(model("g", "/m\\000/g")), "base_path '/m\\x00/g': a path cannot"),
         (config_list(model("g", "/m").replace("tensorflow", "caffe")),
          "Model g requests unsupported platform caffe"),
         (config_list('config { name: "g" base_path: "/m" }'),
@@ -51,7 +51,7 @@ def export(tmp_path_factory):
         (config_list(model("g", "/m", specific())), "model g: model_version_policy: specific"),
     ],
 )  # fmt: skip
-def test_bad_model_files_are_told_in_one_line(tmp_path, capsys, text, message):
+def test_invalid_model_files_are_reported_in_one_line(tmp_path, capsys, text, message):
     file = tmp_path / "models.config"
     file.write_text(text)
     assert serve.main([f"--model_config_file={file}"]) == 2
@@ -66,7 +66,7 @@ def test_what_a_model_file_says_is_checked_on_disk(tmp_path, capsys):
     file = tmp_path / "models.config"
     cases = [
         (model("g", tmp_path / "nope"), f"model g: {tmp_path}/nope: no such folder"),
-        (model("g", tmp_path / "g", specific(3, 2)), "none of the versions 2, 3 is in it, but 1"),
+        (model("g", tmp_path / "g", specific(3, 2)), "versions 2, 3, only 1"),
         (model("g", tmp_path / "g", label("stable", 1)),
          "Request to assign label to version 1 of model g, which is not currently available"),
     ]  # fmt: skip
@@ -218,9 +218,9 @@ def test_loading_is_tried_again_after_the_interval(export, tmp_path, monkeypatch
 class Recorder:
     """In the place of SavedModel: what it was made with."""
 
-    def __init__(self, path, batching, session_config, tags, most_pixels):
+    def __init__(self, path, batching, session_config, tags, max_pixels):
         self.batching, self.session, self.tags = batching, session_config, tags
-        self.most_pixels = most_pixels
+        self.max_pixels = max_pixels
 
 
 def test_flags_reach_the_loaded_model(tmp_path, monkeypatch):
@@ -236,7 +236,7 @@ def test_flags_reach_the_loaded_model(tmp_path, monkeypatch):
         return session.intra_op_parallelism_threads, session.inter_op_parallelism_threads
 
     assert (loaded().batching, loaded().tags) == (None, ("serve",))
-    assert loaded("--max_request_pixels=7").most_pixels == 7
+    assert loaded("--max_request_pixels=7").max_pixels == 7
     assert loaded("--saved_model_tags=serve,gpu").tags == ("serve", "gpu")
     assert threads() == (0, 0)
     assert threads("--tensorflow_session_parallelism=3") == (3, 3)

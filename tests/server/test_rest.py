@@ -245,7 +245,7 @@ REFUSED = [
     ("rows of outputs with several batches", PREDICT, of("uneven", instances=[1, 2]), 400,
      "has inconsistent batch size: "),
     ("output is no text", PREDICT, of("string", inputs=[b64(b"\xff")]), 400,
-     "Tensor name: y is not text in UTF-8"),
+     "Tensor name: y is not UTF-8 text"),
     ("no examples", "/v1/models/g:classify", {}, 400, "key 'examples' is expected"),
     ("status of an unknown model", "/v1/models/nope", None, 404,
      "Could not find any versions of model nope"),

@@ -1,4 +1,4 @@
-"""The flags of `python -m tfface.serve`: what is refused, and what each of the others does."""
+"""The flags of `python -m tfface.serve`: invalid ones, and the effect of each valid one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def taken():
-    """A port that somebody listens on."""
+    """A port that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -43,7 +43,7 @@ def test_port_in_use(folder, taken):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--model_base_path and --model_config_file are missing: give one of them"),
+        ([], "--model_base_path and --model_config_file are missing"),
         (["--model_base_path={model}", "--model_config_file=x"], "are both given: give one"),
         (["--prot=3"], "unknown flag --prot; perhaps you mean '--port'?"),
         (["--model_base={model}"], "unknown flag --model_base; perhaps"),
@@ -52,12 +52,12 @@ def test_port_in_use(folder, taken):
         (["--grpc_channel_arguments=a=1,b"], "'a=1,b': expected NAME=VALUE,NAME=VALUE"),
         (["--grpc_max_threads=0"], "'0': expected a number of at least 1"),
         (["--model_base_path={tmp}/nope"], "nope: no such folder"),
-        (["--model_base_path={tmp}/model/1"], "no version in it"),
-        (["--model_base_path={tmp}/version"], "it is a version itself"),
+        (["--model_base_path={tmp}/model/1"], "contains no version"),
+        (["--model_base_path={tmp}/version"], "this folder is itself a version"),
         (["--model_base_path={model}", "--port={taken}"], "the port is in use"),
         (["--model_base_path={model}", "--port=0", "--rest_api_port={taken}"], "port is in use"),
         (["--model_base_path={model}", "--port={free}", "--rest_api_port={free}"],
-         "the REST API cannot have the gRPC API's port"),
+         "the REST API cannot use the gRPC API's port"),
         (["--batching_parameters_file=x"], "has no effect without --enable_batching"),
         (["--monitoring_config_file=x"], "has no effect without --rest_api_port"),
         (["--model_base_path={model}", "--enable_batching", "--batching_parameters_file={text}"],
@@ -65,10 +65,10 @@ def test_port_in_use(folder, taken):
         (["--model_base_path={model}", "--rest_api_port=9", "--monitoring_config_file={text}"],
          "Error parsing text-format tensorflow.serving.MonitoringConfig: 1:1 :"),
         (["--model_base_path={model}", "--tensorflow_session_parallelism=1",
-          "--tensorflow_intra_op_parallelism=1"], "sets both: give it, or the other two"),
+          "--tensorflow_intra_op_parallelism=1"], "--tensorflow_session_parallelism cannot be combined"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_in_one_line(tmp_path, capsys, taken, flags, message):
+def test_invalid_flags_are_reported_in_one_line(tmp_path, capsys, taken, flags, message):
     (tmp_path / "model" / "1").mkdir(parents=True)
     (tmp_path / "version").mkdir()
     (tmp_path / "version" / "saved_model.pb").touch()
@@ -85,7 +85,7 @@ def test_mistakes_are_told_in_one_line(tmp_path, capsys, taken, flags, message):
 
 
 @pytest.mark.parametrize("value", ["", "=true", "=0.5", "=/no/such/file"])
-def test_flags_of_tf_serving_that_change_nothing(tmp_path, capsys, value):
+def test_tf_serving_flags_without_effect_are_reported(tmp_path, capsys, value):
     names = (
         "enable_profiler", "tensorflow_session_config_file", "per_process_gpu_memory_fraction",
         "num_load_threads", "num_unload_threads", "prefer_tflite_model", "platform_config_file",
@@ -96,13 +96,13 @@ def test_flags_of_tf_serving_that_change_nothing(tmp_path, capsys, value):
     assert serve.main([f"--model_base_path={tmp_path / 'nope'}", *flags]) == 2
     ignored, mistake = capsys.readouterr().err.splitlines()
     assert mistake.endswith("nope: no such folder")
-    assert ignored.startswith("tfface.serve: without effect here: ")
-    assert set(ignored.partition("here: ")[2].split(", ")) == {f"--{name}" for name in names}
+    assert ignored.startswith("tfface.serve: ") and "without effect" in ignored
+    assert set(ignored.partition("effect: ")[2].split(", ")) == {f"--{name}" for name in names}
 
 
-def test_a_uri_is_no_folder(capsys):
+def test_uri_base_path_is_refused(capsys):
     assert serve.main(["--model_base_path=gs://bucket/x"]) == 2
-    assert "base_path gs://bucket/x: only folders of this machine can be" in capsys.readouterr().err
+    assert "base_path gs://bucket/x: URIs are not supported" in capsys.readouterr().err
 
 
 def options(*flags):
@@ -110,8 +110,7 @@ def options(*flags):
 
 
 def test_defaults_are_those_of_tf_serving():
-    wanted = Options(port=8500)
-    assert options() == wanted
+    assert options() == Options(port=8500)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_sparse_and_unknown_tensors_are_refused(odd):
     code, message = refusal(model, "serving_default", ["rank"], **good)
     assert (code, message) == (
         Code.OUT_OF_RANGE,
-        "output rank: nothing:0 is no tensor of the graph",
+        "output rank: the graph has no tensor nothing:0",
     )
     model = odd(lambda definition: make_sparse(definition.inputs["x"]))
     assert refusal(model, **good)[1].startswith("input x is a sparse or composite tensor")

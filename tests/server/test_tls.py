@@ -63,7 +63,7 @@ def test_encrypted_calls_only(folder, tmp_path):
         assert failure(ask, server)[0] is grpc.StatusCode.UNAVAILABLE
 
 
-def test_clients_show_a_certificate_if_they_must(folder, tmp_path):
+def test_client_verify_requires_a_client_certificate(folder, tmp_path):
     fields = {"custom_ca": CERTIFICATE, "client_verify": True}
     file = config_file(tmp_path, server_key=KEY, server_cert=CERTIFICATE, **fields)
     with Server(folder, tls=read_tls(file)) as server:
@@ -74,16 +74,17 @@ def test_clients_show_a_certificate_if_they_must(folder, tmp_path):
 NONSENSE = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"
 
 
-def test_what_is_no_key_is_told_before_anything_is_loaded(folder, tmp_path, monkeypatch, capsys):
+def test_invalid_key_is_reported_before_anything_is_loaded(folder, tmp_path, monkeypatch, capsys):
     file = config_file(tmp_path, server_key=NONSENSE, server_cert=CERTIFICATE)
     monkeypatch.setattr(serve, "import_tensorflow", lambda: pytest.fail("too late"))
     assert serve.main([f"--model_base_path={folder}", "--port=0", f"--ssl_config_file={file}"]) == 2
-    assert "expected a key and the certificate made for it" in capsys.readouterr().err
-    with pytest.raises(UserError, match="--ssl_config_file: gRPC does not take server_key and"):
+    error = capsys.readouterr().err
+    assert "server_key and server_cert" in error and "PEM" in error
+    with pytest.raises(UserError, match="--ssl_config_file: .* server_key and server_cert"):
         Server(folder, tls=read_tls(file)).start()
 
 
-def test_rest_in_the_clear_beside_tls_is_told(folder, tmp_path, caplog):
+def test_unencrypted_rest_with_tls_is_warned_about(folder, tmp_path, caplog):
     tls = read_tls(config_file(tmp_path, server_key=KEY, server_cert=CERTIFICATE))
     with Server(folder, tls=tls, rest_port=0):
         assert "the REST API is not encrypted" in caplog.text

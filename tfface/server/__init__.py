@@ -1,15 +1,25 @@
-"""The embedded server: speaks TF Serving's gRPC API where TF Serving itself cannot be had.
+"""The embedded server: implements TF Serving's gRPC and REST APIs where TF Serving cannot run.
 
-Same services, same status codes and messages, same typed reply fields; what differs on purpose is
-in the README. `tfface.server.app.Server` is the whole of it; `python -m tfface.serve` starts one.
+It has the same services, status codes, messages and typed reply fields; deliberate differences are
+listed in the README. The entry point is `tfface.server.app.Server`; `python -m tfface.serve`
+starts one.
 
-Modules: `app` (models, servers, polling); in front `grpc_server` with `services` (the RPCs), and
-`rest_server` (connections) with `rest` (paths), `rest_requests`, `rest_replies` and `rest_json`;
-`workers` (the event loop, and the threads behind it), `limits` (what a request may unfold to),
-`tls`; `answers` (a request to its answer, however it came), `monitoring` (metrics), `models` (the
-models by name), `versions` (which versions of a model are live), `loading` (a folder to a version
-that answers), `saved_model` (one loaded version), `batching` (requests that run together),
-`predict` and `examples` (a request to its outputs), `wire` (tensors to and from bytes), `status`
-(errors with a gRPC status); without TensorFlow: `config` (models and settings), `protos` (TF
-Serving's text files), `checks` (what can be told at once).
+Modules:
+    app: Models, ports and polling.
+    grpc_server, services: The gRPC API: connections, and the RPCs.
+    rest_server, rest, rest_requests, rest_replies, rest_json: The REST API: connections, routing,
+        parsing of request bodies, reply bodies, and JSON.
+    workers: The event loop and the worker threads.
+    limits: Bounds on the decoded size of a request.
+    tls: Key and certificate.
+    handlers: Request handlers shared by gRPC and REST.
+    predict, classify_regress: From a request message to the model's outputs.
+    models, versions, loading, saved_model: All models by name, the versions of one model, loading
+        of a version, and a loaded version.
+    batching: Dynamic batching.
+    tensors: Conversion between NumPy arrays and TensorProtos.
+    monitoring: Prometheus metrics.
+    status: Errors with a gRPC status.
+    config, protos, checks: Settings, TF Serving's text files, and checks before the start; these do
+        not import TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""The server: models, services and ports put together, and the look-out for new versions."""
+"""The server: loads the models, opens the ports and polls for new model versions."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ class Server:
     Also a context manager: `with Server(folder) as server: FaceClient(f"127.0.0.1:{server.port}")`.
 
     Args:
-        models: Folder whose sub-folders, named by numbers, are versions of a SavedModel; or any
-            number of models.
-        model_name: The name that clients use for the model in the folder.
+        models: Folder whose numbered sub-folders are versions of a SavedModel; or a list of models.
+        model_name: Name that clients use for the model, if `models` is a folder.
         **options: Fields of `tfface.server.config.Options`.
 
     Attributes:
         models: The models.
-        port: The gRPC port; known after `start`; 0: there is only a socket.
-        rest_port: The REST port; known after `start`; None: there is none.
-        addresses: All addresses, as HOST:PORT, unix:PATH and, of the REST API, http://HOST:PORT;
-            known after `start`.
+        port: The gRPC port, valid after `start`; 0 if the server listens only on a socket.
+        rest_port: The REST port, valid after `start`; None if there is no REST API.
+        addresses: All addresses, as HOST:PORT, unix:PATH and, for the REST API, http://HOST:PORT;
+            valid after `start`.
     """
 
     def __init__(
@@ -68,10 +67,11 @@ class Server:
         self._watchers: list[threading.Thread] = []
 
     def start(self) -> Server:
-        """Loads the models, then opens the ports: an open port means that all is ready.
+        """Loads the models, then opens the ports: an open port means that the server is ready.
 
         Raises:
-            UserError: Nothing to load, it cannot be loaded, or an address cannot be had.
+            UserError: No model to load, a model that cannot be loaded, or an address that cannot be
+                listened on.
         """
         options = self._options
         try:
@@ -86,22 +86,22 @@ class Server:
             raise
         self._watch("versions", options.poll_seconds, self.models.update)
         if options.model_config_file:
-            self._watch("models", options.config_poll_seconds, self._read_models_again())
+            self._watch("models", options.config_poll_seconds, self._config_reloader())
         return self
 
     def wait(self) -> None:
-        """Returns when the server has been stopped by another thread."""
+        """Blocks until another thread stops the server."""
         self._stopped.wait()
 
     def stop(self, grace: float | None = None) -> bool:
-        """Takes no more requests, lets those that are here finish, unloads.
+        """Refuses new requests, lets running ones finish and unloads the models.
 
         Args:
-            grace: Seconds that they have; None: those of the options.
+            grace: Seconds that running requests have to finish; None: `Options.grace`.
 
         Returns:
-            Whether all has ended. Otherwise threads of this process still compute, or load a
-            model; nobody waits for them any more.
+            Whether everything has ended. If not, threads of this process are still computing or
+            loading a model, and are no longer waited for.
         """
         grace = self._options.grace if grace is None else grace
         deadline = time.monotonic() + grace
@@ -119,20 +119,20 @@ class Server:
         self._stopped.set()
         return ended
 
-    async def _open(self, answers: Handlers) -> None:
+    async def _open(self, handlers: Handlers) -> None:
         options = self._options
-        self._grpc = GrpcServer(answers, options)
+        self._grpc = GrpcServer(handlers, options)
         await self._grpc.start()
         self.port, self.addresses = self._grpc.port, self._grpc.addresses
         if options.rest_port is not None:
             if options.tls is not None:
                 logger.warning(
-                    "the REST API is not encrypted: --ssl_config_file is for gRPC; put a proxy "
-                    "that speaks TLS in front, or leave out --rest_api_port"
+                    "the REST API is not encrypted: --ssl_config_file applies to gRPC only; put a "
+                    "TLS proxy in front, or leave out --rest_api_port"
                 )
             from tfface.server.rest_server import RestServer
 
-            self._rest = RestServer(answers, options)
+            self._rest = RestServer(handlers, options)
             self._rest.start()
             self.rest_port = self._rest.port
             self.addresses += [f"http://{address}" for address in self._rest.addresses]
@@ -142,7 +142,7 @@ class Server:
         return all(await asyncio.gather(*(server.stop(grace) for server in opened)))
 
     def describe(self) -> str:
-        """One line: every model with the versions that answer."""
+        """One line that lists every model with its available versions."""
         lines = [
             f"model {model.name}, version {', '.join(map(str, model.available()))}"
             for model in self.models
@@ -174,21 +174,21 @@ class Server:
                 )
         return error.message
 
-    def _watch(self, name: str, seconds: float, look: Callable[[], None]) -> None:
+    def _watch(self, name: str, seconds: float, poll: Callable[[], None]) -> None:
         def watch() -> None:
             while not self._stopping.wait(seconds):
-                look()
+                poll()
 
         if seconds > 0:
             self._watchers.append(threading.Thread(target=watch, name=name, daemon=True))
             self._watchers[-1].start()
 
-    def _read_models_again(self) -> Callable[[], None]:
-        """What to do every so often; the same mistake is told once."""
-        file, told = self._options.model_config_file, ""
+    def _config_reloader(self) -> Callable[[], None]:
+        """A function that reloads the model config file; a repeated error is logged once."""
+        file, logged = self._options.model_config_file, ""
 
-        def look() -> None:
-            nonlocal told
+        def reload() -> None:
+            nonlocal logged
             problem = ""
             try:
                 self.models.configure(read_models(file))
@@ -196,8 +196,8 @@ class Server:
                 problem = str(error)
             except ServingError as error:
                 problem = f"--model_config_file {file}: {error}"
-            if problem and problem != told:
+            if problem and problem != logged:
                 logger.error("%s", problem)
-            told = problem
+            logged = problem
 
-        return look
+        return reload

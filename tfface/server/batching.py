@@ -1,4 +1,4 @@
-"""Dynamic batching with TF Serving's parameters: requests of the same time run as one."""
+"""Dynamic batching with TF Serving's parameters: concurrent requests are run as one batch."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _MAX_ENQUEUED_BATCHES = 10
 _FULL = "The batch scheduling queue to which this task was submitted is full"
 
 
-class _UnlikeError(Exception):
-    """Arrays of several runs that do not go into one."""
+class _IncompatibleError(Exception):
+    """Arrays of several requests that cannot be concatenated."""
 
 
 def check_batching(parameters: BatchingParameters) -> None:
-    """Checks parameters for batching.
+    """Checks the batching parameters.
 
-    Stricter than TF Serving on `allowed_batch_sizes`: they must increase.
+    Stricter than TF Serving on `allowed_batch_sizes`, which must increase.
 
     Raises:
-        UserError: Says which value is wrong.
+        UserError: A value is invalid; the message names it.
     """
     problem = _problem(parameters)
     if problem:
@@ -54,7 +54,7 @@ def _problem(parameters: BatchingParameters) -> str | None:
         return f"num_batch_threads must be positive; was {threads}"
     if timeout < 0:
         return f"batch_timeout_micros must be non-negative; was {timeout}"
-    if enqueued < (1 if splitting else 0):  # as in TF Serving, which else reads 0 as 1
+    if enqueued < (1 if splitting else 0):  # as in TF Serving; without splitting, 0 means 1
         return f"max_enqueued_batches must be positive; was {enqueued}"
     if not 1 <= execution <= size:
         return f"max_execution_batch_size must be from 1 to max_batch_size {size}; was {execution}"
@@ -73,7 +73,7 @@ def _value(parameters: BatchingParameters, name: str, default: int) -> int:
 
 
 def _sizes(parameters: BatchingParameters) -> tuple[int, int]:
-    """Rows that a request may have, and rows that a batch may have."""
+    """The largest number of rows of a request, and of a batch."""
     size = _value(parameters, "max_batch_size", _MAX_BATCH_SIZE)
     if not parameters.enable_large_batch_splitting.value:
         return size, size
@@ -82,7 +82,7 @@ def _sizes(parameters: BatchingParameters) -> tuple[int, int]:
 
 @dataclass
 class _Task:
-    """A request, or the part of one that fits in a batch; `deadline` as of time.monotonic."""
+    """A request, or the part of one that fits in a batch; `deadline` is a time.monotonic time."""
 
     feeds: _Tensors
     size: int
@@ -92,7 +92,7 @@ class _Task:
 
 @dataclass
 class _Batch:
-    """Tasks that run together; `opened` as of time.monotonic."""
+    """Tasks that run together; `opened` is a time.monotonic time."""
 
     opened: float
     tasks: list[_Task] = field(default_factory=list)
@@ -100,19 +100,19 @@ class _Batch:
 
 
 class Batcher:
-    """Merges runs that feed and fetch the same tensors along their first dimension.
+    """Concatenates requests that feed and fetch the same tensors along the first dimension.
 
-    A run waits until its batch is full, or `batch_timeout_micros` old, and a batch thread is free.
-    A run that is alone in its batch is passed on without a copy. When a batch fails, each of its
-    runs is made again by itself: what is wrong with one caller's is no answer to the others.
+    A request waits until its batch is full or `batch_timeout_micros` old, and a batch thread is
+    free. A request that is alone in its batch is passed on without a copy. When a batch fails, each
+    of its requests is run again on its own, so that one bad request does not fail the others.
 
     Args:
-        parameters: How; see `check_batching`.
-        compute: Runs a batch: arrays by tensor name, the names of the tensors wanted and the
-            seconds left (None: no deadline), to the values of these tensors by name.
+        parameters: Batching parameters; see `check_batching`.
+        compute: Runs a batch. Receives arrays by tensor name, the names of the tensors to fetch and
+            the seconds left (None: no deadline); returns the fetched values by name.
 
     Raises:
-        ServingError: INVALID_ARGUMENT: the parameters are wrong.
+        ServingError: INVALID_ARGUMENT: the parameters are invalid.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Batcher:
         self._allowed = list(parameters.allowed_batch_sizes)
         self._wait = parameters.batch_timeout_micros.value / 1e6
         enqueued = _value(parameters, "max_enqueued_batches", _MAX_ENQUEUED_BATCHES)
-        self._most_batches = max(1, enqueued)
+        self._max_batches = max(1, enqueued)
         self._queues: dict[tuple, deque[_Batch]] = {}  # in the order of their turn; none is empty
         self._changed = threading.Condition()
         self._closing = False
@@ -146,21 +146,21 @@ class Batcher:
     def run(
         self, feeds: _Tensors, fetches: tuple[str, ...], timeout: float | None = None
     ) -> _Tensors:
-        """Takes part in a batch.
+        """Runs a request as part of a batch.
 
         Args:
             feeds: Arrays by tensor name, all with the same first dimension.
-            fetches: Names of the tensors wanted.
-            timeout: Seconds after which to give up; None: never.
+            fetches: Names of the tensors to fetch.
+            timeout: Timeout in seconds; None: no timeout.
 
         Returns:
-            The rows of the wanted tensors that belong to `feeds`, by tensor name.
+            The rows of the fetched tensors that belong to `feeds`, by tensor name.
 
         Raises:
-            ServingError: With TF Serving's texts: INVALID_ARGUMENT: not one number of rows, or
-                more than `max_batch_size`; UNAVAILABLE: too many wait already; DEADLINE_EXCEEDED:
-                no result in time; FAILED_PRECONDITION: what comes out is not one value per row; and
-                what the model itself says.
+            ServingError: With TF Serving's messages. INVALID_ARGUMENT: inputs with different
+                numbers of rows, or more rows than `max_batch_size`; UNAVAILABLE: the queue is full;
+                DEADLINE_EXCEEDED: no result in time; FAILED_PRECONDITION: an output does not have
+                one value per row; or an error of the model itself.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         tasks = self._enqueue(feeds, fetches, deadline)
@@ -170,13 +170,13 @@ class Batcher:
             raise _too_late() from None
         finally:
             for task in tasks:
-                task.future.cancel()  # what still waits is not computed
+                task.future.cancel()  # tasks that are still queued are not computed
         if len(results) == 1:
             return results[0]
         return {name: np.concatenate([part[name] for part in results]) for name in fetches}
 
     def close(self) -> None:
-        """Ends the threads, after they have run what waits."""
+        """Runs the queued tasks, then ends the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -185,7 +185,7 @@ class Batcher:
 
     def _enqueue(self, feeds: _Tensors, fetches: tuple[str, ...], deadline: float) -> list[_Task]:
         size = _size(feeds)
-        # A wrong type must reach the model as it is: merged with others, NumPy would convert them.
+        # A wrong dtype must reach the model unchanged: NumPy would convert it in a concatenation.
         key = (frozenset((name, array.dtype) for name, array in feeds.items()), fetches)
         with self._changed:
             if self._closing:
@@ -206,7 +206,7 @@ class Batcher:
         return tasks
 
     def _parts(self, batches: deque[_Batch], size: int) -> list[int]:
-        """Numbers of rows that a request is cut into; refuses one for which there is no room."""
+        """Numbers of rows that a request is split into; refuses it if the queue is full."""
         if size > self._largest_task:
             raise invalid(
                 f"Task size {size} is larger than maximum input batch size {self._largest_task}"
@@ -217,30 +217,30 @@ class Batcher:
         if size <= room:
             return [size]
         if not self._splits:
-            if count >= self._most_batches:
+            if count >= self._max_batches:
                 raise ServingError(
                     grpc.StatusCode.UNAVAILABLE,
                     f"{_FULL}; currently {count} batches enqueued and max_enqueued_batches is "
-                    f"{self._most_batches}",
+                    f"{self._max_batches}",
                 )
             return [size]
-        capacity = (self._most_batches - count) * self._largest_batch + room
+        capacity = (self._max_batches - count) * self._largest_batch + room
         if size > capacity:
             raise ServingError(
                 grpc.StatusCode.UNAVAILABLE,
                 f"{_FULL}; task size is {size} but scheduling capacity is only {capacity} "
-                f"(num_enqueued_batches={count}, max_enqueued_batches={self._most_batches}, "
+                f"(num_enqueued_batches={count}, max_enqueued_batches={self._max_batches}, "
                 f"open_batch_size={used}, max_execution_batch_size={self._largest_batch})",
             )
         whole, rest = divmod(size - room, self._largest_batch)
         return [part for part in (room, *[self._largest_batch] * whole, rest) if part]
 
     def _work(self) -> None:
-        while (found := self._next()) is not None:
-            self._process(*found)
+        while (batch := self._next()) is not None:
+            self._process(*batch)
 
     def _next(self) -> tuple[list[_Task], tuple[str, ...]] | None:
-        """Waits for a batch that can run; the queues take turns. None: close."""
+        """Waits for a batch that can run, with the queues in turn; None after `close`."""
         with self._changed:
             while True:
                 now, due = time.monotonic(), math.inf
@@ -252,7 +252,7 @@ class Batcher:
                         tasks = batches.popleft().tasks
                         if batches:
                             self._queues[key] = batches
-                        self._changed.notify()  # another batch may have become due meanwhile
+                        self._changed.notify()  # another batch may be due by now
                         return tasks, key[1]
                     due = min(due, ready_at)
                 if self._closing:
@@ -260,7 +260,7 @@ class Batcher:
                 self._changed.wait(_seconds_until(due))
 
     def _process(self, tasks: list[_Task], fetches: tuple[str, ...]) -> None:
-        """Answers the tasks of a batch; nobody waits any more for those that are cancelled."""
+        """Runs the tasks of a batch that have not been cancelled."""
         self._answer([t for t in tasks if t.future.set_running_or_notify_cancel()], fetches)
 
     def _answer(self, tasks: list[_Task], fetches: tuple[str, ...]) -> None:
@@ -273,7 +273,7 @@ class Batcher:
             return
         try:
             results = self._run_together(tasks, fetches)
-        except Exception as error:  # whatever it is, those who wait must know
+        except Exception as error:  # waiting callers must receive any error
             if len(tasks) == 1:
                 tasks[0].future.set_exception(error)
                 return
@@ -297,14 +297,14 @@ class Batcher:
         return results
 
     def _padding(self, size: int) -> int:
-        """Rows that lift a batch to an allowed size; there is nothing to pad an empty one with."""
+        """Rows that pad a batch to an allowed size; an empty batch is not padded."""
         return next((allowed - size for allowed in self._allowed if allowed >= size > 0), 0)
 
     def _merge(self, name: str, tasks: list[_Task], padding: int) -> np.ndarray:
         arrays = [task.feeds[name] for task in tasks]
         if len({array.shape[1:] for array in arrays}) > 1:
             if not self._pads or len({array.ndim for array in arrays}) > 1:
-                raise _UnlikeError
+                raise _IncompatibleError
             inner = tuple(np.max([array.shape[1:] for array in arrays], axis=0))
             arrays = [_padded(array, inner) for array in arrays]
         if padding:
@@ -341,11 +341,11 @@ def _check_rows(value: np.ndarray, count: int) -> None:
 
 
 def _padded(array: np.ndarray, inner: tuple[int, ...]) -> np.ndarray:
-    """Fills each row up to a shape with the array's very first value, as TF Serving does."""
+    """Pads each row to a shape with the array's first value, as TF Serving does."""
     if array.shape[1:] == inner:
         return array
     if not array.size:
-        raise _UnlikeError
+        raise _IncompatibleError
     padded = np.full((len(array), *inner), array.flat[0], array.dtype)
     padded[tuple(slice(size) for size in array.shape)] = array
     return padded
@@ -356,5 +356,5 @@ def _too_late() -> ServingError:
 
 
 def _seconds_until(moment: float) -> float | None:
-    """What is left until a moment of time.monotonic, not below zero; None: for ever."""
+    """Seconds until a time.monotonic time, at least 0; None if it is infinite."""
     return None if moment == math.inf else max(0.0, moment - time.monotonic())

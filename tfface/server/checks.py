@@ -1,4 +1,4 @@
-"""What can be said of models and of addresses at once, without TensorFlow or gRPC."""
+"""Fast checks of models and addresses that need neither TensorFlow nor gRPC."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LARGEST_VERSION = 2**63 - 1
 
 
 def find_versions(base_path: Path) -> dict[int, Path]:
-    """The version folders in a model's folder, by number (leading zeros are fine).
+    """The version folders in a model's folder, by number (leading zeros are allowed).
 
-    As in TF Serving, names above 2^63-1 are no numbers, and of several names of one number the
-    last in alphabetical order counts.
+    As in TF Serving, names above 2^63-1 are ignored, and if several names stand for the same
+    number, the last one in alphabetical order is used.
 
     Raises:
         OSError: The folder cannot be read.
@@ -29,7 +29,7 @@ def _is_version(entry: Path) -> bool:
     name = entry.name
     if not (name.isascii() and name.isdigit()):
         return False
-    # Python refuses to read numbers of thousands of digits.
+    # Python refuses to parse numbers with thousands of digits.
     digits = name.lstrip("0")
     if len(digits) > 19 or int(digits or "0") > _LARGEST_VERSION:
         return False
@@ -40,11 +40,11 @@ def _is_version(entry: Path) -> bool:
 
 
 def check_models(models: Iterable[ModelConfig], options: Options) -> None:
-    """Checks that there is something to load, before anything is.
+    """Checks, before anything is loaded, that every model has a version to load.
 
     Raises:
-        UserError: No such folder, no version in it that would be served, or labels, which at this
-            time point to nothing that is available.
+        UserError: A folder is missing or has no version that would be served, or a model has
+            labels, which cannot point to an available version before the start.
     """
     for model in models:
         _check_folder(model)
@@ -52,7 +52,7 @@ def check_models(models: Iterable[ModelConfig], options: Options) -> None:
             number = next(iter(model.labels.values()))
             raise UserError(
                 f"Request to assign label to version {number} of model {model.name}, which is not "
-                "currently available for inference: none is at the start, for which there is "
+                "currently available for inference: at the start no version is available; use "
                 "--allow_version_labels_for_unavailable_models"
             )
 
@@ -69,15 +69,15 @@ def _check_folder(model: ModelConfig) -> None:
         return
     if found:
         raise UserError(
-            f"model {model.name}: {path}: none of the versions {_listed(model.specific)} is in it, "
-            f"but {_listed(found)}"
+            f"model {model.name}: {path}: has none of the requested versions "
+            f"{_listed(model.specific)}, only {_listed(found)}"
         )
     hint = ""
     if (path / "saved_model.pb").exists():
-        hint = "; it is a version itself: name it by a number and give the folder that it is in"
+        hint = "; this folder is itself a version: rename it to a number and pass its parent folder"
     raise UserError(
-        f"model {model.name}: {path}: no version in it (a folder named by a number, such as "
-        f"{path / '1'}, that holds a SavedModel){hint}"
+        f"model {model.name}: {path}: contains no version (a numbered folder with a SavedModel, "
+        f"such as {path / '1'}){hint}"
     )
 
 
@@ -86,10 +86,10 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def check_address(host: str, port: int) -> None:
-    """Checks that an address can be listened on; gRPC itself would only say that it failed.
+    """Checks that an address can be listened on, as gRPC does not report the reason of a failure.
 
     Raises:
-        UserError: Says why not.
+        UserError: It cannot; the message has the reason.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -99,27 +99,27 @@ def check_address(host: str, port: int) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
-            reason = "the port is in use by another program (--port 0 takes a free one)"
+            reason = "the port is in use by another program (--port 0 chooses a free one)"
         raise UserError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
 def check_addresses(options: Options) -> None:
-    """Checks at once that a server can listen where it is to.
+    """Checks that a server can listen on its addresses.
 
     Raises:
-        UserError: Says why not.
+        UserError: It cannot; the message has the reason.
     """
     host = options.host or "127.0.0.1"
     if options.port or not options.socket_path:
         check_address(host, options.port)
     if options.rest_port is not None:
         if options.rest_port == options.port != 0:
-            raise UserError(f"the REST API cannot have the gRPC API's port {options.port}")
+            raise UserError(f"the REST API cannot use the gRPC API's port {options.port}")
         check_address(host, options.rest_port)
 
 
 def has_loopback_v6() -> bool:
-    """Whether there is the address ::1 here."""
+    """Whether this machine has the address ::1."""
     try:
         check_address("::1", 0)
     except UserError:

@@ -1,7 +1,7 @@
-"""Classify, Regress and MultiInference: tf.Examples to labels and numbers.
+"""Classify, Regress and MultiInference: from tf.Examples to labels and numbers.
 
-A signature for these takes serialised tf.Examples as its one input `inputs`. Its method name is not
-looked at: TF Serving does so only with --enable_signature_method_name_check.
+A signature for these has a single input, `inputs`, of serialized tf.Examples. Its method name is
+not checked: TF Serving does so only with --enable_signature_method_name_check.
 """
 
 from __future__ import annotations
@@ -38,20 +38,21 @@ def classify(
     request: classification_pb2.ClassificationRequest,
     timeout: float | None,
 ) -> classification_pb2.ClassificationResponse:
-    """Answers a request whose model has been looked up.
+    """Runs a Classify request on a model.
 
     Args:
-        model: The version that answers.
+        model: The loaded model version.
         version: Its number, for the reply.
         request: The request.
         timeout: Seconds left; None: no deadline.
 
     Raises:
-        ServingError: No examples, a signature that does not classify, or an error of the graph.
+        ServingError: No examples, a signature that is not for classification, or an error of the
+            graph.
     """
     signature = _signature(model, request.model_spec)
     outputs = _classification_outputs(signature)
-    examples = _examples(request.input, model.most_pixels)
+    examples = _examples(request.input, model.max_pixels)
     values = model.run(signature, {_INPUT: examples}, outputs, timeout)
     return classification_pb2.ClassificationResponse(
         model_spec=_spec(request.model_spec, version),
@@ -65,10 +66,10 @@ def regress(
     request: regression_pb2.RegressionRequest,
     timeout: float | None,
 ) -> regression_pb2.RegressionResponse:
-    """Answers a request whose model has been looked up; as `classify`."""
+    """Runs a Regress request on a model; see `classify`."""
     signature = _signature(model, request.model_spec)
     outputs = _regression_outputs(signature)
-    examples = _examples(request.input, model.most_pixels)
+    examples = _examples(request.input, model.max_pixels)
     values = model.run(signature, {_INPUT: examples}, outputs, timeout)
     return regression_pb2.RegressionResponse(
         model_spec=_spec(request.model_spec, version),
@@ -82,14 +83,14 @@ def multi_inference(
     request: inference_pb2.MultiInferenceRequest,
     timeout: float | None,
 ) -> inference_pb2.MultiInferenceResponse:
-    """Answers a request whose model has been looked up, all its tasks in one run; as `classify`."""
+    """Runs all tasks of a MultiInference request in one run of the model; see `classify`."""
     tasks: dict[str, tuple[Signature, list[str]]] = {}
     for task in request.tasks:
         name = _signature_name(task.model_spec)
         tasks[name] = _task(model, request, task, name in tasks)
     if not tasks:
         raise invalid("Found no task in a MultiInferenceRequest.")
-    examples = _examples(request.input, model.most_pixels)
+    examples = _examples(request.input, model.max_pixels)
     together = _together(tasks)
     inputs = dict.fromkeys(together.inputs, examples)
     values = model.run(together, inputs, list(together.outputs), timeout)
@@ -106,7 +107,7 @@ def multi_inference(
 
 
 def _together(tasks: dict[str, tuple[Signature, list[str]]]) -> Signature:
-    """One signature for all tasks: an input for each tensor that examples go into."""
+    """One signature for all tasks, with an input for each tensor that receives examples."""
     together = Signature(meta_graph_pb2.SignatureDef(), {}, {})
     for name, (signature, outputs) in tasks.items():
         tensor = signature.inputs[_INPUT]
@@ -154,14 +155,17 @@ def _signature(model: SavedModel, spec: model_pb2.ModelSpec) -> Signature:
     return model.signatures[name]
 
 
-def _spec(asked: model_pb2.ModelSpec, version: int) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=asked.name, signature_name=_signature_name(asked))
+def _spec(requested: model_pb2.ModelSpec, version: int) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=requested.name, signature_name=_signature_name(requested))
     spec.version.value = version
     return spec
 
 
-def _examples(request_input: input_pb2.Input, most_pixels: int) -> np.ndarray:
-    """The serialised examples, object [N]. Two messages one after the other are their merger."""
+def _examples(request_input: input_pb2.Input, max_pixels: int) -> np.ndarray:
+    """The serialized examples, object [N].
+
+    The context is prepended to each: concatenated protobuf messages parse as their merger.
+    """
     with_context = request_input.example_list_with_context
     context = with_context.context.SerializeToString()
     examples = with_context.examples or request_input.example_list.examples
@@ -169,10 +173,10 @@ def _examples(request_input: input_pb2.Input, most_pixels: int) -> np.ndarray:
         raise invalid("Input is empty.")
     if len(context) * len(examples) > LARGEST_UNSENT:
         raise invalid(
-            f"the context, of {len(context)} bytes, is too large to go into each of "
+            f"the context ({len(context)} bytes) is too large to be added to each of "
             f"{len(examples)} examples"
         )
-    check_images(_strings([with_context.context, *examples]), most_pixels)
+    check_images(_strings([with_context.context, *examples]), max_pixels)
     return np.array([context + e.SerializeToString() for e in examples], object)
 
 
@@ -201,10 +205,10 @@ def _regression_outputs(signature: Signature) -> list[str]:
     return [_REGRESSION]
 
 
-def _check(signature: Signature, kind: str, most_outputs: int, wrong_outputs: str) -> None:
+def _check(signature: Signature, kind: str, max_outputs: int, wrong_outputs: str) -> None:
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
-    if not 1 <= len(signature.outputs) <= most_outputs:
+    if not 1 <= len(signature.outputs) <= max_outputs:
         raise invalid(wrong_outputs)
     if _INPUT not in signature.inputs:
         raise invalid(f"No {kind} inputs found in SignatureDef: {signature.definition}")

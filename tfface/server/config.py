@@ -1,4 +1,4 @@
-"""What is served and how: models, the server's settings, TF Serving's files. No TensorFlow here."""
+"""Models to serve, server settings and TF Serving's config files; does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ModelConfig:
 
     Attributes:
         name: The name that clients use.
-        base_path: Folder of version folders, which are named by numbers.
-        latest: How many of the newest versions are served; None: all.
-        specific: These versions are served, and `latest` is of no account; empty: go by `latest`.
-        labels: Version by label.
+        base_path: Folder with numbered version folders.
+        latest: Number of newest versions to serve; None: all.
+        specific: Versions to serve instead of the `latest`; empty: use `latest`.
+        labels: Version numbers by label.
     """
 
     name: str
@@ -33,7 +33,7 @@ class ModelConfig:
     labels: Mapping[str, int] = field(default_factory=dict)
 
     def choose(self, numbers: Iterable[int]) -> list[int]:
-        """Those of the versions found that are to be served; newest first."""
+        """Which of these versions to serve, newest first."""
         newest_first = sorted(numbers, reverse=True)
         if self.specific:
             return [number for number in newest_first if number in self.specific]
@@ -45,38 +45,40 @@ class Options:
     """Settings of a server, other than its models.
 
     Attributes:
-        host: Address to listen on; None: the loopback addresses 127.0.0.1 and, where there is one,
+        host: Address to listen on; None: the loopback addresses 127.0.0.1 and, where available,
             ::1.
-        port: Port of the gRPC API; 0: any free one, or none if there is a `socket_path`.
+        port: Port of the gRPC API; 0: any free port, or none if there is a `socket_path`.
         socket_path: Unix socket of the gRPC API.
         threads: gRPC requests that run at the same time; None: four times the number of CPUs.
-        channel_arguments: gRPC's own settings, by name.
-        tls: Key and certificate of the gRPC API; None: no encryption.
-        receive_timeout: Seconds within which a request must have arrived whole.
-        max_open_per_peer: gRPC calls, and REST connections, that one address may have open at a
-            time; 0: any number.
-        max_request_pixels: Of all encoded images in a request together; 0: any number.
-        grace: Seconds that requests have to finish when the server is stopped.
-        health: Offer the standard gRPC health service.
-        tensor_content: Answer with `tensor_content` rather than typed fields.
+        channel_arguments: gRPC channel arguments, by name.
+        tls: Key and certificate of the gRPC API (`protos.SSLConfig`); None: no encryption.
+        receive_timeout: Seconds within which a request must have arrived completely.
+        max_open_per_peer: Maximum number of gRPC calls, and of REST connections, that one client
+            address may have open at the same time; 0: unlimited.
+        max_request_pixels: Maximum number of pixels of all encoded images in a request together; 0:
+            unlimited.
+        grace: Seconds that running requests have to finish when the server stops.
+        health: Provide the standard gRPC health service.
+        tensor_content: Reply with `tensor_content` instead of typed fields.
         rest_port: Port of the REST API; None: no REST API.
         rest_threads: REST requests that run at the same time; None: four times the number of CPUs.
-        rest_timeout: Seconds after which a REST request is given up.
-        rest_cors: Let web pages of other origins call the REST API.
-        metrics_path: Path of Prometheus' metrics at the REST port; None: there are none.
-        poll_seconds: Time between two looks for new versions; 0 or less: look only at the start.
-        model_config_file: File that is read again every `config_poll_seconds`.
-        config_poll_seconds: 0: never.
-        allow_unavailable_labels: A new label may point to a version that is not available.
-        max_load_retries: How often a version that cannot be loaded is tried again.
-        retry_seconds: Time between two such tries.
+        rest_timeout: Timeout of a REST request, in seconds.
+        rest_cors: Allow web pages of other origins to call the REST API.
+        metrics_path: Path of the Prometheus metrics on the REST port; None: no metrics.
+        poll_seconds: Seconds between two polls for new versions; 0 or less: no polling.
+        model_config_file: File that is reloaded every `config_poll_seconds`.
+        config_poll_seconds: Seconds between two reloads of `model_config_file`; 0: never.
+        allow_unavailable_labels: Allow a new label to point to a version that is not available.
+        max_load_retries: How often loading a failed version is retried.
+        retry_seconds: Seconds between two such retries.
         warm_up: Run a version's warm-up requests before it becomes available.
-        warm_up_iterations: How often each of them is run.
-        tags: Tags of the part of a SavedModel that is loaded.
+        warm_up_iterations: How often each warm-up request is run.
+        tags: Tags of the MetaGraph to load from a SavedModel.
         intra_op_threads: Threads within one operation; 0: TensorFlow decides.
         inter_op_threads: Operations that run at the same time; 0: TensorFlow decides.
-        batching: How requests are put together in batches (`protos.BatchingParameters`); None: not.
-        per_model_batching: Only versions with a `batching_params.pbtxt` batch, and according to it.
+        batching: Batching parameters (`protos.BatchingParameters`); None: no batching.
+        per_model_batching: Batch only for versions with a `batching_params.pbtxt`, with its
+            parameters.
     """
 
     host: str | None = None
@@ -115,14 +117,14 @@ def read_models(path: str | Path) -> tuple[ModelConfig, ...]:
     """Reads a `--model_config_file`.
 
     Raises:
-        UserError: Names the file and what is wrong.
+        UserError: The file is invalid; the message names it and the problem.
     """
     from tensorflow_serving.config import model_server_config_pb2
 
     flag = "--model_config_file"
     config = protos.read_text(path, model_server_config_pb2.ModelServerConfig, flag)
     if config.WhichOneof("config") != "model_config_list":
-        raise UserError(f"{flag} {path}: there is no model_config_list in it")
+        raise UserError(f"{flag} {path}: has no model_config_list")
     try:
         return to_models(config.model_config_list)
     except UserError as error:
@@ -134,10 +136,10 @@ def to_models(listed, served: Collection[str] = ()) -> tuple[ModelConfig, ...]:
 
     Args:
         listed: The message.
-        served: Names of models that are being served.
+        served: Names of models that are already being served.
 
     Raises:
-        UserError: What TF Serving says to such a list.
+        UserError: The list is invalid; with TF Serving's messages.
     """
     models: dict[str, ModelConfig] = {}
     for entry in listed.config:
@@ -150,18 +152,18 @@ def to_models(listed, served: Collection[str] = ()) -> tuple[ModelConfig, ...]:
 
 
 def check_base_path(name: str, path: str) -> None:
-    """Checks that a model's base path may be a folder at all.
+    """Checks that a model's base path is a local path.
 
     Raises:
-        UserError: It is a URI, or no path.
+        UserError: It is a URI or not a valid path.
     """
     if "://" in path:
         raise UserError(
-            f"model {name}: base_path {path}: only folders of this machine can be read, no URIs; "
-            "mount it, or copy the model"
+            f"model {name}: base_path {path}: URIs are not supported; mount it as a local folder, "
+            "or copy the model"
         )
     if "\0" in path:
-        raise UserError(f"model {name}: base_path {path!r}: expected a path, which has no NUL")
+        raise UserError(f"model {name}: base_path {path!r}: a path cannot contain NUL")
 
 
 def _to_model(entry, served: bool) -> ModelConfig:
@@ -175,7 +177,7 @@ def _to_model(entry, served: bool) -> ModelConfig:
     policy = entry.model_version_policy
     chosen = policy.WhichOneof("policy_choice")
     if chosen == "specific" and not policy.specific.versions:
-        raise UserError(f"model {name}: model_version_policy: specific names no versions")
+        raise UserError(f"model {name}: model_version_policy: specific lists no versions")
     return ModelConfig(
         name,
         Path(path),
@@ -209,28 +211,28 @@ def read_tls(path: str):
         A `protos.SSLConfig` with key and certificate.
 
     Raises:
-        UserError: Names the file and what is missing.
+        UserError: The file is invalid; the message names it and the missing field.
     """
     flag = "--ssl_config_file"
     config = protos.read_text(path, protos.SSLConfig, flag)
-    wanted = ["server_key", "server_cert", *(["custom_ca"] if config.client_verify else [])]
-    for name in wanted:
+    required = ["server_key", "server_cert", *(["custom_ca"] if config.client_verify else [])]
+    for name in required:
         if "-----BEGIN " not in getattr(config, name):
             raise UserError(f"{flag} {path}: {name}: expected the content of a PEM file")
     return config
 
 
 def read_metrics_path(path: str) -> str | None:
-    """The path of the metrics in a `--monitoring_config_file`; None: they are not enabled.
+    """The metrics path in a `--monitoring_config_file`; None if metrics are not enabled.
 
     Raises:
-        UserError: Names the file and what is wrong.
+        UserError: The file is invalid; the message names it and the problem.
     """
     flag = "--monitoring_config_file"
     prometheus = protos.read_text(path, protos.MonitoringConfig, flag).prometheus_config
     if not prometheus.enable:
         return None
-    found = prometheus.path or METRICS_PATH
-    if not found.startswith("/"):
-        raise UserError(f"{flag} {path}: path {found!r}: expected one that begins with /")
-    return found
+    metrics_path = prometheus.path or METRICS_PATH
+    if not metrics_path.startswith("/"):
+        raise UserError(f"{flag} {path}: path {metrics_path!r}: expected a path that begins with /")
+    return metrics_path

@@ -1,4 +1,4 @@
-"""The gRPC API: ports, limits, and calls that are read and written by an event loop."""
+"""The gRPC API: ports, limits, and reading and writing of calls in an event loop."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ _SECOND = 1000
 _CHANNEL_ARGUMENTS = {
     "grpc.max_send_message_length": -1,
     "grpc.max_receive_message_length": LARGEST_MESSAGE,
-    # Otherwise two servers can share a port without knowing it, each getting some of the calls.
+    # Otherwise two servers could share a port unnoticed, each receiving some of the calls.
     "grpc.so_reuseport": 0,
-    # Of a connection; a client's library keeps further calls back until there is room.
+    # Per connection; the client library queues further calls.
     "grpc.max_concurrent_streams": 256,
-    # Clients connect again by themselves and notice nothing.
+    # Clients reconnect transparently.
     "grpc.max_connection_idle_ms": 300 * _SECOND,
-    # The only end there is for a call whose reply the caller does not take.
+    # Nothing else ends a call whose reply the client does not read.
     "grpc.max_connection_age_ms": 600 * _SECOND,
     "grpc.max_connection_age_grace_ms": 120 * _SECOND,
     "grpc.server_handshake_timeout_ms": 20 * _SECOND,
 }
 _HEALTH_NAMES = ("", "ModelService", "PredictionService")
-_QUESTIONS = 2  # threads
+_QUERY_THREADS = 2  # threads
 
 
 class GrpcServer:
     """The gRPC API.
 
-    Messages are read by the event loop and only then go to threads, so that a call whose message
-    does not come holds up nobody; and it is given up after a time.
+    The event loop reads a message completely before it passes the call to a worker thread, so that
+    slow senders block no thread; a message that does not arrive in time ends the call.
 
     To be used in the event loop only.
 
     Args:
-        answers: What answers.
-        options: The server's.
+        handlers: Request handlers.
+        options: Server settings.
 
     Attributes:
-        port: The port; known after `start`; 0: there is only a socket.
-        addresses: All addresses, as HOST:PORT and unix:PATH; known after `start`.
+        port: The port, valid after `start`; 0 if the server listens only on a socket.
+        addresses: All addresses, as HOST:PORT and unix:PATH; valid after `start`.
     """
 
-    def __init__(self, answers: Handlers, options: Options):
+    def __init__(self, handlers: Handlers, options: Options):
         self.port = options.port
         self.addresses: list[str] = []
         self._options = options
@@ -68,44 +68,44 @@ class GrpcServer:
         self._idle.set()
         self._stopping = False
         threads = options.threads or 4 * (os.cpu_count() or 1)
-        # What is asked about models does not wait behind what is asked of them, nor behind loading.
+        # Status and metadata requests must not wait for inference requests or for loading.
         self._workers = {
             services.RUN: Workers(threads, "requests"),
-            services.ASK: Workers(_QUESTIONS, "questions"),
+            services.QUERY: Workers(_QUERY_THREADS, "queries"),
             services.LOAD: Workers(1, "reloads"),
         }
         arguments = {**_CHANNEL_ARGUMENTS, **options.channel_arguments}
         self._server = grpc.aio.server(options=list(arguments.items()))
-        rpcs = services.services(answers, options.tensor_content)
-        for service, methods in rpcs.items():
-            handlers = {
+        rpcs = services.services(handlers, options.tensor_content)
+        for service, rpcs_of_service in rpcs.items():
+            methods = {
                 name: grpc.stream_unary_rpc_method_handler(self._handler(rpc))
-                for name, rpc in methods.items()
+                for name, rpc in rpcs_of_service.items()
             }
-            handler = grpc.method_handlers_generic_handler(service, handlers)
+            handler = grpc.method_handlers_generic_handler(service, methods)
             self._server.add_generic_rpc_handlers((handler,))
 
     async def start(self) -> None:
         """Opens the ports.
 
         Raises:
-            UserError: An address cannot be had.
+            UserError: An address cannot be listened on.
         """
         await self._add_health_and_reflection()
         self._listen()
         await self._server.start()
 
     async def stop(self, grace: float) -> bool:
-        """Takes no more requests, answers those that have been read whole within `grace` seconds.
+        """Refuses new requests; those that have been read have `grace` seconds to finish.
 
         Returns:
-            Whether none is running any more.
+            Whether all requests have finished.
         """
         self._stopping = True
         ending = asyncio.ensure_future(self._server.stop(grace))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace)
-        await self._server.stop(None)  # What is left: half messages, and streams of health.
+        await self._server.stop(None)  # ends incomplete messages and health-check streams
         await ending
         return all([workers.close() for workers in self._workers.values()])
 
@@ -119,24 +119,24 @@ class GrpcServer:
             code, reply = await _answer(rpc, data, context.time_remaining(), workers)
             if code is not grpc.StatusCode.OK:
                 await context.abort(code, reply)
-            workers.hold(len(reply))
-            context.add_done_callback(lambda _: workers.give(len(reply)))
+            workers.add(len(reply))
+            context.add_done_callback(lambda _: workers.release(len(reply)))
             return reply
 
         return handle
 
     async def _admit(self, context: grpc.aio.ServicerContext) -> None:
-        """Lets a call in, unless its peer has too many."""
+        """Admits a call, unless its peer has too many open."""
         peer = _host(context.peer())
         if not self._peers.enter(peer):
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"more than {self._options.max_open_per_peer} calls from {peer} at a time",
+                f"more than {self._options.max_open_per_peer} open calls from {peer}",
             )
         context.add_done_callback(lambda _: self._peers.leave(peer))
 
     def _accept(self, context: grpc.aio.ServicerContext) -> None:
-        """Counts a call as one to be answered, until its reply has been sent."""
+        """Counts a call as running until its reply has been sent."""
         self._accepted += 1
         self._idle.clear()
         context.add_done_callback(self._sent)
@@ -147,7 +147,7 @@ class GrpcServer:
             self._idle.set()
 
     async def _message(self, context: grpc.aio.ServicerContext) -> bytes:
-        """The request, which has to come in time."""
+        """Reads the request; aborts the call if it does not arrive in time."""
         late = False
 
         def give_up(task: asyncio.Task) -> None:
@@ -165,7 +165,7 @@ class GrpcServer:
                 raise
             await context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"the request has not arrived within {seconds:g} seconds",
+                f"the request did not arrive within {seconds:g} seconds",
             )
         finally:
             timer.cancel()
@@ -189,7 +189,7 @@ class GrpcServer:
             try:
                 self._bind_host("::1")
             except UserError:
-                if options.port:  # somebody else would get the calls to localhost
+                if options.port:  # another program would receive calls to localhost
                     raise
 
     def _bind_host(self, host: str) -> None:
@@ -225,7 +225,7 @@ class GrpcServer:
 async def _answer(
     rpc: services.Rpc, data: bytes, seconds: float | None, workers: Workers
 ) -> tuple[grpc.StatusCode, bytes | str]:
-    """The reply, or status and text of an error."""
+    """The status, and the reply or the error message."""
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
         return await workers.run(functools.partial(rpc.answer, data, deadline), len(data))
@@ -236,6 +236,6 @@ async def _answer(
 
 
 def _host(peer: str) -> str:
-    """The address in what gRPC calls a peer: ipv4:HOST:PORT, ipv6:[HOST]:PORT (quoted), unix:."""
+    """The host of a gRPC peer string: ipv4:HOST:PORT, ipv6:[HOST]:PORT (quoted) or unix:."""
     kind, _, address = unquote(peer).partition(":")
     return address.rpartition(":")[0] if kind in ("ipv4", "ipv6") else kind

@@ -1,4 +1,4 @@
-"""What the server answers, whichever way it is asked: gRPC and REST both call this."""
+"""Request handlers, shared by the gRPC and the REST API."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _SIGNATURE_DEF = "signature_def"
 
 
 class Handlers:
-    """The RPCs of TF Serving, from a request to its answer.
+    """Handlers of TF Serving's RPCs.
 
-    Each raises ServingError with TF Serving's code and text.
+    Each raises ServingError with TF Serving's code and message.
 
     Args:
-        models: The models that answer.
+        models: The models to serve.
 
     Attributes:
-        models: The models that answer.
-        monitor: What has been asked of them, and how long it took.
+        models: The models to serve.
+        monitor: Request counts and latencies.
     """
 
     def __init__(self, models: Models):
@@ -50,12 +50,12 @@ class Handlers:
         """Runs a signature.
 
         Args:
-            request: What a client has sent.
+            request: The request.
             timeout: Seconds left; None: no deadline.
 
         Returns:
             The outputs by name, strings as object arrays of bytes (a scalar one as bytes), and the
-            model, version and signature that answered.
+            model, version and signature that were run.
         """
         with self._running("Predict", request) as (number, model):
             return predict(model, number, request, timeout)
@@ -63,21 +63,21 @@ class Handlers:
     def classify(
         self, request: classification_pb2.ClassificationRequest, timeout: float | None = None
     ) -> classification_pb2.ClassificationResponse:
-        """Labels tf.Examples; `timeout`: seconds left, None: no deadline."""
+        """Classifies tf.Examples; `timeout` is in seconds, None: no deadline."""
         with self._running("Classify", request) as (number, model):
             return classify_regress.classify(model, number, request, timeout)
 
     def regress(
         self, request: regression_pb2.RegressionRequest, timeout: float | None = None
     ) -> regression_pb2.RegressionResponse:
-        """Finds a number for each tf.Example; `timeout`: seconds left, None: no deadline."""
+        """Predicts a number for each tf.Example; `timeout` is in seconds, None: no deadline."""
         with self._running("Regress", request) as (number, model):
             return classify_regress.regress(model, number, request, timeout)
 
     def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, timeout: float | None = None
     ) -> inference_pb2.MultiInferenceResponse:
-        """Several of both on the same tf.Examples; `timeout`: seconds left, None: no deadline."""
+        """Runs several classifications and regressions on the same tf.Examples; see `classify`."""
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         with self.models.use(spec) as (number, model):
             return classify_regress.multi_inference(model, number, request, timeout)
@@ -85,7 +85,7 @@ class Handlers:
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """The signatures of a model."""
+        """Returns the signatures of a model."""
         spec = _spec(request)
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
@@ -106,26 +106,26 @@ class Handlers:
     def status(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """The state of a model's versions."""
+        """Returns the state of a model's versions."""
         return _states(self.models.status(_spec(request)))
 
     def statuses(self) -> dict[str, get_model_status_pb2.GetModelStatusResponse]:
-        """The states of the versions of every model, by its name."""
+        """Returns the states of the versions of every model, by model name."""
         return {model.name: _states(model.status()) for model in self.models}
 
     @contextlib.contextmanager
     def _running(self, api: str, request) -> Iterator[tuple[int, SavedModel]]:
-        """Holds the version asked for, and records how long it runs."""
+        """Holds the requested version and records its runtime latency."""
         spec = _spec(request)
         with self.models.use(spec) as used, self.monitor.running(api, spec.name):
             yield used
 
 
 def _states(
-    found: dict[int, tuple[State, ServingError | None]],
+    states: dict[int, tuple[State, ServingError | None]],
 ) -> get_model_status_pb2.GetModelStatusResponse:
     response = get_model_status_pb2.GetModelStatusResponse()
-    for version, (state, error) in found.items():
+    for version, (state, error) in states.items():
         status = response.model_version_status.add(version=version, state=int(state))
         status.status.error_code = error.code.value[0] if error else 0
         status.status.error_message = shortened(error.message) if error else ""

@@ -1,4 +1,4 @@
-"""A version from its folder to a loaded model that has answered its warm-up requests."""
+"""Loading of a model version, and its warm-up requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfface.server.status import ServingError, invalid
 
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
 _BATCHING_FILE = "batching_params.pbtxt"
-_MOST_WARM_UP_RECORDS = 1000
+_MAX_WARM_UP_RECORDS = 1000
 _WARM_UPS = {
     "predict_log": predict,
     "classify_log": classify_regress.classify,
@@ -31,8 +31,8 @@ def load(path: Path, number: int, options: Options) -> SavedModel:
 
     Args:
         path: The version's folder.
-        number: The version.
-        options: The server's.
+        number: The version number.
+        options: Server settings.
 
     Raises:
         ServingError: It cannot be loaded, or a warm-up request fails.
@@ -55,7 +55,7 @@ def load(path: Path, number: int, options: Options) -> SavedModel:
 
 
 def _batching(path: Path, options: Options) -> Message | None:
-    """How a version's requests are put together; None: not at all."""
+    """The batching parameters of a version; None: no batching."""
     if not options.per_model_batching:
         return options.batching
     file = path / _BATCHING_FILE
@@ -69,10 +69,10 @@ def _run_warm_up(model: SavedModel, number: int, path: Path, iterations: int) ->
         return
     try:
         for count, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
-            if count >= _MOST_WARM_UP_RECORDS:
+            if count >= _MAX_WARM_UP_RECORDS:
                 raise invalid(
                     "Number of warmup records exceeds the maximum "
-                    f"({_MOST_WARM_UP_RECORDS}) at {path}"
+                    f"({_MAX_WARM_UP_RECORDS}) at {path}"
                 )
             log = prediction_log_pb2.PredictionLog.FromString(record)
             kind = log.WhichOneof("log_type")

@@ -1,4 +1,4 @@
-"""The models that are served, by name."""
+"""The served models, by name."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ logger = logging.getLogger("tfface.server")
 
 
 class Models:
-    """The models that are served; none at first.
+    """The served models; empty until `configure` is called.
 
     Args:
-        options: The server's.
+        options: Server settings.
     """
 
     def __init__(self, options: Options):
         self._options = options
-        self._by_name: dict[str, Model] = {}  # Also those that are no longer served.
+        self._by_name: dict[str, Model] = {}  # includes models that are no longer served
         self._labels: dict[str, Mapping[str, int]] = {}
         self._changing = threading.Lock()
 
@@ -41,16 +41,16 @@ class Models:
 
     @contextlib.contextmanager
     def use(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[int, SavedModel]]:
-        """Holds the version that a request asks for while it runs.
+        """Keeps the requested version loaded while a request runs.
 
         Args:
-            spec: The request's.
+            spec: The request's model specification.
 
         Yields:
             The version's number and the loaded model.
 
         Raises:
-            ServingError: There is none such, with TF Serving's answer.
+            ServingError: No such model, version or label; with TF Serving's message.
         """
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
@@ -61,30 +61,30 @@ class Models:
             yield used
 
     def status(self, spec: model_pb2.ModelSpec) -> dict[int, tuple[State, ServingError | None]]:
-        """State of every version ever seen, or of the one asked for; newest first.
+        """State of every version ever seen, or of the requested one; newest first.
 
         Raises:
-            ServingError: NOT_FOUND, or INVALID_ARGUMENT: no such label.
+            ServingError: NOT_FOUND: no such model or version; INVALID_ARGUMENT: no such label.
         """
         name, number = spec.name, self._version(spec)
-        found = self._by_name[name].status() if name in self._by_name else {}
+        states = self._by_name[name].status() if name in self._by_name else {}
         if number is not None:
-            if number not in found:
+            if number not in states:
                 raise ServingError(
                     grpc.StatusCode.NOT_FOUND, f"Could not find version {number} of model {name}"
                 )
-            return {number: found[number]}
-        if not found:
+            return {number: states[number]}
+        if not states:
             raise ServingError(
                 grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}"
             )
-        return found
+        return states
 
     def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        """Carries out a HandleReloadConfigRequest; see `configure`.
+        """Handles a HandleReloadConfigRequest; see `configure`.
 
         Raises:
-            ServingError: Also INVALID_ARGUMENT: a list that cannot be served.
+            ServingError: As of `configure`, and INVALID_ARGUMENT: the config is invalid.
         """
         if config.WhichOneof("config") != "model_config_list":
             raise invalid(
@@ -98,24 +98,24 @@ class Models:
         self.configure(models)
 
     def configure(self, configs: Collection[ModelConfig]) -> None:
-        """Serves these models and no others; returns when the new ones are available.
+        """Replaces the served models; returns when the new ones are available.
 
         Args:
-            configs: Each with a name of its own.
+            configs: The models to serve, with distinct names.
 
         Raises:
-            ServingError: FAILED_PRECONDITION: a label may not point where it does; nothing has
-                changed. UNKNOWN: new models did not become available; they are tried again.
+            ServingError: FAILED_PRECONDITION: a label points to an unavailable version; nothing
+                has changed. UNKNOWN: new models did not become available; loading is retried.
         """
         with self._changing:
             self._check_labels(configs)
             before = {model.name for model in self}
-            wanted = {config.name: config for config in configs}
-            new = {name: Model(config, self._options) for name, config in wanted.items()}
+            by_name = {config.name: config for config in configs}
+            new = {name: Model(config, self._options) for name, config in by_name.items()}
             self._by_name = new | self._by_name
             for name, model in self._by_name.items():
-                model.config = wanted.get(name)
-            self._labels = {name: config.labels for name, config in wanted.items()}
+                model.config = by_name.get(name)
+            self._labels = {name: config.labels for name, config in by_name.items()}
             self._update()
             failed = [m for m in self if m.name not in before and not m.available()]
         if failed:
@@ -126,23 +126,23 @@ class Models:
             )
 
     def update(self) -> None:
-        """Looks for new and removed versions of every model; never fails."""
+        """Updates every model to the versions in its folder; does not raise."""
         with self._changing:
             self._update()
 
     def close(self) -> None:
-        """Unloads everything once it is no longer used."""
+        """Unloads all models as soon as no request uses them."""
         with self._changing:
             for model in self._by_name.values():
                 model.close()
 
     def _update(self) -> None:
-        # Those that are no longer served go first, and make room.
+        # Models that are no longer served come first, to free memory.
         for model in sorted(self._by_name.values(), key=lambda model: model.config is not None):
             try:
                 model.update()
-            except Exception:  # the next look may find things in order again
-                logger.exception("model %s: looking for new versions failed", model.name)
+            except Exception:  # the next update may succeed
+                logger.exception("model %s: cannot update its versions", model.name)
 
     def _check_labels(self, configs: Collection[ModelConfig]) -> None:
         for config in configs:
@@ -161,7 +161,7 @@ class Models:
                     )
 
     def _version(self, spec: model_pb2.ModelSpec) -> int | None:
-        """The version asked for; one that is set to 0 is version 0, not the newest."""
+        """The requested version, None for the newest; an explicit 0 means version 0."""
         if spec.WhichOneof("version_choice") != "version_label":
             return spec.version.value if spec.HasField("version") else None
         label = spec.version_label

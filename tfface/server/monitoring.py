@@ -1,4 +1,4 @@
-"""Counts and latencies of requests, with the names and shape of TF Serving's Prometheus metrics."""
+"""Request counts and latencies, with the names and format of TF Serving's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _BOUNDS = tuple(10 * 1.8**power for power in range(33))
 
 
 class Monitor:
-    """What has been asked of a server, and how long it took; safe to use from many threads.
+    """Request counts and latencies of a server; thread-safe.
 
-    As in TF Serving, predictions, classifications and regressions count, and of latencies those of
-    requests that succeeded. Requests for models that are not served are counted together under
-    `model_name=""`: what clients make up cannot fill the memory.
+    As in TF Serving, only Predict, Classify and Regress are counted, and latencies are recorded for
+    successful requests only. Requests for models that are not served are counted together under
+    `model_name=""`, so that made-up names cannot fill the memory.
 
     Args:
-        models: The models that are served; `models[name]` raises KeyError for any other.
+        models: The served models; `models[name]` raises KeyError for any other name.
     """
 
     def __init__(self, models):
@@ -37,14 +37,14 @@ class Monitor:
     def request(
         self, api: str, entrypoint: str, model: str, code: grpc.StatusCode, seconds: float
     ) -> None:
-        """Records a request that has been answered.
+        """Records a finished request.
 
         Args:
-            api: What was asked, written as TF Serving does: Predict over gRPC, predict over REST.
+            api: The RPC's name, spelled as in TF Serving: Predict over gRPC, predict over REST.
             entrypoint: GRPC or REST.
             model: The model's name in the request.
-            code: How it ended.
-            seconds: From its arrival to its answer.
+            code: The resulting status.
+            seconds: Time from its arrival to its reply.
         """
         try:
             self._models[model]
@@ -57,7 +57,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def running(self, api: str, model: str) -> Iterator[None]:
-        """Records as runtime latency how long the block takes that runs a model that is served."""
+        """Records the duration of a with block, which runs a served model, as runtime latency."""
         started = time.perf_counter()
         yield
         seconds = time.perf_counter() - started
@@ -90,7 +90,7 @@ class _Histogram:
     def __init__(self, name: str, labels: tuple[str, ...]):
         self._name = _PREFIX + name
         self._labels = labels
-        # By label values: the number of observations in each bucket, the last without a bound.
+        # By label values: the number of observations in each bucket; the last one is unbounded.
         self._counts: dict[tuple[str, ...], list[int]] = {}
         self._sums: dict[tuple[str, ...], float] = {}
 

@@ -1,4 +1,4 @@
-"""Predict: a request to its outputs, with TF Serving's checks in TF Serving's order."""
+"""Predict, with TF Serving's checks in TF Serving's order."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ DEFAULT_SIGNATURE = "serving_default"
 def predict(
     model: SavedModel, version: int, request: predict_pb2.PredictRequest, timeout: float | None
 ) -> tuple[dict[str, np.ndarray], model_pb2.ModelSpec]:
-    """Answers a request whose model has been looked up.
+    """Runs a Predict request on a model.
 
     Args:
-        model: The version that answers.
+        model: The loaded model version.
         version: Its number, for the reply.
         request: The request.
         timeout: Seconds left; None: no deadline.
 
     Returns:
-        The outputs by name, and the model, version and signature that answered.
+        The outputs by name, and the model, version and signature that were run.
 
     Raises:
-        ServingError: A request that does not fit the signature, or an error of the graph.
+        ServingError: A request that does not match the signature, or an error of the graph.
     """
     signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = model.signatures.get(signature_name)

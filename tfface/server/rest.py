@@ -1,4 +1,4 @@
-"""TF Serving's REST API, and Prometheus's metrics beside it: paths, requests and their answers."""
+"""Routing and handling of TF Serving's REST API, and of the Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger("tfface.server")
 
 LARGEST_BODY = 2**26
 _PIECE = 2**20
-# A compressed body may unfold to so much, and to so much for each of its bytes: floats in JSON
+# Limits of a decompressed body: a fixed size, plus a factor of the compressed size. Floats in JSON
 # become three times as long, text five times.
 _FREE_UNPACKED = 2**24
 _UNPACKED_PER_BYTE = 16
@@ -72,13 +72,13 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request that has arrived whole.
+    """A complete HTTP request.
 
     Attributes:
         method: GET, POST, ...
-        path: Without the query.
-        encoding: The body's Content-Encoding, in lower case; empty: none.
-        body: Its bytes, as they came.
+        path: The path without the query.
+        encoding: Content-Encoding of the body in lower case; empty: none.
+        body: The body as received.
     """
 
     method: str
@@ -89,7 +89,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What an HTTP request is answered with."""
+    """An HTTP reply."""
 
     status: int
     body: bytes = b""
@@ -97,50 +97,50 @@ class Reply:
 
 
 class TooLarge(Exception):
-    """A body of more bytes than it may have."""
+    """A body that is too large."""
 
-    def __init__(self, most: int = LARGEST_BODY):
-        super().__init__(f"the body holds more than {most} bytes")
+    def __init__(self, limit: int = LARGEST_BODY):
+        super().__init__(f"the body has more than {limit} bytes")
 
 
 class RestApi:
     """TF Serving's REST API: model status, metadata, predict, classify and regress.
 
-    A body holds at most 64 MiB (`LARGEST_BODY`), counted after decompression, and less if few bytes
-    unfold to it. One request is unpacked at a time, so that small ones cannot fill the memory
-    together either.
+    A body has at most 64 MiB (`LARGEST_BODY`) after decompression, and less if it is highly
+    compressed. Only one request is decompressed at a time, so that many small ones together cannot
+    fill the memory either.
 
     Args:
-        answers: What answers the requests.
-        timeout: Seconds after which a computation is given up; None: never.
-        metrics_path: Path of Prometheus's metrics; None: they are not offered.
-        allow_cors: Let web pages from anywhere call the API.
+        handlers: Request handlers.
+        timeout: Timeout of a computation in seconds; None: no timeout.
+        metrics_path: Path of the Prometheus metrics; None: no metrics.
+        allow_cors: Allow web pages of any origin to call the API.
 
     Attributes:
-        headers: Of every reply.
+        headers: Headers to add to every reply.
     """
 
     def __init__(
         self,
-        answers: Handlers,
+        handlers: Handlers,
         timeout: float | None,
         metrics_path: str | None = None,
         allow_cors: bool = False,
     ):
         self.headers: Mapping[str, str] = _CORS if allow_cors else {}
-        self._answers = answers
+        self._handlers = handlers
         self._timeout = timeout
         self._metrics_path = metrics_path
         self._unpacking = threading.Lock()
 
     def answer(self, request: Request) -> Reply:
-        """Answers a request; whatever goes wrong is an answer, too."""
+        """Handles a request; errors are returned as replies."""
         method, path = request.method, request.path
         if path == self._metrics_path:
-            return Reply(200, self._answers.monitor.text().encode(), METRICS_TYPE)
+            return Reply(200, self._handlers.monitor.text().encode(), METRICS_TYPE)
         if not path.lower().startswith("/v1/"):
             return Reply(404, rest_replies.error(f"Not found: {method} {path}"))
-        if method == "OPTIONS" and self.headers:  # a browser asks before it calls
+        if method == "OPTIONS" and self.headers:  # CORS preflight
             return Reply(200)
         if method == "POST" and (match := _POST.fullmatch(path)):
             return Reply(*self._inference(request, match))
@@ -155,7 +155,7 @@ class RestApi:
         infer = getattr(self, f"_{method}")
         code, status, body = _answer(lambda: infer(_spec(match), self._document(request)))
         seconds = time.perf_counter() - started
-        self._answers.monitor.request(method, "REST", unquote(match["name"]), code, seconds)
+        self._handlers.monitor.request(method, "REST", unquote(match["name"]), code, seconds)
         return status, body
 
     def _document(self, request: Request) -> dict:
@@ -167,13 +167,13 @@ class RestApi:
     def _predict(self, spec: model_pb2.ModelSpec, document: dict) -> bytes:
         spec.signature_name = rest_requests.signature_name(document)
         name = spec.signature_name or "serving_default"
-        with self._answers.models.use(spec) as (_, model):
+        with self._handlers.models.use(spec) as (_, model):
             if name not in model.signatures:
                 raise invalid(f'Serving signature name: "{name}" not found in signature def')
             inputs = model.signatures[name].definition.inputs
             dtypes = {name: info.dtype for name, info in inputs.items()}
         request = rest_requests.predict_request(document, spec, dtypes)
-        outputs, _ = self._answers.predict(request, self._timeout)
+        outputs, _ = self._handlers.predict(request, self._timeout)
         write = rest_replies.predictions if "instances" in document else rest_replies.outputs
         return write(outputs)
 
@@ -181,17 +181,17 @@ class RestApi:
         spec.signature_name = rest_requests.signature_name(document)
         examples = rest_requests.examples(document)
         request = classification_pb2.ClassificationRequest(model_spec=spec, input=examples)
-        return rest_replies.classifications(self._answers.classify(request, self._timeout))
+        return rest_replies.classifications(self._handlers.classify(request, self._timeout))
 
     def _regress(self, spec: model_pb2.ModelSpec, document: dict) -> bytes:
         spec.signature_name = rest_requests.signature_name(document)
         examples = rest_requests.examples(document)
         request = regression_pb2.RegressionRequest(model_spec=spec, input=examples)
-        return rest_replies.regressions(self._answers.regress(request, self._timeout))
+        return rest_replies.regressions(self._handlers.regress(request, self._timeout))
 
     def _information(self, match: re.Match) -> bytes:
         if not any(match.groups()):
-            return rest_replies.models(self._answers.statuses())
+            return rest_replies.models(self._handlers.statuses())
         if not match["name"]:
             raise invalid("Missing model name in request.")
         spec = _spec(match)
@@ -199,14 +199,14 @@ class RestApi:
             request = get_model_metadata_pb2.GetModelMetadataRequest(
                 model_spec=spec, metadata_field=["signature_def"]
             )
-            return rest_replies.metadata(self._answers.metadata(request))
+            return rest_replies.metadata(self._handlers.metadata(request))
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
-        return rest_replies.status(self._answers.status(request))
+        return rest_replies.status(self._handlers.status(request))
 
 
 def _unpacked(body: bytes) -> bytes:
-    """A compressed body, unpacked piece by piece: one that unfolds to too much is known early."""
-    most = min(LARGEST_BODY, _FREE_UNPACKED + _UNPACKED_PER_BYTE * len(body))
+    """Decompresses a body piece by piece, to stop early if it becomes too large."""
+    limit = min(LARGEST_BODY, _FREE_UNPACKED + _UNPACKED_PER_BYTE * len(body))
     unpacked = bytearray()
     bounds = rest_requests.Bounds()
     try:
@@ -214,15 +214,15 @@ def _unpacked(body: bytes) -> bytes:
             while piece := file.read(_PIECE):
                 bounds.add(piece)
                 unpacked += piece
-                if len(unpacked) > most:
-                    raise TooLarge(most)
+                if len(unpacked) > limit:
+                    raise TooLarge(limit)
     except (OSError, EOFError, zlib.error) as error:
-        raise invalid(f"the body is not whole gzip data: {error}") from error
+        raise invalid(f"the body is not complete gzip data: {error}") from error
     return bytes(unpacked)
 
 
 def http_status(code: grpc.StatusCode) -> int:
-    """The HTTP status that stands for one of gRPC."""
+    """The HTTP status of a gRPC status."""
     return _STATUS.get(code, 500)
 
 
@@ -239,12 +239,12 @@ def _spec(match: re.Match) -> model_pb2.ModelSpec:
 
 
 def _answer(call: Callable[[], bytes]) -> tuple[grpc.StatusCode, int, bytes]:
-    """The gRPC status, the HTTP status and the body that a call ends with."""
+    """The gRPC status, the HTTP status and the body that a call results in."""
     try:
         return _Code.OK, 200, call()
     except ServingError as error:
         code, message = error.code, error.message
-    except UnicodeEncodeError as error:  # JSON can name half a character
+    except UnicodeEncodeError as error:  # JSON can contain a lone surrogate
         code, message = _Code.INVALID_ARGUMENT, f"JSON Value: text is not Unicode: {error}"
     except TooLarge as error:
         return _Code.INVALID_ARGUMENT, 413, rest_replies.error(str(error))

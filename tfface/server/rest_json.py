@@ -10,26 +10,27 @@ import orjson
 
 
 def loads(text: bytes):
-    """The value of a JSON text; NaN, Infinity and -Infinity are numbers.
+    """Parses JSON; NaN, Infinity and -Infinity are numbers.
 
     Raises:
-        ValueError: It is none; a `json.JSONDecodeError` says where.
-        RecursionError: It is nested too deeply.
+        ValueError: Not valid JSON; a `json.JSONDecodeError` has the position.
+        RecursionError: Nested too deeply.
     """
     try:
         return orjson.loads(text)
-    except orjson.JSONDecodeError:  # the standard, which it keeps to, knows no NaN
+    except orjson.JSONDecodeError:  # orjson follows the standard, which has no NaN
         return json.loads(text)
 
 
 def dumps(value, arrays: Iterable[np.ndarray]) -> bytes:
-    """The JSON text of a value.
+    """Writes a value as JSON.
 
-    Floats are written with as few digits as give the same float again, whole ones with `.0`.
+    Floats are written with the fewest digits that round-trip, whole numbers with `.0`.
 
     Args:
-        value: What JSON knows, and arrays and scalars of NumPy (bool, integers, float32, float64).
-        arrays: The arrays of floats in it.
+        value: A JSON value, which may contain NumPy arrays and scalars (bool, integers, float32,
+            float64).
+        arrays: The float arrays in it.
     """
     if all(np.isfinite(array).all() for array in arrays):
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,4 +1,4 @@
-"""Handlers, turned into bodies of TF Serving's REST replies."""
+"""Bodies of TF Serving's REST replies."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _BYTES_SUFFIX = "_bytes"
 
 
 def predictions(outputs: Mapping[str, np.ndarray]) -> bytes:
-    """The reply in the row format: an item for each row of a batch.
+    """The reply in row format: one item for each row of the batch.
 
     Args:
-        outputs: By name, as a Session returns them.
+        outputs: Outputs by name, as returned by a Session.
 
     Raises:
-        ServingError: An output without a batch, batches of several sizes, or a type that JSON has
-            no form for.
+        ServingError: An output without a batch dimension, different batch sizes, or a dtype that
+            JSON cannot represent.
     """
     size = None
     for name, value in outputs.items():
@@ -49,10 +49,10 @@ def predictions(outputs: Mapping[str, np.ndarray]) -> bytes:
 
 
 def outputs(outputs: Mapping[str, np.ndarray]) -> bytes:
-    """The reply in the columnar format: each output whole; one alone without its name.
+    """The reply in columnar format: each output as a whole; a single output without its name.
 
     Raises:
-        ServingError: A type that JSON has no form for.
+        ServingError: A dtype that JSON cannot represent.
     """
     columns = {name: _column(name, value) for name, value in outputs.items()}
     (only,) = columns.values() if len(columns) == 1 else (columns,)
@@ -64,7 +64,7 @@ def _floats(columns: dict) -> list[np.ndarray]:
 
 
 def _column(name: str, value: np.ndarray | bytes):
-    """An output as JSON can have it: a contiguous array, or nested lists of strings."""
+    """An output in a JSON-compatible form: a contiguous array or nested lists of strings."""
     if isinstance(value, bytes):
         return _string(name, value)
     array = np.asarray(value)
@@ -90,33 +90,33 @@ def _string(name: str, value: bytes) -> str | dict[str, str]:
         return value.decode()
     except UnicodeDecodeError as error:
         raise invalid(
-            f"Tensor name: {name} is not text in UTF-8; only outputs whose names end in "
+            f"Tensor name: {name} is not UTF-8 text; only outputs whose names end in "
             f"{_BYTES_SUFFIX} are sent as base64"
         ) from error
 
 
 def classifications(response: classification_pb2.ClassificationResponse) -> bytes:
-    """A list of (label, score) for each example."""
-    found = response.result.classifications
-    scores = np.array([c.score for example in found for c in example.classes], np.float32)
-    pairs = iter(scores)
-    results = [[[c.label, next(pairs)] for c in example.classes] for example in found]
+    """The reply to classify: a list of (label, score) for each example."""
+    examples = response.result.classifications
+    scores = np.array([c.score for example in examples for c in example.classes], np.float32)
+    in_order = iter(scores)
+    results = [[[c.label, next(in_order)] for c in example.classes] for example in examples]
     return dumps({"results": results}, [scores])
 
 
 def regressions(response: regression_pb2.RegressionResponse) -> bytes:
-    """A value for each example."""
+    """The reply to regress: a value for each example."""
     values = np.array([r.value for r in response.result.regressions], np.float32)
     return dumps({"results": values}, [values])
 
 
 def status(response: get_model_status_pb2.GetModelStatusResponse) -> bytes:
-    """The states of a model's versions; enumerations as names, versions as text."""
+    """The states of a model's versions; enums as names, versions as strings."""
     return dumps(_fields(response), [])
 
 
 def models(statuses: Mapping[str, get_model_status_pb2.GetModelStatusResponse]) -> bytes:
-    """All models with the states of their versions; TF Serving has no such list."""
+    """All models with the states of their versions; an addition to TF Serving's API."""
     listed = [{"name": name, **_fields(status)} for name, status in statuses.items()]
     return dumps({"models": listed}, [])
 
@@ -133,7 +133,7 @@ def metadata(response: get_model_metadata_pb2.GetModelMetadataResponse) -> bytes
 
 
 def error(text: str) -> bytes:
-    """What a client is told when a request fails."""
+    """The body of an error reply."""
     return json.dumps({"error": text}).encode()
 
 

@@ -1,4 +1,4 @@
-"""Bodies of TF Serving's REST requests, turned into messages."""
+"""Parsing of TF Serving's REST request bodies into messages."""
 
 from __future__ import annotations
 
@@ -28,43 +28,43 @@ _TYPE_NAMES = {
     float: "Number",
 }
 _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
-_BLANKS = dict.fromkeys(map(ord, " \t\n\v\f\r"))  # `base64 FILE` makes lines
+_BLANKS = dict.fromkeys(map(ord, " \t\n\v\f\r"))  # `base64 FILE` writes lines
 _LONGEST_SHOWN = 200  # characters
-# A list is two characters long and takes the memory of fifty, a number the time of many: without
-# bounds a small body could keep a server busy for long. 15 float images of 256 x 256 have as many
-# lists as this, 21 as many numbers.
-MOST_LISTS = 2**20
-MOST_VALUES = 2**22
-# Whole numbers above these have no exact float32 or float64 of their own.
+# An empty list has two characters but takes the memory of fifty, and numbers take long to parse:
+# without bounds a small body could keep a server busy. 15 float images of 256 x 256 have about
+# this number of lists, 21 this number of values.
+MAX_LISTS = 2**20
+MAX_VALUES = 2**22
+# Integers above these limits are not all exactly representable as float32 or float64.
 _LARGEST_WHOLE = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}
 
 
 class Bounds:
-    """Counts the lists and the values of a body that comes in pieces, and refuses too many."""
+    """Limits the number of lists and values of a body that arrives in pieces."""
 
     def __init__(self):
         self._lists = self._values = 0
 
     def add(self, piece: bytes) -> None:
-        """Counts a further piece.
+        """Counts another piece.
 
         Raises:
-            ServingError: There are more than `MOST_LISTS` lists or `MOST_VALUES` values.
+            ServingError: There are more than `MAX_LISTS` lists or `MAX_VALUES` values.
         """
         self._lists += piece.count(b"[") + piece.count(b"{")
         self._values += piece.count(b",")
-        if self._lists > MOST_LISTS:
-            raise invalid(f"JSON Parse error: more than {MOST_LISTS} lists and objects")
-        if self._values >= MOST_VALUES:
-            raise invalid(f"JSON Parse error: more than {MOST_VALUES} values")
+        if self._lists > MAX_LISTS:
+            raise invalid(f"JSON Parse error: more than {MAX_LISTS} lists and objects")
+        if self._values >= MAX_VALUES:
+            raise invalid(f"JSON Parse error: more than {MAX_VALUES} values")
 
 
 def parse(body: bytes) -> dict:
-    """The object that a request body holds; NaN, Infinity and -Infinity are numbers.
+    """Parses a request body, which must be an object; NaN, Infinity and -Infinity are numbers.
 
     Raises:
-        ServingError: It is not JSON, not an object, or has more than `MOST_LISTS` lists
-            or `MOST_VALUES` values.
+        ServingError: It is not JSON, not an object, or has more than `MAX_LISTS` lists
+            or `MAX_VALUES` values.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
@@ -75,7 +75,7 @@ def parse(body: bytes) -> dict:
         raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
     except RecursionError as error:
         raise invalid("JSON Parse error: nested too deeply") from error
-    except ValueError as error:  # not UTF-8, or a whole number of thousands of digits
+    except ValueError as error:  # not UTF-8, or an integer with thousands of digits
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_shown(document)} Is not object")
@@ -83,10 +83,10 @@ def parse(body: bytes) -> dict:
 
 
 def signature_name(document: dict) -> str:
-    """The signature that a request names; empty: none.
+    """The signature name in a request; empty if there is none.
 
     Raises:
-        ServingError: It is not text.
+        ServingError: It is not a string.
     """
     name = document.get("signature_name", "")
     if not isinstance(name, str):
@@ -100,15 +100,15 @@ def signature_name(document: dict) -> str:
 def predict_request(
     document: dict, spec: model_pb2.ModelSpec, dtypes: Mapping[str, int]
 ) -> predict_pb2.PredictRequest:
-    """A request in the row format (key `instances`) or the columnar one (key `inputs`).
+    """Converts a predict request in row format (key `instances`) or columnar format (key `inputs`).
 
     Args:
         document: The body.
-        spec: Model, version and signature asked for.
-        dtypes: TensorFlow's DataType by name of the signature's inputs.
+        spec: The requested model, version and signature.
+        dtypes: TensorFlow DataType by input name of the signature.
 
     Raises:
-        ServingError: It does not have that form, or its values not those types.
+        ServingError: Invalid format, or values of a wrong type.
     """
     if not dtypes:
         raise invalid(f"Failed to get input map for signature: {spec.signature_name or 'DEFAULT'}")
@@ -130,13 +130,13 @@ def predict_request(
 
 
 def examples(document: dict) -> input_pb2.Input:
-    """The examples of a request to classify or regress, with their context if it has one.
+    """Converts the examples of a classify or regress request, and their context if present.
 
     Args:
         document: The body.
 
     Raises:
-        ServingError: There are none, or a feature mixes types.
+        ServingError: No examples, or a feature with mixed types.
     """
     if "examples" not in document:
         raise invalid(
@@ -148,13 +148,13 @@ def examples(document: dict) -> input_pb2.Input:
         raise invalid(f"JSON Value: {_shown(given)} Expecting 'examples' value to be an list/array")
     if not given:
         raise invalid(f"JSON Value: {_shown(given)} 'examples' value is an empty array")
-    found = input_pb2.Input()
+    result = input_pb2.Input()
     if "context" in document:
-        found.example_list_with_context.context.CopyFrom(_example(document["context"]))
-        found.example_list_with_context.examples.extend(map(_example, given))
+        result.example_list_with_context.context.CopyFrom(_example(document["context"]))
+        result.example_list_with_context.examples.extend(map(_example, given))
     else:
-        found.example_list.examples.extend(map(_example, given))
-    return found
+        result.example_list.examples.extend(map(_example, given))
+    return result
 
 
 def _example(features) -> example_pb2.Example:
@@ -227,7 +227,7 @@ def _columns(inputs, dtypes: Mapping[str, int]) -> dict[str, object]:
 
 
 def _is_object(value) -> bool:
-    """Whether it is an object of names, not one that stands for bytes."""
+    """Whether it is an object other than `{"b64": ...}`, which represents bytes."""
     return isinstance(value, dict) and not _is_bytes(value)
 
 
@@ -236,7 +236,7 @@ def _is_bytes(value: dict) -> bool:
 
 
 def _tensor(name: str, value, data_type: int) -> np.ndarray:
-    """The array of nested lists; strings as objects."""
+    """Converts nested lists to an array; strings become an object array."""
     shape: list[int] = []
     values, types = [value], {type(value)}
     while types == {list}:
@@ -255,7 +255,7 @@ def _tensor(name: str, value, data_type: int) -> np.ndarray:
         return _array(values, types, data_type).reshape(shape)
     except ServingError as error:
         raise ServingError(error.code, f"input {name}: {error.message}") from error
-    except ValueError as error:  # more dimensions than arrays have, or half a character
+    except ValueError as error:  # more dimensions than NumPy allows, or a lone surrogate
         raise invalid(f"input {name}: {error}") from error
 
 
@@ -331,7 +331,7 @@ def _bytes(value: str | dict) -> bytes:
 
 
 def _kind(value) -> str:
-    """What JSON calls a value."""
+    """The JSON type name of a value."""
     return str(value) if isinstance(value, bool) else _TYPE_NAMES[type(value)]
 
 
@@ -340,7 +340,7 @@ def _type_name(data_type: int) -> str:
 
 
 def _shown(value) -> str:
-    """A value for a message; only as much of a long one is turned into text as is shown."""
+    """A value as shown in a message, shortened; only the shown part is serialized."""
     if isinstance(value, str):
         value = value[:_LONGEST_SHOWN]
     text = "".join(islice(json.JSONEncoder().iterencode(value), _LONGEST_SHOWN))

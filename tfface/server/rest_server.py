@@ -1,4 +1,4 @@
-"""The ports of the REST API: connections, their limits, and bodies that come in time."""
+"""The HTTP server of the REST API: ports, connection limits and timeouts."""
 
 from __future__ import annotations
 
@@ -25,52 +25,52 @@ from tfface.server.rest import LARGEST_BODY, Reply, Request, RestApi, TooLarge, 
 from tfface.server.status import ServingError
 from tfface.server.workers import Peers, Workers
 
-_IDLE_SECONDS = 120.0  # between two requests, and for the head of one
-_MOST_CONNECTIONS = 4000
+_IDLE_SECONDS = 120.0  # between two requests, and for the headers of a request
+_MAX_CONNECTIONS = 4000
 _UNLIMITED = 2**62
-_QUESTIONS = 2  # threads
+_QUERY_THREADS = 2  # threads
 
 
 class RestServer:
     """The REST API.
 
-    Connections are read and written by the event loop, requests answered by threads. A connection
-    that sends nothing is closed after two minutes, or when there are too many and it has sent
-    nothing for longest; one whose body does not come, or whose reply is not taken, after
-    `Options.receive_timeout`.
+    The event loop reads and writes connections; worker threads handle the requests. An idle
+    connection is closed after two minutes, or earlier if there are too many connections and it has
+    been idle the longest. A connection whose body does not arrive, or whose reply is not read, is
+    closed after `Options.receive_timeout`.
 
     To be used in the event loop only.
 
     Args:
-        answers: What answers.
-        options: The server's.
+        handlers: Request handlers.
+        options: Server settings.
 
     Attributes:
-        port: The port; known after `start`.
-        addresses: All addresses listened on, as HOST:PORT; known after `start`.
-        api: What answers requests.
-        workers: The threads in which it does.
-        questions: Those for GET.
-        timeout: Seconds for a body to come, and for a reply to be taken.
+        port: The port, valid after `start`.
+        addresses: All addresses listened on, as HOST:PORT; valid after `start`.
+        api: Handles complete requests.
+        workers: Threads for inference requests (POST).
+        queries: Threads for status and metadata requests (GET).
+        timeout: Seconds for a body to arrive, and for a reply to be read.
         stopping: Whether new requests are refused.
-        answering: The requests that have arrived whole and have no whole reply yet.
+        answering: Requests whose reply has begun but has not been sent completely.
     """
 
-    def __init__(self, answers: Handlers, options: Options):
+    def __init__(self, handlers: Handlers, options: Options):
         self.port = options.rest_port
         self.addresses: list[str] = []
         self.timeout = options.receive_timeout
-        self.api = RestApi(answers, options.rest_timeout, options.metrics_path, options.rest_cors)
+        self.api = RestApi(handlers, options.rest_timeout, options.metrics_path, options.rest_cors)
         self.workers = Workers(options.rest_threads or 4 * (os.cpu_count() or 1), "rest")
-        # What is asked about models does not wait behind what is asked of them.
-        self.questions = Workers(_QUESTIONS, "rest-questions")
+        # Status and metadata requests must not wait for inference requests.
+        self.queries = Workers(_QUERY_THREADS, "rest-queries")
         self.stopping = False
         self.answering: set[_Call] = set()
         self._host = options.host
         self._http = _Http(
             self,
             Peers(options.max_open_per_peer),
-            max_body_size=_UNLIMITED,  # a body that is too large gets an answer of ours
+            max_body_size=_UNLIMITED,  # `_Call` limits it, and replies with an error
             idle_connection_timeout=_IDLE_SECONDS,
             body_timeout=self.timeout,
         )
@@ -79,16 +79,16 @@ class RestServer:
         """Opens the port.
 
         Raises:
-            UserError: The address cannot be had.
+            UserError: The address cannot be listened on.
         """
-        logging.getLogger("tornado.general").setLevel(logging.ERROR)  # warns of what clients do
+        logging.getLogger("tornado.general").setLevel(logging.ERROR)  # no warnings about clients
         self._http.add_sockets(self._listen())
 
     async def stop(self, grace: float) -> bool:
-        """Takes no more requests, answers those that are here within `grace` seconds.
+        """Refuses new requests; running ones have `grace` seconds to finish.
 
         Returns:
-            Whether none is running any more.
+            Whether all requests have finished.
         """
         self.stopping = True
         self._http.stop()
@@ -96,7 +96,7 @@ class RestServer:
         while self.answering and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
         await self._http.close_all_connections()
-        return all([self.workers.close(), self.questions.close()])
+        return all([self.workers.close(), self.queries.close()])
 
     def _listen(self) -> list[socket.socket]:
         if self._host is not None:
@@ -108,7 +108,7 @@ class RestServer:
         try:
             sockets.append(self._bind("::1"))
         except UserError:
-            if fixed:  # somebody else would get the calls to localhost
+            if fixed:  # another program would receive calls to localhost
                 sockets[0].close()
                 raise
         return sockets
@@ -124,21 +124,21 @@ class RestServer:
 
 
 class _Http(HTTPServer):
-    """Tornado's server, with a limit on connections: of a peer, and of those that wait."""
+    """Tornado's server, with limits on the connections per peer and in total."""
 
     def initialize(self, server: RestServer, peers: Peers, **settings: Any) -> None:
         super().initialize(lambda _: None, **settings)
         self._server = server
         self._peers = peers
-        self._waiting: dict[HTTP1ServerConnection, None] = {}  # longest first
+        self._waiting: dict[HTTP1ServerConnection, None] = {}  # idle longest first
         self._open: dict[HTTP1ServerConnection, str] = {}
-        self._most = min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self._max_open = min(_MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
     def handle_stream(self, stream: IOStream, address: tuple) -> None:
         if not self._peers.enter(address[0]):
             stream.close()
             return
-        if len(self._open) >= self._most and self._waiting:
+        if len(self._open) >= self._max_open and self._waiting:
             next(iter(self._waiting)).stream.close()
         super().handle_stream(stream, address)
 
@@ -156,7 +156,7 @@ class _Http(HTTPServer):
 
 
 class _Call(httputil.HTTPMessageDelegate):
-    """A request as it comes, and its reply."""
+    """Receives a request and sends its reply."""
 
     def __init__(self, server: RestServer, connection: HTTP1Connection, begin) -> None:
         self._server = server
@@ -186,7 +186,7 @@ class _Call(httputil.HTTPMessageDelegate):
             self._refuse(413, str(TooLarge()))
             return
         try:
-            self._server.workers.take(len(chunk))
+            self._server.workers.reserve(len(chunk))
         except ServingError as error:
             self._refuse(http_status(error.code), error.message)
         else:
@@ -206,7 +206,7 @@ class _Call(httputil.HTTPMessageDelegate):
             self._task.cancel()
 
     def _refuse(self, status: int, text: str) -> None:
-        """Replies at once, but reads on: a connection closed now would take the reply with it."""
+        """Replies at once, but goes on reading: closing the connection now could lose the reply."""
         self._begin_reply(self._send(Reply(status, rest_replies.error(text))))
 
     def _begin_reply(self, reply) -> None:
@@ -221,12 +221,12 @@ class _Call(httputil.HTTPMessageDelegate):
             self._connection.close()
 
     def _forget(self) -> None:
-        self._server.workers.give(len(self._body))
+        self._server.workers.release(len(self._body))
         self._body = bytearray()
 
     async def _answer(self) -> None:
         request = Request(self._method, self._path, self._encoding, bytes(self._body))
-        workers = self._server.questions if request.method == "GET" else self._server.workers
+        workers = self._server.queries if request.method == "GET" else self._server.workers
         try:
             reply = await workers.run(functools.partial(self._server.api.answer, request))
         except ServingError as error:
@@ -234,7 +234,7 @@ class _Call(httputil.HTTPMessageDelegate):
         await self._send(reply)
 
     async def _send(self, reply: Reply) -> None:
-        """Sends a reply; who does not take it loses the connection."""
+        """Sends a reply; closes the connection if the client does not read it in time."""
         connection, body = self._connection, reply.body
         reason = http.client.responses.get(reply.status, "Unknown")
         headers = httputil.HTTPHeaders(self._server.api.headers)
@@ -244,10 +244,10 @@ class _Call(httputil.HTTPMessageDelegate):
         sent = connection.write_headers(line, headers, b"" if self._method == "HEAD" else body)
         if self._whole:
             connection.finish()
-        self._server.workers.hold(len(body))
+        self._server.workers.add(len(body))
         try:
             await asyncio.wait_for(sent, self._server.timeout)
         except (asyncio.TimeoutError, StreamClosedError):
             connection.close()
         finally:
-            self._server.workers.give(len(body))
+            self._server.workers.release(len(body))

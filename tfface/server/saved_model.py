@@ -1,4 +1,4 @@
-"""One version of a model: a SavedModel on a v1 Session, the runtime that TF Serving uses."""
+"""A loaded model version: a SavedModel in a v1 Session, the runtime that TF Serving uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfface.server.limits import check_images
 from tfface.server.protos import BatchingParameters
 from tfface.server.status import ServingError, invalid
 
-_LEAST_CHECKED_RANK = 3  # of convolutions in one dimension
+_LEAST_CHECKED_RANK = 3  # the rank of a 1-D convolution's input
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Signature:
     """A signature.
 
     Attributes:
-        definition: As in the SavedModel.
-        inputs: Name of the graph's tensor, by input name; empty for one that is not dense.
-        outputs: Name of the graph's tensor, by output name; empty for one that is not dense.
+        definition: The SignatureDef in the SavedModel.
+        inputs: Tensor name in the graph by input name; empty if the input is not a dense tensor.
+        outputs: Tensor name in the graph by output name; empty if the output is not a dense tensor.
     """
 
     definition: meta_graph_pb2.SignatureDef
@@ -41,22 +41,23 @@ class Signature:
 class SavedModel:
     """A loaded SavedModel.
 
-    The Session's own run call sits below `Session.run`, which converts dtypes silently and rewrites
-    error texts; like this the checks and the texts are those of TF Serving, and a call costs less.
+    Runs the graph through the call below `Session.run`, which would silently convert dtypes and
+    rewrite error messages. This gives TF Serving's checks and messages, and is faster.
 
     Args:
         path: Folder with `saved_model.pb`.
-        batching: Merge requests that come at the same time, in this way; None: run each alone.
-        session_config: Of the Session; None: TensorFlow's own, with GPU memory taken as needed.
-        tags: Of the part of the SavedModel that is loaded.
-        most_pixels: Of all encoded images of a request; 0: any number.
+        batching: Batching parameters; None: run each request on its own.
+        session_config: Configuration of the Session; None: TensorFlow's default with GPU memory
+            growth.
+        tags: Tags of the MetaGraph to load.
+        max_pixels: Maximum number of pixels of all encoded images of a request; 0: unlimited.
 
     Attributes:
-        most_pixels: As given.
-        signatures: By name.
+        max_pixels: As given.
+        signatures: Signatures by name.
 
     Raises:
-        ServingError: It cannot be loaded, or the batching parameters are wrong.
+        ServingError: It cannot be loaded, or the batching parameters are invalid.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class SavedModel:
         batching: BatchingParameters | None = None,
         session_config: tf.compat.v1.ConfigProto | None = None,
         tags: tuple[str, ...] = (tf.saved_model.SERVING,),
-        most_pixels: int = 0,
+        max_pixels: int = 0,
     ):
-        self.most_pixels = most_pixels
+        self.max_pixels = max_pixels
         self._batcher = None if batching is None else Batcher(batching, self._run)
         if session_config is None:
             session_config = tf.compat.v1.ConfigProto()
@@ -109,20 +110,20 @@ class SavedModel:
         Args:
             signature: One of `signatures`.
             inputs: All its inputs, by name; strings as object arrays of bytes.
-            outputs: Names of the outputs wanted.
-            timeout: Seconds after which to give up; None: never.
+            outputs: Names of the outputs to return.
+            timeout: Timeout in seconds; None: no timeout.
 
         Returns:
             The outputs by name.
 
         Raises:
-            ServingError: A rank that is not the signature's, images that are too large, or what
-                the graph says.
+            ServingError: A rank other than the signature's, images that are too large, or an error
+                of the graph.
         """
         for name, value in inputs.items():
             _check_rank(name, signature.definition.inputs[name], value)
         strings = [value.flat for value in inputs.values() if value.dtype == object]
-        check_images(itertools.chain(*strings), self.most_pixels)
+        check_images(itertools.chain(*strings), self.max_pixels)
         feeds = {self._tensor("input", name, signature.inputs): v for name, v in inputs.items()}
         tensors = {name: self._tensor("output", name, signature.outputs) for name in outputs}
         fetches = tuple(sorted(set(tensors.values())))
@@ -131,27 +132,27 @@ class SavedModel:
         return {name: values[tensor] for name, tensor in tensors.items()}
 
     def close(self) -> None:
-        """Frees the memory, after what waits in batches has run; nothing else may be running."""
+        """Runs the queued batches, then frees the memory; no other call may be running."""
         if self._batcher:
             self._batcher.close()
         self._session.close()
 
     def _tensor(self, kind: str, name: str, tensors: dict[str, str]) -> str:
-        """The name of an input's or output's tensor, which there must be."""
+        """The tensor name of an input or output; raises if it is not a dense tensor."""
         tensor = tensors[name]
         if not tensor:
             raise invalid(f"{kind} {name} is a sparse or composite tensor; only dense ones can be "
                           "sent and received")  # fmt: skip
         if self._handles[tensor] is None:
             raise ServingError(
-                grpc.StatusCode.OUT_OF_RANGE, f"{kind} {name}: {tensor} is no tensor of the graph"
+                grpc.StatusCode.OUT_OF_RANGE, f"{kind} {name}: the graph has no tensor {tensor}"
             )
         return tensor
 
     def _run(
         self, feeds: dict[str, np.ndarray], fetches: tuple[str, ...], timeout: float | None
     ) -> dict[str, np.ndarray]:
-        """Runs the graph from tensors to tensors, both by the graph's names."""
+        """Runs the graph; `feeds` and `fetches` use the graph's tensor names."""
         options = None
         if timeout is not None:
             run_options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
@@ -166,7 +167,7 @@ class SavedModel:
             )
         except tf.errors.OpError as error:
             raise ServingError.from_tensorflow(error) from error
-        except UnicodeDecodeError as error:  # of the error's text: it quotes what was sent
+        except UnicodeDecodeError as error:  # an error message that quotes bytes of the request
             raise invalid(error.object.decode(errors="replace")) from error
         finally:
             if options is not None:
@@ -179,7 +180,7 @@ def _tensor_names(tensors) -> dict[str, str]:
 
 
 def _handle(graph: tf.Graph, name: str):
-    """The Session's handle of a tensor; None for an operation (`__saved_model_init_op` is one)."""
+    """The Session's handle of a tensor; None for an operation such as `__saved_model_init_op`."""
     try:
         return graph.get_tensor_by_name(name)._as_tf_output()
     except (KeyError, ValueError):
@@ -187,10 +188,10 @@ def _handle(graph: tf.Graph, name: str):
 
 
 def _check_rank(name: str, info: meta_graph_pb2.TensorInfo, value: np.ndarray) -> None:
-    """Stricter than TF Serving, where a wrong rank for a convolution ends the whole process.
+    """Checks an input's rank. TF Serving does not: a wrong rank in a convolution crashes it.
 
-    A wrong type is left to TensorFlow, which refuses it before it looks at the shape; and so are
-    sizes, and ranks below those of convolutions, of which a graph makes what it likes.
+    Left to TensorFlow are dtypes, which it checks before the shape, sizes, and inputs of a lower
+    rank than a convolution's, which a graph may treat in any way.
     """
     expected = [dim.size for dim in info.tensor_shape.dim]
     if tensors.data_type(value) != info.dtype or len(expected) < _LEAST_CHECKED_RANK:

@@ -1,4 +1,4 @@
-"""TF Serving's gRPC services: each RPC from the bytes of its request to the bytes of its reply."""
+"""TF Serving's gRPC services: RPCs as functions from request bytes to reply bytes."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ logger = logging.getLogger("tfface.server")
 
 PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
-# Where an RPC runs: with the requests that compute, or beside them.
-RUN, ASK, LOAD = "run", "ask", "load"
+# Which threads run an RPC: those for inference, for status and metadata, or for reloading.
+RUN, QUERY, LOAD = "run", "query", "load"
 _Result = tuple[grpc.StatusCode, bytes | str]
 
 
 @dataclass(frozen=True)
 class Rpc:
-    """An RPC, from the bytes of its request to those of its reply; errors as TF Serving has them.
+    """An RPC as a function from request bytes to reply bytes, with TF Serving's errors.
 
     Attributes:
-        kind: RUN, ASK or LOAD.
-        answer: Takes the request and its deadline as of time.monotonic (None: none); gives OK and
-            the reply, or another status and its text.
-        record: Takes the model's name, the status and the seconds it took; None: it does not count.
+        kind: RUN, QUERY or LOAD.
+        answer: Called with the request and its deadline, a time.monotonic time or None; returns OK
+            and the reply, or another status and the error message.
+        record: Called with the model's name, the status and the seconds it took; None: the RPC is
+            not counted.
     """
 
     kind: str
@@ -51,21 +52,21 @@ class Rpc:
     record: Callable[[str, grpc.StatusCode, float], None] | None = None
 
 
-def services(answers: Handlers, tensor_content: bool = False) -> dict[str, dict[str, Rpc]]:
-    """PredictionService and ModelService: their RPCs by name, by the services' names.
+def services(handlers: Handlers, tensor_content: bool = False) -> dict[str, dict[str, Rpc]]:
+    """The RPCs of PredictionService and ModelService: by service name, then by RPC name.
 
     Args:
-        answers: What answers.
-        tensor_content: Answer Predict with `tensor_content` rather than typed fields.
+        handlers: Request handlers.
+        tensor_content: Reply to Predict with `tensor_content` instead of typed fields.
     """
 
     def predict(request: predict_pb2.PredictRequest, timeout: float | None) -> bytes:
-        return tensors.response(*answers.predict(request, timeout), tensor_content)
+        return tensors.response(*handlers.predict(request, timeout), tensor_content)
 
     def reload(
         request: model_management_pb2.ReloadConfigRequest,
     ) -> model_management_pb2.ReloadConfigResponse:
-        answers.models.reload(request.config)
+        handlers.models.reload(request.config)
         return model_management_pb2.ReloadConfigResponse(status={"error_code": 0})  # OK
 
     def plain(answer: Callable) -> Callable:
@@ -75,25 +76,25 @@ def services(answers: Handlers, tensor_content: bool = False) -> dict[str, dict[
         return lambda request, timeout: answer(request, timeout).SerializeToString()
 
     def counted(api: str, answer: Callable, request_type: type) -> Rpc:
-        record = functools.partial(answers.monitor.request, api, "GRPC")
+        record = functools.partial(handlers.monitor.request, api, "GRPC")
         return _rpc(RUN, answer, request_type, record)
 
     prediction = {
         "Predict": counted("Predict", predict, predict_pb2.PredictRequest),
         "Classify": counted(
-            "Classify", timed(answers.classify), classification_pb2.ClassificationRequest
+            "Classify", timed(handlers.classify), classification_pb2.ClassificationRequest
         ),
-        "Regress": counted("Regress", timed(answers.regress), regression_pb2.RegressionRequest),
+        "Regress": counted("Regress", timed(handlers.regress), regression_pb2.RegressionRequest),
         "MultiInference": _rpc(
-            RUN, timed(answers.multi_inference), inference_pb2.MultiInferenceRequest
+            RUN, timed(handlers.multi_inference), inference_pb2.MultiInferenceRequest
         ),
         "GetModelMetadata": _rpc(
-            ASK, plain(answers.metadata), get_model_metadata_pb2.GetModelMetadataRequest
+            QUERY, plain(handlers.metadata), get_model_metadata_pb2.GetModelMetadataRequest
         ),
     }
     model = {
         "GetModelStatus": _rpc(
-            ASK, plain(answers.status), get_model_status_pb2.GetModelStatusRequest
+            QUERY, plain(handlers.status), get_model_status_pb2.GetModelStatusRequest
         ),
         "HandleReloadConfigRequest": _rpc(
             LOAD, plain(reload), model_management_pb2.ReloadConfigRequest
@@ -103,7 +104,7 @@ def services(answers: Handlers, tensor_content: bool = False) -> dict[str, dict[
 
 
 def _rpc(kind: str, answer: Callable, request_type: type, record: Callable | None = None) -> Rpc:
-    """An RPC whose `answer` takes a message and the seconds left, and gives the reply's bytes."""
+    """Makes an RPC of `answer`, a function of a message and the seconds left to reply bytes."""
 
     def handle(data: bytes, deadline: float | None) -> _Result:
         started = time.perf_counter()
@@ -127,7 +128,7 @@ def _rpc(kind: str, answer: Callable, request_type: type, record: Callable | Non
 
 
 def _remaining(deadline: float | None) -> float | None:
-    """Seconds until the caller gives up; None: never."""
+    """Seconds until the deadline; None: no deadline."""
     if deadline is None:
         return None
     seconds = deadline - time.monotonic()

@@ -1,4 +1,4 @@
-"""Errors that a client gets, with TF Serving's status codes and texts."""
+"""Errors that are sent to clients, with TF Serving's status codes and messages."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import grpc
 
 # TensorFlow's error codes and gRPC's have the same numbers.
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_LONGEST = 1024  # TF Serving cuts messages here, in bytes
+_LONGEST = 1024  # bytes, as in TF Serving
 
 
 class ServingError(Exception):
-    """A request that cannot be answered.
+    """A request failed.
 
     Attributes:
         code: gRPC status.
-        message: What the client is told.
+        message: Error message for the client.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
@@ -24,7 +24,7 @@ class ServingError(Exception):
 
     @classmethod
     def from_tensorflow(cls, error) -> ServingError:
-        """The same error with TensorFlow's own code and text; `error` is a `tf.errors.OpError`."""
+        """Converts a `tf.errors.OpError`, with its code and message."""
         return cls(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message)
 
 
@@ -34,7 +34,7 @@ def invalid(message: str) -> ServingError:
 
 
 def shortened(message: str) -> str:
-    """A message no longer than TF Serving sends (and than gRPC's trailers can hold)."""
+    """Truncates a message as TF Serving does; gRPC trailers have a limit as well."""
     encoded = message.encode()
     if len(encoded) <= _LONGEST:
         return message

@@ -1,8 +1,8 @@
-"""Tensors between NumPy and TF Serving's protocol buffers.
+"""Conversion between NumPy arrays and TF Serving's protocol buffers.
 
-TF Serving answers in typed fields (`float_val`, `string_val`), and clients read those. Filling
-them element by element costs more than the rest of a call, but on the wire a packed `float_val` is
-nothing but the raw little-endian floats: replies are put together as bytes, which costs nothing.
+TF Serving replies in typed fields (`float_val`, `string_val`), and clients read those. Filling
+them element by element takes longer than the rest of a call. As a serialized packed `float_val` is
+just the raw little-endian floats, replies are assembled as bytes, at almost no cost.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _FIELDS = {
     types_pb2.DT_UINT64: "uint64_val",
     **dict.fromkeys(_INTEGERS, "int_val"),
 }
-# Types whose packed field has the bytes that the array has in memory.
+# Types whose packed field has the same bytes as the array in memory.
 _RAW = ("float_val", "double_val", "scomplex_val", "dcomplex_val", "bool_val")
 _NUMBERS = {field.name: field.number for field in tensor_pb2.TensorProto.DESCRIPTOR.fields}
 
 
 def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """The array of a TensorProto, whichever field its values are in; strings are bytes objects.
+    """Converts a TensorProto, with values in any of its fields, to an array; strings are bytes.
 
-    As in TensorFlow, missing values repeat the last one, and are zero if there is none.
+    As in TensorFlow, missing values repeat the last value, or are zero if there is none.
 
     Raises:
-        ValueError: It is not a valid dense tensor, or claims far more values than it has.
+        ValueError: Not a valid dense tensor, or a shape with far more values than were sent.
     """
     field = _FIELDS.get(proto.dtype)
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
@@ -56,7 +56,7 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
             raise ValueError("tensor_content does not have the size of its shape")
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
     given = getattr(proto, field)
-    # An empty tensor of [0,2**40] costs nothing, but what a graph makes of it may.
+    # An empty tensor [0,2**40] takes no memory, but a graph's operations on it may.
     claimed = math.prod(size or 1 for size in shape)
     if field == "string_val":
         check_strings(claimed, len(given), len(given[-1]) if given else 0)
@@ -81,12 +81,12 @@ def _values(proto, field: str, dtype: np.dtype) -> np.ndarray:
         real = np.array(values, dtype.type().real.dtype)
         return real[: len(real) // 2 * 2].view(dtype)
     if field == "string_val":
-        return np.array([*values, None], object)[:-1]  # NumPy cannot take it for a string array
+        return np.array([*values, None], object)[:-1]  # None prevents a fixed-width string dtype
     return np.array(values, dtype)
 
 
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """A TensorProto in the compact form that requests use; object arrays hold bytes or str."""
+    """Converts an array to a TensorProto with `tensor_content`; object arrays hold bytes or str."""
     if array.dtype == object:
         values = [v.encode() if isinstance(v, str) else v for v in array.ravel()]
         return _head(array, types_pb2.DT_STRING, string_val=values)
@@ -102,13 +102,13 @@ def _head(array: np.ndarray, dtype: int, **values) -> tensor_pb2.TensorProto:
 
 
 def as_array(value) -> np.ndarray:
-    """An output as an array: a scalar comes out of a Session as NumPy's scalar, or as bytes."""
-    # Of bytes NumPy would make a string that is cut at trailing zeros.
+    """Converts an output to an array: a Session returns a scalar as a NumPy scalar, or as bytes."""
+    # NumPy would convert bytes to a fixed-width string, which loses trailing zeros.
     return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 def data_type(array: np.ndarray) -> int:
-    """TensorFlow's number for an array's type; object arrays are strings."""
+    """TensorFlow's DataType of an array; object arrays are strings."""
     if array.dtype == object:
         return types_pb2.DT_STRING
     return tf.dtypes.as_dtype(array.dtype).as_datatype_enum
@@ -117,13 +117,13 @@ def data_type(array: np.ndarray) -> int:
 def response(
     outputs: dict[str, np.ndarray], spec: model_pb2.ModelSpec, tensor_content: bool = False
 ) -> bytes:
-    """A PredictResponse, as bytes.
+    """Serializes a PredictResponse.
 
     Args:
-        outputs: What a Session returned, by output name.
-        spec: Model name, version and signature that answered.
-        tensor_content: Send the values of all but strings in `tensor_content` (TF Serving's
-            --enable_serialization_as_tensor_content) in place of the typed fields.
+        outputs: Outputs by name, as returned by a Session.
+        spec: Model name, version and signature that were run.
+        tensor_content: Send all values except strings in `tensor_content` instead of typed fields
+            (TF Serving's --enable_serialization_as_tensor_content).
     """
     chunks: list = []
     for name, value in outputs.items():
@@ -153,7 +153,7 @@ def _tensor(array: np.ndarray, tensor_content: bool) -> list:
 
 
 def _field(number: int, chunks: list) -> list:
-    """A length-delimited field: its tag, the length, the content."""
+    """A length-delimited field: tag, length and content."""
     return [_varint(number << 3 | 2) + _varint(sum(map(len, chunks))), *chunks]
 
 

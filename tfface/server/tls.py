@@ -1,4 +1,4 @@
-"""Key and certificate of the gRPC API; needs gRPC, but no TensorFlow."""
+"""Key and certificate of the gRPC API; imports gRPC but not TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfface.errors import UserError
 
 
 def credentials(tls) -> grpc.ServerCredentials:
-    """What gRPC makes of a `protos.SSLConfig`."""
+    """Converts a `protos.SSLConfig` to gRPC credentials."""
     return grpc.ssl_server_credentials(
         [(tls.server_key.encode(), tls.server_cert.encode())],
         root_certificates=tls.custom_ca.encode() or None,
@@ -19,18 +19,18 @@ def credentials(tls) -> grpc.ServerCredentials:
 
 
 def check_tls(tls) -> None:
-    """Checks that key and certificate belong together, without opening a port to anybody.
+    """Checks that key and certificate match, without listening on a public port.
 
     Raises:
-        UserError: They do not, or are damaged.
+        UserError: They do not match or are invalid.
     """
     server = grpc.server(futures.ThreadPoolExecutor(1))
     try:
         server.add_secure_port("127.0.0.1:0", credentials(tls))
     except RuntimeError as error:
         raise UserError(
-            "--ssl_config_file: gRPC does not take server_key and server_cert: expected a key and "
-            "the certificate made for it, whole PEM files both"
+            "--ssl_config_file: gRPC does not accept server_key and server_cert: expected the "
+            "complete PEM content of a private key and of its certificate"
         ) from error
     finally:
         server.stop(None)

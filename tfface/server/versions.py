@@ -1,4 +1,4 @@
-"""The versions of a model: found in its folder, loaded, warmed up, made available, unloaded."""
+"""The versions of a model: discovery, loading, warm-up and unloading."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger("tfface.server")
 
 
 class State(enum.IntEnum):
-    """What a version goes through; the numbers of `ModelVersionStatus.State`."""
+    """States of a version, with the numbers of `ModelVersionStatus.State`."""
 
     START = 10
     LOADING = 20
@@ -35,7 +35,7 @@ class State(enum.IntEnum):
 
 @dataclass
 class _Version:
-    """What is known of a version; `failed_as` is what its folder held when loading failed."""
+    """A version; `failed_as` is the fingerprint of its folder when loading failed."""
 
     path: Path
     state: State = State.LOADING
@@ -48,20 +48,20 @@ class _Version:
 
 
 class Model:
-    """A named model of which those versions are served that its policy chooses.
+    """A named model, which serves the versions chosen by its version policy.
 
-    New versions are loaded and warmed up before old ones go, and an old one stays loaded until its
-    last request is answered: no request fails. If none that the policy chooses can be loaded, what
-    is there goes on, as it does while the folder cannot be read; but of a folder without any of
-    them nothing is served. As in TF Serving, a version that is available is not loaded again when
-    `config` names another folder that holds the same number.
+    A new version is loaded and warmed up before an old one is unloaded, and the old one stays
+    loaded until its last request has finished, so that no request fails. If none of the chosen
+    versions can be loaded, or the folder cannot be read, the current versions stay loaded. If the
+    folder has no version that the policy would choose, all are unloaded. As in TF Serving, an
+    available version is not reloaded when `config` changes to a folder with the same number.
 
     Args:
-        config: Where the versions are, and which are served.
-        options: The server's.
+        config: Location of the versions, and which of them to serve.
+        options: Server settings.
 
     Attributes:
-        config: May be replaced, which `update` then carries out; None: serve no version.
+        config: May be replaced, and takes effect at the next `update`; None: serve no version.
     """
 
     def __init__(self, config: ModelConfig, options: Options):
@@ -72,7 +72,7 @@ class Model:
         self._lock = threading.Lock()
 
     def available(self) -> list[int]:
-        """Numbers of the versions that answer requests, in ascending order."""
+        """Numbers of the available versions, in ascending order."""
         with self._lock:
             return self._available()
 
@@ -80,23 +80,23 @@ class Model:
         return sorted(n for n, v in self._versions.items() if v.state is State.AVAILABLE)
 
     def status(self) -> dict[int, tuple[State, ServingError | None]]:
-        """State of every version ever seen, and why it could not be loaded; newest first."""
+        """State of every version ever seen, and its loading error if any; newest first."""
         with self._lock:
             newest_first = sorted(self._versions.items(), reverse=True)
             return {number: (v.state, v.error) for number, v in newest_first}
 
     @contextlib.contextmanager
     def use(self, number: int | None = None) -> Iterator[tuple[int, SavedModel]]:
-        """Holds a version while a request runs on it.
+        """Keeps a version loaded while a request runs on it.
 
         Args:
-            number: The version; None: the highest available.
+            number: The version; None: the highest available one.
 
         Yields:
             Its number and the loaded model.
 
         Raises:
-            ServingError: NOT_FOUND: it is not available.
+            ServingError: NOT_FOUND: the version is not available.
         """
         with self._lock:
             available = self._available()
@@ -114,9 +114,9 @@ class Model:
             self._unload_if_unused(number, version)
 
     def update(self) -> None:
-        """Looks at the folder and brings what is loaded in line with it and with `config`.
+        """Loads and unloads versions according to the folder and `config`.
 
-        Errors of loading go to `status`. One call at a time.
+        Loading errors are reported by `status`. Not thread-safe.
         """
         config = self.config
         if config is None:
@@ -136,12 +136,12 @@ class Model:
                 self._retire(number)
 
     def close(self) -> None:
-        """Unloads everything once it is no longer used."""
+        """Unloads all versions as soon as no request uses them."""
         for number in self.available():
             self._retire(number)
 
     def _load(self, number: int, path: Path) -> None:
-        """Makes a version available; one that has failed is tried again when it is time to."""
+        """Makes a version available; a failed version is retried only when its retry is due."""
         files = _fingerprint(path)
         with self._lock:
             old, failures = self._versions.get(number), 0
@@ -150,7 +150,7 @@ class Model:
                 if failures > self._options.max_load_retries or time.monotonic() < old.retry_at:
                     return
             if old is not None and old.model is not None and old.path == path:
-                old.state = State.AVAILABLE  # it was still answering its last requests
+                old.state = State.AVAILABLE  # it was still running its last requests
                 return
             version = self._versions[number] = _Version(path)
         try:
@@ -184,17 +184,17 @@ class Model:
             version.state = State.END
         logger.info("model %s: version %d is unloaded", self.name, number)
         del model
-        gc.collect()  # A graph is full of cycles: left alone, each version would leave some memory.
+        gc.collect()  # graphs have reference cycles, and would keep memory
 
 
 def not_found(name: str, number: int | None) -> ServingError:
-    """TF Serving's answer to a model or version that is not there."""
-    what = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-    return ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {what}")
+    """TF Serving's error for an unknown model or version."""
+    servable = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+    return ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {servable}")
 
 
 def _fingerprint(path: Path) -> tuple:
-    """Names, sizes and times of a folder's files: another value once somebody has mended it."""
+    """Names, sizes and times of a folder's files, which change when the folder is repaired."""
     try:
         stats = [(str(file), file.stat()) for file in sorted(path.rglob("*"))]
     except OSError:  # it is changing right now

@@ -1,4 +1,4 @@
-"""What stands between the event loop that reads requests and the model that answers them."""
+"""The event loop that reads requests, and the worker threads that run them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import grpc
 from tfface.server.status import ServingError
 
 _T = TypeVar("_T")
-_MOST_BYTES = 2**30  # of all requests that wait or run, and of replies that are not taken
-_EACH = 2**16  # what a request takes beside its message, generously
+_MAX_BYTES = 2**30  # of all waiting and running requests, and of unread replies
+_EACH = 2**16  # upper bound on the memory of a request besides its message
 
 
 class EventLoop:
-    """An event loop in a thread of its own, for all that is read and written.
+    """An event loop in its own thread, for all network input and output.
 
     Attributes:
         loop: The loop.
@@ -27,34 +27,34 @@ class EventLoop:
 
     def __init__(self):
         self.loop = asyncio.new_event_loop()
-        self.loop.set_exception_handler(_tell)
+        self.loop.set_exception_handler(_handle_exception)
         self._thread = threading.Thread(target=self.loop.run_forever, name="front", daemon=True)
         self._thread.start()
 
     def run(self, coroutine):
-        """The result of a coroutine that runs in the loop; for other threads."""
+        """Runs a coroutine in the loop, called from another thread; returns its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def close(self) -> None:
-        """Ends the loop; nothing may be running in it any more."""
+        """Ends the loop, in which nothing may be running any more."""
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
             self.loop.close()
 
 
-def _tell(loop: asyncio.AbstractEventLoop, context: dict) -> None:
-    # All loops of a process that use gRPC wake up for each other's calls, and find nothing to do.
+def _handle_exception(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+    # All gRPC event loops of a process wake up for each other's calls, and some raise this error.
     if not isinstance(context.get("exception"), BlockingIOError):
         loop.default_exception_handler(context)
 
 
 class Workers:
-    """Threads that run requests for an event loop, and the memory that requests may take.
+    """Threads that run requests for an event loop, with a limit on the memory of requests.
 
     Args:
-        threads: Requests that run at the same time; the others wait.
-        name: Of the threads.
+        threads: Number of requests that run at the same time; further ones wait.
+        name: Name prefix of the threads.
     """
 
     def __init__(self, threads: int, name: str):
@@ -63,43 +63,46 @@ class Workers:
         self._bytes = 0
         self._running = 0
 
-    def take(self, size: int) -> None:
-        """Accounts for bytes of a request; `give` them back.
+    def reserve(self, size: int) -> None:
+        """Reserves memory for a request, in bytes; `release` must follow.
 
         Raises:
-            ServingError: UNAVAILABLE: too many requests are here already.
+            ServingError: UNAVAILABLE: the limit is exceeded.
         """
         with self._lock:
-            if self._bytes + size > _MOST_BYTES:
+            if self._bytes + size > _MAX_BYTES:
                 raise ServingError(
                     grpc.StatusCode.UNAVAILABLE,
-                    "too many requests: those that are here, and replies that are not taken, have "
-                    f"more than {_MOST_BYTES} bytes; try again later",
+                    f"too many requests: requests and unread replies take more than {_MAX_BYTES} "
+                    "bytes; try again later",
                 )
             self._bytes += size
 
-    def give(self, size: int) -> None:
-        """Gives back what `take` or `hold` has taken."""
+    def release(self, size: int) -> None:
+        """Releases memory counted by `reserve` or `add`."""
         with self._lock:
             self._bytes -= size
 
-    def hold(self, size: int) -> None:
-        """As `take`, but of a reply, which is never refused: it must not fill the memory unseen."""
+    def add(self, size: int) -> None:
+        """Counts the memory of a reply, in bytes; unlike `reserve`, never fails."""
         with self._lock:
             self._bytes += size
 
     async def run(self, call: Callable[[], _T], size: int = 0) -> _T:
-        """The result of a call, by one of the threads; one that is cancelled before is not made.
+        """Runs a call in a worker thread, unless it is cancelled while it waits.
 
         Args:
             call: The call.
-            size: Bytes of the request that are not accounted for yet.
+            size: Bytes of the request that have not been reserved yet.
+
+        Returns:
+            The result of the call.
 
         Raises:
-            ServingError: UNAVAILABLE: too many requests are here already.
+            ServingError: UNAVAILABLE: the memory limit is exceeded, or the server is stopping.
         """
         size += _EACH
-        self.take(size)
+        self.reserve(size)
         with self._lock:
             self._running += 1
         try:
@@ -116,31 +119,31 @@ class Workers:
             self._running -= 1
 
     def close(self) -> bool:
-        """Begins no more calls; whether none is running."""
+        """Starts no more calls; returns whether none is running."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         return not self._running
 
 
 class Peers:
-    """How much each peer has open at a time.
+    """Limits the number of open calls or connections of each peer.
 
     Args:
-        most: So much; 0: any number.
+        limit: Maximum number per peer; 0: unlimited.
     """
 
-    def __init__(self, most: int):
-        self._most = most
+    def __init__(self, limit: int):
+        self._limit = limit
         self._open: Counter[str] = Counter()
 
     def enter(self, peer: str) -> bool:
-        """Whether a peer may have one more open; if so, `leave` has to follow."""
-        if self._most and self._open[peer] >= self._most:
+        """Whether a peer may open one more; if so it is counted, and `leave` must follow."""
+        if self._limit and self._open[peer] >= self._limit:
             return False
         self._open[peer] += 1
         return True
 
     def leave(self, peer: str) -> None:
-        """Says that one of those is open no more."""
+        """Counts one as closed."""
         self._open[peer] -= 1
         if not self._open[peer]:
             del self._open[peer]
