@@ -1,4 +1,4 @@
-"""Commands: one verb per module, each with `main(argv) -> int`; how mistakes are told."""
+"""Commands: one verb per module, each with `main(argv) -> int`, and error reporting."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tfface.errors import Interrupted, UserError
 
 VERBS = {
     "train": "train a method, or continue a run",
-    "edit": "edit images with a trained model, or through a server",
-    "models": "list the trained models that come with tfface",
-    "evaluate": "measure a run on held-out people, and write a report",
-    "tune": "search for the best options of a method",
-    "export": "write a run as a SavedModel for TF Serving",
-    "serve": "serve SavedModels over TF Serving's APIs",
-    "prepare": "look at a data set, or make one",
-    "convert": "write the authors' checkpoints as a run",
-    "demo": "train, export, serve and edit built-in faces, and write a report",
+    "edit": "edit images with a trained or served model",
+    "models": "list the trained models shipped with tfface",
+    "evaluate": "evaluate a run on held-out people, and write a report",
+    "tune": "search for the best hyperparameters of a method",
+    "export": "export a run as a SavedModel for TF Serving",
+    "serve": "serve SavedModels with TF Serving's APIs",
+    "prepare": "preview or prepare a data set",
+    "convert": "convert the authors' checkpoints to a run",
+    "demo": "train, export, serve and evaluate on built-in faces, and write a report",
 }
 
 
 def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
-    """Gives a verb its exit status: 2 and one line on stderr for a mistake of the user.
+    """Turns errors of a verb into exit statuses: 2, with one line on stderr, for a UserError.
 
-    Ctrl-C ends with 130, and any signal that a training answers with 128 and its number.
+    Ctrl-C gives 130; a signal that stops a training gives 128 plus its number.
     """
 
     @functools.wraps(main)
@@ -61,17 +61,17 @@ def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
 
 
 def program(verb: str) -> str:
-    """How the user has started a verb: by the console command `tfface`, or with `python -m`."""
+    """How the user started a verb: with the console command `tfface`, or with `python -m`."""
     return f"tfface {verb}" if Path(sys.argv[0]).stem == "tfface" else f"python -m tfface.{verb}"
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses the command line of a verb: options are spelt out, and a mistake is a UserError.
+    """Parses the command line of a verb, without abbreviations; mistakes raise a UserError.
 
     Args:
-        verb: The module within tfface; None: a sub-command's parser, which argparse names.
-        word: What messages call an option.
-        **options: As of `argparse.ArgumentParser`.
+        verb: Name of the module within tfface; None for a sub-command, which argparse names.
+        word: Word for an option in messages.
+        **options: Arguments of `argparse.ArgumentParser`.
     """
 
     def __init__(self, verb: str | None = None, word: str = "option", **options: Any):
@@ -81,16 +81,16 @@ class Parser(argparse.ArgumentParser):
         self._word = word
 
     def parse_known_args(self, args=None, namespace=None):
-        """As the overridden one, of which argparse makes use for sub-commands too; leaves no rest.
+        """Like the overridden method, which argparse also calls for sub-commands; accepts no rest.
 
-        Unknown options are told before anything else: a misspelt one explains what else is wrong.
+        Unknown options are reported first: a misspelt option often causes the other errors.
         """
         words = sys.argv[1:] if args is None else list(args)
         known = self._option_string_actions
         for word in words:
             name = word.split("=")[0]
             if name == "--" or (self._subparsers and not name.startswith("-")):
-                break  # What follows are no options, or those of a sub-command.
+                break  # The rest are no options, or options of a sub-command.
             if name.startswith("--") and name not in known:
                 self.error(f"unknown {self._word} {name}{nearest(name, known)}")
         namespace, rest = super().parse_known_args(words, namespace)
@@ -99,21 +99,21 @@ class Parser(argparse.ArgumentParser):
         return namespace, rest
 
     def error(self, message: str):
-        """Raises a UserError, which `command` tells."""
+        """Raises a UserError, which `command` prints."""
         raise UserError(message)
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and finds the devices, without the notes its libraries write on stderr.
+    """Imports TensorFlow and lists devices, without the notes that its libraries print on stderr.
 
-    They are written before any setting can hold them back. Errors come as exceptions all the same.
-    oneDNN is on: TensorFlow leaves it off on CPUs without AVX-512, where it is twice as fast too.
+    No setting suppresses these notes. Errors are still raised as exceptions. oneDNN is enabled:
+    TensorFlow disables it on CPUs without AVX-512, although it doubles the speed there, too.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules:
         _import_quietly()
-    # TensorFlow sets INFO in notebooks, where it then tells of every file that is written or read.
+    # In notebooks TensorFlow sets the level INFO, and logs every file that is written or read.
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
 
 
@@ -132,7 +132,7 @@ def _import_quietly() -> None:
 
 
 def aligned(cells: list[list[str]]) -> str:
-    """A table for a terminal."""
+    """Formats a table for a terminal, with aligned columns."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -143,7 +143,7 @@ def aligned(cells: list[list[str]]) -> str:
 def main() -> int:
     """The console command `tfface VERB ...`."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print("usage: tfface VERB ...\n\nverbs (tfface VERB --help tells more):")
+        print("usage: tfface VERB ...\n\nverbs (see tfface VERB --help):")
         for verb, purpose in VERBS.items():
             print(f"  {verb:8}  {purpose}")
         return 0

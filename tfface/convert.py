@@ -1,4 +1,4 @@
-"""`python -m tfface.convert METHOD`: writes the weights of the authors' checkpoints as a run."""
+"""`python -m tfface.convert METHOD`: converts the authors' checkpoints to a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfface.cli import Parser, command, import_tensorflow
 if TYPE_CHECKING:
     from tfface.methods.base import Method, Networks
 
-_SIZE = "side of the images (%(default)s)"
+_SIZE = "side of the images in pixels (default: %(default)s)"
 
 
 def _sargan(arguments: argparse.Namespace) -> tuple[Method, Networks]:
@@ -27,8 +27,8 @@ def _sargan(arguments: argparse.Namespace) -> tuple[Method, Networks]:
     nets = method.build()
     assign(nets["generator"], read_checkpoint(arguments.generator), convert.generator_layer)
     if arguments.discriminator:
-        found = read_checkpoint(arguments.discriminator)
-        assign(nets["discriminator"], found, convert.discriminator_layer)
+        weights = read_checkpoint(arguments.discriminator)
+        assign(nets["discriminator"], weights, convert.discriminator_layer)
     return method, nets
 
 
@@ -56,33 +56,31 @@ _READERS: dict[str, Callable[[argparse.Namespace], tuple[Method, Networks]]] = {
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        "convert", description="Write the weights of the authors' checkpoints as a run."
-    )
+    parser = Parser("convert", description="Convert the authors' checkpoints to a run folder.")
     methods = parser.add_subparsers(dest="method", required=True, metavar="METHOD")
-    add = methods.add_parser("elegant", help="the authors' PyTorch checkpoints").add_argument
+    add = methods.add_parser("elegant", help="convert ELEGANT's PyTorch checkpoints").add_argument
     add("encoder", help="the authors' Enc checkpoint")
     add("decoder", help="the authors' Dec checkpoint")
-    add("run", help="run folder to write; edit and export take it")
-    add("--attributes", nargs="+", required=True, help="their names, in the order of training")
+    add("run", help="run folder to write, for use with edit and export")
+    add("--attributes", nargs="+", required=True, help="attribute names, in the order of training")
     add("--size", type=int, default=256, help=_SIZE)
     add(
         "--discriminators",
         nargs=2,
         metavar=("D1", "D2"),
-        help="the authors' D1 and D2 checkpoints, to train on from there",
+        help="the authors' D1 and D2 checkpoints, to continue training",
     )
-    add = methods.add_parser("sargan", help="the authors' PyTorch checkpoints").add_argument
+    add = methods.add_parser("sargan", help="convert SARGAN's PyTorch checkpoints").add_argument
     add("generator", help="the authors' NNN-G.ckpt")
-    add("run", help="run folder to write; edit and export take it")
+    add("run", help="run folder to write, for use with edit and export")
     add(
         "--classes",
         nargs="+",
         required=True,
-        help="names of the expressions, in the order of training (alphabetical)",
+        help="expression names, in the order of training (alphabetical)",
     )
     add("--size", type=int, default=128, help=_SIZE)
-    add("--discriminator", help="the authors' NNN-D.ckpt, to train on from there")
+    add("--discriminator", help="the authors' NNN-D.ckpt, to continue training")
     return parser.parse_args(argv)
 
 

@@ -1,7 +1,7 @@
 """`python -m tfface.demo`: trains on built-in faces, exports, serves, edits, and reports.
 
-What it measures and shows of a method is in `tfface.evaluation`. What is measured of the method
-goes through the server.
+Metrics and report sections come from `tfface.evaluation`; the method is evaluated through the
+server.
 """
 
 from __future__ import annotations
@@ -32,18 +32,25 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "demo",
         description="Train a method on built-in faces, export it, serve it over gRPC, edit "
-        "held-out faces through the client, measure them against the truth, and write a report. "
-        "What a run before has trained is used again.",
+        "held-out faces through the client, compare them with the ground truth, and write a "
+        "report. Networks trained by an earlier run are reused.",
     )
     add = parser.add_argument
-    add("--method", default="sargan", choices=sorted(METHODS), help="what to train (%(default)s)")
-    add("--out", default="runs/demo", metavar="FOLDER", help="folder for all (%(default)s)")
-    add("--steps", type=int, metavar="N", help="training steps (those of the preset)")
+    add(
+        "--method",
+        default="sargan",
+        choices=sorted(METHODS),
+        help="method to train (default: %(default)s)",
+    )
+    add("--out", default="runs/demo", metavar="FOLDER", help="output folder (default: %(default)s)")
+    add(
+        "--steps", type=int, metavar="N", help="training steps (default: train.steps of the preset)"
+    )
     add(
         "--preset",
         default="demo",
         choices=sorted(_JUDGE_STEPS),
-        help="size of all (%(default)s)",
+        help="preset of the method; tiny is for a quick test (default: %(default)s)",
     )
     arguments = parser.parse_args(argv)
     if arguments.steps is not None and arguments.steps < 1:
@@ -71,8 +78,8 @@ def main(argv: list[str] | None = None) -> int:
             options={"train.steps": arguments.steps} if arguments.steps else None,
         )
     except Interrupted as stopped:
-        again = "continue with the same command"
-        raise Interrupted(f"{stopped}\n{again}", stopped.signal) from stopped
+        how = "continue with the same command"
+        raise Interrupted(f"{stopped}\n{how}", stopped.signal) from stopped
     clock.lap("training")
     evaluation = evaluation_of(trained)
     judge = evaluation.judge(out.parent / ".cache", _JUDGE_STEPS[arguments.preset])
@@ -90,12 +97,12 @@ def main(argv: list[str] | None = None) -> int:
     header, rows = _table(evaluation, figures)
     write_text(out / "figures.json", json.dumps(figures, indent=1) + "\n")
     write_text(out / "report.html", _page(evaluation, figures, sections))
-    print(f"\n{aligned([header, *rows])}\nlook at {(out / 'report.html').resolve()}")
+    print(f"\n{aligned([header, *rows])}\nreport: {(out / 'report.html').resolve()}")
     return 0
 
 
 class _Clock:
-    """Seconds that each part took; tells them as they end."""
+    """Measures the seconds of each stage and prints them when it ends."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
@@ -111,7 +118,7 @@ class _Clock:
 def _serve_and_edit(
     trained: Trained, preset: str, judge: Any, out: Path, clock: _Clock
 ) -> tuple[dict[str, Any], list[str]]:
-    """Figures, and the report's sections with images."""
+    """Returns the metrics, and the report's sections with images."""
     from tfface.client import FaceClient
     from tfface.evaluation import evaluation_of
     from tfface.export import export_run
@@ -133,7 +140,7 @@ def _serve_and_edit(
 
 
 def _show(evaluation: Evaluation) -> list[str]:
-    """Images of what was trained; beside it those of the shipped model, if there is one."""
+    """Images of the trained run, next to those of the method's shipped model if there is one."""
     import tfface
     from tfface.evaluation import evaluation_of
     from tfface.shipped import shipped
@@ -150,15 +157,15 @@ def serving(base_path: Path, name: str, log: Path) -> Iterator[str]:
     """Runs `python -m tfface.serve` on a free port until the end of the block.
 
     Args:
-        base_path: The model's base path.
-        name: The model's name.
-        log: File for what the server says.
+        base_path: Base path of the model.
+        name: Name of the model.
+        log: File for the server's stderr.
 
     Yields:
-        HOST:PORT.
+        Address HOST:PORT.
 
     Raises:
-        UserError: It ends before it is ready.
+        UserError: The server ends before it is ready.
     """
     words = ["-m", "tfface.serve", "--port=0", f"--model_base_path={base_path.resolve()}"]
     with open(log, "w") as errors:
@@ -169,13 +176,13 @@ def serving(base_path: Path, name: str, log: Path) -> Iterator[str]:
             text=True,
         )
         try:
-            # Ends when the server is ready, or has ended.
+            # Returns when the server is ready or has ended.
             line = server.stdout.readline()
             ready = re.search(r"ready at (\S+:\d+)", line)
             if ready is None:
                 server.wait()
-                said = (log.read_text().strip().splitlines() or ["nothing"])[-1]
-                raise UserError(f"the server did not start; it said: {said}")
+                last = (log.read_text().strip().splitlines() or ["no output"])[-1]
+                raise UserError(f"the server did not start: {last}")
             yield ready[1]
         finally:
             server.terminate()
@@ -197,12 +204,13 @@ def _page(evaluation: Evaluation, figures: dict[str, Any], sections: list[str]) 
     from tfface import html
 
     seconds = figures["seconds"]
-    others = sum(value for name, value in seconds.items() if name != "training")
+    other = sum(value for name, value in seconds.items() if name != "training")
     notes = []
     if kind := evaluation.judged_by:
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures[kind].items())
         notes.append(
-            f"The {kind} has seen real renders only. On held-out renders it reaches: {accuracy}."
+            f"The {kind} was trained on ground-truth renders only. Its accuracy on held-out "
+            f"renders: {accuracy}."
         )
     notes.append(evaluation.baselines)
     return html.page(
@@ -211,12 +219,12 @@ def _page(evaluation: Evaluation, figures: dict[str, Any], sections: list[str]) 
             html.text(
                 f"Trained on built-in faces for {figures['steps']:,} steps (preset "
                 f"{figures['preset']}), exported as a SavedModel, served over gRPC, and called "
-                f"with the images below. Training took {seconds['training']:.0f} s this time, "
-                f"all else {others:.0f} s."
+                f"with the images below. In this run training took {seconds['training']:.0f} s, "
+                f"everything else {other:.0f} s."
             ),
             *sections,
             html.section(
-                "Figures",
+                "Results",
                 html.table(*_table(evaluation, figures)),
                 html.text(" ".join(notes), soft=True),
             ),

@@ -1,6 +1,6 @@
-"""`python -m tfface.edit RUN INPUT...`: edits images, or folders of them.
+"""`python -m tfface.edit RUN INPUT...`: edits images, or folders of images.
 
-With a run, or, in place of it, `--server ADDRESS`: with a served model.
+`--server ADDRESS` instead of a run edits with a served model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfface.cli import Parser, command, import_tensorflow
-from tfface.editing import KINDS, OPTIONS
+from tfface.editing import KINDS, OPTIONS, OptionError
 from tfface.errors import UserError
 from tfface.shipped import run_folder
 
@@ -26,20 +26,20 @@ BATCH = 16
 _MOST_SEEDS = 1000
 
 
-# Whether `load_label_map` shall expect lines.
+# Argument of `load_label_map`: whether to expect line drawings, by `Editor.takes`.
 _LINES = {"label_map": False, "lines": True, "condition": None}
 
 
 def _server(text: str) -> str:
     if "://" not in text and not re.fullmatch(r".+:\d+", text):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: expected HOST:PORT of the gRPC API, or http://HOST:PORT of the REST API"
+            f"{text!r}: expected HOST:PORT (gRPC) or http://HOST:PORT (REST)"
         )
     return text
 
 
 def _seeds(text: str) -> list[int]:
-    """`3`, or `1..8` with both ends."""
+    """Parses `3`, or a range `1..8` that includes both ends."""
     first, dots, last = text.partition("..")
     try:
         seeds = list(range(int(first), int(last if dots else first) + 1))
@@ -47,16 +47,17 @@ def _seeds(text: str) -> list[int]:
         seeds = []
     if not 1 <= len(seeds) <= _MOST_SEEDS or not 0 <= seeds[0] <= seeds[-1] < 2**63:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: expected a number from 0 on, or FIRST..LAST of at most {_MOST_SEEDS}"
+            f"{text!r}: expected a number of 0 or more, or FIRST..LAST with at most {_MOST_SEEDS} "
+            f"seeds"
         )
     return seeds
 
 
 class _Joined(argparse.Action):
-    """Stores the lists that the words of an option are as one, each value once."""
+    """Concatenates the lists parsed from an option's words, without duplicates."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        joined = [value for some in values for value in some]
+        joined = [value for parsed in values for value in parsed]
         setattr(namespace, self.dest, list(dict.fromkeys(joined)))
 
 
@@ -72,8 +73,8 @@ _PARSED: dict[str, dict[str, Any]] = {
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "edit",
-        description="Edit an image, or all images of a folder: the central square is edited, "
-        "the image keeps its size and its detail. Or make faces from label maps.",
+        description="Edit images or folders of images, or generate faces from label maps. The "
+        "central square of an image is edited; the image keeps its size and detail.",
         epilog="examples: %(prog)s runs/00000-sargan-synthetic me.jpg --expression happy sad; "
         "%(prog)s runs/00001-elegant-celeba faces/ --attribute Eyeglasses --reference glasses.jpg "
         "--strength 0.5 1 --grid; "
@@ -84,26 +85,30 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "run",
         nargs="?",
-        help="run folder, or a shipped model such as sargan/faces64; left out with --server",
+        help="run folder, or a shipped model such as sargan/faces64; omitted with --server",
     )
-    parser.add_argument("input", nargs="*", help="an image, or a folder of images; or several")
+    parser.add_argument("input", nargs="*", help="images, or folders of images")
     parser.add_argument(
         "--server",
         type=_server,
         metavar="ADDRESS",
-        help="edit through a server in place of a run: HOST:PORT of its gRPC API, or "
-        "http://HOST:PORT of its REST API",
+        help="edit with a served model instead of a run: HOST:PORT (gRPC) or http://HOST:PORT "
+        "(REST)",
     )
-    parser.add_argument("--model", metavar="NAME", help="the model's name on the server (default)")
-    parser.add_argument("--out", default="edited", help="folder for the results (%(default)s)")
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
-    parser.add_argument("--grid", action="store_true", help="also write a side-by-side grid.png")
+    parser.add_argument(
+        "--model", metavar="NAME", help="name of the model on the server (default: 'default')"
+    )
+    parser.add_argument("--out", default="edited", help="output folder (default: %(default)s)")
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: latest)")
+    parser.add_argument(
+        "--grid", action="store_true", help="also write all results side by side, as grid.png"
+    )
     parser.add_argument(
         "--condition",
         "--mask",
         metavar="MAP",
-        help="in place of the input, for models that make faces: a label map or, if the run takes "
-        "them, a drawing of lines, as PNG (see tfface.prepare); or a folder of them",
+        help="instead of input images, for models that generate faces: a label map or a line "
+        "drawing (PNG, see tfface.prepare), depending on the model; or a folder of them",
     )
     added = set()
     for kind in KINDS.values():
@@ -118,15 +123,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     if args.server:
         args.input = [args.run, *args.input] if args.run else args.input
         if args.step is not None:
-            raise UserError("--step is for a run, not for --server")
+            raise UserError("--step cannot be combined with --server")
     elif args.model:
-        raise UserError("--model is for --server")
+        raise UserError("--model needs --server")
     elif not args.run:
         raise UserError("expected a run folder, or --server")
     else:
         run_folder(args.run)  # Raises if there is none.
     if bool(args.input) == (args.condition is not None):
-        raise UserError("expected one of: an image to edit, or --condition with a label map")
+        raise UserError("expected either images to edit, or --condition with a label map")
     return args
 
 
@@ -138,22 +143,25 @@ def main(argv: list[str] | None = None) -> int:
     from tfface.data.images import list_images
 
     sources = [Path(source) for source in args.input or [args.condition]]
-    found = [p for s in sources for p in (list_images(s) if s.is_dir() else [s])]
-    paths = list(dict.fromkeys(found))
+    files = [p for s in sources for p in (list_images(s) if s.is_dir() else [s])]
+    paths = list(dict.fromkeys(files))
     stems = _stems(paths)
     options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     for name in options:
         if OPTIONS[name].kind == "image":
             options[name] = [Encoded.read(path) for path in options[name]]
     if len(paths) == 1 and args.condition is None:
-        Encoded.read(paths[0])  # What is wrong with it is told before the slow import.
-    with _editor(args, options) as (described, editor):
-        return _edit_all(args, described, editor, paths, stems)
+        Encoded.read(paths[0])  # Reports an unreadable image before the slow import.
+    try:
+        with _editor(args, options) as (described, editor):
+            return _edit_all(args, described, editor, paths, stems)
+    except OptionError as error:
+        raise UserError(f"--{error}") from error
 
 
 @contextlib.contextmanager
 def _editor(args: argparse.Namespace, options: dict[str, Any]) -> Iterator[tuple[str, Editor]]:
-    """What edits, and the beginning of a sentence on it."""
+    """Yields the beginning of a sentence about the model, and its editor."""
     if not args.server:
         import_tensorflow()
 
@@ -188,8 +196,8 @@ def _edit_all(
 
     of_images = editor.takes == "image"
     if of_images != (args.condition is None):
-        wanted = "an image to edit" if of_images else "--condition"
-        raise UserError(f"{described} needs {wanted}")
+        needed = "an image to edit" if of_images else "--condition"
+        raise UserError(f"{described} needs {needed}")
     bad, sheet = [], []
     for start in range(0, len(paths), BATCH):
         inputs = {}
@@ -204,28 +212,28 @@ def _edit_all(
                 bad.append(path)
                 print(f"skipped: {error}", file=sys.stderr)
         if inputs:
-            made = editor.edit(list(inputs.values()))
-            sheet += _save(inputs, made, Path(args.out), stems, keep=args.grid)
+            results = editor.edit(list(inputs.values()))
+            sheet += _save(inputs, results, Path(args.out), stems, keep=args.grid)
     if args.grid and sheet:
         _save_grid(sheet, Path(args.out), editor.size)
-    print(f"edited {len(paths) - len(bad)} image(s); see {args.out}")
+    print(f"edited {len(paths) - len(bad)} image(s), written to {args.out}")
     if bad:
         raise UserError(f"{len(bad)} of {len(paths)} images could not be read")
     return 0
 
 
 def _stems(paths: list[Path]) -> dict[Path, str]:
-    """Names for the results: without suffix, unless two images differ in nothing else."""
+    """Base names of the results: without the suffix, unless inputs differ only in that."""
     counts = Counter(path.stem for path in paths)
     stems = {p: p.stem if counts[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
-    twice = [stem for stem, count in Counter(stems.values()).items() if count > 1]
-    if twice:
-        raise UserError(f"several images would be edited into {twice[0]}-*.png; rename one")
+    repeated = [stem for stem, count in Counter(stems.values()).items() if count > 1]
+    if repeated:
+        raise UserError(f"several images would be written to {repeated[0]}-*.png; rename one")
     return stems
 
 
-def _save(inputs: dict, made: list, out: Path, stems: dict, keep: bool) -> list[list[tuple]]:
-    """Saves the results; returns the rows of the grid if they are to be kept."""
+def _save(inputs: dict, results: list, out: Path, stems: dict, keep: bool) -> list[list[tuple]]:
+    """Saves the results; returns the rows of the grid if `keep` is set."""
     from PIL import Image
 
     from tfface.client.packing import Encoded
@@ -233,8 +241,8 @@ def _save(inputs: dict, made: list, out: Path, stems: dict, keep: bool) -> list[
     from tfface.data.label_maps import colour
 
     sheet = []
-    for (path, given), rows in zip(inputs.items(), made, strict=True):
-        shown = given.image if isinstance(given, Encoded) else Image.fromarray(colour(given))
+    for (path, source), rows in zip(inputs.items(), results, strict=True):
+        shown = source.image if isinstance(source, Encoded) else Image.fromarray(colour(source))
         for row in rows:
             for name, edited in row:
                 save_image(edited, out / f"{stems[path]}-{name}.png")

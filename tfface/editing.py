@@ -1,7 +1,7 @@
 """Edits of images through a model's signatures, on a server or in this process.
 
-A model's kind is known by the inputs of its signature `bytes`. Each kind has options, and makes of
-them rows of named edits.
+A model's kind is identified by the inputs of its `bytes` signature. Each kind has its own options,
+and turns them into rows of named edits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tfface.client import FaceClient, ServerError
 from tfface.config import nearest
 from tfface.errors import UserError, one_for_each
 
-# NumPy and Pillow are imported where they are used: `--help` shall answer at once.
+# NumPy and Pillow are imported where they are used, to keep `--help` fast.
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tfface.client.types import Signatures
 
 Edit = tuple[str, Callable[[list[Any]], list[Any]]]
-"""A name, and a function from inputs to as many images (or label maps, uint8 [S,S])."""
+"""A name, and a function from a list of inputs to an image (or uint8 label map [S,S]) for each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Option:
     """An option of an edit.
 
     Attributes:
-        kind: What its values are: "name" of an expression or attribute, "image", "strength" (a
-            number), "seed", or "count", which is one integer; of the others there is a list.
-        metavar: What help calls a value.
-        help: What it does.
+        kind: Type of its values: "name" (of an expression or attribute), "image", "strength" (a
+            float) or "seed", each a list; or "count", a single integer.
+        metavar: Placeholder for a value in the help text.
+        help: Help text.
     """
 
     kind: Literal["name", "image", "strength", "seed", "count"]
@@ -43,49 +43,70 @@ class Option:
 
 
 OPTIONS = {
-    "expression": Option("name", "NAME", 'names, or "all" (default: all)'),
-    "attribute": Option("name", "NAME", "the exchanged attribute; several: at once"),
+    "expression": Option("name", "NAME", 'target expressions, or "all" (default: all)'),
+    "attribute": Option(
+        "name",
+        "NAME",
+        "attribute to transfer; several are transferred together (default: the model's, if it has "
+        "only one)",
+    ),
     "reference": Option(
         "image",
         "IMAGE",
-        "faces to take the attribute from, an edit each; for several attributes one face for each "
-        "in order, or one for all. Of mask-guided synthesis: faces whose style is taken",
+        "reference faces: for attribute transfer, one edit per face that shows the attribute (with "
+        "several attributes: one face per attribute, in order, or one for all); for mask-guided "
+        "synthesis, faces whose style is used",
     ),
     "strength": Option(
-        "strength", "A", "0 leaves the image as it is, 1 exchanges fully (default: 1)"
+        "strength",
+        "A",
+        "strength of the edit, from 0 (no change) to 1 (full transfer) (default: 1)",
     ),
     "matrix": Option(
         "count",
         "N",
-        "N x N matrix between the image and three references of one attribute, or two attributes "
-        "of one reference each",
+        "N x N interpolation between the image and three references (one attribute), or over two "
+        "attributes with one reference each",
     ),
-    "exemplar": Option("image", "IMAGE", "faces whose style the results shall have"),
+    "exemplar": Option("image", "IMAGE", "faces whose style is used"),
     "seed": Option(
         "seed",
         "N",
-        "styles by number, also as 1..8; the same on every map (default, without --reference: "
-        "1..4)",
+        "seeds of random styles, also as a range 1..8; a seed gives the same style for every map "
+        "(default: 1..4 unless reference faces are given)",
     ),
-    "interpolate": Option(
-        "count", "N", "N faces from each style to the next one, both ends included"
-    ),
+    "interpolate": Option("count", "N", "N faces from each style to the next, including both ends"),
 }
-"""All that there are; which of them a model has depends on its kind."""
+"""All options; which of them a model accepts depends on its kind."""
 
-_STYLES = 4  # Seeds that are shown where no style is asked for.
+_STYLES = 4  # Number of seeds used when no style is given.
+
+
+class OptionError(UserError):
+    """An option of an edit that is missing, not accepted or has a wrong value.
+
+    The message starts with the option's name: "reference is missing". The command `edit` puts "--"
+    in front of it.
+
+    Args:
+        option: Name of the option.
+        problem: Rest of the sentence.
+    """
+
+    def __init__(self, option: str, problem: str):
+        super().__init__(f"{option} {problem}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """What edits.
+    """A model to edit with.
 
     Attributes:
-        client: Answers the model's signatures.
-        signatures: As of `FaceClient.metadata`.
-        name: What messages call it.
-        labels: Names of its expressions or attributes; empty: not known, as of a served model.
-        lines: Whether it takes line drawings in place of label maps; None: not known.
+        client: Client that runs the model's signatures.
+        signatures: Signatures, as returned by `FaceClient.metadata`.
+        name: Name used in messages.
+        labels: Names of its expressions or attributes; empty if unknown, as for a served model.
+        lines: Whether it expects line drawings instead of label maps; None if unknown.
     """
 
     client: FaceClient
@@ -96,67 +117,68 @@ class Model:
 
 
 class Editor:
-    """The edits that some options ask of a model.
+    """Applies the edits selected by options with a model.
 
     Args:
         model: The model.
-        options: Values of some of OPTIONS by name.
+        options: Option values by name, see OPTIONS.
 
     Attributes:
-        takes: What it edits: "image"; or "label_map", "lines" or "condition" (either of them), of
-            which it makes images.
-        size: Side of the networks' images; 0 if the model does not tell.
+        takes: Expected input: "image" to edit; or "label_map", "lines" or "condition" (either of
+            the two) to generate images from.
+        size: Side of the networks' images in pixels; 0 if the model does not state it.
 
     Raises:
-        UserError: An option that the model does not have, a wrong or a missing value.
+        OptionError: An option that the model does not accept, or a missing or wrong value.
+        UserError: A model that was not exported by tfface, or an unknown label.
     """
 
     def __init__(self, model: Model, options: dict[str, Any]):
         inputs = frozenset(model.signatures.get("bytes", {"inputs": ()})["inputs"])
         if inputs not in KINDS:
             raise UserError(
-                f"model {model.client.model} at {model.client.target} has no signature `bytes` as "
-                f"tfface.export writes"
+                f"model {model.client.model} at {model.client.target} has no `bytes` signature as "
+                f"written by tfface.export"
             )
         kind = KINDS[inputs]
         self.takes = kind.takes
         if self.takes == "condition" and model.lines is not None:
             self.takes = "lines" if model.lines else "label_map"
-        _only(model, options, kind.options)
+        _check_options(model, options, kind.options)
         self.size = _size(model.signatures)
         self._rows: list[list[Edit]] = kind.rows(model, options)
 
     def edit(self, inputs: Sequence[Any]) -> list[list[list[tuple[str, Image]]]]:
-        """Edits images, or makes images of label maps.
+        """Edits images, or generates images from label maps.
 
         Args:
-            inputs: Whatever the client takes for an image, or for a label map.
+            inputs: Images or label maps, in any form that the client accepts.
 
         Returns:
-            For each input the rows of (name of the edit, image): of the original's size, with what
-            the edit changes added to it; or of the networks' size what was made of a label map, the
-            label map that was found, in its colours, or a part of an edit.
+            For each input, rows of (name of the edit, image). Edited images have the size of the
+            original, with the change added to it. Images generated from a label map, colour-coded
+            segmentations and outputs of single face parts have the networks' size.
 
         Raises:
-            UserError: An input that cannot be read, or that the model refuses.
+            UserError: An input that cannot be read or that the model rejects.
         """
         try:
-            made = [[(name, edit(list(inputs))) for name, edit in row] for row in self._rows]
+            edited = [[(name, edit(list(inputs))) for name, edit in row] for row in self._rows]
         except ServerError as error:
             raise UserError(" ".join(str(error).split())) from error
         return [
-            [[(name, _shown(results[i])) for name, results in row] for row in made]
+            [[(name, _as_image(results[i])) for name, results in row] for row in edited]
             for i in range(len(inputs))
         ]
 
 
-def _shown(made: Any) -> Image:
+def _as_image(result: Any) -> Image:
     import numpy as np
     from PIL import Image
 
     from tfface.data.label_maps import colour
 
-    return Image.fromarray(colour(made)) if isinstance(made, np.ndarray) else made
+    return Image.fromarray(colour(result)) if isinstance(result, np.ndarray) else result
 
 
 def _size(signatures: Signatures) -> int:
@@ -165,15 +187,15 @@ def _size(signatures: Signatures) -> int:
     return next((shape[1] or 0 for shape in shapes if len(shape) > 1), 0)
 
 
-def _only(model: Model, options: dict[str, Any], known: tuple[str, ...]) -> None:
+def _check_options(model: Model, options: dict[str, Any], known: tuple[str, ...]) -> None:
     for name in options:
         if name not in known:
-            has = ", ".join(f"--{k}" for k in known) or "none"
-            raise UserError(f"--{name} is no option of {model.name}; it has {has}")
+            accepted = ", ".join(known) or "none"
+            raise OptionError(name, f"is not an option of {model.name}; its options: {accepted}")
 
 
 def _check_labels(model: Model, what: str, names: Sequence[str]) -> None:
-    """Raises for a label that a model does not have, if its labels are known."""
+    """Raises a UserError for a label that the model does not have, if its labels are known."""
     for name in names:
         if model.labels and name not in model.labels:
             raise UserError(
@@ -182,16 +204,14 @@ def _check_labels(model: Model, what: str, names: Sequence[str]) -> None:
             )
 
 
-# Another expression.
+# Expression editing.
 
 
 def _expressions(model: Model, options: dict[str, Any]) -> list[list[Edit]]:
-    """Each expression in a row, beside it what the generators of parts made; the label map."""
+    """A row per expression, with the outputs of the part generators; and the segmentation."""
     client, names = model.client, options.get("expression", ["all"])
     if "all" in names and not model.labels:
-        raise UserError(
-            "--expression: expected names, as a server does not list those that there are"
-        )
+        raise OptionError("expression", "must name expressions: a server does not list its own")
     names = model.labels if "all" in names else names
     _check_labels(model, "expression", names)
     parts = model.signatures.get("parts_bytes", {"outputs": ()})["outputs"]
@@ -212,18 +232,18 @@ def _segmentation(model: Model, options: dict[str, Any]) -> list[list[Edit]]:
     return [[("segmentation", model.client.segment)]]
 
 
-# The attributes of others.
+# Attribute transfer.
 
 
 def _transfers(model: Model, options: dict[str, Any]) -> list[list[Edit]]:
-    """Several references make a row each, strengths the columns; several attributes one edit."""
+    """A row per reference and a column per strength; several attributes are one edit."""
     references = options.get("reference", [])
     if not references:
-        raise UserError("--reference is missing: an image that shows the attribute")
+        raise OptionError("reference", "is missing: expected an image that shows the attribute")
     names = options.get("attribute") or (model.labels if len(model.labels) == 1 else ())
     if not names:
-        one_of = f"; expected one of {', '.join(model.labels)}" if model.labels else ""
-        raise UserError(f"--attribute is missing: the name of what is exchanged{one_of}")
+        expected = f"one of {', '.join(model.labels)}" if model.labels else "the name of one"
+        raise OptionError("attribute", f"is missing: expected {expected}")
     _check_labels(model, "attribute", names)
     if "matrix" in options:
         return _matrix(model, names, references, options)
@@ -246,7 +266,7 @@ def _transfers(model: Model, options: dict[str, Any]) -> list[list[Edit]]:
 def _transfer(
     model: Model, references: Sequence[Any], names: Sequence[str], strength: float | list[float]
 ) -> Callable[[list[Any]], list[Any]]:
-    """Of one attribute, or of several at once."""
+    """Transfer of one attribute, or of several together."""
     if len(names) == 1:
         return functools.partial(
             model.client.transfer_attribute,
@@ -256,7 +276,8 @@ def _transfer(
         )
     if "several_bytes" not in model.signatures:
         raise UserError(
-            f"{len(names)} changes at once: {model.name} was exported before it could make several"
+            f"{model.name} cannot transfer {len(names)} attributes at once: it was exported by an "
+            f"earlier version; export it again"
         )
     return functools.partial(
         model.client.transfer_attributes,
@@ -272,20 +293,21 @@ def _matrix(
     import numpy as np
 
     if "strength" in options:
-        raise UserError("--strength is no option of a matrix, whose cells have strengths")
+        raise OptionError("strength", "cannot be combined with a matrix, which sets the strengths")
     weights = matrix_weights(options["matrix"])
     counts = len(names), len(references)
     if counts == (1, 3):
         changed = [*names] * 3
     elif counts == (2, 2):
-        # Right: the first attribute; down: the second; both grow to the full exchange.
+        # The strength of the first attribute grows to the right, that of the second downwards.
         changed = names
         both = weights[..., 2]
         weights = np.stack([weights[..., 0] + both, weights[..., 1] + both], -1)
     else:
-        raise UserError(
-            f"--matrix takes one attribute and three references, or two attributes and two "
-            f"references; received {counts[0]} and {counts[1]}"
+        raise OptionError(
+            "matrix",
+            f"needs one attribute and three references, or two attributes and two references; "
+            f"received {counts[0]} and {counts[1]}",
         )
     return [
         [
@@ -300,31 +322,31 @@ def _matrix(
 
 
 def matrix_weights(steps: int) -> np.ndarray:
-    """Bilinear weights of three references at the corners of a square; the source is the fourth.
+    """Bilinear weights of three references at corners of a square; the source is at the fourth.
 
     Args:
-        steps: Rows and columns of the matrix, at least 2.
+        steps: Number of rows and columns of the matrix, at least 2.
 
     Returns:
-        float32 [steps,steps,3]: weights of the references at top right, bottom left, bottom right.
+        float32 [steps,steps,3]: weights of the top right, bottom left and bottom right references.
 
     Raises:
-        UserError: Fewer than two steps.
+        OptionError: Fewer than two steps.
     """
     import numpy as np
 
     if steps < 2:
-        raise UserError(f"a matrix of {steps} steps: expected at least 2")
+        raise OptionError("matrix", f"is {steps}: expected at least 2")
     v, u = np.meshgrid(np.linspace(0, 1, steps), np.linspace(0, 1, steps), indexing="ij")
     return np.stack([(1 - v) * u, v * (1 - u), v * u], -1).astype(np.float32)
 
 
-# Faces from label maps.
+# Synthesis from label maps.
 
 
 def _faces(model: Model, options: dict[str, Any]) -> list[list[Edit]]:
     if not options.get("exemplar"):
-        raise UserError("--exemplar is missing: a face whose style the result shall have")
+        raise OptionError("exemplar", "is missing: expected a face whose style is used")
     return [
         [
             (f"face{number}", functools.partial(model.client.generate, exemplar=exemplar))
@@ -334,7 +356,7 @@ def _faces(model: Model, options: dict[str, Any]) -> list[list[Edit]]:
 
 
 def _styles(model: Model, options: dict[str, Any]) -> list[list[Edit]]:
-    """A face for each seed and reference; or so many from each of these styles to the next."""
+    """A face for each seed and reference, or an interpolation between successive styles."""
     seeds, references = options.get("seed", []), options.get("reference", [])
     if not seeds and not references:
         seeds = range(1, _STYLES + 1)
@@ -347,7 +369,7 @@ def _styles(model: Model, options: dict[str, Any]) -> list[list[Edit]]:
 
 
 def _between(model: Model, styles: dict[str, dict[str, Any]], steps: int) -> list[list[Edit]]:
-    """A row from each style to the next: of style codes, which other signatures give and take."""
+    """A row from each style to the next, interpolated between their style codes."""
     import numpy as np
 
     from tfface.client.packing import Encoded
@@ -355,9 +377,9 @@ def _between(model: Model, styles: dict[str, dict[str, Any]], steps: int) -> lis
     from tfface.data.label_maps import load_label_map, to_labels
 
     if steps < 2:
-        raise UserError(f"--interpolate is {steps}: expected at least 2, the two ends")
+        raise OptionError("interpolate", f"is {steps}: expected at least 2, for the two ends")
     if len(styles) < 2:
-        raise UserError("--interpolate needs two styles or more: of --seed or --reference")
+        raise OptionError("interpolate", "needs at least two styles (seeds or references)")
     predict, size = model.client.predict, _size(model.signatures)
 
     def code(seed: int | None = None, reference: Any = None) -> np.ndarray:
@@ -367,17 +389,17 @@ def _between(model: Model, styles: dict[str, dict[str, Any]], steps: int) -> lis
         inputs["reference"] = to_array(Encoded.of(reference).image, size)[None]
         return predict(inputs, "reference")["style_code"]
 
-    def paint(maps: list[Any], code: np.ndarray) -> list[Image]:
-        codes = [m if isinstance(m, np.ndarray) else load_label_map(m) for m in maps]
-        inputs = {"label_map": np.stack([to_labels(m, size) for m in codes])}
+    def generate(maps: list[Any], code: np.ndarray) -> list[Image]:
+        loaded = [m if isinstance(m, np.ndarray) else load_label_map(m) for m in maps]
+        inputs = {"label_map": np.stack([to_labels(m, size) for m in loaded])}
         inputs["style_code"] = code.repeat(len(maps), 0)
-        return [to_image(made) for made in predict(inputs, "style_code")["image"]]
+        return [to_image(image) for image in predict(inputs, "style_code")["image"]]
 
     codes = [(name, code(**style)) for name, style in styles.items()]
     shares = np.linspace(0, 1, steps, dtype=np.float32)
     return [
         [
-            (f"{a}-{b}-{i + 1:02}", functools.partial(paint, code=one + (two - one) * share))
+            (f"{a}-{b}-{i + 1:02}", functools.partial(generate, code=one + (two - one) * share))
             for i, share in enumerate(shares)
         ]
         for (a, one), (b, two) in zip(codes, codes[1:], strict=False)
@@ -385,7 +407,7 @@ def _between(model: Model, styles: dict[str, dict[str, Any]], steps: int) -> lis
 
 
 def _numbered(images: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Each with the end of its edits' names, which tells several apart."""
+    """Each image with a suffix for the names of its edits; no suffix if there is only one."""
     return [(f"-{i}" if len(images) > 1 else "", image) for i, image in enumerate(images, 1)]
 
 
@@ -394,10 +416,10 @@ class Kind:
     """A kind of model.
 
     Attributes:
-        title: What it does.
-        takes: As of `Editor`.
-        options: Names of those that it has.
-        rows: Makes of these the rows of edits.
+        title: What it does, for the help text.
+        takes: Expected input, as for `Editor`.
+        options: Names of the options that it accepts.
+        rows: Builds the rows of edits from option values.
     """
 
     title: str
@@ -408,26 +430,26 @@ class Kind:
 
 KINDS: dict[frozenset[str], Kind] = {
     frozenset({"image_bytes", "expression"}): Kind(
-        "another expression (sargan, seg_hierarchical)", "image", ("expression",), _expressions
+        "expression editing (sargan, seg_hierarchical)", "image", ("expression",), _expressions
     ),
     frozenset({"image_bytes"}): Kind("segmentation", "image", (), _segmentation),
     frozenset({"source_bytes", "reference_bytes", "attribute", "strength"}): Kind(
-        "attributes of other faces (elegant)",
+        "attribute transfer (elegant)",
         "image",
         ("attribute", "reference", "strength", "matrix"),
         _transfers,
     ),
     frozenset({"condition_bytes", "exemplar_bytes"}): Kind(
-        "a face in the style of an exemplar (domain_alignment)",
+        "synthesis in the style of an exemplar (domain_alignment)",
         "condition",
         ("exemplar",),
         _faces,
     ),
     frozenset({"label_map_bytes", "seed"}): Kind(
-        "faces in many styles (mask_guided)",
+        "synthesis in many styles (mask_guided)",
         "label_map",
         ("seed", "reference", "interpolate"),
         _styles,
     ),
 }
-"""By the inputs of a model's signature `bytes`."""
+"""Kinds by the inputs of a model's `bytes` signature."""

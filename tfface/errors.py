@@ -1,4 +1,4 @@
-"""The exceptions that a user's own mistake or wish raises, and messages that modules share."""
+"""Exceptions for user errors and interruptions, and messages shared by several modules."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can fix.
 
-    The message names the value or the file at fault and what was expected. Commands print it as one
-    line and end with status 2; no traceback is shown.
+    The message names the value or file at fault and what was expected. Commands print it in one
+    line, without a traceback, and exit with status 2.
     """
 
 
@@ -25,14 +25,14 @@ class NotFinite(UserError):
 
 
 class Interrupted(Exception):
-    """A signal asked to stop; what was learned is saved.
+    """A signal stopped the training; its state is saved.
 
     Args:
-        message: Where it stopped, and how to go on.
-        signal: The signal's number.
+        message: Where it stopped, and how to continue.
+        signal: Number of the signal.
 
     Attributes:
-        status: What a command ends with, as shells tell it: 128 and the signal's number.
+        status: Exit status of the command: 128 plus the signal number, as in shells.
     """
 
     def __init__(self, message: str, signal: int):
@@ -42,10 +42,14 @@ class Interrupted(Exception):
 
 
 def one_for_each(references: Sequence[T], attributes: Sequence[str]) -> list[T]:
-    """The references of attributes that are exchanged together: as many, or one for all of them.
+    """One reference per attribute, for attributes that are transferred together.
+
+    Args:
+        references: One reference per attribute, or one for all.
+        attributes: Names of the attributes.
 
     Raises:
-        UserError: Another number of references.
+        UserError: Any other number of references.
     """
     if len(references) not in (1, len(attributes)):
         raise UserError(
@@ -56,7 +60,7 @@ def one_for_each(references: Sequence[T], attributes: Sequence[str]) -> list[T]:
 
 
 def invocation(verb: str) -> str:
-    """How a shell starts a verb of tfface with this Python: `python -m tfface.train`."""
+    """The shell command that starts a verb with this Python, such as `python -m tfface.train`."""
     script = Path(sys.argv[0])
     if script.stem == "tfface":
         return shlex.join([_shortest("tfface", script), verb])
@@ -64,7 +68,7 @@ def invocation(verb: str) -> str:
 
 
 def _shortest(name: str, file: Path) -> str:
-    """The bare name, where the shell's search path leads to this very file; else the file."""
+    """The bare name if the shell's search path finds this file under it; else the full path."""
     found = shutil.which(name)
-    # Not `samefile`: the interpreters of virtual environments are links to one.
+    # Not `samefile`: virtual environments link to the same interpreter.
     return name if found and Path(found).absolute() == file.absolute() else str(file.absolute())

@@ -1,4 +1,4 @@
-"""`python -m tfface.evaluate RUN`: measures a run on held-out people, and writes a report."""
+"""`python -m tfface.evaluate RUN`: evaluates a run on held-out people, and writes a report."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def evaluate_run(
     judge_steps: int | None = None,
     judges: Judges | None = None,
 ) -> tuple[dict[str, Any], list[list[list[str]]]]:
-    """Measures a run, and writes `figures.json` and `report.html`.
+    """Evaluates a run, and writes `figures.json` and `report.html`.
 
     Args:
         trained: A loaded run.
-        out: Folder for both; made if missing.
-        count: As of `tfface.evaluation.measure`.
-        seed: As of `measure`.
-        split: As of `measure`.
-        cache: As of `measure`; None: `tfface.evaluation.cache_of`.
-        judge_steps: As of `measure`.
-        judges: As of `measure`; None: stand-ins.
+        out: Folder for both files; created if missing.
+        count: See `tfface.evaluation.measure`.
+        seed: See `measure`.
+        split: See `measure`.
+        cache: See `measure`; None uses `tfface.evaluation.cache_of`.
+        judge_steps: See `measure`.
+        judges: See `measure`; None uses stand-ins.
 
     Returns:
-        The figures, and tables of them, with headers.
+        The metrics, and tables of them with headers.
 
     Raises:
-        UserError: As of `measure`; or `out` cannot be written.
+        UserError: See `measure`; or `out` cannot be written.
     """
     from tfface import evaluation
     from tfface.engine.run import write_text
@@ -57,7 +57,7 @@ def evaluate_run(
     from tfface.metrics.tables import table
 
     cache, gallery = cache or evaluation.cache_of(trained), Gallery()
-    found = evaluation.measure(
+    metrics = evaluation.measure(
         trained,
         count=count,
         seed=seed,
@@ -65,7 +65,7 @@ def evaluate_run(
         cache=cache,
         judge_steps=judge_steps,
         judges=judges or evaluation.Judges(),
-        watch=gallery,
+        observer=gallery,
     )
     measured = evaluation.evaluation_of(trained)
     figures = {
@@ -73,15 +73,15 @@ def evaluate_run(
         "step": trained.step,
         "data": trained.method.config.data.name,
         **({"seed": seed} if measured.has_truth else {"split": split}),
-        **_rounded(found),
+        **_rounded(metrics),
     }
     columns, rows = measured.table if measured.has_truth else measured.real_table
     tables = [[[trained.name, *columns], *table(rows, figures)]]
     if "iou_by_class" in figures.get("segmentation", {}):
         tables.append(_by_class(figures["segmentation"]))
-    if known := figures.get("likeness"):
-        columns, rows = realism.table(known)
-        tables.append([["as images", *columns], *table(rows, figures)])
+    if quality := figures.get("likeness"):
+        columns, rows = realism.table(quality)
+        tables.append([["image quality", *columns], *table(rows, figures)])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,27 +91,26 @@ def evaluate_run(
     return figures, tables
 
 
-def _by_class(found: dict[str, Any]) -> list[list[str]]:
-    """Rows of a table of face parts."""
+def _by_class(segmentation: dict[str, Any]) -> list[list[str]]:
+    """Header and rows of a table of segmentation metrics by class."""
 
     def shown(value: float | None, digits: int = 3) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
 
-    classes = found["iou_by_class"]
     rows = [
         [
             name,
-            shown(found["share_by_class"][name], 4),
+            shown(segmentation["share_by_class"][name], 4),
             shown(iou),
-            shown(found["f1_by_class"][name]),
+            shown(segmentation["f1_by_class"][name]),
         ]
-        for name, iou in classes.items()
+        for name, iou in segmentation["iou_by_class"].items()
     ]
     return [["class", "share", "IoU", "F1"], *rows]
 
 
 def _rounded(values: Any) -> Any:
-    """With six significant digits: the last bits depend on the order in which threads add up."""
+    """Rounds to six significant digits: the last bits depend on the order of parallel sums."""
     if isinstance(values, dict):
         return {name: _rounded(value) for name, value in values.items()}
     if isinstance(values, list):
@@ -125,21 +124,24 @@ def _page(
     from tfface import html
 
     trained, data = measured.trained, measured.method.config.data
-    notes = ["In brackets: 95 % confidence intervals, by bootstrap over people."]
+    notes = ["Brackets: 95 % confidence intervals, bootstrapped over people."]
     if kind := next((name for name in ("classifier", "segmenter") if name in figures), None):
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures[kind].items())
         notes.append(
-            f"The {kind} has seen real images only. On held-out ones it reaches: {accuracy}."
+            f"The {kind} was trained on real images only. Its accuracy on held-out images: "
+            f"{accuracy}."
         )
-    if known := figures.get("second_classifier"):
-        accuracy = ", ".join(f"{name} {share:.1%}" for name, share in known.items())
-        notes.append(f"The second judge, a classifier of another architecture: {accuracy}.")
+    if second := figures.get("second_classifier"):
+        accuracy = ", ".join(f"{name} {share:.1%}" for name, share in second.items())
+        notes.append(
+            f"Accuracy of the second classifier, which has another architecture: {accuracy}."
+        )
     notes.append(measured.baselines if measured.has_truth else measured.unmeasured)
     if "likeness" in figures:
         notes.append(
-            "As images: FID, KID and SWD compare sets of images, with those of the split; the "
-            "others compare an image with the true one. What the names mean and what can be "
-            "compared with what is in docs/measures.md."
+            "Image quality: FID, KID and SWD compare the set of generated images with the images "
+            "of the split; the other metrics compare single images with the ground truth. "
+            "docs/measures.md defines the metrics and says which results are comparable."
         )
     which = "built-in faces" if data.name == "synthetic" else f"{data.name}, {figures['split']}"
     return html.page(
@@ -147,7 +149,7 @@ def _page(
         [
             html.text(f"Step {trained.step:,} of {trained.path.name}; {which}."),
             html.section(
-                "Figures",
+                "Results",
                 html.tables(tables),
                 html.text(" ".join(notes), soft=True),
             ),
@@ -159,51 +161,69 @@ def _page(
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "evaluate",
-        description="Measure a run on held-out people: on built-in faces against true renders, "
-        "on other data what can be measured without. Writes figures.json and report.html, with "
-        "baselines, confidence intervals, and the best, median and worst results.",
+        description="Evaluate a run on held-out people: on built-in faces against ground-truth "
+        "renders, on other data with metrics that need no ground truth. Writes figures.json and "
+        "report.html, with baselines, confidence intervals, and best, median and worst results.",
     )
     add = parser.add_argument
     add("run", help="run folder, or a shipped model such as sargan/faces64")
     add(
         "--out",
         metavar="FOLDER",
-        help="for both files (RUN/evaluation/STEP; of a shipped model evaluated/METHOD-NAME)",
+        help="output folder (default: RUN/evaluation/STEP; for a shipped model "
+        "evaluated/METHOD-NAME)",
     )
-    add("--count", type=int, metavar="N", help="people, pairs or images (enough)")
-    add("--seed", type=int, default=1, help="which people, of built-in faces (%(default)s)")
+    add(
+        "--count",
+        type=int,
+        metavar="N",
+        help="number of people, pairs or images (default: on built-in faces 64 for sargan, "
+        "seg_hierarchical and mask_guided, 96 for elegant, 256 for domain_alignment and a "
+        "segmentation network; on other data 512, for segmentation the whole split)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        help="seed that selects the people of built-in faces (default: %(default)s)",
+    )
     add(
         "--split",
         default="test",
         choices=("train", "val", "test"),
-        help="of other data (%(default)s)",
+        help="split of other data (default: %(default)s)",
     )
-    add("--path", metavar="FOLDER", help="the data set, if it has moved")
-    add("--step", type=int, help="step of the checkpoint (default: the newest)")
+    add(
+        "--path",
+        metavar="FOLDER",
+        help="new folder of the data set, if it has moved (default: as in the run)",
+    )
+    add("--step", type=int, help="step of the checkpoint (default: latest)")
     add(
         "--cache",
         metavar="FOLDER",
-        help="for the classifier or segmenter that judges (.cache beside RUN; of other data than "
-        "built-in faces RUN/evaluation)",
+        help="folder of the evaluation classifier or segmenter (default: .cache next to RUN; on "
+        "other data than built-in faces RUN/evaluation; for a shipped model runs/.cache)",
     )
     add(
         "--inception",
         nargs="?",
         const="",
         metavar="FILE",
-        help="FID and KID in features of InceptionV3: its weights, or none for Keras's download "
-        "(those of a stand-in)",
+        help="compute FID and KID with InceptionV3: file of its weights; without FILE, Keras "
+        "downloads them (default: features of a stand-in)",
     )
     add(
         "--lpips",
         nargs=2,
         metavar=("VGG16", "HEADS"),
-        help="LPIPS with these PyTorch files (the distance in features of a stand-in)",
+        help="compute LPIPS with these PyTorch files (default: features of a stand-in)",
     )
     add(
         "--embedding",
         metavar="FILE",
-        help="identity by this SavedModel or ONNX file (on built-in faces the classifier)",
+        help="measure identity with this SavedModel or ONNX file (default: on built-in faces the "
+        "classifier, on other data not measured)",
     )
     arguments = parser.parse_args(argv)
     for path in (arguments.inception, *(arguments.lpips or ()), arguments.embedding):
@@ -215,22 +235,22 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def open_run(path: str, step: int | None, moved: str | None) -> Trained:
-    """Loads a run that is to be measured; finds mistakes before TensorFlow is imported.
+    """Loads a run to evaluate; reports mistakes before TensorFlow is imported.
 
     Args:
         path: The run folder.
-        step: Of its checkpoint; None: the newest.
-        moved: Where its data set is now; None: where it was.
+        step: Step of the checkpoint; None for the latest.
+        moved: New folder of its data set; None if it has not moved.
 
     Raises:
-        UserError: No run folder, an export in its place, no checkpoint, no data set.
+        UserError: Not a run folder, an export instead of a run, no checkpoint, or no data set.
     """
     from tfface.engine.run import Run, checkpoint_files
 
     folder = run_folder(path)
     exports = [folder, *folder.glob("[0-9]*")]
     if any((version / "saved_model.pb").exists() for version in exports):
-        raise UserError(f"{path} is an export: expected the run folder that it was made of")
+        raise UserError(f"{path} is an export: expected the run folder that was exported")
     name, values = Run(folder).read_config()
     if not checkpoint_files(folder / "checkpoints"):
         raise UserError(f"{path} has no checkpoint yet")
@@ -260,7 +280,7 @@ def _check_data(name: str, values: dict, moved: str | None) -> None:
 
 
 def _measured(config: MethodConfig) -> str:
-    """Which of a config's data sets `--path` is about: that of the label maps, if it is another."""
+    """Which data set `--path` replaces: that of the label maps if there is one, else `data`."""
     return list(config.datasets())[-1]
 
 
@@ -272,7 +292,7 @@ def _default_out(trained: Trained) -> Path:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Measures; returns the exit status."""
+    """Evaluates; returns the exit status."""
     arguments = _parse(argv)
     trained = open_run(arguments.run, arguments.step, arguments.path)
     out = Path(arguments.out or _default_out(trained))
@@ -285,7 +305,7 @@ def main(argv: list[str] | None = None) -> int:
     _, tables = evaluate_run(trained, out, *options, judges=judges)
     for cells in tables:
         print(f"{aligned(cells)}\n")
-    print(f"look at {(out / 'report.html').resolve()}")
+    print(f"report: {(out / 'report.html').resolve()}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`python -m tfface.export RUN OUT`: writes a run as a SavedModel that TF Serving takes."""
+"""`python -m tfface.export RUN OUT`: exports a run as a SavedModel for TF Serving."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from tfface.version import __version__
 if TYPE_CHECKING:
     from tfface.methods.trained import Trained
 
-# Largest difference between the networks and their export. Both are float32 on the same machine,
-# but grouped differently by the graph's optimiser.
+# Largest accepted difference between the networks and their export. Both compute in float32 on the
+# same machine, but the graph optimiser groups operations differently.
 TOLERANCE = 1e-4
-# Share of a label map's pixels that may differ: where two classes are equally likely.
+# Share of pixels of a label map that may differ, where two classes are equally likely.
 TIES = 1e-3
 
 
 def export_run(trained: Trained, out: str | Path) -> Path:
-    """Writes the next numbered version below a folder, whole or not at all.
+    """Exports a run as the next numbered version in a folder, atomically.
 
-    The version holds the method's signatures, one warm-up request of each, and a model card.
-    Before it gets its number it is loaded the way TF Serving loads it, and must give the networks'
-    numbers.
+    The version contains the method's signatures, a warm-up request for each, and a model card.
+    Before it is published it is loaded the way TF Serving loads it, and its outputs are compared
+    with those of the networks.
 
     Args:
         trained: A loaded run.
-        out: The model's base path; made if missing.
+        out: The model's base path; created if missing.
 
     Returns:
-        The version's folder.
+        Folder of the version.
 
     Raises:
         UserError: `out` is a file or cannot be written, or tensorflow-serving-api is missing.
@@ -52,7 +52,7 @@ def export_run(trained: Trained, out: str | Path) -> Path:
         raise UserError(f"{out} is not a folder") from error
     except PermissionError as error:
         raise UserError(f"{out}: cannot be written") from error
-    # TF Serving passes over names that are no numbers.
+    # TF Serving ignores folders whose names are not numbers.
     temporary = out / f".export-{uuid.uuid4().hex}"
     try:
         _save(trained, temporary)
@@ -68,8 +68,8 @@ def _save(trained: Trained, path: Path) -> None:
     import tensorflow as tf
 
     module = tf.Module()
-    # Raw variables: what tracks a Keras 3 model has every variable twice in the SavedModel, and the
-    # loader of TF Serving fills only one of them.
+    # Raw variables: tracking the Keras 3 models would save every variable twice, and TF Serving's
+    # loader restores only one of the two.
     module.weights = [
         v.value for name in trained.method.averaged for v in trained.nets[name].variables
     ]
@@ -86,7 +86,7 @@ def _save(trained: Trained, path: Path) -> None:
 
 
 def _write_warm_up(trained: Trained, path: Path) -> None:
-    """One request of each signature, in TF Serving's format."""
+    """Writes one request for each signature, in TF Serving's format."""
     import tensorflow as tf
 
     try:
@@ -111,7 +111,7 @@ def _write_warm_up(trained: Trained, path: Path) -> None:
 
 
 def _check(trained: Trained, path: Path) -> None:
-    """Compares the export, on TF Serving's code path, with the networks."""
+    """Compares the outputs of the export, loaded like TF Serving loads it, with the networks'."""
     import numpy as np
     import tensorflow as tf
 
@@ -122,15 +122,15 @@ def _check(trained: Trained, path: Path) -> None:
         for name, signature in trained.method.signatures(trained.nets).items():
             inputs = {key: np.asarray(value) for key, value in signature.example.items()}
             expected = signature.function(**signature.example)
-            found = saved.run(saved.signatures[name], inputs, list(expected))
+            exported = saved.run(saved.signatures[name], inputs, list(expected))
             for key, value in expected.items():
-                pair = [found[key], value.numpy()]
+                pair = [exported[key], value.numpy()]
                 if value.dtype == tf.string:
                     pair = [tf.io.decode_png(p[0]).numpy() / 127.5 for p in pair]
                 if key.startswith("label_map") and np.mean(pair[0] != pair[1]) <= TIES:
                     continue
                 difference = float(np.max(np.abs(pair[0] - pair[1])))
-                # Encoded images may round the same value to neighbouring levels.
+                # Encoded images may round to neighbouring levels.
                 if difference > TOLERANCE + (1 / 127.5 if value.dtype == tf.string else 0):
                     raise RuntimeError(
                         f"the export differs from the networks by {difference:.2g} in output "
@@ -141,7 +141,7 @@ def _check(trained: Trained, path: Path) -> None:
 
 
 def _number(temporary: Path, out: Path) -> Path:
-    """Gives a finished version the next free number."""
+    """Renames a complete version to the next free number."""
     while True:
         numbers = [int(p.name) for p in out.iterdir() if re.fullmatch(r"[0-9]{1,18}", p.name)]
         target = out / str(max(numbers, default=0) + 1)
@@ -154,7 +154,7 @@ def _number(temporary: Path, out: Path) -> Path:
 
 
 def model_card(trained: Trained) -> str:
-    """What an engineer must know of an exported model, as Markdown."""
+    """The model card of an exported model, as Markdown."""
     import tensorflow as tf
 
     config = trained.method.config
@@ -164,10 +164,10 @@ def model_card(trained: Trained) -> str:
         "",
         f"- weights: {averaged}, step {trained.step} of run {trained.path.name}",
         f"- labels: {', '.join(trained.method.labels)}",
-        f"- images: the central square, {config.data.size} x {config.data.size}",
+        f"- images: central square, {config.data.size} x {config.data.size} pixels",
         f"- training data: {config.data.name} {Path(config.data.path).name}".rstrip()
-        + " (its terms of use hold for the weights, too)",
-        f"- made with tfface {__version__}, TensorFlow {tf.__version__}, "
+        + " (its terms of use also apply to the weights)",
+        f"- exported with tfface {__version__}, TensorFlow {tf.__version__}, "
         f"{time.strftime('%Y-%m-%d')}",
         "",
         "| signature | inputs | outputs |",
@@ -181,11 +181,11 @@ def model_card(trained: Trained) -> str:
         lines.append(f"| `{name}` | {inputs} | {outputs} |")
     lines += [
         "",
-        "Float images are RGB in [-1,1]; encoded ones are JPEG or PNG, answered as PNG of the "
-        "same size. An edit is made at the networks' size; the difference is enlarged and added to "
-        "the original's central square.",
+        "Float images are RGB in [-1,1]. Encoded images are JPEG or PNG; results are PNG of the "
+        "same size. Edits are computed at the networks' size; the difference is upscaled and added "
+        "to the central square of the original.",
         "",
-        "Edited faces are not evidence of anything. Do not show them as photographs of real "
+        "Edited faces are not evidence of anything. Do not present them as photographs of real "
         "events.",
         "",
     ]
@@ -197,12 +197,12 @@ def main(argv: list[str] | None = None) -> int:
     """Exports; returns the exit status."""
     parser = Parser(
         "export",
-        description="Write a run as the next version of a SavedModel, for TF Serving or "
+        description="Export a run as the next version of a SavedModel, for TF Serving or "
         "tfface.serve.",
     )
     parser.add_argument("run", help="run folder, or a shipped model such as sargan/faces64")
-    parser.add_argument("out", help="the model's base path; the version goes to OUT/1, OUT/2, ...")
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the newest)")
+    parser.add_argument("out", help="base path of the model; versions are OUT/1, OUT/2, ...")
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: latest)")
     args = parser.parse_args(argv)
     run_folder(args.run)  # Raises if there is none.
     import_tensorflow()
@@ -213,8 +213,8 @@ def main(argv: list[str] | None = None) -> int:
     folder = version.parent.resolve()
     if is_pattern(folder):
         print(
-            f"TF Serving takes [ ] ? * \\ in {folder} as a pattern and finds nothing there; "
-            f"tfface.serve does. Move the folder before TF Serving is to load it",
+            f"warning: {folder} contains [ ] ? * or \\, which TF Serving treats as a pattern and "
+            f"does not find; tfface.serve does. Move the folder before serving it with TF Serving",
             file=sys.stderr,
         )
     words = shlex.quote(f"--model_base_path={folder}")

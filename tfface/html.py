@@ -1,4 +1,4 @@
-"""One HTML page with images, figures and curves, in a single file that needs nothing else."""
+"""HTML reports with images, tables and charts, each in a single self-contained file."""
 
 from __future__ import annotations
 
@@ -67,23 +67,23 @@ svg line {{ stroke: var(--line); }} svg text {{ fill: var(--soft); font-size: 11
 
 
 def page(title: str, body: Sequence[str]) -> str:
-    """A whole page of parts made by the other functions."""
+    """A whole page, from parts returned by the other functions."""
     return _PAGE.format(title=html.escape(title), body="\n".join(body))
 
 
 def text(words: str, soft: bool = False) -> str:
-    """A paragraph; `soft` is of less weight."""
+    """A paragraph; `soft` dims it."""
     kind = ' class="soft"' if soft else ""
     return f"<p{kind}>{html.escape(words)}</p>"
 
 
 def section(title: str, *parts: str) -> str:
-    """A titled part of the page."""
+    """A section with a title."""
     return f"<section><h2>{html.escape(title)}</h2>{''.join(parts)}</section>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of figures, whose first row stands out."""
+    """A table of metrics, with the first row highlighted."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
@@ -94,20 +94,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def tables(found: Sequence[Sequence[Sequence[str]]]) -> str:
-    """Tables of figures, one below the other; the first row of each is its header."""
-    return "".join(table(header, rows) for header, *rows in found)
+def tables(contents: Sequence[Sequence[Sequence[str]]]) -> str:
+    """Tables of metrics below one another; the first row of each is its header."""
+    return "".join(table(header, rows) for header, *rows in contents)
 
 
 def faces(
     columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image | None]]], group: int = 1
 ) -> str:
-    """Rows of images below captions.
+    """A grid of images, with captions above the columns.
 
     Args:
         columns: Captions.
-        rows: A name and the images of each; None leaves a place empty.
-        group: So many rows belong together: there is a gap after them.
+        rows: Name and images of each row; None leaves a cell empty.
+        group: Number of rows in a group; a gap separates groups.
     """
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *columns))
     lines = []
@@ -125,7 +125,7 @@ def faces(
 
 
 def embedded(image: Image.Image, alt: str) -> str:
-    """An image within the page."""
+    """An <img> element that contains the image data."""
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
     data = base64.b64encode(file.getvalue()).decode()
@@ -133,7 +133,7 @@ def embedded(image: Image.Image, alt: str) -> str:
 
 
 def tiles(parts: Sequence[tuple[str, str]], least: int = 280) -> str:
-    """(caption, HTML) side by side, as many as fit with at least so many pixels each."""
+    """Tiles of (caption, HTML) side by side, each at least `least` pixels wide."""
     return f'<div class="tiles" style="--least: {least}px">{"".join(map(_figure, parts))}</div>'
 
 
@@ -144,32 +144,32 @@ def _figure(part: tuple[str, str]) -> str:
 
 def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
     """A small line chart of (step, value)."""
-    places, axes = _chart(points)
-    path = " L".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    pixels, axes = _chart(points)
+    path = " L".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
     (first, begin), (last, end) = points[0], points[-1]
-    told = f"{name} over training: from {begin:.3g} to {end:.3g}"
-    ticks = _tick(places[0][0], f"{first:g}", "start")
-    ticks += _tick(places[-1][0], f"step {last:g}", "end")
-    return _svg(told, f'{axes}{ticks}<path d="M{path}"/>')
+    label = f"{name} over training: from {begin:.3g} to {end:.3g}"
+    ticks = _tick(pixels[0][0], f"{first:g}", "start")
+    ticks += _tick(pixels[-1][0], f"step {last:g}", "end")
+    return _svg(label, f'{axes}{ticks}<path d="M{path}"/>')
 
 
 def scatter(
     name: str, points: Sequence[tuple[float, float, str]], ticks: Sequence[tuple[float, str]]
 ) -> str:
-    """A small chart of points.
+    """A small scatter plot.
 
     Args:
-        name: What is on the axes.
-        points: (x, y, kind): "best" is drawn stronger, "part" as a ring; "" is neither.
-        ticks: Names of places on the x axis, from the first to the last one.
+        name: Description of the axes.
+        points: (x, y, kind); kind "best" is drawn solid, "part" as a ring, "" as usual.
+        ticks: (x, label) of the ticks of the x axis, in ascending order.
     """
     ends = [(x, points[0][1]) for x, _ in (ticks[0], ticks[-1])]
-    places, axes = _chart([*((x, y) for x, y, _ in points), *ends])
+    pixels, axes = _chart([*((x, y) for x, y, _ in points), *ends])
     dots = "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{6 if kind == "best" else 4}" class="{kind}"/>'
-        for (x, y), (_, _, kind) in zip(places, points, strict=False)
+        for (x, y), (_, _, kind) in zip(pixels, points, strict=False)
     )
-    left, right, low = places[-2][0], places[-1][0], ticks[0][0]
+    left, right, low = pixels[-2][0], pixels[-1][0], ticks[0][0]
     scale = (right - left) / ((ticks[-1][0] - low) or 1)
     anchors = ["start", *["middle"] * (len(ticks) - 2), "end"]
     names = "".join(
@@ -183,18 +183,18 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 320, 130, 44, 18, 10
 
 
 def _chart(points: Sequence[tuple[float, float]]) -> tuple[list[tuple[float, float]], str]:
-    """Places of points in a chart that they fill, and its axes."""
+    """Pixel positions of points, scaled to fill the chart, and the SVG of its axes."""
     xs, ys = zip(*points, strict=True)
     across = (_WIDTH - _LEFT - 8) / ((max(xs) - min(xs)) or 1)
     up = (_HEIGHT - _BOTTOM - _TOP) / ((max(ys) - min(ys)) or 1)
     base = _HEIGHT - _BOTTOM
-    places = [(_LEFT + (x - min(xs)) * across, base - (y - min(ys)) * up) for x, y in points]
+    pixels = [(_LEFT + (x - min(xs)) * across, base - (y - min(ys)) * up) for x, y in points]
     axes = (
         f'<line x1="{_LEFT}" y1="{base}" x2="{_WIDTH}" y2="{base}"/>'
         f'<text x="{_LEFT - 6}" y="{_TOP + 4}" text-anchor="end">{max(ys):.3g}</text>'
         f'<text x="{_LEFT - 6}" y="{base}" text-anchor="end">{min(ys):.3g}</text>'
     )
-    return places, axes
+    return pixels, axes
 
 
 def _tick(x: float, words: str, anchor: str) -> str:
@@ -209,7 +209,7 @@ def _svg(label: str, content: str) -> str:
 
 
 def training(run: Path, terms: Sequence[str]) -> list[str]:
-    """Curves of some terms of a run's metrics, and some of its previews from first to last."""
+    """Curves of a run's metrics, and up to four of its previews, evenly spaced."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     curves = {t: [(line["step"], line[t]) for line in lines if t in line] for t in terms}
     paths = sorted((run / "previews").glob("*.png"))

@@ -1,4 +1,4 @@
-"""`python -m tfface.models`: lists the trained models that come with the package."""
+"""`python -m tfface.models`: lists the trained models shipped with the package."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def main(argv: list[str] | None = None) -> int:
     """Lists; returns the exit status."""
     Parser(
         "models",
-        description="List the trained models that come with tfface. edit, export, serve, evaluate "
-        "and train --init take their names as they take run folders.",
+        description="List the trained models shipped with tfface. Their names can be used instead "
+        "of run folders in edit, export, serve, evaluate and train --init.",
     ).parse_args(argv)
     rows = [["name", "size", "what it does", "card"]]
     for name, folder in shipped().items():

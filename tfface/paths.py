@@ -1,4 +1,4 @@
-"""Folders whose names TensorFlow would take as patterns."""
+"""Folders whose names TensorFlow would treat as glob patterns."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _SPECIAL = set("[]?*\\")
 
 
 def is_pattern(path: str | Path) -> bool:
-    """Whether TensorFlow's readers would take some part of the absolute path as a pattern."""
+    """Whether TensorFlow's readers would treat the absolute path as a glob pattern."""
     return not _SPECIAL.isdisjoint(str(Path(path).absolute()))
 
 
 @contextlib.contextmanager
 def plain(path: str | Path) -> Iterator[Path]:
-    """The path, or a link to it with a name that is no pattern, until the end of the block.
+    """Provides the path, or a temporary symbolic link to it if it would be a pattern.
 
     Args:
-        path: Any that exists.
+        path: An existing path.
 
     Yields:
-        What TensorFlow can be told to read.
+        A path that TensorFlow can read; valid until the end of the block.
     """
     if not is_pattern(path):
         yield Path(path)

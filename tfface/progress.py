@@ -1,4 +1,4 @@
-"""Progress bars of what takes longer than a moment."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from rich.progress import Progress
 
 
 def progress() -> Progress:
-    """A progress bar on a terminal, nothing elsewhere."""
+    """A progress bar; shown on terminals only."""
     console = Console()
     return Progress(console=console, transient=True, disable=not console.is_terminal)

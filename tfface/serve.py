@@ -32,28 +32,28 @@ from tfface.shipped import run_folder
 from tfface.version import __version__
 
 _EPILOG = """\
-A model's folder holds versions in sub-folders named by numbers, as `python -m
-tfface.export` writes them. The newest is served; a newer one that appears takes over
-without a failed request. A --model_config_file names several models, serves several
-versions of one, and gives labels to versions.
+The folder of a model contains one numbered sub-folder per version, as written by `python -m
+tfface.export`. The latest version is served; a newer one replaces it without failed
+requests. --model_config_file can serve several models, several versions of a model, and
+assign labels to versions.
 
-After Ctrl-C or SIGTERM new requests get UNAVAILABLE (REST: 503), those that have arrived are
-answered, and the process ends with status 0, at the latest after --shutdown_grace_seconds.
+After Ctrl-C or SIGTERM new requests get UNAVAILABLE (REST: 503), pending requests are
+completed, and the process ends with status 0, after --shutdown_grace_seconds at the latest.
 Status 2: the server cannot start.
 
-Other than tensorflow_model_server:
-- It listens on the loopback addresses only, unless --host says otherwise.
-- A model's folder that is missing or empty, or a model that cannot be loaded, ends the
-  start at once; TF Serving waits for ever, or tries again first.
-- An unknown flag, or one that has no effect with the others, is a mistake; flags of
-  tensorflow_model_server that have none here are named in one line: those of TFLite, of
-  the profiler and of session and platform files.
-- gRPC's reflection is always on.
+Differences from tensorflow_model_server:
+- It listens on loopback addresses only, unless --host is given.
+- A missing or empty model folder, or a model that cannot be loaded, ends the start at once;
+  TF Serving waits indefinitely, or retries first.
+- Unknown flags, and flags that have no effect without another one, are errors. Flags of
+  tensorflow_model_server that have no effect here (TFLite, profiler, session and platform
+  files) are accepted, and reported in one line.
+- gRPC reflection is always enabled.
 """
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-# A flag of the first column does nothing without the one of the second.
+# Flags that have no effect without another flag.
 _NEEDS = {
     "batching_parameters_file": "enable_batching",
     "enable_per_model_batching_parameters": "enable_batching",
@@ -63,7 +63,7 @@ _NEEDS = {
 }
 
 
-# Flags of tensorflow_model_server that command lines of today have and that change nothing here.
+# Flags of tensorflow_model_server that are accepted, but have no effect here.
 _WITHOUT_EFFECT = (
     "enable_profiler",
     "enable_signature_method_name_check",
@@ -116,7 +116,7 @@ def _arguments(text: str) -> dict[str, int | str]:
 
 
 _OPEN_FILES = 65_536
-_NUMBER = {"type": _at_least(0), "metavar": "N"}
+_NUMBER = {"type": _at_least(0), "metavar": "N", "default": 0}
 _COUNT = {"type": _at_least(1), "metavar": "N"}
 _SECONDS = {"type": int, "metavar": "S"}
 _FILE = {"metavar": "FILE", "default": ""}
@@ -124,86 +124,94 @@ _FLAG = {"type": _boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
 _OFF, _ON = _FLAG | {"default": False}, _FLAG | {"default": True}
 _FLAGS = {
     "models": {
-        "model_base_path": ("folder of the versions of a model", {"metavar": "FOLDER"}),
-        "model_name": ("its name for clients", {"default": "default", "metavar": "NAME"}),
-        "model_config_file": ("models to serve (text ModelServerConfig), instead", _FILE),
+        "model_base_path": ("folder with the versions of a model", {"metavar": "FOLDER"}),
+        "model_name": ("name of the model for clients", {"default": "default", "metavar": "NAME"}),
+        "model_config_file": ("models to serve (text ModelServerConfig), instead of one", _FILE),
         "model_config_file_poll_wait_seconds": (
-            "time after which the file is read again, whose models replace those served; 0: never",
+            "seconds between two reads of this file, whose models replace those served; 0: never",
             _SECONDS | {"default": 0},
         ),
         "allow_version_labels_for_unavailable_models": (
-            "let new labels point to versions that are not available (yet)", _OFF,
+            "allow new labels for versions that are not available yet", _OFF,
         ),
         "file_system_poll_wait_seconds": (
-            "time between two looks for new versions; 0: look only at the start",
+            "seconds between two checks for new versions; 0: check only at the start",
             _SECONDS | {"default": 1},
         ),
     },
     "loading": {
         "saved_model_tags": (
-            "tags of the part of a SavedModel that is loaded, as A,B",
+            "tags of the graph to load from a SavedModel, as A,B",
             {"default": "serve", "metavar": "TAGS"},
         ),
         "max_num_load_retries": (
-            "how often a new version that cannot be loaded is tried again; it is anyway when its "
-            "files change", _NUMBER | {"default": 5},
+            "number of retries for a new version that cannot be loaded; a change of its files "
+            "always causes another", _NUMBER | {"default": 5},
         ),
-        "load_retry_interval_micros": ("time between two tries", _NUMBER | {"default": 60_000_000}),
-        "enable_model_warmup": ("run a version's warm-up requests before it answers", _ON),
-        "num_request_iterations_for_warmup": ("how often each is run; 0: once", _NUMBER),
+        "load_retry_interval_micros": (
+            "microseconds between two retries", _NUMBER | {"default": 60_000_000},
+        ),
+        "enable_model_warmup": ("run the warm-up requests of a version before serving it", _ON),
+        "num_request_iterations_for_warmup": ("runs of each warm-up request; 0: one", _NUMBER),
     },
     "gRPC": {
-        "port": ("port; 0: any free one, or none with a socket", {"type": _port, "default": 8500}),
-        "host": ("address to listen on, such as 0.0.0.0 for all; for REST, too", {}),
-        "grpc_socket_path": ("Unix socket to listen on as well", {"metavar": "PATH"}),
-        "grpc_max_threads": ("requests that run at the same time (4 times the CPUs)", _COUNT),
+        "port": ("port; 0: any free port, or none with a socket", {"type": _port, "default": 8500}),
+        "host": (
+            "address to listen on, also for REST, such as 0.0.0.0 for all (default: loopback "
+            "addresses)", {},
+        ),
+        "grpc_socket_path": ("Unix socket to listen on in addition", {"metavar": "PATH"}),
+        "grpc_max_threads": ("maximum number of concurrent requests (default: 4 per CPU)", _COUNT),
         "grpc_channel_arguments": (
-            "gRPC's own settings, as NAME=VALUE,NAME=VALUE",
+            "gRPC channel arguments, as NAME=VALUE,NAME=VALUE",
             {"type": _arguments, "default": {}, "metavar": "LIST"},
         ),
         "receive_timeout_seconds": (
-            "time within which a request must have arrived whole; for REST, too",
+            "seconds within which a request must arrive completely, also for REST",
             _COUNT | {"default": 30},
         ),
         "max_open_per_peer": (
-            "calls, and connections of REST, that one address may have open at a time; 0: any "
-            "number. A proxy is one address", _NUMBER,
+            "maximum number of open calls, and of open REST connections, per client address (a "
+            "proxy counts as one); 0: no limit", _NUMBER,
         ),
         "max_request_pixels": (
-            "pixels of all encoded images of a request together, for REST, too; 0: any number",
+            "maximum number of pixels of all encoded images in a request, also for REST; 0: no "
+            "limit",
             _NUMBER | {"default": MAX_PIXELS},
         ),
         "shutdown_grace_seconds": (
-            "time that requests have to finish when the server is stopped; for REST, too",
+            "seconds that pending requests have to finish when the server stops, also for REST",
             _NUMBER | {"default": 10},
         ),
         "ssl_config_file": ("key and certificate for TLS (text SSLConfig)", _FILE),
-        "enable_grpc_healthcheck_service": ("offer the gRPC health service", _OFF),
+        "enable_grpc_healthcheck_service": ("enable the gRPC health service", _OFF),
         "enable_serialization_as_tensor_content": (
-            "answer Predict with tensor_content rather than typed fields", _OFF,
+            "encode Predict results as tensor_content instead of typed fields", _OFF,
         ),
     },
     "REST": {
         "rest_api_port": ("port; 0: no REST API", {"type": _port, "default": 0}),
-        "rest_api_num_threads": ("requests that run at the same time (4 times the CPUs)", _COUNT),
-        "rest_api_timeout_in_ms": (
-            "time after which a request is given up", _COUNT | {"default": 30000},
+        "rest_api_num_threads": (
+            "maximum number of concurrent requests (default: 4 per CPU)", _COUNT,
         ),
-        "rest_api_enable_cors_support": ("let web pages of other origins call", _OFF),
-        "monitoring_config_file": ("Prometheus' metrics (text MonitoringConfig)", _FILE),
+        "rest_api_timeout_in_ms": (
+            "milliseconds after which a request is aborted", _COUNT | {"default": 30000},
+        ),
+        "rest_api_enable_cors_support": ("allow cross-origin requests from web pages (CORS)", _OFF),
+        "monitoring_config_file": ("enable Prometheus metrics (text MonitoringConfig)", _FILE),
     },
     "computing": {
-        "enable_batching": ("put requests together in batches", _OFF),
-        "batching_parameters_file": ("how (text BatchingParameters)", _FILE),
+        "enable_batching": ("combine requests into batches", _OFF),
+        "batching_parameters_file": ("settings for batching (text BatchingParameters)", _FILE),
         "enable_per_model_batching_parameters": (
-            "batch only versions that hold a batching_params.pbtxt, and according to it", _OFF,
+            "batch only versions that contain a batching_params.pbtxt, with its settings", _OFF,
         ),
-        "tensorflow_session_parallelism": ("both of the two below", _NUMBER),
+        "tensorflow_session_parallelism": ("sets both of the following two; 0: unset", _NUMBER),
         "tensorflow_intra_op_parallelism": (
-            "threads within one operation; 0: TensorFlow decides", _NUMBER,
+            "number of threads of an operation; 0: TensorFlow decides", _NUMBER,
         ),
         "tensorflow_inter_op_parallelism": (
-            "operations that run at the same time; 0: TensorFlow decides", _NUMBER,
+            "number of concurrent operations; 0: TensorFlow decides", _NUMBER,
         ),
     },
 }  # fmt: skip
@@ -213,7 +221,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "serve",
         word="flag",
-        description="Serves exported models over TF Serving's API.",
+        description="Serve exported models with TF Serving's gRPC and REST APIs.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=0,
@@ -222,7 +230,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         group = parser.add_argument_group(title)
         for name, (text, settings) in flags.items():
             default = settings.get("default")
-            shown = f" ({str(default).lower()})" if default not in (None, "", {}) else ""
+            shown = f" (default: {str(default).lower()})" if default not in (None, "", {}) else ""
             group.add_argument(f"--{name}", help=text + shown, **settings)
     for name in _WITHOUT_EFFECT:
         parser.add_argument(f"--{name}", nargs="?", const="", default=None, help=argparse.SUPPRESS)
@@ -230,7 +238,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "run",
         nargs="?",
         default="",
-        help="in place of --model_base_path: a run folder, or a shipped model such as "
+        help="instead of --model_base_path: a run folder, or a shipped model such as "
         "sargan/faces64, which is exported to a temporary folder",
     )
     parser.add_argument("--version", action="version", version=f"tfface {__version__}")
@@ -246,7 +254,7 @@ def _models(arguments: argparse.Namespace) -> tuple[ModelConfig, ...]:
     if bool(base_path) == bool(file):  # Or empty.
         state = "are both given" if file else "are missing"
         raise UserError(
-            f"--model_base_path and --model_config_file {state}: give one of them, or a run"
+            f"--model_base_path and --model_config_file {state}: expected one of them, or a run"
         )
     if file:
         return read_models(file)
@@ -258,7 +266,10 @@ def _options(arguments: argparse.Namespace) -> Options:
     a = arguments
     both = a.tensorflow_session_parallelism
     if both and (a.tensorflow_intra_op_parallelism or a.tensorflow_inter_op_parallelism):
-        raise UserError("--tensorflow_session_parallelism sets both: give it, or the other two")
+        raise UserError(
+            "--tensorflow_session_parallelism cannot be combined with "
+            "--tensorflow_intra_op_parallelism or --tensorflow_inter_op_parallelism: it sets both"
+        )
     batching = None
     if a.batching_parameters_file:
         flag = "--batching_parameters_file"
@@ -328,7 +339,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _exported(run: str) -> Iterator[str]:
-    """The folder of a run's export, until the end of the block."""
+    """Exports a run to a temporary folder, which exists until the end of the block."""
     run_folder(run)  # Raises if there is none.
     import_tensorflow()
 
@@ -344,22 +355,22 @@ def _serve(arguments: argparse.Namespace) -> int:
     if not arguments.run:
         ended = _serve_folders(arguments)
     elif arguments.model_base_path or arguments.model_config_file:
-        raise UserError("a run is served in place of --model_base_path and --model_config_file")
+        raise UserError("a run cannot be combined with --model_base_path or --model_config_file")
     else:
         check_addresses(_options(arguments))  # Before the export, which takes a while.
         with _exported(arguments.run) as arguments.model_base_path:
             ended = _serve_folders(arguments)
     if not ended:
-        os._exit(0)  # The end of the process would wait for threads that still compute.
+        os._exit(0)  # Do not wait for threads that still compute.
     return 0
 
 
 def _serve_folders(arguments: argparse.Namespace) -> bool:
-    """Serves until it is told to stop; returns whether no request still runs."""
+    """Serves until stopped; returns whether all requests have finished."""
     models, options = _models(arguments), _options(arguments)
     ignored = [f"--{name}" for name in _WITHOUT_EFFECT if getattr(arguments, name) is not None]
     if ignored:
-        print(f"tfface.serve: without effect here: {', '.join(ignored)}", file=sys.stderr)
+        print(f"tfface.serve: flags without effect: {', '.join(ignored)}", file=sys.stderr)
     check_models(models, options)
     check_addresses(options)
     if options.tls is not None:
@@ -386,11 +397,11 @@ def _serve_folders(arguments: argparse.Namespace) -> bool:
 
 
 def _allow_many_connections() -> None:
-    """Idle connections must not use up the files that a process may have open."""
+    """Raises the limit of open files, so that idle connections do not exhaust it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    target = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
 
 
 if __name__ == "__main__":

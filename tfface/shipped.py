@@ -1,4 +1,4 @@
-"""Trained models that come with the package; each is a small run folder, known by its name."""
+"""Trained models shipped with the package; each is a small run folder with a name."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ _METHODS = Path(__file__).parent / "methods"
 
 
 def shipped() -> dict[str, Path]:
-    """The models, METHOD/NAME to run folder.
+    """Run folders of the shipped models by name, METHOD/NAME.
 
-    A folder holds what a run of that preset would, its weights in half precision (averaged ones in
-    place of those in training, and no optimiser), a card `README.md`, and `figures.json`.
+    A folder contains the files of a run of that preset, with half-precision weights (averaged ones
+    where there are any, no optimiser state), a model card `README.md`, and `figures.json`.
     """
-    found = {}
+    folders = {}
     for method in sorted(os.listdir(_METHODS)):
         folder = _METHODS / method / "models"
         for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
             if (folder / name / "config.yaml").exists():
-                found[f"{method}/{name}"] = folder / name
-    return found
+                folders[f"{method}/{name}"] = folder / name
+    return folders
 
 
 def is_shipped(run: Path) -> bool:
-    """Whether a run folder is that of a shipped model."""
+    """Whether a run folder belongs to a shipped model."""
     return run in shipped().values()
 
 
 def run_folder(run: str | Path) -> Path:
-    """The folder of a run: that of this path or, if there is none, of a shipped model's name.
+    """The folder of a run, given as a path or as the name of a shipped model.
 
     Raises:
-        UserError: There is neither.
+        UserError: There is neither such a folder nor such a model.
     """
     path, models = Path(run), shipped()
     if path.is_dir():
@@ -45,6 +45,6 @@ def run_folder(run: str | Path) -> Path:
     if path.exists():
         raise UserError(f"{run} is a file: expected a run folder, or the name of a shipped model")
     raise UserError(
-        f"{run}: no such run folder, nor a shipped model{nearest(str(run), models)}; "
-        f"`{invocation('models')}` lists these"
+        f"{run}: no such run folder or shipped model{nearest(str(run), models)}; "
+        f"`{invocation('models')}` lists the shipped models"
     )

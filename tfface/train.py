@@ -26,25 +26,26 @@ def train_run(
     change: bool = False,
     init: str | Path = "",
 ) -> Trained:
-    """Trains a method, or continues a run; from Python what the command `train` does.
+    """Trains a method or continues a run, like the command `train`.
 
     Args:
-        method: The method's name.
+        method: Name of the method.
         preset: One of the method's bundled configurations.
-        run: Run folder; one that is there is continued, or left as it is if it has done all steps.
-            "": a new runs/NNNNN-...
-        options: Changes of the preset by the names of the options, such as `{"train.steps": 100}`.
-        change: Lets a run go on with other values of `adam.*`, `train.precision` or a batch size.
-        init: Folder of a run of the same networks, whose weights a new run begins with.
+        run: Run folder. An existing run is continued, or left unchanged if it has completed all
+            steps. "" creates a new runs/NNNNN-...
+        options: Values that override the preset, by option name: `{"train.steps": 100}`.
+        change: Allow continuing a run with other values of `adam.*`, `train.precision` or a batch
+            size.
+        init: Run folder with the same networks, whose weights initialise a new run.
 
     Returns:
         The run, loaded as by `tfface.load`.
 
     Raises:
-        UserError: An unknown method, preset or option, a value or data that do not fit, a run with
-            other options or one that another process trains, training that diverges.
-        tfface.errors.Interrupted: Ctrl-C, a notebook's stop button or another signal to stop; what
-            was learned is saved, and the same call continues.
+        UserError: An unknown method, preset or option; unsuitable values or data; a run with other
+            options or in use by another process; training that diverges.
+        tfface.errors.Interrupted: Ctrl-C, a notebook's stop button or another signal; the state is
+            saved, and the same call continues.
     """
     from tfface.config import RunOptions, from_preset
     from tfface.methods import get_config
@@ -72,21 +73,21 @@ def main(argv: list[str] | None = None) -> int:
     try:
         trainer.train()
     except Interrupted as stopped:
-        again = f"continue with: {trainer.run.resume_command()}"
-        raise Interrupted(f"{stopped}\n{again}", stopped.signal) from stopped
+        how = f"continue with: {trainer.run.resume_command()}"
+        raise Interrupted(f"{stopped}\n{how}", stopped.signal) from stopped
     return 0
 
 
 def _open(name: str, config: Any, asked: RunOptions) -> Trainer:
-    """A trainer of a method, in a run folder that is new or continued."""
+    """A trainer for a new or continued run folder."""
     from tfface.data import check_paths
     from tfface.engine.run import Run
 
     check_paths(config)
     init = run_folder(asked.init) if asked.init else ""
     if init:
-        Run(init).read_config()  # Raises if it is no run.
-    import_tensorflow()  # The slow import comes after everything that can be told without it.
+        Run(init).read_config()  # Raises if it is not a run.
+    import_tensorflow()  # After all checks that do not need this slow import.
 
     from tfface.engine.trainer import Trainer
     from tfface.evaluation import measure_small

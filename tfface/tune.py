@@ -1,4 +1,4 @@
-"""`python -m tfface.tune METHOD --study FILE`: searches for the best options of a method."""
+"""`python -m tfface.tune METHOD --study FILE`: searches hyperparameters of a method."""
 
 from __future__ import annotations
 
@@ -19,57 +19,57 @@ from tfface.tuning.trials import Trial, read_trials
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "tune",
-        description="Search for the best options of a method with Keras Tuner, as a study says: "
-        "each trial is a run folder, of which a measure is the objective. The same command goes "
-        "on with a study that was interrupted. Writes OUT/report.html, OUT/best.yaml (for "
-        "tfface.train METHOD --config), OUT/results.json, and OUT/trials.",
+        description="Search for the best hyperparameters of a method with Keras Tuner, as "
+        "specified in a study file: each trial is a run folder, and one of its metrics is the "
+        "objective. The same command continues an interrupted study. Writes OUT/report.html, "
+        "OUT/best.yaml (for tfface.train METHOD --config), OUT/results.json, and OUT/trials.",
     )
     add = parser.add_argument
-    add("method", metavar="METHOD", help="the method")
-    add("--study", required=True, metavar="FILE", help="what is searched and how; see tuning/")
-    add("--out", metavar="FOLDER", help="folder of the study (default: runs/tune-STUDY)")
+    add("method", metavar="METHOD", help="name of the method")
+    add("--study", required=True, metavar="FILE", help="study file; see tuning/")
+    add("--out", metavar="FOLDER", help="output folder (default: runs/tune-STUDY)")
     add(
         "--trials",
         type=int,
         metavar="N",
-        help=f"number of trials (default: the study's own, {Study.trials} if it gives none)",
+        help=f"number of trials (default: that of the study file, or {Study.trials})",
     )
     add(
         "--workers",
         type=int,
         default=1,
         metavar="N",
-        help="number of trials at once on this machine, each in a process of its own (default: "
+        help="number of trials to run in parallel on this machine, one process each (default: "
         "%(default)s); for several machines see tuning/README.md",
     )
-    add("--attached", action="store_true", help=argparse.SUPPRESS)  # Ends with its parent.
+    add("--attached", action="store_true", help=argparse.SUPPRESS)  # Stop when the parent ends.
     arguments = parser.parse_args(argv)
     if arguments.workers < 1:
         raise UserError(f"--workers is {arguments.workers}: expected at least 1")
     if arguments.workers > 1 and "KERASTUNER_ORACLE_IP" in os.environ:
         raise UserError(
-            f"--workers is {arguments.workers}, but KERASTUNER_ORACLE_IP makes this process one of "
-            f"several already: expected 1"
+            f"--workers is {arguments.workers}, but KERASTUNER_ORACLE_IP is set, which makes this "
+            f"process one of several workers: expected 1"
         )
     return arguments
 
 
 def run_study(method: str, study: str | Path, out: str | Path) -> list[Trial]:
-    """Searches as a study says, or goes on with it; from Python what the command `tune` does.
+    """Runs or continues a study, like the command `tune`.
 
     Args:
-        method: The method's name.
-        study: The file of the study.
-        out: Its folder; made if missing.
+        method: Name of the method.
+        study: The study file.
+        out: Folder of the study; created if missing.
 
     Returns:
-        The trials: `id`, `values`, `status`, and `value`, the objective. The run folder of each is
-        `out/trials/ID`.
+        The trials, with `id`, `values`, `status`, and `value` (the objective). The run folder of a
+        trial is `out/trials/ID`.
 
     Raises:
         UserError: An unknown method, a mistake in the study, a folder of another study, three
             failed trials in a row, or Keras Tuner is missing.
-        KeyboardInterrupt: Ctrl-C, or a notebook's stop button; the same call goes on.
+        KeyboardInterrupt: Ctrl-C, or a notebook's stop button; the same call continues.
     """
     plan, out = _plan(method, Path(study)), Path(out)
     with locked(out):
@@ -85,7 +85,7 @@ def _plan(method: str, study: Path, trials: int | None = None) -> Plan:
     plan = read_plan(study, method, get_config(method), trials)
     check_paths(plan.base)
     if importlib.util.find_spec("keras_tuner") is None:
-        raise UserError("this needs Keras Tuner: pip install 'tfface[tuning]'")
+        raise UserError("tuning needs Keras Tuner: pip install 'tfface[tuning]'")
     return plan
 
 
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         with stop_signals():
             _run(arguments, plan, out)
     except KeyboardInterrupt as stopped:
-        print(f"interrupted; the same command goes on with {out}", file=sys.stderr)
+        print(f"interrupted; the same command continues {out}", file=sys.stderr)
         return stopped.status if isinstance(stopped, StopSignal) else 130
     return 0
 
@@ -114,7 +114,7 @@ def _run(arguments: argparse.Namespace, plan: Plan, out: Path) -> None:
         from tfface.tuning.workers import run_workers
 
         with locked(out):
-            keep(plan, out)  # The chief locks it again.
+            keep(plan, out)  # The chief acquires the lock later.
         words = [arguments.method, "--study", arguments.study, "--out", str(out)]
         trials = ["--trials", str(arguments.trials)] if arguments.trials else []
         run_workers(plan, out, [*words, *trials], arguments.workers)

@@ -142,7 +142,7 @@ def test_flags_become_settings(flag, field, value):
     assert options(flag) == dataclasses.replace(Options(port=8500), **{field: value})
 
 
-def test_flags_of_rest_and_of_the_configuration_file(tmp_path):
+def test_monitoring_cors_and_config_polling_flags(tmp_path):
     monitoring = tmp_path / "monitoring.config"
     rest = ("--rest_api_port=1", f"--monitoring_config_file={monitoring}")
     for text, path in [
@@ -157,7 +157,7 @@ def test_flags_of_rest_and_of_the_configuration_file(tmp_path):
     assert polled.config_poll_seconds == 7
 
 
-def test_version(capsys):
+def test_version_is_printed(capsys):
     with pytest.raises(SystemExit):
         serve.main(["--version"])
     assert capsys.readouterr().out == f"tfface {__version__}\n"
@@ -170,7 +170,7 @@ def ask_at(address):
     return reply.model_version_status[0].version
 
 
-def test_socket(folder, tmp_path):
+def test_server_listens_on_unix_socket(folder, tmp_path):
     path = tmp_path / "tf-serving.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))  # and the file stays
@@ -197,7 +197,7 @@ def test_channel_arguments_reach_grpc(folder):
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_answers_in_tensor_content_if_asked(folder):
+def test_replies_use_tensor_content_if_enabled(folder):
     x = np.array([1, 2], np.float32)
     with Server(folder, model_name="g", tensor_content=True) as server:
         outputs = Stubs(server).predict(request("types", x=x)).outputs
@@ -230,7 +230,7 @@ def test_reflection_lists_the_services(folder, health):
     assert b"PredictRequest" in described.file_descriptor_proto[0]
 
 
-def test_rest_gets_its_settings(folder):
+def test_rest_settings_reach_the_rest_server(folder):
     settings = {"rest_port": 0, "rest_threads": 3, "rest_timeout": 2.5, "rest_cors": True}
     with Server(folder, metrics_path="/metrics", **settings) as server:
         address = f"http://127.0.0.1:{server.rest_port}"

@@ -1,6 +1,6 @@
 """Configuration: frozen dataclasses, their values by dotted names, presets and the command line.
 
-Nothing here imports TensorFlow, so that `--help` and mistakes on the command line answer at once.
+Nothing here imports TensorFlow, which keeps `--help` and error messages fast.
 """
 
 from tfface.config.command import RunOptions, parse_training

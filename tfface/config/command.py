@@ -1,4 +1,4 @@
-"""The command line of `train`: options, files of options, help, and what is asked of the run."""
+"""The command line of `train`: options, option files, help, and run options."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from tfface.errors import UserError
 
 _RUN = {
     "config": ("FILE", "A YAML file of options."),
-    "preset": ("NAME", "One of the bundled configurations: {presets}."),
-    "run": ("RUN", "Run folder; an existing run is continued. Default: a new runs/NNNNN-..."),
+    "preset": ("NAME", "One of the bundled configurations: {presets}. (default: demo)"),
+    "run": ("RUN", "Run folder; an existing run is continued. (default: a new runs/NNNNN-...)"),
     "change": (
         "",
-        "Continue the run with other values of adam.*, train.precision or a batch size; the run's "
-        "history.jsonl keeps them. Lengths and reports may always change.",
+        "Continue the run with other values of adam.*, train.precision or a batch size, which are "
+        "recorded in its history.jsonl. Run length and reporting intervals may always change.",
     ),
     "init": (
         "RUN",
-        "Begin a new run with the weights of another one of the same networks, or of a shipped "
-        "model such as sargan/faces64.",
+        "Initialise a new run with the weights of another run with the same networks, or of a "
+        "shipped model such as sargan/faces64.",
     ),
     "replay": (
         "FILE",
-        "Repeat the one step that a training which diverged has written; no other option.",
+        "Repeat a single step from the file that a diverged training wrote; no other option.",
     ),
-    "print_config": ("", "Print all options as a file for --config, and stop."),
-    "help": ("", "Show this, and stop."),
+    "print_config": ("", "Print all options as a file for --config, and exit."),
+    "help": ("", "Show this help, and exit."),
 }
-"""What the command takes beside the options of the method: the value's name, and help."""
+"""Options of the command besides those of the method: placeholder of the value, and help."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command `train` is told beside the options of the method.
+    """Options of the command `train` besides those of the method.
 
     Attributes:
-        run: The run folder; "": a new one.
-        change: Whether a run may go on with another optimiser, precision or batch size.
-        init: The run whose weights a new run begins with; "": none.
-        replay: A file of one step to repeat; "": none, training is wanted.
+        run: The run folder; "" for a new one.
+        change: Whether a run may continue with another optimiser, precision or batch size.
+        init: The run whose weights initialise a new run; "" for none.
+        replay: File of a single step to repeat; "" to train.
     """
 
     run: str = ""
@@ -71,22 +71,22 @@ def parse_training(
     """Parses the command line of `train`.
 
     Args:
-        argv: Arguments, without the program's name; None: those of the process.
-        configs: Config class of each method, by the method's name.
-        program: What help and messages call the command.
+        argv: Arguments without the program name; None uses those of the process.
+        configs: Config classes by method name.
+        program: Name of the command in help and messages.
 
     Returns:
-        The method's name, its config, and what is asked of the run.
+        The method's name, its config, and the run options.
 
     Raises:
-        SystemExit: After `--help`, `--print_config` (status 0) or a mistake (status 2).
+        SystemExit: After `--help` or `--print_config` (status 0), or a mistake (status 2).
     """
     method, *words = list(sys.argv[1:] if argv is None else argv) or [""]
     if method in ("-h", "--help"):
         _finish(_overview(configs, program))
     if method not in configs:
-        told = f"there is no method {method!r}{nearest(method, configs)}" if method else "no method"
-        _refuse(program, f"{told}; expected one of {', '.join(configs)}")
+        problem = f"unknown method {method!r}{nearest(method, configs)}" if method else "no method"
+        _refuse(program, f"{problem}; expected one of {', '.join(configs)}")
     config_class = configs[method]
     try:
         values, asked = _read_words(words, method, config_class)
@@ -97,7 +97,7 @@ def parse_training(
             _finish(yaml.safe_dump(to_dict(config), sort_keys=False))
         check(
             "replay" not in asked or len(asked) == 1 and not set(_names_given(words)) - {"replay"},
-            "--replay repeats a step as it was: expected no other option",
+            "--replay cannot be combined with other options",
         )
     except UserError as error:
         _refuse(f"{program} {method}", str(error))
@@ -109,12 +109,12 @@ def _names_given(words: list[str]) -> list[str]:
 
 
 def _read_words(words: list[str], method: str, config_class: type) -> tuple[dict, dict[str, Any]]:
-    """Values of options, the later ones on top of the earlier ones, and what else is asked."""
+    """Option values, where later ones override earlier ones, and the run options."""
     known = [*option_names(config_class), *_RUN]
     names = _names_given(words)
-    for name in names:  # A misspelt one explains what else is wrong.
+    for name in names:  # First: a misspelt option often causes the other errors.
         wrong = name not in _RUN and name not in option_types(config_class)
-        check(not wrong, f"there is no option --{name}{nearest(name, known)}")
+        check(not wrong, f"unknown option --{name}{nearest(name, known)}")
     if not {"preset", "config"} & set(names):
         words = ["--preset=demo", *words]
     values: dict[str, Any] = {}
@@ -123,16 +123,16 @@ def _read_words(words: list[str], method: str, config_class: type) -> tuple[dict
     while words:
         word = "--help" if words[0] == "-h" else words[0]
         words.pop(0)
-        check(word.startswith("--"), f"{word!r} is no option: expected --NAME VALUE")
+        check(word.startswith("--"), f"{word!r} is not an option: expected --NAME VALUE")
         name, equals, value = word[2:].partition("=")
         if name in _RUN and not _RUN[name][0]:
-            check(not equals, f"--{name} takes no value")
+            check(not equals, f"--{name} does not accept a value")
             asked[name] = True
             continue
         if not equals:
             check(
                 bool(words) and not words[0].startswith("--"),
-                f"--{name} is given no value",
+                f"--{name} needs a value",
             )
             value = words.pop(0)
         if name in ("preset", "config"):
@@ -162,17 +162,18 @@ def _refuse(command: str, message: str) -> NoReturn:
 
 def _overview(configs: dict[str, type], program: str) -> str:
     lines = [f"  {name:18}{_summary(kind)}" for name, kind in configs.items()]
-    text = "Train a method; see METHOD --help for its options."
+    text = "Train a method. METHOD --help lists its options."
     return "\n".join([f"usage: {program} METHOD [--OPTION VALUE ...]", "", text, "", *lines])
 
 
 def _help(method: str, config_class: type, program: str) -> str:
-    """All options, each with its description, its type and its default."""
+    """All options with descriptions, types and defaults."""
     parser = argparse.ArgumentParser(
         prog=program,
         usage=f"{program} [--preset NAME] [--config FILE] [--run RUN] [--OPTION VALUE ...]",
         description=f"{_summary(config_class)} Without --preset or --config the preset 'demo' is "
-        f"used. Options given later on the line win. Defaults are those of the paper, or ours.",
+        f"used. Later options override earlier ones. The defaults are the paper's where it gives "
+        f"them; a preset overrides them.",
         add_help=False,
     )
     command = parser.add_argument_group("the run")
@@ -222,13 +223,13 @@ def _summary(config_class: type) -> str:
 
 
 def _descriptions(config_class: type) -> dict[str, str]:
-    """What the section `Attributes` of a docstring says of each."""
+    """Descriptions of the options, from the section `Attributes` of the docstring."""
     _, _, section = config_class.__doc__.partition("Attributes:\n")
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for line in section.splitlines():
         if start := re.match(r" {8}(\w+): (.*)", line):
             name, text = start.groups()
-            found[name] = text
+            descriptions[name] = text
         elif line.strip():
-            found[name] += f" {line.strip()}"
-    return found
+            descriptions[name] += f" {line.strip()}"
+    return descriptions

@@ -1,4 +1,4 @@
-"""Groups of options that several methods share."""
+"""Option groups shared by several methods."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tfface.errors import UserError
 
 
 def check(condition: bool, message: str) -> None:
-    """Raises a UserError with this message unless the condition holds."""
+    """Raises a UserError with the message unless the condition holds."""
     if not condition:
         raise UserError(message)
 
 
 def check_least(options: Any, least: int, *names: str, group: str = "") -> None:
-    """Raises a UserError unless each of these options is at least so much.
+    """Raises a UserError unless each of the options has a minimum value.
 
     Args:
-        options: Has the options as attributes.
-        least: The least value.
+        options: Object with the options as attributes.
+        least: Minimum value.
         *names: Names of the options.
-        group: What comes before the names in messages, such as "weights.".
+        group: Prefix of the names in messages, such as "weights.".
     """
     expected = "0 or more" if least == 0 else f"at least {least}"
     for name in names:
@@ -30,28 +30,28 @@ def check_least(options: Any, least: int, *names: str, group: str = "") -> None:
 
 
 def check_above_zero(options: Any, *names: str, group: str = "") -> None:
-    """Raises a UserError unless each of these options is above 0; arguments as `check_least`."""
+    """Raises a UserError unless each option is above 0; arguments as for `check_least`."""
     for name in names:
         value = getattr(options, name)
         check(value > 0, f"{group}{name} is {_shown(value)}: expected above 0")
 
 
 def _shown(value: float) -> str:
-    """A number as one would type it: -1, not -1.0."""
+    """Formats a number as typed by a user: -1, not -1.0."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where the images come from.
+    """The data set.
 
     Attributes:
-        name: The kind of data set: built-in faces, CelebA or CelebAMask-HQ in their native layouts,
-            or a folder per class.
+        name: Kind of data set: built-in faces, CelebA or CelebAMask-HQ in their native layouts, or
+            a folder per class.
         path: Folder of the data set (not for built-in faces).
-        size: Side of the square images that the networks see, in pixels.
-        batch_size: Images in a training batch, over all devices together.
-        flip: Flip training images left to right at random (built-in faces are never flipped).
+        size: Side of the square images that the networks process, in pixels.
+        batch_size: Images in a training batch, in total over all devices.
+        flip: Randomly flip training images horizontally (never built-in faces).
     """
 
     name: Literal["synthetic", "celeba", "celebamask_hq", "folder"] = "synthetic"
@@ -68,7 +68,7 @@ class Data:
         check(self.batch_size >= 1, f"data.batch_size is {self.batch_size}: expected at least 1")
         check(
             bool(self.path) or self.name == "synthetic",
-            f"data.path is empty: the data set {self.name!r} needs the folder it is in",
+            f"data.path is empty: expected the folder of the data set {self.name!r}",
         )
 
 
@@ -82,15 +82,15 @@ class Adam:
         beta_2: Decay of the second moment.
         epsilon: Added to the denominator.
         l2: Coupled weight decay: l2 * weight is added to each gradient.
-        clip_norm: Longest gradient of an optimiser's weights, all together; longer ones are scaled
-            down to it. 0: any length.
-        schedule: "constant"; "step": times `decay_factor` every `decay_every` steps; "linear": down
-            to `end_factor` of it between `decay_start` and the last step, changed every
-            `decay_every` steps.
+        clip_norm: Maximum global norm of the gradients of an optimiser; larger gradients are scaled
+            down to it. 0: no clipping.
+        schedule: "constant"; "step": multiplied by `decay_factor` every `decay_every` steps;
+            "linear": decreases to the fraction `end_factor` between `decay_start` and the last
+            step, in intervals of `decay_every` steps.
         decay_factor: Factor of the schedule "step".
         decay_every: Steps between two changes of the learning rate.
-        decay_start: First step of the decline of the schedule "linear".
-        end_factor: Share of the learning rate that is left at the end of the schedule "linear".
+        decay_start: Step at which the schedule "linear" starts to decrease.
+        end_factor: Fraction of the learning rate at the end of the schedule "linear".
     """
 
     learning_rate: float = 1e-4
@@ -123,23 +123,23 @@ class Train:
     """The training loop.
 
     Attributes:
-        steps: Training steps in all (a resumed run counts those it has done).
+        steps: Total number of training steps, including those before a resume.
         seed: Seed of weights, data order and noise.
-        precision: Numbers that the layers compute with; weights stay float32.
+        precision: Data type for computation; weights stay float32.
         jit: Compile the gradient functions with XLA; "auto": on GPUs only (on CPUs convolutions are
-            faster without).
-        deterministic: Take only operations whose results are the same to the last bit each time,
-            on the same devices; slower.
-        replicas: Devices to train on; 0: all GPUs, or the one CPU.
+            faster without it).
+        deterministic: Use only deterministic operations: bit-identical results on the same
+            devices, but slower.
+        replicas: Number of devices; 0: all GPUs, or the CPU.
         ema_half_life: Half-life of the averaged generator weights, in thousands of images; 0: no
-            average. The averaged weights are those that are previewed, used and exported.
+            averaging. Averaged weights are used for previews, editing and export.
         log_every: Steps between two lines of metrics.
         preview_every: Steps between two preview images.
-        evaluate_every: Steps between two measurements of a small sample, as of `tfface.evaluate`,
-            which go to the metrics as `evaluation/...`; 0: none. The first one may have to train
-            the classifier or segmenter that judges.
+        evaluate_every: Steps between two evaluations on a small sample, with the metrics of
+            `tfface.evaluate`, logged as `evaluation/...`; 0: none. The first evaluation may have
+            to train the evaluation classifier or segmenter.
         save_every: Steps between two checkpoints.
-        keep: Checkpoints to keep.
+        keep: Number of checkpoints to keep.
     """
 
     steps: int = 200_000
@@ -170,10 +170,10 @@ class Train:
 
 @dataclass(frozen=True)
 class DiscriminatorOptions:
-    """A discriminator of convolutions, each of which halves the image.
+    """A discriminator of strided convolutions, each of which halves the resolution.
 
     Attributes:
-        width: Channels of the first convolution, doubled by each next one.
+        width: Channels of the first convolution; every further one doubles them.
         layers: Number of convolutions.
     """
 
@@ -181,27 +181,28 @@ class DiscriminatorOptions:
     layers: int = 6
 
     def check(self, size: int, group: str) -> None:
-        """Raises a UserError unless they fit images of this side; `group` as of `check_least`."""
+        """Raises a UserError if images of side `size` do not fit; `group`: see `check_least`."""
         check_least(self, 1, "width", "layers", group=group)
         check(
             size % 2**self.layers == 0,
-            f"{group}layers is {self.layers}: an image of {size} pixels cannot be halved so often",
+            f"{group}layers is {self.layers}: an image of {size} pixels cannot be halved "
+            f"{self.layers} times",
         )
 
 
 @dataclass(frozen=True)
 class ClassifierOptions:
-    """How a discriminator learns the expressions of real faces. The paper: all 0; for short runs.
+    """How a discriminator learns the expressions of real faces; all 0 in the paper, for short runs.
 
     Attributes:
-        steps: Steps at the beginning in which it learns the expressions alone; with the other
-            losses beside them, it learns them much later.
+        steps: Initial steps that train its expression classifier only; together with the other
+            losses it would learn expressions much later.
         batch_size: Images in a batch of these steps.
-        noise: Standard deviation of the noise on images whose expression is classified: edits
-            that only a network can see do not get through it.
-        attack: Length of the step against the discriminator that real images take before their
-            expression is classified (`tfface.losses.expressions.fast_gradient`), so that it learns
-            what a face has to show and not what fools a network. It grows with the steps.
+        noise: Standard deviation of noise added to images before their expression is classified;
+            it hides edits that only a network could see.
+        attack: Length of the adversarial step (`tfface.losses.expressions.fast_gradient`) applied
+            to real images before their expression is classified, so that the classifier learns
+            visible features instead of ones that fool a network. It grows with the steps.
     """
 
     steps: int = 0
@@ -214,12 +215,12 @@ class ClassifierOptions:
         check_least(self, 1, "batch_size", group="classifier.")
 
     def batch_sizes(self) -> dict[str, int]:
-        """As of `MethodConfig`: that of the first steps, if there are any."""
+        """See `MethodConfig.batch_sizes`: that of the initial steps, if there are any."""
         return {"classifier.batch_size": self.batch_size} if self.steps else {}
 
 
 class MethodConfig:
-    """What the configs of all methods have.
+    """Base class of the methods' configs.
 
     Attributes:
         data: The data set.
@@ -232,11 +233,11 @@ class MethodConfig:
     train: Train
 
     def datasets(self) -> dict[str, Data]:
-        """The data sets that are read, by the names of their options."""
+        """Data sets by the names of their option groups."""
         return {"data": self.data}
 
     def batch_sizes(self) -> dict[str, int]:
-        """Sizes of training batches, by the names of their options; all are split over devices."""
+        """Sizes of training batches by option name; all batches are split over devices."""
         return {f"{name}.batch_size": data.batch_size for name, data in self.datasets().items()}
 
 
@@ -246,7 +247,7 @@ def learning_rate(adam: Adam, step: int, steps: int) -> float:
     if adam.schedule == "step":
         return adam.learning_rate * adam.decay_factor**changes
     if adam.schedule == "linear":
-        held = changes * adam.decay_every
-        declined = (held - adam.decay_start) / max(steps - adam.decay_start, 1)
-        return adam.learning_rate * (1.0 - (1.0 - adam.end_factor) * min(max(declined, 0.0), 1.0))
+        last_change = changes * adam.decay_every
+        progress = (last_change - adam.decay_start) / max(steps - adam.decay_start, 1)
+        return adam.learning_rate * (1.0 - (1.0 - adam.end_factor) * min(max(progress, 0.0), 1.0))
     return adam.learning_rate

@@ -21,41 +21,41 @@ def presets(method: str) -> dict[str, Path]:
 
 
 def preset_file(method: str, preset: str) -> Path:
-    """The file of a preset; raises a UserError if there is none."""
+    """The file of a preset; raises a UserError if it does not exist."""
     known = presets(method)
     check(
         preset in known,
-        f"there is no preset {preset!r} of {method}{nearest(preset, known)}; "
+        f"{method} has no preset {preset!r}{nearest(preset, known)}; "
         f"expected one of {', '.join(known)}",
     )
     return known[preset]
 
 
 def read_file(path: str | Path) -> dict:
-    """The options in a YAML file, scalars as text; raises a UserError that names the file."""
+    """Options of a YAML file, scalars as strings; raises a UserError that names the file."""
     try:
         values = yaml.load(Path(path).read_text(), Texts)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    check(isinstance(values, dict), f"{path}: expected options and their values")
+    check(isinstance(values, dict), f"{path}: expected a mapping of options to values")
     return values
 
 
 def from_preset(
     method: str, config_class: type, preset: str = "demo", options: Mapping[str, Any] | None = None
 ) -> Any:
-    """A method's config from Python, as `train --preset` makes it.
+    """A method's config from a preset, as for `train --preset`.
 
     Args:
-        method: The method's name.
-        config_class: Its config class.
+        method: Name of the method.
+        config_class: Config class of the method.
         preset: One of the bundled configurations.
-        options: Values by the names of the options, such as `{"train.steps": 100}`.
+        options: Values that override the preset, by option name: `{"train.steps": 100}`.
 
     Raises:
-        UserError: There is no such preset or option, or a value that does not fit.
+        UserError: An unknown preset or option, or an invalid value.
     """
     bundled = read_options(config_class, read_file(preset_file(method, preset)))
     return build(config_class, read_options(config_class, options or {}, bundled))

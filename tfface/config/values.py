@@ -1,4 +1,4 @@
-"""Options by their dotted names: which there are, and what values they take."""
+"""Options by dotted name, and the parsing and checking of their values."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tfface.errors import UserError
 
 
 class Texts(yaml.SafeLoader):
-    """Reads YAML whose scalars stay as they are written: an option's type says what they mean.
+    """A YAML loader that keeps scalars as strings, to be parsed by the type of the option.
 
-    So `[yes, no]` are two names, and `1e-4` is a number.
+    So `[yes, no]` can be two names, and `1e-4` a number.
     """
 
 
@@ -36,32 +36,32 @@ _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; perhaps you mean 'x'?` for the name most like this one, or nothing.
+    """`; perhaps you mean 'x'?` for the most similar name, or "" if none is similar.
 
-    Of a dotted name its last part is enough: 'top_k' is answered with 'alignment.top_k', and
-    'weights.rec' and 'lambda_rec' with 'weights.reconstruction'.
+    The last part of a dotted name is enough: 'top_k' finds 'alignment.top_k', and 'weights.rec'
+    and 'lambda_rec' find 'weights.reconstruction'.
     """
     known = list(known)
     group, dot, end = name.rpartition(".")
     within = [other.rpartition(".")[2] for other in known if dot and other.startswith(f"{group}.")]
-    match = _most_alike(end, within)
-    match = f"{group}.{match}" if match else _most_alike(name, known)
+    match = _most_similar(end, within)
+    match = f"{group}.{match}" if match else _most_similar(name, known)
     return f"; perhaps you mean {match!r}?" if match else ""
 
 
-def _most_alike(name: str, known: list[str]) -> str:
-    """The name most like this one; "" if none is like it."""
+def _most_similar(name: str, known: list[str]) -> str:
+    """The most similar known name; "" if none is similar."""
     same = [other for other in known if other.endswith(f".{name}")]
     begun = [other for other in known if name and other.startswith(name)]
     if len(begun) == 1 and not same:
         return begun[0]
-    ranked = [(_likeness(name, other), -len(other), other) for other in known]
-    alike = [r for r in ranked if r[0][:2] != (False, 0) or r[0][2] >= 0.6]
-    return max(alike)[-1] if alike else ""
+    ranked = [(_similarity(name, other), -len(other), other) for other in known]
+    similar = [r for r in ranked if r[0][:2] != (False, 0) or r[0][2] >= 0.6]
+    return max(similar)[-1] if similar else ""
 
 
-def _likeness(name: str, other: str) -> tuple[bool, int, float]:
-    """Whether one is a part of the other; how many words are the same; and the share of letters."""
+def _similarity(name: str, other: str) -> tuple[bool, int, float]:
+    """Whether one name is part of the other, the number of shared words, and of shared letters."""
     group, dot, end = other.rpartition(".")
     letters = max(difflib.SequenceMatcher(None, name, o).ratio() for o in (other, end))
     words = [word for word in re.split(r"\W|_", name) if len(word) > 1]
@@ -76,23 +76,23 @@ def _likeness(name: str, other: str) -> tuple[bool, int, float]:
 
 @functools.cache
 def option_types(config_class: type) -> dict[str, Any]:
-    """Types of all options by dotted name; those of a group come after the group itself."""
-    found: dict[str, Any] = {}
+    """Types of all options by dotted name; a group comes before its options."""
+    kinds: dict[str, Any] = {}
     for name, kind in _hints(config_class).items():
-        found[name] = kind
+        kinds[name] = kind
         if group := group_class(kind):
-            found |= {f"{name}.{inner}": k for inner, k in option_types(group).items()}
-    return found
+            kinds |= {f"{name}.{inner}": k for inner, k in option_types(group).items()}
+    return kinds
 
 
 def group_class(kind: Any) -> type | None:
-    """The dataclass that a type is, or is besides None."""
+    """The dataclass of a type, also of an optional one; None for other types."""
     kinds = [k for k in _alternatives(kind) if k is not type(None)]
     return kinds[0] if len(kinds) == 1 and dataclasses.is_dataclass(kinds[0]) else None
 
 
 def option_names(config_class: type) -> list[str]:
-    """Dotted names of all options, without groups."""
+    """Dotted names of all options, without the groups themselves."""
     return [name for name, kind in option_types(config_class).items() if not group_class(kind)]
 
 
@@ -107,7 +107,7 @@ def _alternatives(kind: Any) -> tuple:
 
 
 def to_dict(config: Any) -> dict:
-    """A config as plain dicts and lists, as YAML gives them back."""
+    """Converts a config to plain dicts and lists, as YAML would load them."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -118,19 +118,19 @@ def to_dict(config: Any) -> dict:
 
 
 def from_dict(config_class: type, values: Mapping[str, Any]) -> Any:
-    """The inverse of `to_dict`; names may be dotted too.
+    """The inverse of `to_dict`; also accepts dotted names.
 
     Raises:
-        UserError: An option that there is not, or a value that does not fit.
+        UserError: An unknown option or an invalid value.
     """
     return build(config_class, read_options(config_class, values))
 
 
 def replace(config: Any, options: Mapping[str, Any]) -> Any:
-    """A config with other values of some options, such as `{"weights.change": 2.0}`.
+    """A copy of a config with other values of some options, such as `{"weights.change": 2.0}`.
 
     Raises:
-        UserError: An option that there is not, or a value that does not fit.
+        UserError: An unknown option or an invalid value.
     """
     return build(type(config), read_options(type(config), options), config)
 
@@ -138,21 +138,24 @@ def replace(config: Any, options: Mapping[str, Any]) -> Any:
 def read_options(
     config_class: type, values: Mapping[str, Any], before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Values by dotted names, read and checked by the types of the options.
+    """Parses and checks option values by the types of the options.
 
     Args:
-        config_class: Has the options.
-        values: By dotted names, or in dicts for groups. Text is read as the option's type.
-        before: Values, as returned, that these come on top of.
+        config_class: Config class with the options.
+        values: Values by dotted name, or in dicts for groups. Strings are parsed.
+        before: Values returned by an earlier call, which `values` override.
+
+    Returns:
+        Parsed values by dotted name.
     """
-    found = dict(before or {})
+    parsed = dict(before or {})
     for name, value in _dotted(config_class, values):
         group = name.rpartition(".")[0]
-        found.pop(group, None)  # No longer None.
-        for other in [o for o in found if o.startswith(f"{name}.")]:
-            del found[other]
-        found[name] = read_value(name, option_types(config_class)[name], value)
-    return found
+        parsed.pop(group, None)  # No longer None.
+        for other in [o for o in parsed if o.startswith(f"{name}.")]:
+            del parsed[other]
+        parsed[name] = read_value(name, option_types(config_class)[name], value)
+    return parsed
 
 
 def _dotted(config_class: type, values: Mapping[str, Any], within: str = ""):
@@ -161,7 +164,7 @@ def _dotted(config_class: type, values: Mapping[str, Any], within: str = ""):
         name = within + str(key)
         if name not in kinds:
             known = option_names(config_class)
-            raise UserError(f"there is no option {name!r}{nearest(name, known)}")
+            raise UserError(f"unknown option {name!r}{nearest(name, known)}")
         group = group_class(kinds[name])
         if group and isinstance(value, group):
             value = vars(value)
@@ -171,17 +174,17 @@ def _dotted(config_class: type, values: Mapping[str, Any], within: str = ""):
             yield from _dotted(config_class, value, f"{name}.")
         elif group and (value is not None or type(None) not in _alternatives(kinds[name])):
             first = next(iter(option_types(group)))
-            told = "empty" if value is None else repr(value)
-            raise UserError(f"{name} is {told}: expected its options, such as {name}.{first}")
+            shown = "empty" if value is None else repr(value)
+            raise UserError(f"{name} is {shown}: expected its options, such as {name}.{first}")
         else:
             yield name, value
 
 
 def read_value(name: str, kind: Any, value: Any) -> Any:
-    """A value, or text, as the type of its option.
+    """Parses a value, or a string, as the type of its option.
 
     Raises:
-        UserError: It does not fit.
+        UserError: An invalid value.
     """
     kinds = _alternatives(kind)
     if value is None or (value == "null" and type(None) in kinds):
@@ -237,7 +240,7 @@ _READERS: dict[Any, tuple[str, Any]] = {
 
 
 def _listed(name: str, value: Any) -> list:
-    """A list, also of text such as `[happy, sad]`, `happy,sad` or `happy`."""
+    """A list; also parses strings such as `[happy, sad]`, `happy,sad` or `happy`."""
     if isinstance(value, str):
         bracketed = value.lstrip().startswith("[")
         value = _yaml(value) if bracketed else [v.strip() for v in value.split(",") if v.strip()]
@@ -247,7 +250,7 @@ def _listed(name: str, value: Any) -> list:
 
 
 def _yaml(text: str) -> Any:
-    """What a text is in YAML; the text itself if it is none."""
+    """Parses a string as YAML; returns the string itself if it is not valid YAML."""
     try:
         return yaml.load(text, Texts)
     except yaml.YAMLError:
@@ -256,7 +259,7 @@ def _yaml(text: str) -> Any:
 
 def _chosen(name: str, choices: tuple[str, ...], value: Any) -> str:
     words = [str(value)]
-    if isinstance(value, bool):  # YAML's reading of `on` and `off`.
+    if isinstance(value, bool):  # YAML parses `on` and `off` as booleans.
         words += _TRUE if value else _FALSE
     for word in words:
         if word in choices:
@@ -266,12 +269,12 @@ def _chosen(name: str, choices: tuple[str, ...], value: Any) -> str:
 
 
 def build(config_class: type, values: Mapping[str, Any], base: Any = None) -> Any:
-    """A config of values by dotted names, as of `read_options`.
+    """Builds a config from values returned by `read_options`.
 
     Args:
-        config_class: Its class.
-        values: The values.
-        base: A config of the class that has the others; None: they are the defaults.
+        config_class: Class of the config.
+        values: Values by dotted name.
+        base: Config with the remaining values; None uses the defaults.
     """
     changes: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
@@ -282,9 +285,9 @@ def build(config_class: type, values: Mapping[str, Any], base: Any = None) -> An
         else:
             changes[head] = value
     kinds, fields = _hints(config_class), {f.name: f for f in dataclasses.fields(config_class)}
-    for head, some in groups.items():
+    for head, options in groups.items():
         default = fields[head].default
-        now = getattr(base, head) if base is not None else default
-        now = None if now is dataclasses.MISSING else now
-        changes[head] = build(group_class(kinds[head]), some, now)
+        current = getattr(base, head) if base is not None else default
+        current = None if current is dataclasses.MISSING else current
+        changes[head] = build(group_class(kinds[head]), options, current)
     return config_class(**changes) if base is None else dataclasses.replace(base, **changes)
