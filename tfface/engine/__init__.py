@@ -1,1 +1,1 @@
-"""The one engine that trains every method."""
+"""The training engine, shared by all methods."""

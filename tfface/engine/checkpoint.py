@@ -1,7 +1,7 @@
-"""Checkpoints: networks, averaged weights, optimisers and the step, a file each.
+"""Checkpoints: networks, averaged weights, optimisers and the step, in one file each.
 
-The format is NumPy's: TensorFlow's own checkpoints take the names of folders as patterns, and so
-read and delete what lies beside a run whose name has brackets.
+The format is NumPy's `.npz`: TensorFlow's checkpoints treat folder names as glob patterns, and
+would read and delete files of other runs if a folder name contains brackets.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from tfface.errors import UserError
 
 logger = logging.getLogger("tfface")
 State = dict[str, np.ndarray]
-_NOTES = "notes"  # The member that holds JSON: the step, and what the trainer adds.
-# What reading a file raises that was cut, overwritten or never written.
+_NOTES = "notes"  # Member with JSON metadata.
+# Exceptions raised when reading a truncated, overwritten or empty file.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, NotImplementedError, struct.error)
 _DAMAGE += (zipfile.BadZipFile, zlib.error)
 
 
 class Damaged(UserError):
-    """A file that does not hold what was once written to it."""
+    """A damaged file."""
 
 
 class Checkpoints:
-    """Saves and restores; the networks are those given, wherever the files came from.
+    """Saves and restores networks and optimisers.
 
     Args:
-        folder: Where the checkpoints are: `step-N.npz`.
+        folder: Folder of the checkpoints, `step-N.npz`.
         nets: Networks by name.
         averages: Averaged networks by name.
-        optimizers: Optimisers by name; None when only the networks are wanted.
-        keep: How many to keep.
+        optimizers: Optimisers by name; None to restore networks only.
+        keep: Number of checkpoints to keep.
 
     Attributes:
-        notes: What was saved beside the weights of the checkpoint restored last.
+        notes: Metadata of the checkpoint that was restored last.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Checkpoints:
         parts = {"nets": nets, "averages": averages, "optimizers": optimizers or {}}
         for part, owners in parts.items():
             for name, owner in owners.items():
-                # Raw variables in a fixed order: also those that Keras does not show to
-                # TensorFlow's tracking, such as the states of its seed generators.
+                # Raw variables in a fixed order, including those that Keras hides from
+                # TensorFlow's tracking, such as the states of seed generators.
                 for i, variable in enumerate(owner.variables):
                     self._variables[f"{part}/{name}/{i}"] = variable.value
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints there are, in order."""
+        """Steps of the existing checkpoints, in ascending order."""
         return sorted(checkpoint_files(self.folder))
 
     def state(self) -> State:
@@ -83,35 +83,38 @@ class Checkpoints:
             variable.assign(state[name].astype(variable.dtype.as_numpy_dtype))
 
     def save(self, step: int, notes: dict[str, Any] | None = None) -> None:
-        """Saves; an earlier checkpoint stays until this one is complete.
+        """Saves a checkpoint; earlier ones are deleted only after it is complete.
 
         Args:
-            step: Training steps done.
-            notes: What else is needed to go on, for JSON.
+            step: Number of completed training steps.
+            notes: Other state needed to resume, JSON-serialisable.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        # One process trains in a folder: a name that is always the same leaves one rest at most.
+        # Only one process trains in a folder; a fixed name leaves at most one incomplete file.
         temporary = self.folder / "incomplete.npz"
         write_state(self.folder / f"step-{step}.npz", self.state(), notes or {}, temporary)
         for old in self.steps()[: -self._keep]:
             (self.folder / f"step-{old}.npz").unlink(missing_ok=True)
 
     def restore(self, step: int | None = None) -> int:
-        """Restores the newest checkpoint that is whole, or that of a step.
+        """Restores the latest intact checkpoint, or the one of a step.
 
-        A damaged one is told of; in training it is renamed `step-N.npz.damaged`.
+        Damaged checkpoints are logged, and when training renamed to `step-N.npz.damaged`.
+
+        Args:
+            step: Step of the checkpoint; None for the latest.
 
         Returns:
-            Its step; 0 when there is none and none was named.
+            Its step; 0 if there are no checkpoints and `step` is None.
 
         Raises:
-            UserError: No such checkpoint, none that is whole, or one of other networks.
+            UserError: No checkpoint of this step, only damaged ones, or one of other networks.
         """
         steps = self.steps()
         if step is not None and step not in steps:
             raise UserError(
                 f"{self.folder} has no checkpoint of step {step}; "
-                f"it has {', '.join(map(str, steps)) or 'none'}"
+                f"available: {', '.join(map(str, steps)) or 'none'}"
             )
         if step is None and not steps:
             self._check_empty()
@@ -120,7 +123,7 @@ class Checkpoints:
         for candidate in [step] if step is not None else reversed(steps):
             path = self.folder / f"step-{candidate}.npz"
             try:
-                state, notes = read_state(path, self._wanted)
+                state, notes = read_state(path, self._needed)
             except Damaged as error:
                 damaged.append(path)
                 logger.warning("%s", error)
@@ -132,27 +135,27 @@ class Checkpoints:
             self.notes = notes
             if damaged:
                 self._set_aside(damaged)
-                logger.warning("the checkpoint of step %d is taken instead", candidate)
+                logger.warning("using the checkpoint of step %d instead", candidate)
             return candidate
         raise UserError(
             f"{', '.join(path.name for path in damaged)} in {self.folder}: damaged, and there is "
-            f"no other checkpoint; remove {'it' if len(damaged) == 1 else 'them'} to begin anew"
+            f"no other checkpoint; remove {'it' if len(damaged) == 1 else 'them'} to start over"
         )
 
     def initialize(self, folder: Path) -> int:
-        """Takes the networks' weights from the newest whole checkpoint of another run.
+        """Loads the networks' weights from the latest intact checkpoint of another run.
 
-        Averaged networks begin with the averages there, or with the weights themselves where there
-        are none; optimisers stay new.
+        Averaged networks are initialised with its averages, or with its weights where there are no
+        averages; optimisers keep their initial state.
 
         Args:
-            folder: The checkpoints of the other run.
+            folder: Folder of the other run's checkpoints.
 
         Returns:
-            The step of its checkpoint.
+            Step of the checkpoint.
 
         Raises:
-            UserError: It has no checkpoint, or one of other networks.
+            UserError: There is no intact checkpoint, or it is of other networks.
         """
         files = checkpoint_files(folder)
         for step in sorted(files, reverse=True):
@@ -167,10 +170,10 @@ class Checkpoints:
             self._check_fits(files[step], state)
             self.assign(state)
             return step
-        raise UserError(f"{folder} has no checkpoint that is whole")
+        raise UserError(f"{folder} has no intact checkpoint")
 
     def _fill_averages(self, state: State) -> None:
-        """Averages that a state lacks are the weights themselves."""
+        """Adds missing averages to a state, as copies of the weights."""
         for name in self._variables:
             weights = name.replace("averages/", "nets/", 1)
             if name.startswith("averages/") and name not in state and weights in state:
@@ -181,27 +184,29 @@ class Checkpoints:
         if any(name.endswith(".index") for name in old):
             raise UserError(
                 f"{self.folder} has checkpoints of an earlier version of tfface, in TensorFlow's "
-                f"format; this version cannot read them: train anew in another folder"
+                f"format, which this version cannot read; start a new run in another folder"
             )
         if damaged := sorted(name for name in old if name.endswith(".damaged")):
             raise UserError(
                 f"{self.folder} has only damaged checkpoints: {', '.join(damaged)}; remove them to "
-                f"begin anew"
+                f"start over"
             )
 
-    def _wanted(self, names: set[str]) -> set[str]:
+    def _needed(self, names: set[str]) -> set[str]:
         return names if self._trains else {n for n in names if not n.startswith("optimizers/")}
 
     def _check_fits(self, path: Path, state: dict[str, np.ndarray | None]) -> None:
-        """Raises a UserError if the values are not those of these networks and optimisers."""
-        here = {name: tuple(variable.shape) for name, variable in self._variables.items()}
-        there = {name: value.shape for name, value in state.items() if value is not None}
-        for name in sorted({*here, *there}, key=_natural):
-            if here.get(name) != there.get(name):
-                shapes = [f"of shape {s[name]}" if name in s else "missing" for s in (there, here)]
+        """Raises a UserError if a state does not match these networks and optimisers."""
+        expected = {name: tuple(variable.shape) for name, variable in self._variables.items()}
+        saved = {name: value.shape for name, value in state.items() if value is not None}
+        for name in sorted({*expected, *saved}, key=_natural):
+            if expected.get(name) != saved.get(name):
+                shapes = [
+                    f"of shape {s[name]}" if name in s else "missing" for s in (saved, expected)
+                ]
                 raise UserError(
                     f"{path}: cannot be restored, it is of other networks: {name} is {shapes[0]} "
-                    f"there, {shapes[1]} here"
+                    f"in the file, {shapes[1]} in this run"
                 )
 
     def _set_aside(self, damaged: list[Path]) -> None:
@@ -216,13 +221,13 @@ def _natural(name: str) -> tuple:
 
 
 def write_state(path: Path, state: State, notes: dict[str, Any], temporary: Path) -> None:
-    """Writes named arrays, and what is for JSON beside them, whole or not at all.
+    """Writes named arrays and metadata, atomically.
 
     Args:
-        path: The file, `.npz`; each array in it has a checksum.
-        state: The arrays.
-        notes: Anything that JSON holds.
-        temporary: Where it is written before it gets its name.
+        path: The `.npz` file; it contains a checksum for each array.
+        state: Arrays by name.
+        notes: Metadata, JSON-serialisable.
+        temporary: Temporary file, which is renamed to `path`.
     """
 
     def write(file: BinaryIO) -> None:
@@ -235,15 +240,15 @@ def write_state(path: Path, state: State, notes: dict[str, Any], temporary: Path
 def write_replay(
     path: Path, method: str, config: Any, number: int, state: State, batch: dict[str, np.ndarray]
 ) -> None:
-    """Writes a step.
+    """Writes a training step to a file, for `tfface.engine.replay`.
 
     Args:
-        path: The file, `.npz`.
-        method: The method's name.
-        config: Its config.
-        number: The step, counted from 0.
-        state: All values before it, as of `Checkpoints.state`.
-        batch: Its batch, over all devices.
+        path: The `.npz` file.
+        method: Name of the method.
+        config: Config of the method.
+        number: Number of the step, from 0.
+        state: All values before the step, see `Checkpoints.state`.
+        batch: Batch of the step, over all devices.
     """
     arrays = {f"state/{name}": value for name, value in state.items()}
     arrays |= {f"batch/{name}": value for name, value in batch.items()}
@@ -254,15 +259,18 @@ def write_replay(
 def read_state(
     path: Path, choose: Callable[[set[str]], set[str]] = set
 ) -> tuple[State, dict[str, Any]]:
-    """What `write_state` has written.
+    """Reads a file written by `write_state`.
 
     Args:
         path: The file.
-        choose: Which of the names to read.
+        choose: Selects the names to read.
+
+    Returns:
+        The arrays by name, and the metadata.
 
     Raises:
-        Damaged: The file is not whole.
-        UserError: There is no such file, or it may not be read.
+        Damaged: The file is damaged.
+        UserError: The file does not exist or cannot be read.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

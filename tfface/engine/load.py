@@ -1,4 +1,4 @@
-"""Trained runs, for use."""
+"""Loading and writing of run folders."""
 
 from __future__ import annotations
 
@@ -23,30 +23,36 @@ def load_run(path: str | Path, step: int | None = None) -> Trained:
     nets = method.build()
     averages = averaged(method, nets)
     checkpoints = Checkpoints(run.path / "checkpoints", nets, averages)
-    found = checkpoints.restore(step)
+    restored = checkpoints.restore(step)
     if not checkpoints.steps():
         raise UserError(f"{run.path} has no checkpoint yet")
-    return Trained(name, method, {**nets, **averages}, found, run.path)
+    return Trained(name, method, {**nets, **averages}, restored, run.path)
 
 
 def averaged(method: Method, nets: Networks) -> Networks:
-    """Copies of the networks whose weights are averaged; none when the config asks for none."""
+    """Copies of the networks whose weights are averaged; {} if averaging is disabled."""
     if not method.config.train.ema_half_life:
         return {}
     copies = {
         name: type(nets[name]).from_config(nets[name].get_config()) for name in method.averaged
     }
     for name, copy in copies.items():
-        for mine, theirs in zip(copy.variables, nets[name].variables, strict=True):
-            mine.assign(theirs)
+        for target, source in zip(copy.variables, nets[name].variables, strict=True):
+            target.assign(source)
     return copies
 
 
 def write_run(path: str | Path, name: str, method: Method, nets: Networks) -> None:
-    """Writes networks made elsewhere as a run folder that can be loaded, edited with and exported.
+    """Writes networks as a run folder, for loading, editing and export.
+
+    Args:
+        path: The run folder.
+        name: Name of the method.
+        method: The method.
+        nets: Its networks.
 
     Raises:
-        UserError: The folder holds something else.
+        UserError: The folder contains something else.
     """
     run = Run.create(name, method.config, str(path))
     Checkpoints(run.path / "checkpoints", nets, averaged(method, nets)).save(0)

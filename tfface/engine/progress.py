@@ -1,4 +1,4 @@
-"""What a run tells: log, metrics.jsonl, TensorBoard, preview images, and progress with an ETA."""
+"""Output of a run: log, metrics.jsonl, TensorBoard, previews, and a progress bar with ETA."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ logger = logging.getLogger("tfface")
 
 @contextlib.contextmanager
 def logging_to(run: Run, console: Console):
-    """Sends the log to the console, above the progress bar, and to `log.txt`."""
+    """Logs to the console, above the progress bar, and to `log.txt`, within the block."""
 
     class ToConsole(logging.Handler):
         def emit(self, record):
-            # Whoever read it may be gone: a closed terminal, a pipe to `head`.
+            # The reader may be gone, such as a closed terminal or a pipe to `head`.
             with contextlib.suppress(OSError):
                 console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
@@ -34,7 +34,7 @@ def logging_to(run: Run, console: Console):
             error = sys.exc_info()[1]
             if not isinstance(error, OSError):
                 super().handleError(record)
-            elif self in logger.handlers:  # Told once; metrics and checkpoints are what counts.
+            elif self in logger.handlers:  # Warn once; metrics and checkpoints matter more.
                 logger.removeHandler(self)
                 logger.warning("log.txt cannot be written: %s", error.strerror)
 
@@ -42,7 +42,7 @@ def logging_to(run: Run, console: Console):
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handlers = [ToConsole(), file]
     level, propagate = logger.level, logger.propagate
-    logger.propagate = False  # TensorFlow gives the root logger a handler of its own.
+    logger.propagate = False  # TensorFlow adds a handler to the root logger.
     logger.setLevel(logging.INFO)
     for handler in handlers:
         logger.addHandler(handler)
@@ -58,9 +58,9 @@ def logging_to(run: Run, console: Console):
 
 
 def make_console() -> Console:
-    """Where a run tells what it does: a terminal, or plain lines.
+    """A console for a run's output; plain lines if it is not a terminal.
 
-    In notebooks lines too: rich's HTML would give each a scroll bar.
+    Also plain in notebooks, where rich's HTML would add a scroll bar to each line.
     """
     plain = {"force_jupyter": False, "force_terminal": False}
     return Console(**plain) if Console().is_jupyter else Console()
@@ -71,9 +71,9 @@ class Report:
 
     Args:
         run: The run folder.
-        console: Where progress is shown.
-        start: Steps done before.
-        steps: Steps in all.
+        console: Console for the progress bar.
+        start: Number of steps completed before.
+        steps: Total number of steps.
     """
 
     def __init__(self, run: Run, console: Console, start: int, steps: int):
@@ -92,7 +92,7 @@ class Report:
         )
         self._task = self._progress.add_task("training", total=steps, completed=start, rate="")
         self._clock, self._last = time.monotonic(), start
-        self._paused, self._told = 0.0, False
+        self._paused, self._warned = 0.0, False
 
     def __enter__(self) -> Report:
         self._progress.start()
@@ -106,27 +106,27 @@ class Report:
 
     @contextlib.contextmanager
     def _tensorboard(self) -> Iterator[None]:
-        """Tells once that TensorBoard's files cannot be written: metrics.jsonl has the same."""
+        """Warns once if TensorBoard's files cannot be written; metrics.jsonl has the same data."""
         try:
             yield
         except tf.errors.OpError as error:
-            if not self._told:
+            if not self._warned:
                 logger.warning("tensorboard/ cannot be written: %s", error.message)
-            self._told = True
+            self._warned = True
 
     def advance(self, step: int) -> None:
-        """Moves the progress bar; `step` steps are done."""
+        """Moves the progress bar to `step` completed steps."""
         self._progress.update(self._task, completed=step)
 
     @contextlib.contextmanager
     def pause(self):
-        """Time spent inside does not count as training time."""
+        """Excludes the time of the block from the training rate."""
         begin = time.monotonic()
         yield
         self._paused += time.monotonic() - begin
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Writes mean values since the last call."""
+        """Logs mean losses since the last call, with the training rate and the ETA."""
         seconds = max(time.monotonic() - self._clock - self._paused, 1e-9)
         rate = (step - self._last) / seconds
         self._clock, self._last, self._paused = time.monotonic(), step, 0.0
@@ -137,8 +137,8 @@ class Report:
         losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         logger.info("step %d/%d  %.1f steps/s  eta %s  %s", step, self._steps, rate, eta, losses)
 
-    def figures(self, step: int, values: dict[str, float]) -> None:
-        """Writes figures that were measured after a step."""
+    def evaluation(self, step: int, values: dict[str, float]) -> None:
+        """Logs evaluation metrics measured after a step."""
         self._run.add_metrics(step, values)
         self._scalars(step, values)
 
@@ -148,7 +148,7 @@ class Report:
                 tf.summary.scalar(name, value)
 
     def preview(self, step: int, columns: dict[str, np.ndarray]) -> None:
-        """Writes a preview image; columns of images [B,S,S,3] in [-1,1] by caption."""
+        """Writes a preview image from columns of images [B,S,S,3] in [-1,1], by caption."""
         image = grid(list(zip(*columns.values(), strict=True)), list(columns))
         save_image(image, self._run.path / "previews" / f"{step:07d}.png")
         with self._tensorboard():

@@ -1,4 +1,4 @@
-"""A training step kept in a file, with all it depends on, to be repeated on its own."""
+"""Repeats a single training step from a file that contains its weights, optimisers and batch."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from tfface.methods import get_config, get_method
 
 
 def replay(path: str | Path, method: str) -> dict[str, float]:
-    """Repeats a step that `write_replay` has written.
+    """Repeats a step from a file written by `write_replay`.
 
     Args:
         path: The file.
-        method: The name of the method that it must be of.
+        method: Expected name of the method.
 
     Returns:
-        The terms of the losses, by "PHASE/TERM", and the Euclidean norm of what each network has
-        moved by, as "moved/NETWORK".
+        The loss terms by "PHASE/TERM", and the Euclidean norm of each network's weight update as
+        "moved/NETWORK".
 
     Raises:
-        UserError: No such file, a damaged one, or one of another method.
+        UserError: A missing or damaged file, or one of another method.
     """
     arrays, notes = read_state(Path(path))
     kind = notes.get("replay")
     if kind != method:
-        told = f"a step of {kind}" if kind else "no step: a checkpoint, perhaps"
-        raise UserError(f"{path} holds {told}; expected a file that `train {method}` has written")
+        content = f"a step of {kind}" if kind else "no step; perhaps it is a checkpoint"
+        raise UserError(f"{path} contains {content}; expected a file written by `train {method}`")
     config = from_dict(get_config(method), notes["config"])
     trainer = Trainer(get_method(method)(config), None, Run(Path(path).parent))
-    split = {part: {} for part in ("state", "batch")}
+    parts = {part: {} for part in ("state", "batch")}
     for name, value in arrays.items():
-        part, _, rest = name.partition("/")
-        split[part][rest] = value
-    trainer.checkpoints.assign(split["state"])
+        part, _, key = name.partition("/")
+        parts[part][key] = value
+    trainer.checkpoints.assign(parts["state"])
     data = trainer.strategy.experimental_distribute_dataset(
-        tf.data.Dataset.from_tensors(split["batch"])
+        tf.data.Dataset.from_tensors(parts["batch"])
     )
     names, values = trainer.step(notes["number"], next(iter(data)))
     terms = dict(zip(names, map(float, values.numpy()), strict=True))
-    return {**terms, **_moved(trainer, split["state"])}
+    return {**terms, **_moved(trainer, parts["state"])}
 
 
 def _moved(trainer: Trainer, before: State) -> dict[str, float]:
@@ -60,6 +60,6 @@ def _moved(trainer: Trainer, before: State) -> dict[str, float]:
 
 
 def check_finite(values: dict[str, float]) -> None:
-    """Raises a NotFinite that names the values of a repeated step that are not finite."""
+    """Raises a NotFinite that names the non-finite values of a repeated step."""
     if bad := [name for name, value in values.items() if not np.isfinite(value)]:
-        raise NotFinite(f"not finite again: {', '.join(bad)}")
+        raise NotFinite(f"not finite: {', '.join(bad)}")

@@ -1,4 +1,4 @@
-"""The run folder: what was asked for, what happened, and where the weights are."""
+"""The run folder: options, logs, metrics and checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ logger = logging.getLogger("tfface")
 
 _LOCK = ".lock"
 _CHECKPOINT = re.compile(r"step-(\d+)\.npz")
-# Where the data lie is no option of a run: these are kept, but never compared.
-_PLACES = ("data.path", "labelled.path")
-# How long, how often and on which devices: may change whenever a run is continued.
+# Data folders are stored, but not compared when a run is continued: data may move.
+_DATA_PATHS = ("data.path", "labelled.path")
+# Length, intervals and devices may change whenever a run is continued.
 _FREE = (
     "train.steps", "train.log_every", "train.preview_every", "train.evaluate_every",
     "train.save_every", "train.keep", "train.replicas", "train.jit", "train.deterministic",
@@ -37,12 +37,12 @@ _FREE = (
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], None], temporary: Path) -> None:
-    """Writes a file whole or not at all, so that it is on the disk when this returns.
+    """Writes a file atomically and durably: it is on disk when this function returns.
 
     Args:
         path: The file.
-        write: Writes to an open file.
-        temporary: Beside it; where it is written before it gets its name.
+        write: Writes the content to an open file.
+        temporary: Temporary file in the same folder, which is renamed to `path`.
     """
     try:
         with open(temporary, "wb") as file:
@@ -55,13 +55,13 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None], temporary: Path) 
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a text file atomically."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     write_whole(path, lambda file: file.write(text.encode()), temporary)
 
 
 def checkpoint_files(folder: Path) -> dict[int, Path]:
-    """The checkpoints in a folder, by step, in no order."""
+    """The checkpoints in a folder by step, unordered."""
     names = os.listdir(folder) if folder.is_dir() else []
     return {int(m[1]): folder / name for name in names if (m := _CHECKPOINT.fullmatch(name))}
 
@@ -69,9 +69,9 @@ def checkpoint_files(folder: Path) -> dict[int, Path]:
 class Run:
     """A run folder.
 
-    Holds `method.txt`, `config.yaml` (resolved options; `train --config` takes it), `command.txt`,
+    Contains `method.txt`, `config.yaml` (resolved options, for `train --config`), `command.txt`,
     `environment.json`, `log.txt`, `metrics.jsonl`, `tensorboard/`, `previews/`, `checkpoints/`, and
-    `history.jsonl`, if options have changed or weights came from another run.
+    `history.jsonl` if options have changed or weights came from another run.
 
     Args:
         path: The folder.
@@ -84,29 +84,29 @@ class Run:
     def create(
         cls, method: str, config: Any, path: str = "", label: str = "", change: bool = False
     ) -> Run:
-        """Opens the folder of a run, new or to be continued.
+        """Creates the folder of a new run, or opens that of a run to continue.
 
         Args:
-            method: The method's name.
-            config: Its config, with labels resolved.
-            path: The folder; "": the next free `runs/NNNNN-METHOD-LABEL`.
-            label: End of a new folder's name.
-            change: Lets a run go on with another optimiser (`adam.*`), precision or batch size.
+            method: Name of the method.
+            config: Config of the method, with labels resolved.
+            path: The folder; "" for the next free `runs/NNNNN-METHOD-LABEL`.
+            label: Suffix for the name of a new folder.
+            change: Allow another optimiser (`adam.*`), precision or batch size.
 
         Raises:
-            UserError: The folder holds something else, a run with other options, or one that
+            UserError: The folder contains something else, a run with other options, or a run that
                 another process is training.
         """
         _check_name(path)
         run = cls(path or _next_free(Path("runs"), "-".join(filter(None, (method, label)))))
         continued = (run.path / "config.yaml").exists()
         if not continued and run.path.exists() and any(p.name != _LOCK for p in run._entries()):
-            raise UserError(f"{run.path} exists, and is no run folder: it has no config.yaml")
+            raise UserError(f"{run.path} exists, but is not a run folder: it has no config.yaml")
         try:
             for folder in ("previews", "checkpoints"):
                 (run.path / folder).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise UserError(f"{run.path}: cannot be made a run folder: {error.strerror}") from error
+            raise UserError(f"{run.path}: cannot create a run folder: {error.strerror}") from error
         with run.alone():
             if continued:
                 run._check_same(method, config, change)
@@ -119,14 +119,14 @@ class Run:
         try:
             return list(self.path.iterdir())
         except NotADirectoryError as error:
-            raise UserError(f"{self.path}: cannot be made a run folder: it is a file") from error
+            raise UserError(f"{self.path}: cannot create a run folder: it is a file") from error
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps other processes from training in the folder until the end of the block.
+        """Locks the folder against training by other processes, until the end of the block.
 
         Raises:
-            UserError: Another process does.
+            UserError: Another process is training the run.
         """
         with open(self.path / _LOCK, "a") as lock:
             try:
@@ -134,17 +134,17 @@ class Run:
             except BlockingIOError:
                 raise UserError(
                     f"{self.path} is in use: another process is training this run; wait for it, "
-                    f"or name another folder with --run"
+                    f"or choose another run folder"
                 ) from None
-            except OSError as error:  # Some network file systems have no locks.
+            except OSError as error:  # Some network file systems do not support locks.
                 logger.warning("%s cannot be locked: %s", self.path, error.strerror)
             yield
 
     def _check_same(self, method: str, config: Any, change: bool) -> None:
-        """Refuses options that a run cannot go on with; notes those that it goes on with."""
+        """Rejects options that a run cannot continue with; records changes that are allowed."""
         before_method, before = self.read_config()
         if before_method == method:
-            # An option that is newer than the run had its default there.
+            # Options that are newer than the run had their defaults.
             before = to_dict(self.config(type(config)))
         before, now = _absolute(before), _absolute(to_dict(config))
         changes = {
@@ -153,56 +153,56 @@ class Run:
                 {"method": before_method, **before}, {"method": method, **now}
             )
         }
-        asked = {n: v for n, v in changes.items() if n not in (*_PLACES, *_FREE)}
-        never = {name: v for name, v in asked.items() if not _changeable(name, v)}
-        if never or (asked and not change):
-            told = "; ".join(f"{n} was {old!r}, is {new!r}" for n, (old, new) in asked.items())
+        checked = {n: v for n, v in changes.items() if n not in (*_DATA_PATHS, *_FREE)}
+        fixed = {name: v for name, v in checked.items() if not _changeable(name, v)}
+        if fixed or (checked and not change):
+            listed = "; ".join(f"{n} was {old!r}, is {new!r}" for n, (old, new) in checked.items())
             raise UserError(
-                f"{self.path} is a run with other options: {told}. "
+                f"{self.path} is a run with other options: {listed}. "
                 + (
-                    "These need a new run, with another --run, which may begin with the weights of "
-                    "this one if its networks are the same (--init). "
-                    if never
-                    else "To go on with the new ones add --change. "
+                    "These need a new run folder (option run); if the networks are the same, the "
+                    "new run can start from the weights of this one (option init). "
+                    if fixed
+                    else "To continue with the new values, set the option change. "
                 )
-                + f"To continue it as it was: {self.resume_command()}"
+                + f"To continue with the old values: {self.resume_command()}"
             )
         if changes:
             self.remember("changed", {name: list(pair) for name, pair in changes.items()})
 
-    def remember(self, event: str, what: Any) -> None:
-        """Adds a line to the history of the run: what happened after which step."""
+    def remember(self, event: str, details: Any) -> None:
+        """Appends an event, with the step at which it happened, to `history.jsonl`."""
         step = max(checkpoint_files(self.path / "checkpoints"), default=0)
-        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": step, event: what}
+        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": step, event: details}
         with open(self.path / "history.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
 
     def config(self, config_class: type) -> Any:
-        """The options as a config; raises a UserError for those that the method does not have."""
+        """The options as a config; raises a UserError for unknown options."""
         try:
             return from_dict(config_class, self.read_config()[1])
         except UserError as error:
             raise UserError(
-                f"{self.path / 'config.yaml'}: {error}; a run that another version of tfface has "
-                f"made may have other options"
+                f"{self.path / 'config.yaml'}: {error}; runs of another version of tfface may have "
+                f"other options"
             ) from error
 
     def resume_command(self) -> str:
-        """The command line, for a shell, that continues the run with its options."""
+        """The shell command that continues the run with its options."""
         method, _ = self.read_config()
         config = self.path / "config.yaml"
         words = shlex.join([method, "--config", str(config), "--run", str(self.path)])
         return f"{invocation('train')} {words}"
 
     def read_config(self) -> tuple[str, dict]:
-        """The method's name and the options; raises a UserError when the folder is no run."""
+        """The method's name and the options; raises a UserError if the folder is not a run."""
         path = self.path / "config.yaml"
         try:
             method = (self.path / "method.txt").read_text().strip()
             values = yaml.safe_load(path.read_text())
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(
-                f"{self.path} is no run folder: it has no {Path(error.filename).name}"
+                f"{self.path} is not a run folder: it has no {Path(error.filename).name}"
             ) from error
         except yaml.YAMLError as error:
             raise UserError(f"{path}: not YAML: {error}") from error
@@ -211,7 +211,7 @@ class Run:
         return method, values
 
     def describe(self, devices: list[str]) -> None:
-        """Writes the command line and the versions; appends on a resume."""
+        """Writes environment.json, and appends the command line to command.txt."""
         import keras
         import numpy
         import tensorflow as tf
@@ -231,7 +231,7 @@ class Run:
         write_text(self.path / "environment.json", json.dumps(versions, indent=1) + "\n")
 
     def truncate_metrics(self, step: int) -> None:
-        """Drops lines of steps after `step`: a resumed run does these again."""
+        """Removes metrics after `step`, which a resumed run repeats."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
@@ -251,7 +251,7 @@ class Run:
 
 
 def _next_free(root: Path, label: str) -> Path:
-    """Makes and returns `root/NNNNN-label` of the next number, also when several start at once."""
+    """Creates and returns the next `root/NNNNN-label`; safe if several runs start at once."""
     while True:
         names = [p.name for p in root.iterdir()] if root.is_dir() else []
         numbers = [int(m[1]) for name in names if (m := re.match(r"(\d{5})-", name))]
@@ -264,9 +264,9 @@ def _next_free(root: Path, label: str) -> Path:
 
 
 def _check_name(path: str | Path) -> None:
-    """Raises a UserError for a name that some part of a run could not use."""
+    """Raises a UserError for an unsuitable folder name."""
     if "://" in str(path):
-        raise UserError(f"the run folder is {str(path)!r}: expected a folder on this machine")
+        raise UserError(f"the run folder is {str(path)!r}: expected a local folder")
     try:
         str(Path(path).absolute()).encode()
     except UnicodeEncodeError as error:
@@ -274,16 +274,16 @@ def _check_name(path: str | Path) -> None:
 
 
 def _changeable(name: str, values: tuple[Any, Any]) -> bool:
-    """Whether a run can go on with another value: networks, labels and data must be the same."""
+    """Whether a run can continue with another value: networks, labels and data cannot change."""
     if name == "train.precision":
-        return "mixed_float16" not in values  # Its optimisers have one more state.
+        return "mixed_float16" not in values  # Its optimisers have additional state.
     return name.startswith("adam.") or name.endswith(".batch_size")
 
 
 def _absolute(values: dict) -> dict:
-    """Options with the folders of the data as absolute paths, in one spelling."""
+    """Options with the data folders as absolute, normalised paths."""
     values = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
-    for name in _PLACES:
+    for name in _DATA_PATHS:
         group, _, option = name.partition(".")
         data = values.get(group)
         if isinstance(data, dict) and data.get(option):

@@ -1,7 +1,7 @@
-"""One training step, compiled: gradients per phase, and the optimisers' updates.
+"""A compiled training step: gradients per phase, and optimiser updates.
 
-XLA compiles per-replica functions only. Keras's optimisers merge the replicas' gradients, which
-XLA cannot; so under several replicas their update stays outside.
+XLA compiles per-replica functions only. Keras's optimisers merge the gradients of all replicas,
+which XLA cannot do, so with several replicas the update is not compiled by XLA.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ from tfface.methods.base import Batch, Method, Networks, Phase
 
 
 def make_strategy(replicas: int) -> tf.distribute.Strategy:
-    """The strategy for a number of devices; 0: all GPUs, or the one CPU.
+    """The distribution strategy for a number of devices; 0: all GPUs, or the CPU.
 
     Raises:
-        UserError: More devices than there are.
+        UserError: More devices than are available.
     """
     devices = [d.name for d in tf.config.list_logical_devices("GPU")]
     if len(devices) < max(replicas, 1):
         devices = devices or [d.name for d in tf.config.list_logical_devices("CPU")]
-    wanted = replicas or (len(devices) if tf.config.list_logical_devices("GPU") else 1)
-    if wanted > len(devices):
+    count = replicas or (len(devices) if tf.config.list_logical_devices("GPU") else 1)
+    if count > len(devices):
         raise UserError(
             f"train.replicas is {replicas}: found {len(devices)} device(s), {', '.join(devices)}"
         )
-    if wanted == 1:
+    if count == 1:
         return tf.distribute.get_strategy()
-    return _mirrored(tuple(devices[:wanted]))
+    return _mirrored(tuple(devices[:count]))
 
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    # One for all trainers of a process: each new one would number its collective operations from
-    # the beginning, and TensorFlow takes those of the same number for the same.
+    # Shared by all trainers of a process: every new strategy numbers its collective operations from
+    # the beginning, and TensorFlow treats operations with the same number as the same operation.
     return tf.distribute.MirroredStrategy(devices)
 
 
 def make_optimizers(
     method: Method, nets: Networks, make: Callable[[Adam], keras.Optimizer]
 ) -> dict[str, keras.Optimizer]:
-    """Built optimisers for all phases, by the names of `Phase.groups`.
+    """Creates and builds the optimisers of all phases, by the group names of `Phase.groups`.
 
     Args:
         method: The method.
         nets: Its networks.
-        make: Makes an optimiser from the method's Adam options.
+        make: Creates an optimiser from the method's Adam options.
     """
     config, optimizers = method.config, {}
     for phase in method.phases():
         for group, (names, _) in phase.groups().items():
-            made = make(config.adam)
+            optimizer = make(config.adam)
             if config.train.precision == "mixed_float16":
-                made = keras.optimizers.LossScaleOptimizer(made)
-            made.build([v for name in names for v in nets[name].trainable_variables])
-            optimizers[group] = made
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            optimizer.build([v for name in names for v in nets[name].trainable_variables])
+            optimizers[group] = optimizer
     return optimizers
 
 
@@ -69,13 +69,13 @@ class TrainStep:
 
     Args:
         method: The method.
-        strategy: Its variables were made under it.
+        strategy: The strategy in whose scope the variables were created.
         nets: Networks by name.
         averages: Copies with averaged weights, by name.
-        optimizers: As from `make_optimizers`.
+        optimizers: Optimisers, see `make_optimizers`.
 
     Attributes:
-        compilation: What XLA compiles, in words.
+        compilation: Description of what XLA compiles, for the log.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class TrainStep:
         train = method.config.train
         on_gpu = bool(tf.config.list_logical_devices("GPU"))
         jit = on_gpu if train.jit == "auto" else train.jit == "on"
-        # The update is a long chain of small operations: compiled, it is up to twice as fast
-        # on CPUs as well (benchmarks/optimizer_update.py).
+        # The update is a long chain of small operations; XLA makes it up to twice as fast, also on
+        # CPUs (benchmarks/optimizer_update.py).
         jit_update = train.jit != "off" and strategy.num_replicas_in_sync == 1
         self.compilation = (
             f"XLA compiles gradients: {'yes' if jit else 'no'}, "
@@ -104,7 +104,7 @@ class TrainStep:
         self._steps: dict[tuple[str, ...], tuple] = {}
 
     def __call__(self, number: int, batch: Batch) -> tuple[list[str], tf.Tensor]:
-        """Runs step `number` (from 0); returns names "PHASE/TERM" and their values."""
+        """Runs step `number` (from 0); returns the names "PHASE/TERM" and values of loss terms."""
         due = tuple(p for p in self._phases if p.due(number))
         key = tuple(p.name for p in due)
         if key not in self._steps:
@@ -113,7 +113,7 @@ class TrainStep:
         return names, function(batch)
 
     def _groups(self, phase: Phase) -> list[tuple[keras.Optimizer, list]]:
-        """The optimisers of a phase, each with the variables that it updates."""
+        """The optimisers of a phase, with the variables that they update."""
         return [
             (
                 self._optimizers[group],
@@ -124,32 +124,32 @@ class TrainStep:
 
     def _gradient_function(self, phase: Phase, jit: bool):
         groups = self._groups(phase)
-        variables = [some for _, some in groups]
+        variables = [group for _, group in groups]
         replicas, l2 = self._strategy.num_replicas_in_sync, self._method.config.adam.l2
 
         @tf.function(jit_compile=jit, autograph=False)
         def gradients(batch: Batch):
-            # Other than 1 with mixed_float16 only; every optimiser undoes its own.
+            # 1 except with mixed_float16; each optimiser divides by its own scale.
             scales = [optimizer.scale_loss(tf.constant(1.0)) for optimizer, _ in groups]
             with tf.GradientTape() as tape:
                 total, terms = phase.loss(self._nets, batch)
                 objective = total
                 if l2:
-                    # d/dw of l2/2 * w^2 is the l2 * w that coupled weight decay adds.
-                    decayed = [tf.nn.l2_loss(v.value) for some in variables for v in some]
+                    # The gradient of l2/2 * w^2 is l2 * w, the term of coupled weight decay.
+                    decayed = [tf.nn.l2_loss(v.value) for group in variables for v in group]
                     objective += l2 * tf.add_n(decayed)
-                # Keras sums the gradients of replicas.
+                # Keras sums the gradients over replicas.
                 objective = scales[0] * objective / replicas
-            # Zeros for weights that the phase's loss does not reach: the critic's, while the
-            # discriminator learns classes alone.
-            found = [
+            # Zero for weights that do not affect the loss, such as the discriminator's realness
+            # layers while it learns classes only.
+            computed = [
                 [tf.zeros_like(v.value) if g is None else g for g, v in zip(*pair, strict=True)]
                 for pair in zip(tape.gradient(objective, variables), variables, strict=True)
             ]
             for i in range(1, len(groups)):
-                found[i] = [g * (scales[i] / scales[0]) for g in found[i]]
-            # The total last: a report of values that are not finite then names the term at fault.
-            return found, {**terms, "total": total}
+                computed[i] = [g * (scales[i] / scales[0]) for g in computed[i]]
+            # The total comes last, so that an error about a non-finite value names its term.
+            return computed, {**terms, "total": total}
 
         return gradients
 
@@ -157,8 +157,8 @@ class TrainStep:
         groups = self._groups(phase)
 
         def update(gradients):
-            for (optimizer, variables), some in zip(groups, gradients, strict=True):
-                optimizer.apply(some, variables)
+            for (optimizer, variables), values in zip(groups, gradients, strict=True):
+                optimizer.apply(values, variables)
 
         return tf.function(update, jit_compile=True, autograph=False) if jit else update
 
@@ -184,7 +184,7 @@ class TrainStep:
         return names, step
 
     def _average(self, phase: Phase) -> None:
-        """Moves the averaged weights of the networks that a phase has just updated."""
+        """Updates the averages of the networks that a phase has just updated."""
         config = self._method.config
         pairs = [
             (mean.value, new.value)
@@ -198,7 +198,7 @@ class TrainStep:
             return
         images = config.data.batch_size * phase.every
         decay = 0.5 ** (images / (1000 * config.train.ema_half_life))
-        # Fewer updates are averaged at the beginning, or the random first weights would last.
+        # Average over fewer updates at the beginning, to forget the random initial weights.
         optimizer, _ = self._groups(phase)[0]
         count = tf.cast(optimizer.iterations.value, tf.float32)
         weight = 1.0 - tf.minimum(decay, (1.0 + count) / (10.0 + count))

@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop."""
+"""Handling of signals that stop a training."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 
 logger = logging.getLogger("tfface")
 
-# Ctrl-C; what `kill` and batch systems send; a terminal that closes; Slurm's warning before it
-# ends a job (`--signal=USR1@60`).
+# Ctrl-C; `kill` and batch systems; a closed terminal; Slurm's warning before the end of a job
+# (`--signal=USR1@60`).
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class StopSignals:
-    """Notes a signal within the block, so that the step at hand can be finished.
+    """Records a signal within the block, so that the current step can be finished.
 
-    A second signal ends the process at once, also in the middle of a long computation; where
-    somebody sits at a Python prompt or a notebook it raises KeyboardInterrupt instead. Signals that
-    were ignored before, as `nohup` does with SIGHUP, stay so.
+    A second signal ends the process immediately, even during a long computation; at a Python prompt
+    or in a notebook it raises KeyboardInterrupt instead. Signals that were ignored before, such as
+    SIGHUP under `nohup`, stay ignored.
 
     Attributes:
-        received: The number of the first signal; None before.
+        received: Number of the first signal; None before.
     """
 
     def __init__(self):
@@ -34,11 +34,11 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is not threading.main_thread():
-            return self  # Only the main thread may handle signals: somebody else does.
+            return self  # Only the main thread can handle signals.
         self._terminals = [fd for fd in (0, 1, 2) if os.isatty(fd)]
         for number in SIGNALS:
             ignored = signal.getsignal(number) is signal.SIG_IGN
-            # Shells start background jobs with SIGINT ignored; it is asked for all the same.
+            # Handle SIGINT anyway: shells start background jobs with SIGINT ignored.
             if not ignored or number == signal.SIGINT:
                 self._before[number] = signal.signal(number, self._handle)
         if not _interactive():
@@ -53,7 +53,7 @@ class StopSignals:
             self._sender.close()  # Ends the thread.
 
     def _watch(self) -> None:
-        """Python's handlers wait for the main thread's computation; a thread need not."""
+        """Starts a thread for the second signal: Python's handlers wait for the main thread."""
         receiver, self._sender = socket.socketpair()
         self._sender.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
@@ -74,14 +74,14 @@ class StopSignals:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = number
-        logger.info("stopping after this step (again: stop at once)")
+        logger.info("stopping after this step (signal again to stop immediately)")
 
     def _leave_terminals(self) -> None:
-        """Writing to a terminal that has closed is an error: nobody reads it any more."""
-        with open(os.devnull, "r+b") as nowhere:
+        """Redirects closed terminals to /dev/null, because writing to them is an error."""
+        with open(os.devnull, "r+b") as null:
             for fd in self._terminals:
                 if not os.isatty(fd):
-                    os.dup2(nowhere.fileno(), fd)
+                    os.dup2(null.fileno(), fd)
 
 
 def _interactive() -> bool:

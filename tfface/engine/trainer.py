@@ -1,4 +1,4 @@
-"""The training loop: the same for every method."""
+"""The training loop, shared by all methods."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ logger = logging.getLogger("tfface")
 PREVIEW_BATCHES, PREVIEW_ROWS = 3, 3
 
 
-# A term of a phase, "PHASE/TERM", to its values in the steps since the last line of metrics.
+# Values of each loss term, "PHASE/TERM", in the steps since the last line of metrics.
 Pending = dict[str, list[float]]
-Terms = tuple[int, list[str], tf.Tensor]  # Number of a step, and what `Trainer.step` returns.
+Terms = tuple[int, list[str], tf.Tensor]  # Number of a step, and the result of `Trainer.step`.
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def adam(config: Adam) -> keras.Optimizer:
-    """The optimiser of a phase; the engine sets its learning rate."""
+    """Creates the optimiser of a phase; the engine sets its learning rate in every step."""
     return keras.optimizers.Adam(
         config.learning_rate,
         config.beta_1,
@@ -50,21 +50,21 @@ def adam(config: Adam) -> keras.Optimizer:
 
 
 class Trainer:
-    """Trains a method, or continues where the run folder's newest checkpoint was.
+    """Trains a method, continuing from the latest checkpoint of the run folder.
 
     Args:
         method: The method.
-        source: The data set; None where only `step` is called.
+        source: The data set; None if only `step` is called.
         run: The run folder.
-        optimizer: Makes the optimiser of a phase from the method's Adam options.
-        init: The folder of another run, whose weights a run without a checkpoint begins with.
-        evaluate: What `train.evaluate_every` asks for: from the run as it is and a split to figures
-            by name. None: nothing is measured, as in studies, which do so themselves.
+        optimizer: Creates the optimiser of a phase from the method's Adam options.
+        init: Run folder whose weights initialise a run without a checkpoint.
+        evaluate: Evaluation for `train.evaluate_every`: a function from the current run and a split
+            to metrics by name. None disables it; studies evaluate on their own.
 
     Attributes:
-        nets: The networks.
+        nets: Networks by name.
         averages: Copies with averaged weights, by name.
-        checkpoints: Those of the run.
+        checkpoints: Checkpoints of the run.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Trainer:
         self.config = config.train
         if self.config.deterministic:
             tf.config.experimental.enable_op_determinism()
-            # Grappler's remapper fuses a bias with what follows it in some processes, and fails to
-            # in others: sums then differ in their last bits.
+            # Grappler's remapper fuses biases with the following operations in some processes but
+            # not in others, which changes the last bits of sums.
             tf.config.optimizer.set_experimental_options({"remapping": False})
         self.strategy = make_strategy(self.config.replicas)
         replicas = self.strategy.num_replicas_in_sync
@@ -101,25 +101,26 @@ class Trainer:
             self.checkpoints = Checkpoints(run.path / "checkpoints", *parts, self.config.keep)
 
     def train(self, until: int | None = None) -> int:
-        """Trains up to `train.steps`, or to a step before; can be called again to go on.
+        """Trains to `train.steps` or to an earlier step; call it again to continue.
 
         Args:
-            until: The step to stop at, saved; None: `train.steps`, which schedules follow anyway.
+            until: Step to stop at, with a checkpoint; None for `train.steps`. Schedules always
+                refer to `train.steps`.
 
         Returns:
-            Steps done in all.
+            Total number of completed steps.
 
         Raises:
-            NotFinite: A loss or a weight is not finite.
-            UserError: The disk is full, too many images are bad, another process trains the run.
-            Interrupted: Ctrl-C or another signal of `tfface.engine.stopping`; what was learned is
-                saved.
+            NotFinite: A loss or weight is not finite.
+            UserError: The disk is full, too many images are unreadable, or another process is
+                training the run.
+            Interrupted: Ctrl-C or another signal of `tfface.engine.stopping`; the state is saved.
         """
         console = make_console()
         end = self.config.steps if until is None else min(until, self.config.steps)
         with self.run.alone(), logging_to(self.run, console), self._cannot_write():
             start = self._begin()
-            self._rate = None  # Those of the optimisers may have been restored.
+            self._rate = None  # The rates of the optimisers may have been restored.
             self.run.truncate_metrics(start)
             self.run.describe([d.name for d in tf.config.list_logical_devices()])
             self._announce(start)
@@ -131,16 +132,16 @@ class Trainer:
                 return self._loop(start, end, report, stop)
 
     def _begin(self) -> int:
-        """Restores: the run's own checkpoint, else the weights of `init`; returns steps done."""
+        """Restores the run's checkpoint, or else the weights of `init`; returns completed steps."""
         start = self.checkpoints.restore()
         if self._init and not self.checkpoints.steps():
             step = self.checkpoints.initialize(Path(self._init) / "checkpoints")
             self.run.remember("init", {"run": str(Path(self._init).resolve()), "step": step})
-            logger.info("weights of step %d of %s", step, self._init)
+            logger.info("initialised with the weights of step %d of %s", step, self._init)
         return start
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Training batches from a step on, split over the devices."""
+        """Training batches from a step on, distributed over the devices."""
         data = self.method.batches(
             self.source,
             "train",
@@ -154,10 +155,14 @@ class Trainer:
         return iter(self.strategy.experimental_distribute_dataset(data))
 
     def step(self, number: int, batch: Batch) -> tuple[list[str], tf.Tensor]:
-        """One training step, counted from 0.
+        """Runs one training step.
+
+        Args:
+            number: Number of the step, from 0.
+            batch: A training batch.
 
         Returns:
-            Names "PHASE/TERM" and their values, a float32 vector.
+            Names "PHASE/TERM" of the loss terms, and their values as a float32 vector.
         """
         config = self.method.config
         rate = learning_rate(config.adam, number, self.config.steps)
@@ -175,20 +180,20 @@ class Trainer:
         if start == 0:
             self._preview(report, 0, fixed)
         data = self.batches(start) if start < end else iter(())
-        # Reading values makes the host wait for the device: not in every step.
+        # Reading values blocks the host until the device is done, so it is not done in every step.
         unread: list[Terms] = []
         good = start, self.checkpoints.state()
         for number in range(start, end):
             try:
                 batch = next(data)
-            except Exception:  # Images that have vanished, say: what was learned is kept.
+            except Exception:  # Such as deleted images: save before raising.
                 self._read(unread, pending, good)
                 self._save(number, pending)
                 raise
             unread.append((number, *self.step(number, batch)))
             done = number + 1
             report.advance(done)
-            stopping = stop.received  # Once: it may come while this step is being reported.
+            stopping = stop.received  # Read once: a signal may arrive during reporting.
             last = done == end or stopping is not None
             saving = done % config.save_every == 0 or last
             reporting = done % config.log_every == 0 or done == config.steps
@@ -204,19 +209,19 @@ class Trainer:
                 if done % config.preview_every == 0 or last:
                     self._preview(report, done, fixed)
                 if self._evaluation and config.evaluate_every and done % config.evaluate_every == 0:
-                    with _going_on("evaluation", done):
+                    with _continue_on_error("evaluation", done):
                         self._evaluate(report, done)
             if stopping is not None:
-                message = f"stopped at step {done} of {config.steps}; saved in {self.run.path}"
+                message = f"stopped at step {done} of {config.steps}; saved to {self.run.path}"
                 raise Interrupted(message, stopping)
-        logger.info("done: %d steps, in %s", end, self.run.path)
+        logger.info("done: %d steps, saved to %s", end, self.run.path)
         return end
 
     def _read(self, unread: list[Terms], pending: Pending, good: tuple[int, State]) -> None:
-        """Moves the terms of some steps to `pending`, once they and the weights are finite.
+        """Moves loss terms of steps to `pending` after checking that all values are finite.
 
         Raises:
-            NotFinite: As of `_find`.
+            NotFinite: A loss term or weight is not finite, see `_locate`.
         """
         try:
             for terms in unread:
@@ -224,22 +229,22 @@ class Trainer:
             if unread:
                 self._check_weights(unread[-1][0] + 1)
         except NotFinite as error:
-            self._find(error, good, unread[-1][0] + 1)
+            self._locate(error, good, unread[-1][0] + 1)
         unread.clear()
 
     def _save(self, step: int, pending: Pending) -> None:
         if step not in self.checkpoints.steps():
             self.checkpoints.save(step, {"pending": pending})
 
-    def _find(self, error: NotFinite, good: tuple[int, State], end: int) -> None:
-        """Goes back to the last good weights and repeats the steps, to catch the one at fault.
+    def _locate(self, error: NotFinite, good: tuple[int, State], end: int) -> None:
+        """Repeats the steps from the last finite weights, to find the first step that diverges.
 
         Raises:
-            NotFinite: Always; with a file of the step, from which `train --replay` repeats it.
+            NotFinite: Always; names a file from which `train --replay` repeats the step.
         """
         step, state = good
         logger.warning("%s", error)
-        logger.warning("looking for the first such step from step %d on", step + 1)
+        logger.warning("repeating from step %d to find the first diverging step", step + 1)
         self.checkpoints.assign(state)
         self._rate = None
         data = self.batches(step)
@@ -248,34 +253,34 @@ class Trainer:
             try:
                 _add({}, number, *self.step(number, batch))
                 self._check_weights(number + 1)
-            except NotFinite as found:
+            except NotFinite as first:
                 name, _ = self.run.read_config()
                 file = self.run.path / f"replay-{number + 1}.npz"
                 write_replay(file, name, self.method.config, number, before, self._whole(batch))
                 raise NotFinite(
-                    f"{found}. The weights before this step and its batch are in {file}; to repeat "
-                    f"it: {invocation('train')} {name} --replay {shlex.quote(str(file))}"
+                    f"{first}. The weights before this step and its batch are in {file}; to repeat "
+                    f"the step: {invocation('train')} {name} --replay {shlex.quote(str(file))}"
                 ) from error
-        raise NotFinite(f"{error}. It did not come again when these steps were repeated") from error
+        raise NotFinite(f"{error}. Repeating the steps did not reproduce it") from error
 
     def _whole(self, batch: Batch) -> dict[str, np.ndarray]:
-        """A batch that is split over the devices, in one piece."""
+        """Concatenates a batch that is distributed over the devices."""
         parts = {k: self.strategy.experimental_local_results(v) for k, v in batch.items()}
         return {k: v[0] if len(v) == 1 else np.concatenate(v) for k, v in parts.items()}
 
     def _check_weights(self, step: int) -> None:
-        """Raises NotFinite if a weight is not finite; the loss may have been all the same."""
+        """Raises NotFinite if a weight is not finite, which can happen although the loss is."""
         for name, net in self.nets.items():
             for variable in net.trainable_variables:
                 if not np.isfinite(variable.numpy()).all():
                     raise NotFinite(
                         f"training diverged by step {step}: weight {variable.path!r} of network "
                         f"{name!r} is not finite. A lower adam.learning_rate, or train.precision "
-                        f"float32, may help; the last checkpoint is good"
+                        f"float32, may help; the last checkpoint is intact"
                     )
 
     def _preview_batches(self) -> list[Batch]:
-        """Held-out images; of those trained on where a split has none that do, or none at all."""
+        """Held-out batches for previews, or training batches if there are none; [] if both fail."""
         splits = ("train",) if self.source.count("val") == 0 else ("val", "train")
         for split in splits:
             try:
@@ -288,26 +293,26 @@ class Trainer:
     def _preview(self, report: Report, step: int, fixed: list[Batch]) -> None:
         if not fixed:
             return
-        with _going_on("preview", step):
+        with _continue_on_error("preview", step):
             nets = {**self.nets, **self.averages}
-            made = [self.method.preview(nets, batch) for batch in fixed]
-            report.preview(step, {k: np.concatenate([m[k] for m in made]) for k in made[0]})
+            parts = [self.method.preview(nets, batch) for batch in fixed]
+            report.preview(step, {k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
 
     def _evaluate(self, report: Report, step: int) -> None:
         name, _ = self.run.read_config()
         nets = {**self.nets, **self.averages}
         trained = Trained(name, self.method, nets, step, self.run.path)
         split = "test" if self.source.count("val") == 0 else "val"
-        found = self._evaluation(trained, split)
-        report.figures(step, {f"evaluation/{name}": value for name, value in found.items()})
+        metrics = self._evaluation(trained, split)
+        report.evaluation(step, {f"evaluation/{name}": value for name, value in metrics.items()})
 
     def _announce(self, start: int) -> None:
         config, replicas = self.method.config, self.strategy.num_replicas_in_sync
         counts = {split: self.source.count(split) for split in ("train", "val", "test")}
-        told = ", ".join(f"{k} {'endless' if n is None else n}" for k, n in counts.items())
+        sizes = ", ".join(f"{k} {'endless' if n is None else n}" for k, n in counts.items())
         logger.info("run %s", self.run.path)
         logger.info(
-            "data %s %s: %s; %d px", config.data.name, config.data.path, told, config.data.size
+            "data %s %s: %s; %d px", config.data.name, config.data.path, sizes, config.data.size
         )
         for name, net in self.nets.items():
             logger.info("network %s: %s weights", name, f"{net.count_params():,}")
@@ -325,7 +330,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _cannot_write(self):
-        """Turns a full or failing disk into a UserError that tells what is kept."""
+        """Raises a UserError that names the last checkpoint if the disk is full or fails."""
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
@@ -335,28 +340,28 @@ class Trainer:
             reason = "the disk is full" if full else getattr(error, "strerror", str(error))
             steps = self.checkpoints.steps()
             kept = (
-                f"the checkpoint of step {steps[-1]} is kept" if steps else "nothing was saved yet"
+                f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint"
             )
             raise UserError(
-                f"{self.run.path} cannot be written: {reason}; {kept}. Make room, then continue "
-                f"with: {self.run.resume_command()}"
+                f"{self.run.path} cannot be written: {reason}; {kept}. Free some space, then "
+                f"continue with: {self.run.resume_command()}"
             ) from error
 
 
 @contextlib.contextmanager
-def _going_on(what: str, step: int) -> Iterator[None]:
-    """Tells of an error in what only accompanies a training, which goes on."""
+def _continue_on_error(what: str, step: int) -> Iterator[None]:
+    """Logs errors of the block, which is not essential for the training."""
     try:
         yield
     except Exception as error:
-        logger.warning("the %s of step %d failed; the training goes on: %s", what, step, error)
+        logger.warning("the %s at step %d failed; training continues: %s", what, step, error)
 
 
 def _add(pending: Pending, number: int, names: list[str], values: tf.Tensor) -> None:
-    """Adds the terms of a step to those that wait for their line of metrics.
+    """Adds the loss terms of a step to `pending`.
 
     Raises:
-        NotFinite: A value that is not finite: names the step, phase and term.
+        NotFinite: A value is not finite; names the step, phase and term.
     """
     for name, value in zip(names, values.numpy(), strict=True):
         if not np.isfinite(value):
@@ -364,11 +369,11 @@ def _add(pending: Pending, number: int, names: list[str], values: tf.Tensor) -> 
             raise NotFinite(
                 f"training diverged at step {number + 1}: term {term!r} of phase {phase!r} is "
                 f"{value}. A lower adam.learning_rate, or train.precision float32, may help; "
-                f"the last checkpoint is good"
+                f"the last checkpoint is intact"
             )
         pending.setdefault(name, []).append(float(value))
 
 
 def _means(pending: Pending) -> dict[str, float]:
-    """Mean of each term over steps; a term counts in the steps that computed it."""
+    """Mean of each term over the steps that computed it."""
     return {name: float(np.mean(values)) for name, values in pending.items()}

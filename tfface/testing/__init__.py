@@ -1,4 +1,4 @@
-"""The contract that every method meets, as checks that a test suite runs one by one.
+"""The contract of methods, as checks that a test suite runs one by one.
 
     import pytest, tfface
     from tfface.testing import CHECKS, Case
@@ -11,7 +11,7 @@
     def test_contract(case, check):
         CHECKS[check](case)
 
-The checks use a method's `tiny` preset on built-in faces. A check that fails raises AssertionError.
+The checks use a method's `tiny` preset on built-in faces. A failed check raises AssertionError.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def check_method(name: str, folder: Path) -> None:
-    """Runs all checks on a method; raises AssertionError at the first that fails."""
+    """Runs all checks on a method; raises AssertionError at the first failure."""
     case = Case(name, folder)
     for check in CHECKS.values():
         check(case)

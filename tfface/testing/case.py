@@ -1,4 +1,4 @@
-"""What the checks of the contract share."""
+"""Fixtures shared by the checks of the contract."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ POOL = 48
 
 
 class FewFaces(SyntheticFaces):
-    """The built-in faces, but only a few of them, drawn once: tests need no more.
+    """A small pool of built-in faces, rendered once, for fast tests.
 
-    Batches are a pure function of (split, seed, number, where), as those of every source.
+    As for every source, batches are a pure function of (split, seed, number, where).
     """
 
     def batches(self, split, batch_size, *, seed=None, start=0, where=None):
-        """Endless batches out of `POOL` faces."""
+        """Endless batches drawn from `POOL` faces."""
         faces = {k: tf.constant(v) for k, v in self._pool(split, where).items()}
 
         def pick(number):
@@ -46,7 +46,7 @@ class FewFaces(SyntheticFaces):
         return tf.data.Dataset.range(start, 2**40).map(pick)
 
     def exemplars(self, split, batch_size, *, seed=None, start=0, paired=1.0):
-        """Endless batches: each face with the next one of the pool, whether a pair or not."""
+        """Endless batches of faces, each with the next face of the batch as exemplar."""
         fields = ("image", "label_map")
 
         def add(number, batch):
@@ -59,7 +59,7 @@ class FewFaces(SyntheticFaces):
 
         return self.batches(split, batch_size, seed=seed, start=start).enumerate(start).map(add)
 
-    @functools.cache  # noqa: B019  (sources of tests live as long as the tests)
+    @functools.cache  # noqa: B019  (sources in tests live as long as the tests)
     def _pool(self, split: str, where: tuple[str, bool] | None) -> dict[str, np.ndarray]:
         fields = ("image", "expression", "attributes", *self.fields)
         drawn = render(self.factors(split, 0, POOL, where), self.data.size, fields)
@@ -71,11 +71,11 @@ class FewFaces(SyntheticFaces):
 
 
 def tiny_method(name: str, **train: Any) -> tuple[Method, FewFaces]:
-    """A method with its `tiny` preset on a few built-in faces, which all its sources then are.
+    """A method with its `tiny` preset, and a `FewFaces` source.
 
     Args:
-        name: The method's name.
-        **train: Options of `tfface.config.Train` that differ from the preset's.
+        name: Name of the method.
+        **train: Options of `tfface.config.Train` that override the preset.
     """
     _, config, _ = parse_training([name, "--preset", "tiny"], {name: get_config(name)})
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
@@ -88,11 +88,11 @@ def tiny_method(name: str, **train: Any) -> tuple[Method, FewFaces]:
 
 
 class Case:
-    """What the checks of one method share. A check changes none of it.
+    """Fixtures for the checks of a method, which must not modify them.
 
     Args:
-        name: The method's name.
-        folder: An empty folder for files.
+        name: Name of the method.
+        folder: An empty folder.
     """
 
     def __init__(self, name: str, folder: Path):
@@ -101,19 +101,19 @@ class Case:
         self.config = self.method.config
 
     def build(self, policy: str | None = None) -> Networks:
-        """New networks, always the same ones."""
+        """New networks, always with the same weights."""
         tf.keras.utils.set_random_seed(1)
         with precision(policy):
             return self.method.build()
 
     def batches(self, start: int = 0, seed: int | None = 0, split: str = "train"):
-        """The method's batches."""
+        """Batches of the method."""
         size = self.config.data.batch_size
         return self.method.batches(self.source, split, size, seed=seed, start=start)
 
     @functools.cached_property
     def nets(self) -> Networks:
-        """Networks whose weights are large enough that outputs depend on inputs visibly."""
+        """Networks with enlarged weights, so that outputs clearly depend on inputs."""
         nets = self.build()
         for net in nets.values():
             for variable in net.trainable_variables:
@@ -133,12 +133,12 @@ class Case:
 
     @functools.cached_property
     def exported(self) -> Path:
-        """Their export: the folder of a version."""
+        """The version folder of their export."""
         return export_run(self.trained, self.folder / "export")
 
     @functools.cached_property
     def served(self) -> SavedModel:
-        """The export in the runtime of TF Serving."""
+        """The export, loaded by the server's SavedModel runtime."""
         return SavedModel(self.exported)
 
 
@@ -152,6 +152,6 @@ def contract_check(function: Callable[[Case], None]) -> Callable[[Case], None]:
 
 
 def require(condition: Any, message: str) -> None:
-    """Raises an AssertionError with this message unless the condition holds."""
+    """Raises an AssertionError with the message unless the condition holds."""
     if not condition:
         raise AssertionError(message)

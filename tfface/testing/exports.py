@@ -1,4 +1,4 @@
-"""The part of the contract that concerns exported models."""
+"""Contract checks of exported models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
 
-# A PNG of 50,000 x 50,000 pixels in a few bytes.
+# A PNG file of a few bytes that declares 50,000 x 50,000 pixels.
 BOMB = (
     b"\x89PNG\r\n\x1a\n"
     + _chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
@@ -35,7 +35,7 @@ BOMB = (
 
 
 def _requests(case: Case, name: str, count: int) -> dict[str, np.ndarray]:
-    """Random requests of `count` images for a signature; labels as in its example."""
+    """A random request with `count` images for a signature; labels as in its example."""
     rng = np.random.default_rng(count)
     signature, requests = case.method.signatures(case.nets)[name], {}
     for key, spec in signature.inputs.items():
@@ -49,7 +49,7 @@ def _requests(case: Case, name: str, count: int) -> dict[str, np.ndarray]:
             elif case.method.takes == "image":
                 files = [_png(rng, 60 + 20 * i, 75) for i in range(np.prod(shape))]
             else:
-                # Cropped, but not resized: an exemplar's last bits may decide which block is found.
+                # Cropped but not resized: rounding could change which exemplar block is matched.
                 size = case.config.data.size
                 files = [_png(rng, size + 20 * i, size) for i in range(count)]
             requests[key] = np.array(files, object).reshape(shape)
@@ -59,7 +59,7 @@ def _requests(case: Case, name: str, count: int) -> dict[str, np.ndarray]:
 
 
 def _is_map(case: Case, key: str) -> bool:
-    """Whether an input of `bytes` is a label map or a drawing of lines, not an image."""
+    """Whether an input of `bytes` is a label map or line drawing, not an image."""
     first = next(iter(case.method.signatures(case.nets)["bytes"].inputs))
     return case.method.takes != "image" and key == first
 
@@ -70,7 +70,7 @@ def _map_png(case: Case, width: int, height: int) -> bytes:
 
 
 def _png(rng, width: int, height: int) -> bytes:
-    """An image with few details: the two resizings differ in the last bits only."""
+    """A smooth image, for which both resizing implementations differ in the last bits only."""
     small = rng.integers(0, 256, (8, 8, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(file, "PNG")
@@ -79,7 +79,7 @@ def _png(rng, width: int, height: int) -> bytes:
 
 @contract_check
 def signatures(case: Case) -> None:
-    """Loaded both ways, an export gives the networks' numbers for any number of images."""
+    """Exports loaded in either way reproduce the networks' outputs, for any batch size."""
     loaded = tf.saved_model.load(str(case.exported))
     require("serving_default" in loaded.signatures, "there is no serving_default")
     for name, signature in case.method.signatures(case.nets).items():
@@ -95,9 +95,9 @@ def signatures(case: Case) -> None:
                     case.served.signatures[name], request, list(expected)
                 ),
             }
-            for way, found in ways.items():
+            for way, outputs in ways.items():
                 for key, value in expected.items():
-                    pair, atol = [np.asarray(found[key]), value.numpy()], TOLERANCE
+                    pair, atol = [np.asarray(outputs[key]), value.numpy()], TOLERANCE
                     require(len(pair[0]) == count, f"{name} through {way}: {len(pair[0])} results")
                     if value.dtype == tf.string:
                         pair = [
@@ -120,14 +120,14 @@ def _decode(encoded: bytes) -> np.ndarray:
 
 @contract_check
 def bytes_signature(case: Case) -> None:
-    """`bytes` is: read, crop and resize, `serving_default`, paste back; sizes are kept.
+    """`bytes` decodes, crops and resizes, runs `serving_default`, and pastes back the edit.
 
-    From a label map it is a new image, of the networks' size.
+    Edited images keep their size; images generated from label maps have the networks' size.
     """
     request = _requests(case, "bytes", 3)
     first = next(iter(request))
     result = case.served.run(case.served.signatures["bytes"], request, ["image_bytes"])
-    made = [load_image(x) for x in result["image_bytes"]]
+    results = [load_image(x) for x in result["image_bytes"]]
     originals = [load_image(x) for x in request[first]]
     size, tensors = case.config.data.size, {}
     lines, pasted = case.method.takes == "lines", case.method.takes == "image"
@@ -137,18 +137,18 @@ def bytes_signature(case: Case) -> None:
                 values = np.stack([to_labels(load_label_map(x, lines), size) for x in values])
             else:
                 arrays = np.stack([to_array(load_image(x), size) for x in values])
-                # The networks get the graph's own squares: they sharpen what the two resizings
-                # round differently.
+                # Use the graph's resized images: the networks would amplify the rounding differences
+                # between the two resizing implementations.
                 values = to_squares(tf.constant(values.tolist()), size).numpy()
                 apart = np.abs(values - arrays).max() * 127.5
-                require(apart <= 2, f"{key} is read {apart:.1f} levels apart from Python")
+                require(apart <= 2, f"{key} differs by {apart:.1f} levels from the Python decoding")
             key = key.removesuffix("_bytes")
         tensors[key] = tf.constant(values.tolist() if values.dtype == object else values)
     edited = case.method.signatures(case.nets)["serving_default"].function(**tensors)["image"]
-    given = tensors[first.removesuffix("_bytes")].numpy()
-    for original, found, *arrays in zip(originals, made, edited.numpy(), given, strict=True):
-        wanted = original.size if pasted else (size, size)
-        require(found.size == wanted, f"{original.size} became {found.size}")
+    squares = tensors[first.removesuffix("_bytes")].numpy()
+    for original, found, *arrays in zip(originals, results, edited.numpy(), squares, strict=True):
+        expected_size = original.size if pasted else (size, size)
+        require(found.size == expected_size, f"{original.size} became {found.size}")
         expected = paste_back(original, *arrays) if pasted else to_image(arrays[0])
         difference = np.abs(np.asarray(found, np.int16) - np.asarray(expected, np.int16))
         most = difference.max()
@@ -156,7 +156,7 @@ def bytes_signature(case: Case) -> None:
 
 
 def _refused(case: Case, name: str, request: dict, what: str) -> str:
-    """The message with which the served model refuses a request."""
+    """The error message of the served model for a request; fails if there is no error."""
     outputs = list(case.served.signatures[name].outputs)
     try:
         case.served.run(case.served.signatures[name], request, outputs)
@@ -168,7 +168,7 @@ def _refused(case: Case, name: str, request: dict, what: str) -> str:
 
 @contract_check
 def unknown_labels_are_refused(case: Case) -> None:
-    """A label that does not exist is an INVALID_ARGUMENT that lists those that do."""
+    """An unknown label is an INVALID_ARGUMENT that lists the known labels."""
     for name, signature in case.method.signatures(case.nets).items():
         request = _requests(case, name, 2)
         for key, spec in signature.inputs.items():
@@ -181,10 +181,10 @@ def unknown_labels_are_refused(case: Case) -> None:
 
 @contract_check
 def bad_images_are_refused(case: Case) -> None:
-    """Garbage, cut files and headers of huge images are errors; the model answers on."""
+    """Garbage, truncated files and huge images are rejected; the model still answers."""
     good = _requests(case, "bytes", 1)
     file = next(v for k, v in good.items() if k.endswith("_bytes"))[0]
-    bad = {"garbage": b"garbage" * 9, "nothing": b"", "a cut file": file[:50], "a bomb": BOMB}
+    bad = {"garbage": b"garbage" * 9, "nothing": b"", "a truncated file": file[:50], "a bomb": BOMB}
     for key in good:
         if key.endswith("_bytes"):
             for what, content in bad.items():

@@ -1,4 +1,4 @@
-"""The part of the contract that concerns networks, losses and training."""
+"""Contract checks of networks, losses and training."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ def _losses(method: Method, phase: Phase, nets: Networks, batch, **options) -> d
 
 @contract_check
 def presets_parse(case: Case) -> None:
-    """There are `paper`, `demo` and `tiny`; all parse, and come back from plain values."""
-    found = presets(case.name)
-    require({"paper", "demo", "tiny"} <= set(found), f"presets are {sorted(found)}")
+    """There are presets `paper`, `demo` and `tiny`; all presets parse and survive `to_dict`."""
+    known = presets(case.name)
+    require({"paper", "demo", "tiny"} <= set(known), f"presets are {sorted(known)}")
     config_class = get_config(case.name)
-    for preset in found:
+    for preset in known:
         _, config, _ = parse_training([case.name, "--preset", preset], {case.name: config_class})
-        require(from_dict(config_class, to_dict(config)) == config, f"{preset} does not return")
+        require(from_dict(config_class, to_dict(config)) == config, f"{preset} changes in to_dict")
         require(
             learning_rate(config.adam, 0, config.train.steps) == config.adam.learning_rate,
-            f"{preset}: another first learning rate",
+            f"{preset}: the first step has another learning rate",
         )
 
 
 @contract_check
 def builds(case: Case) -> None:
-    """The same seed makes the same networks; names agree; all networks are trained."""
+    """Networks depend on the seed only; the phases update all networks and no others."""
     first, second = case.build(), case.build()
-    _equal(_snapshot(second), _snapshot(first), "weights made with the same seed")
+    _equal(_snapshot(second), _snapshot(first), "weights of the same seed")
     updated = [name for phase in case.method.phases() for name in phase.updates]
     require(set(updated) == set(first), f"phases update {updated}, not each of {[*first]}")
     require(set(case.method.averaged) <= set(first), "an averaged network does not exist")
@@ -81,22 +81,22 @@ def builds(case: Case) -> None:
 
 @contract_check
 def outputs(case: Case) -> None:
-    """Networks take any batch, and give finite float32 of the declared shapes."""
+    """Networks accept any batch size, and return finite float32 of the declared shapes."""
     for name, net in case.nets.items():
         for count in (1, 3):
-            made = net(_random_inputs(net, count))
-            made = made if isinstance(made, list | tuple) else [made]
-            for value, declared in zip(made, net.outputs, strict=True):
-                require(value.dtype == tf.float32, f"{name} gives {value.dtype}")
+            result = net(_random_inputs(net, count))
+            result = result if isinstance(result, list | tuple) else [result]
+            for value, declared in zip(result, net.outputs, strict=True):
+                require(value.dtype == tf.float32, f"{name} returns {value.dtype}")
                 require(value.shape == (count, *declared.shape[1:]), f"{name}: {value.shape}")
-            _finite(list(made), f"output of {name}")
+            _finite(list(result), f"output of {name}")
 
 
 @contract_check
 def updates(case: Case) -> None:
-    """A phase moves every weight of the networks it names, and nothing else.
+    """A phase updates every weight of the networks it names, and nothing else.
 
-    The losses that it reports are those of eager computation.
+    The reported losses equal those of eager execution.
     """
     for phase in case.method.phases():
         alone = copy.copy(case.method)
@@ -109,7 +109,7 @@ def updates(case: Case) -> None:
         names, values = step(0, case.batch)
         found = dict(zip(names, values.numpy(), strict=True))
         eager = {f"{phase.name}/{term}": value for term, value in eager.items()}
-        _equal(found, eager, "reported", RTOL, ATOL)
+        _equal(found, eager, "reported loss", RTOL, ATOL)
         after = _snapshot(nets)
         for name, net in nets.items():
             for i, variable in enumerate(net.variables):
@@ -123,41 +123,41 @@ def updates(case: Case) -> None:
 
 @contract_check
 def loss_is_pure(case: Case) -> None:
-    """A loss twice is the same, and leaves the networks as they are."""
+    """Computing a loss twice gives the same values and leaves the networks unchanged."""
     before = _snapshot(case.nets)
     for phase in case.method.phases():
         first = _losses(case.method, phase, case.nets, case.batch)
         _finite(first, f"phase {phase.name}:")
         _equal(_losses(case.method, phase, case.nets, case.batch), first, "second loss")
-        require(first["total"].shape == (), "the loss is no scalar")
+        require(first["total"].shape == (), "the loss is not a scalar")
     _equal(_snapshot(case.nets), before, "weights after the loss")
 
 
 @contract_check
 def compiled_losses(case: Case) -> None:
-    """XLA agrees with eager on every term."""
+    """Every loss term is the same with XLA and in eager mode."""
     for phase in case.method.phases():
         eager = _losses(case.method, phase, case.nets, case.batch)
-        made = _losses(case.method, phase, case.nets, case.batch, jit_compile=True)
-        _equal(made, eager, f"{phase.name}, XLA:", RTOL, ATOL)
+        compiled = _losses(case.method, phase, case.nets, case.batch, jit_compile=True)
+        _equal(compiled, eager, f"{phase.name}, XLA:", RTOL, ATOL)
 
 
 @contract_check
 def networks_are_saved(case: Case) -> None:
-    """A `.keras` file and `get_config` give each network back exactly."""
+    """Saving to a `.keras` file, and `get_config`, reproduce each network exactly."""
     for name, net in case.nets.items():
         inputs = _random_inputs(net, 2)
         expected = tf.nest.flatten(net(inputs))
         path = case.folder / f"{name}.keras"
         net.save(path)
         loaded = tf.keras.models.load_model(path)
-        require(type(loaded) is type(net), f"{name} comes back as {type(loaded).__name__}")
+        require(type(loaded) is type(net), f"{name} is loaded as {type(loaded).__name__}")
         for found, value in zip(tf.nest.flatten(loaded(inputs)), expected, strict=True):
             np.testing.assert_array_equal(found, value, err_msg=name)
-        again = type(net).from_config(net.get_config())
-        require(again.get_config() == net.get_config(), f"{name}: another config")
-        shapes = [[(v.path, v.shape) for v in n.variables] for n in (again, net)]
-        require(shapes[0] == shapes[1], f"{name}: other weights")
+        rebuilt = type(net).from_config(net.get_config())
+        require(rebuilt.get_config() == net.get_config(), f"{name}: the config changes")
+        shapes = [[(v.path, v.shape) for v in n.variables] for n in (rebuilt, net)]
+        require(shapes[0] == shapes[1], f"{name}: the weights' names or shapes change")
 
 
 def _precision(case: Case, policy: str) -> None:
@@ -166,10 +166,11 @@ def _precision(case: Case, policy: str) -> None:
         require(net.dtype_policy.name == policy, f"{name} has policy {net.dtype_policy.name}")
         require(all(v.dtype == "float32" for v in net.weights), f"{name}: weights not float32")
         require(
-            any(layer.compute_dtype == policy[6:] for layer in net.layers), f"{name} ignores it"
+            any(layer.compute_dtype == policy[6:] for layer in net.layers),
+            f"{name} ignores the policy",
         )
         copy_ = type(net).from_config(net.get_config())
-        require(copy_.dtype_policy.name == policy, f"{name}: policy is lost in the config")
+        require(copy_.dtype_policy.name == policy, f"{name}: the config loses the policy")
     for phase in case.method.phases():
         losses = _losses(case.method, phase, nets, case.batch)
         _finite(losses, f"{policy}, phase {phase.name}:")
@@ -180,19 +181,19 @@ def _precision(case: Case, policy: str) -> None:
 
 @contract_check
 def mixed_bfloat16(case: Case) -> None:
-    """Works in bfloat16, with float32 weights, losses and images."""
+    """The method works in bfloat16, with float32 weights, losses and images."""
     _precision(case, "mixed_bfloat16")
 
 
 @contract_check
 def mixed_float16(case: Case) -> None:
-    """Works in float16, with float32 weights, losses and images."""
+    """The method works in float16, with float32 weights, losses and images."""
     _precision(case, "mixed_float16")
 
 
 @contract_check
 def batches_are_pure(case: Case) -> None:
-    """A batch depends on split, seed and number only."""
+    """A batch depends on the split, seed and number only."""
     expected = list(case.batches().take(5))
     for start in (1, 3):
         for i, batch in enumerate(case.batches(start).take(2)):
@@ -207,36 +208,41 @@ def batches_are_pure(case: Case) -> None:
 
 @contract_check
 def preview(case: Case) -> None:
-    """Columns of images in [-1,1], as many as the batch has, made the same way twice."""
-    made = case.method.preview(case.nets, case.batch)
+    """A preview has columns of images in [-1,1], one per batch element, and is reproducible."""
+    columns = case.method.preview(case.nets, case.batch)
     size, count = case.config.data.size, case.config.data.batch_size
-    require(len(made) >= 2, "fewer than two columns")
-    for name, images in made.items():
+    require(len(columns) >= 2, "fewer than two columns")
+    for name, images in columns.items():
         require(images.shape == (count, size, size, 3), f"column {name}: {images.shape}")
         require(images.dtype == tf.float32, f"column {name}: {images.dtype}")
-        require(np.abs(images).max() <= 1.0, f"column {name}: beyond [-1,1]")
-    _finite(made, "column")
-    _equal(case.method.preview(case.nets, case.batch), made, "second preview, column")
+        require(np.abs(images).max() <= 1.0, f"column {name}: outside [-1,1]")
+    _finite(columns, "column")
+    _equal(case.method.preview(case.nets, case.batch), columns, "second preview, column")
 
 
 @contract_check
 def resumes(case: Case) -> None:
-    """Six steps are three, a kill and three more, up to the order in which threads add up."""
+    """Resuming after a kill gives the uninterrupted run, except for the order of parallel sums."""
     check_resume(case.name, case.folder, jit="off")
 
 
 def check_resume(name: str, folder: Path, **train: Any) -> None:
-    """Compares six steps in one go with three, a kill and three; options as of `tiny_method`.
+    """Compares six uninterrupted steps with a run that is killed in step 5 and resumed from step 3.
 
-    The trainer that goes on is the same object, whose functions are traced already: all that is
-    not in the checkpoint would be that of step 6.
+    The resumed trainer is the same object, to reuse its traced functions: state that is missing in
+    the checkpoint would still be that of step 6.
+
+    Args:
+        name: Name of the method.
+        folder: An empty folder.
+        **train: See `tiny_method`.
     """
     killed = folder / "killed"
 
     class Killed(Trainer):
         def step(self, number, batch):
             if number == 4 and not killed.exists():
-                # One step after the checkpoint: its line of metrics must go.
+                # One step after the checkpoint, whose line of metrics must be removed.
                 shutil.copytree(self.run.path, killed)
             return super().step(number, batch)
 
@@ -247,14 +253,14 @@ def check_resume(name: str, folder: Path, **train: Any) -> None:
     trainer.run = Run.create(name, method.config, str(killed))
     parts = trainer.nets, trainer.averages, trainer.optimizers
     trainer.checkpoints = Checkpoints(trainer.run.path / "checkpoints", *parts, keep=2)
-    require(trainer.checkpoints.steps() == [3], "the checkpoint of step 3 is not there")
+    require(trainer.checkpoints.steps() == [3], "the checkpoint of step 3 is missing")
     trainer.train()
     require(trainer.checkpoints.steps() == [3, 6], "the checkpoints are not those of steps 3 and 6")
     _same(_state(trainer), whole)
 
 
 def compare_trainers(found: Trainer, expected: Trainer) -> None:
-    """Requires the same metrics, and networks, averages and optimisers but for their last bits."""
+    """Requires equal metrics, and networks, averages and optimisers equal up to rounding."""
     _same(_state(found), _state(expected))
 
 
@@ -269,6 +275,6 @@ def _state(trainer: Trainer) -> dict[str, Any]:
 
 def _same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     for kind in ("nets", "averages", "optimizers"):
-        # On some processors threads add up in the order in which they end: the last bits differ.
+        # On some processors the order of parallel sums varies, and with it the last bits.
         _equal(found[kind], expected[kind], kind, rtol=1e-5, atol=1e-7)
     require(found["metrics"] == expected["metrics"], "metrics.jsonl differs")
