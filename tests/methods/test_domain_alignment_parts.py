@@ -275,38 +275,38 @@ def test_vgg_features_are_those_of_keras_on_its_own_preprocessing(vgg):
         np.testing.assert_allclose(a, b, atol=1e-4 * float(np.max(b)))
 
 
-def test_a_missing_file_of_weights_is_told(tmp_path):
+def test_missing_vgg_weights_file_raises_user_error(tmp_path):
     for path in (tmp_path / "nowhere.weights.h5", tmp_path):
-        with pytest.raises(UserError, match="no such file") as told:
+        with pytest.raises(UserError, match="no such file") as error:
             perceptual_network("vgg19", 32, str(path))
-        assert f"vgg_weights is {str(path)!r}" in str(told.value)
+        assert f"vgg_weights is {str(path)!r}" in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["garbage.weights.h5", "text.txt", "empty.h5", "cut.weights.h5"])
-def test_a_file_that_is_something_else_is_told(vgg, tmp_path, kind):
+def test_invalid_vgg_weights_file_raises_user_error(vgg, tmp_path, kind):
     path = tmp_path / kind
     with open(vgg[1], "rb") as whole:
         path.write_bytes(
             {"g": b"garbage" * 99, "t": b"hello", "e": b""}.get(kind[0], whole.read(9999))
         )
-    with pytest.raises(UserError, match="not VGG19's weights without its top") as told:
+    with pytest.raises(UserError, match="expected VGG19's weights") as error:
         perceptual_network("vgg19", 32, str(path))
-    assert repr(str(path)) in str(told.value)
+    assert repr(str(path)) in str(error.value)
 
 
-def test_weights_of_another_network_are_told(tmp_path):
+def test_vgg_weights_of_another_network_raise_user_error(tmp_path):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     other.save_weights(tmp_path / "other.weights.h5")
-    with pytest.raises(UserError, match="other.weights.h5': not VGG19's weights"):
+    with pytest.raises(UserError, match="other.weights.h5': expected VGG19's weights"):
         perceptual_network("vgg19", 32, str(tmp_path / "other.weights.h5"))
 
 
-def test_a_failed_download_says_what_to_do(monkeypatch):
+def test_failed_vgg_download_names_the_alternatives(monkeypatch):
     def fail(**options):
         assert options["weights"] == "imagenet"
         raise Exception("URL fetch failure on https://a.b/vgg19.h5: None -- [Errno -2] unknown")
 
     monkeypatch.setattr(keras.applications, "VGG19", fail)
-    with pytest.raises(UserError, match="cannot be downloaded .*a.b/vgg19.h5") as told:
+    with pytest.raises(UserError, match="cannot be downloaded .*a.b/vgg19.h5") as error:
         perceptual_network("vgg19", 32)
-    assert "--vgg_weights" in str(told.value) and "--perceptual random" in str(told.value)
+    assert "vgg_weights" in str(error.value) and "perceptual=random" in str(error.value)

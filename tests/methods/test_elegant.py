@@ -1,4 +1,4 @@
-"""ELEGANT's options that the paper does not have, and what `strength` 0 gives."""
+"""ELEGANT: options that are not in the paper, and edits of strength 0."""
 
 import numpy as np
 import pytest
@@ -31,33 +31,33 @@ def batch():
     return {"A": a, "B": b, **labels, "attribute": tf.zeros([2], tf.int32)}
 
 
-def test_what_is_subtracted_is_the_residual_of_the_unchanged_code(batch):
-    with_it, without = method_with(subtract_unchanged=True), method_with()
-    nets = without.build()
-    published, ours = without.generate(nets, batch), with_it.generate(nets, batch)
+def test_subtract_unchanged_removes_the_residual_of_the_unchanged_code(batch):
+    subtracting, paper = method_with(subtract_unchanged=True), method_with()
+    nets = paper.build()
+    published, ours = paper.generate(nets, batch), subtracting.generate(nets, batch)
     for name in ("A1", "B1"):
         np.testing.assert_array_equal(ours[name], published[name])
-    for side, rebuilt, exchanged in (("A", "A1", "C"), ("B", "B1", "D")):
-        expected = batch[side] + published[exchanged] - published[rebuilt]
+    for side, reconstruction, exchanged in (("A", "A1", "C"), ("B", "B1", "D")):
+        expected = batch[side] + published[exchanged] - published[reconstruction]
         inside = np.abs(expected) < 1  # Where nothing is clipped.
-        for part in (exchanged, rebuilt):
-            inside &= np.abs(published[part]) < 1
+        for name in (exchanged, reconstruction):
+            inside &= np.abs(published[name]) < 1
         np.testing.assert_allclose(ours[exchanged][inside], expected[inside], atol=1e-5)
     one = tf.ones([2])
-    swapped = with_it.transfer(nets, batch["A"], batch["B"], batch["attribute"], one)
+    swapped = subtracting.transfer(nets, batch["A"], batch["B"], batch["attribute"], one)
     np.testing.assert_allclose(swapped, ours["C"], atol=1e-5)
-    kept = with_it.transfer(nets, batch["A"], batch["B"], batch["attribute"], 0 * one)
+    kept = subtracting.transfer(nets, batch["A"], batch["B"], batch["attribute"], 0 * one)
     np.testing.assert_array_equal(kept, batch["A"])
 
 
-def test_faint_changes_are_dropped_in_use_only(batch):
+def test_change_threshold_applies_in_inference_only(batch):
     plain, ours = (method_with(subtract_unchanged=True, change_threshold=t) for t in (0.0, 0.02))
     nets = plain.build()
     one = tf.ones([2])
 
     def exchanged(method):
-        made = method.transfer(nets, batch["A"], batch["B"], batch["attribute"], one)
-        return made.numpy() - batch["A"].numpy()
+        edited = method.transfer(nets, batch["A"], batch["B"], batch["attribute"], one)
+        return edited.numpy() - batch["A"].numpy()
 
     before, after = exchanged(plain), exchanged(ours)
     inside = np.abs(batch["A"] + before) < 1  # Not clipped.
@@ -68,30 +68,30 @@ def test_faint_changes_are_dropped_in_use_only(batch):
     np.testing.assert_allclose(
         after[inside], before[inside] - 0.02 * np.sign(before[inside]), atol=1e-5
     )
-    for name, made in ours.generate(nets, batch, training=True).items():
-        np.testing.assert_array_equal(made, plain.generate(nets, batch, training=True)[name])
+    for name, image in ours.generate(nets, batch, training=True).items():
+        np.testing.assert_array_equal(image, plain.generate(nets, batch, training=True)[name])
 
 
-def test_changes_at_once(batch):
+def test_blend_exchanges_each_latent_part_from_its_reference(batch):
     method = method_with()
     nets = method.build()
     a, b, c = batch["A"], batch["B"], batch["A"][::-1]
     references, attributes = tf.stack([b, c], 1), tf.constant([[0, 1], [0, 1]])
-    # The two parts are all of the code: the first one of b, the other one of c.
-    (own, skips), (of_b, _), (of_c, _) = (method.encode(nets, x) for x in (a, b, c))
+    # The code consists of two parts: the first comes from b, the second from c.
+    (own, skips), (code_b, _), (code_c, _) = (method.encode(nets, x) for x in (a, b, c))
     half = own.shape[-1] // 2
-    code = tf.concat([of_b[..., :half], of_c[..., half:]], -1)
+    code = tf.concat([code_b[..., :half], code_c[..., half:]], -1)
     expected = np.clip(a + nets["decoder"]([code, own, *skips]), -1, 1)
     both = method.blend(nets, a, references, attributes, tf.ones([2, 2]))
     np.testing.assert_allclose(both, expected, atol=1e-5)
-    # Of strength 0, the second change is none.
+    # A second change of strength 0 has no effect.
     strengths = tf.constant([[0.7, 0], [1, 0]])
-    one = method.transfer(nets, a, b, attributes[:, 0], strengths[:, 0])
-    found = method.blend(nets, a, references, attributes, strengths)
-    np.testing.assert_allclose(found, one, atol=1e-5)
+    single = method.transfer(nets, a, b, attributes[:, 0], strengths[:, 0])
+    blended = method.blend(nets, a, references, attributes, strengths)
+    np.testing.assert_allclose(blended, single, atol=1e-5)
 
 
-def test_several_with_one_change_is_the_single_exchange(batch):
+def test_signature_several_with_one_change_equals_serving_default(batch):
     method = method_with(**OURS)
     signatures = method.signatures(method.build())
     changes = {
@@ -113,7 +113,7 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("names", [["Smiling"], ["Smiling", "Eyeglasses"]])
 def test_strength_0_keeps_every_pixel(trained, tmp_path, names):
-    """Of photographs of any size, in Python and by the exported model."""
+    """For images of any size, in Python and with the exported model."""
     images = [noise(*size) for size in SIZES]
     options = {"attribute": names, "reference": [face(9, 40, 40)], "strength": [0.0, 1.0]}
     for image, [row] in zip(images, trained.editor(options).edit(images), strict=True):
@@ -130,26 +130,26 @@ def test_strength_0_keeps_every_pixel(trained, tmp_path, names):
         "attribute": np.full(shape, np.array(names, object)),
         "strength": np.zeros(shape, np.float32),
     }
-    made = served.run(served.signatures[name], request, ["image_bytes"])["image_bytes"]
-    for image, found in zip(images, made, strict=True):
-        np.testing.assert_array_equal(np.asarray(load_image(found)), np.asarray(image))
+    edited = served.run(served.signatures[name], request, ["image_bytes"])["image_bytes"]
+    for image, result in zip(images, edited, strict=True):
+        np.testing.assert_array_equal(np.asarray(load_image(result)), np.asarray(image))
 
 
-def test_options_are_off_in_paper_and_on_elsewhere():
+def test_options_not_in_the_paper_are_off_in_preset_paper_and_on_in_the_others():
     for name in presets("elegant"):
         config = from_preset("elegant", ElegantConfig, name, {"data.path": "x"})
         assert (replace(config, OURS) == config) == (name != "paper"), name
 
 
-def test_logits_of_an_attribute():
+def test_logits_of_selects_attribute_and_value():
     logits = tf.reshape(tf.range(12.0), [2, 3, 2])
     labels = tf.constant([[0.0, 1, 1], [1, 0, 0]])
-    found = logits_of(logits, tf.constant([1, 2]), labels)
-    assert found.numpy().tolist() == [3.0, 10.0]
+    selected = logits_of(logits, tf.constant([1, 2]), labels)
+    assert selected.numpy().tolist() == [3.0, 10.0]
 
 
-def test_losses_of_the_multitask_discriminator():
-    """Of a discriminator whose logits are plain sums of the images."""
+def test_multitask_losses_match_their_equations():
+    """For a discriminator whose logits are sums over the image."""
     real, fake = (tf.fill([2, 2, 2, 3], value) for value in (0.1, 0.2))
     labels, attribute = tf.constant([[1.0, 0], [0.0, 1]]), tf.constant([0, 0])
 
@@ -168,7 +168,7 @@ def test_losses_of_the_multitask_discriminator():
     np.testing.assert_allclose(terms["r1"], 0.5 * 12 * (4 + 1) / 2, rtol=1e-5)
 
 
-def test_stages_of_the_multitask_discriminator(batch):
+def test_multitask_discriminator_first_learns_attributes_alone(batch):
     method = method_with(**OURS, **{"discriminator.attributes_first": 3, "weights.change": 1.0})
     nets = method.build()
     assert set(nets) == {"encoder", "decoder", "disc1"}
@@ -185,12 +185,15 @@ def test_stages_of_the_multitask_discriminator(batch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"discriminator.attributes_first": 3}, "only the discriminator 'multitask' can"),
+        (
+            {"discriminator.attributes_first": 3},
+            "attributes_first is 3: expected 0 unless .* 'multitask'",
+        ),
         ({"weights.change": -1.0}, "weights.change is -1: expected 0 or more"),
         ({"change_threshold": 0.1}, "change_threshold is 0.1: expected 0 without subtract_unch"),
         ({"discriminator.width": 0}, "discriminator.width is 0: expected at least 1"),
     ],
 )
-def test_wrong_options(options, message):
+def test_invalid_options_raise_errors(options, message):
     with pytest.raises(Exception, match=message):
         from_dict(ElegantConfig, options)

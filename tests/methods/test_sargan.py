@@ -1,4 +1,4 @@
-"""Options of SARGAN that its paper does not have."""
+"""SARGAN: options that are not in the paper."""
 
 import keras
 import numpy as np
@@ -40,8 +40,8 @@ def terms_of(nets, phase, batch, **options):
     return {name: float(value) for name, value in terms.items()}
 
 
-def test_the_classifier_learns_first():
-    """At first the discriminator learns the expressions of larger batches, then the game begins."""
+def test_classifier_steps_come_first_and_have_their_own_batch_size():
+    """The adversarial phases begin after `classifier.steps` steps."""
     method, source = tiny_method("sargan")
     config = replace(method.config, {"classifier.steps": 3, "classifier.batch_size": 6})
     method = type(method)(config)
@@ -58,31 +58,30 @@ def test_the_classifier_learns_first():
     assert sizes(0, seed=None) == [4] * 5
     whole = list(method.batches(source, "train", 4, seed=0).take(5))
     for number in (1, 3, 4):
-        again = next(iter(method.batches(source, "train", 4, seed=0, start=number)))
-        for name, value in again.items():
+        resumed = next(iter(method.batches(source, "train", 4, seed=0, start=number)))
+        for name, value in resumed.items():
             np.testing.assert_array_equal(value, whole[number][name])
 
 
-def test_the_classifier_phase_is_the_discriminators_classification(nets):
+def test_classifier_phase_has_the_discriminators_classification_loss(nets):
     batch = make_batch()
-    found = terms_of(nets, "classifier", batch)
-    assert found == {"cls": pytest.approx(terms_of(nets, "discriminator", batch)["cls"], rel=1e-4)}
+    terms = terms_of(nets, "classifier", batch)
+    assert terms == {"cls": pytest.approx(terms_of(nets, "discriminator", batch)["cls"], rel=1e-4)}
 
 
-def test_residual_init():
-    """The less, the closer an untrained generator is to a copy of its input."""
-    batch, far = make_batch(), []
+def test_residual_init_scales_the_change_of_an_untrained_generator():
+    batch, distances = make_batch(), []
     for factor in (1.0, 0.1):
         keras.utils.set_random_seed(0)
         method = Sargan(replace(CONFIG, {"residual_init": factor}))
         generator = method.build()["generator"]
-        made = generator([batch["image"], method.one_hot(batch["target"])])
-        far.append(float(tf.reduce_mean(tf.abs(made - batch["image"]))))
-    assert far[1] == pytest.approx(0.1 * far[0], rel=0.3)
+        edited = generator([batch["image"], method.one_hot(batch["target"])])
+        distances.append(float(tf.reduce_mean(tf.abs(edited - batch["image"]))))
+    assert distances[1] == pytest.approx(0.1 * distances[0], rel=0.3)
 
 
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_noise_is_on_classified_images_only(nets, phase):
+def test_noise_changes_the_classification_term_only(nets, phase):
     batch = make_batch()
     clean = terms_of(nets, phase, batch)
     silent = terms_of(nets, phase, {**batch, "noise": tf.zeros_like(batch["image"])})
@@ -94,8 +93,7 @@ def test_noise_is_on_classified_images_only(nets, phase):
         assert noisy[name] == pytest.approx(clean[name], rel=1e-4), name
 
 
-def test_the_change_of_the_image(nets):
-    """Off it is not there; on it counts by its weight."""
+def test_change_term_is_weighted_and_absent_with_weight_0(nets):
     batch = make_batch()
     plain, terms = Sargan(CONFIG).loss("generator", nets, batch)
     assert "change" not in terms
@@ -105,25 +103,25 @@ def test_the_change_of_the_image(nets):
     assert float(more - plain) == pytest.approx(3.0 * float(terms["change"]), rel=1e-3)
 
 
-def test_harder_images_are_a_step_up_the_loss(nets):
+def test_fast_gradient_takes_a_step_of_given_length_up_the_loss(nets):
     batch, lengths = make_batch(), tf.constant([0.0, 0.5, 1.0, 2.0])[:, None, None, None]
 
     def classify(images):
         return nets["discriminator"](images)[1]
 
     labels = batch["expression"]
-    made = fast_gradient(classify, batch["image"], labels, lengths)
-    moved = tf.norm(tf.reshape(made - batch["image"], (4, -1)), axis=1)
-    np.testing.assert_allclose(moved, lengths[:, 0, 0, 0], rtol=1e-3, atol=1e-6)
+    perturbed = fast_gradient(classify, batch["image"], labels, lengths)
+    step = tf.norm(tf.reshape(perturbed - batch["image"], (4, -1)), axis=1)
+    np.testing.assert_allclose(step, lengths[:, 0, 0, 0], rtol=1e-3, atol=1e-6)
     for i in range(1, 4):
         pair = [
             classification(labels[i : i + 1], classify(x[i : i + 1]))
-            for x in (made, batch["image"])
+            for x in (perturbed, batch["image"])
         ]
         assert pair[0] > pair[1]
 
 
-def test_attack_is_on_real_images_only(nets):
+def test_attack_changes_the_classification_of_real_images_only(nets):
     batch = make_batch()
     attack = {**batch, "attack": tf.fill((4, 1, 1, 1), 3.0)}
     for phase in ("classifier", "discriminator"):
@@ -134,7 +132,7 @@ def test_attack_is_on_real_images_only(nets):
     assert terms_of(nets, "generator", attack) == terms_of(nets, "generator", batch)
 
 
-def test_the_attack_grows_while_the_classifier_learns():
+def test_attack_length_grows_during_the_classifier_steps():
     method, source = tiny_method("sargan")
     method = type(method)(replace(method.config, {"classifier.steps": 8, "classifier.attack": 3.0}))
     lengths = [
@@ -147,8 +145,8 @@ def softplus(x):
     return np.log1p(np.exp(x))
 
 
-def test_the_multitask_discriminator_is_its_equations():
-    """On a linear discriminator, whose gradient is its weights, against NumPy."""
+def test_multitask_discriminator_matches_its_equations():
+    """For a linear discriminator, whose gradient is its weights, against NumPy."""
     random = np.random.RandomState(0)
     real, fake = random.normal(size=(2, 4, 5, 5, 3))
     weights = random.normal(size=(5, 5, 3, 6))
@@ -158,7 +156,7 @@ def test_the_multitask_discriminator_is_its_equations():
         assert training
         return None, tf.einsum("bhwc,hwck->bk", images, weights)
 
-    found = multitask_discriminator(
+    terms = multitask_discriminator(
         discriminator, *(tf.constant(x) for x in (real, fake, y, target))
     )
     d_real, d_fake = (np.einsum("bhwc,hwck->bk", x, weights) for x in (real, fake))
@@ -169,13 +167,13 @@ def test_the_multitask_discriminator_is_its_equations():
         "wrong": np.mean(wrong),
         "r1": np.mean([np.square(weights[..., k]).sum() for k in y]) / 2,
     }
-    assert set(found) == set(expected)
+    assert set(terms) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(terms[name], value, rtol=1e-6, err_msg=name)
 
 
-def test_multitask_totals(nets):
-    """The weighted sums of the terms; the generator's first one is of the target's logit."""
+def test_multitask_totals_are_the_weighted_sums_of_the_terms(nets):
+    """And the generator's adversarial term uses the logit of the target."""
     options = {
         "adversarial": "multitask",
         "weights.r1": 3.0,
@@ -198,8 +196,8 @@ def test_multitask_totals(nets):
     assert float(terms["fake"]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_multitask_gradients(nets):
-    """They reach every weight that a phase updates, but those of the realness map."""
+def test_multitask_gradients_reach_every_updated_weight(nets):
+    """Except those of the unused realness map."""
     method = Sargan(replace(CONFIG, {"adversarial": "multitask"}))
     for phase in method.phases():
         with tf.GradientTape() as tape:
@@ -221,22 +219,21 @@ def test_multitask_gradients(nets):
         ({"weights.classification_fake": -1.0}, "weights.classification_fake is -1"),
     ],
 )
-def test_weights_of_losses_are_not_negative(options, message):
+def test_negative_loss_weights_raise_user_error(options, message):
     with pytest.raises(UserError, match=message):
         replace(CONFIG, options)
 
 
-def test_presets_and_their_discriminators():
-    """All but the paper's judge realness given the expression."""
-    found = {
+def test_all_presets_except_paper_use_the_multitask_discriminator():
+    kinds = {
         name: from_preset("sargan", SarganConfig, name, {"data.path": "x"}).adversarial
         for name in ("paper", "demo", "tiny")
     }
-    assert found == {"paper": "wgan-gp", "demo": "multitask", "tiny": "multitask"}
+    assert kinds == {"paper": "wgan-gp", "demo": "multitask", "tiny": "multitask"}
 
 
-def test_the_papers_learning_rate_is_that_of_the_authors_code():
-    """They subtract a 100,000th of it after every 5,000th step of the second half."""
+def test_learning_rate_of_preset_paper_follows_the_authors_code():
+    """It subtracts a 100,000th of the rate after every 5,000th step of the second half."""
     for config in (
         SarganConfig(),
         from_preset("sargan", SarganConfig, "paper", {"data.path": "x"}),

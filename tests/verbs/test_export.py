@@ -223,9 +223,9 @@ def test_assign_refuses():
     name = next(iter(net_state))
     with pytest.raises(UserError, match="lacks .*down1_conv"):
         torch_weights.assign(net, {k: v for k, v in net_state.items() if k != name}, layer)
-    with pytest.raises(UserError, match="parameter 'main.99.weight' has no place in discrim"):
+    with pytest.raises(UserError, match="'main.99.weight' does not exist in discriminator"):
         torch_weights.assign(net, {**net_state, "main.99.weight": np.zeros(3)}, layer)
-    with pytest.raises(UserError, match="has no place"):
+    with pytest.raises(UserError, match="'main.0.running_mean' does not exist"):
         torch_weights.assign(net, {**net_state, "main.0.running_mean": np.zeros(3)}, layer)
     wrong = net_state[name][:-1]
     with pytest.raises(UserError, match=f"parameter '{name}': expected shape .* received"):

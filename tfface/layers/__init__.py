@@ -1,4 +1,4 @@
-"""Keras layers that two methods share, or that are useful on their own."""
+"""Keras layers that methods share or that are useful on their own."""
 
 from tfface.layers.attention import (
     BlockAlignment,

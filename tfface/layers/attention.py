@@ -1,4 +1,4 @@
-"""Attention from one feature map to another: dense, or over a few retrieved blocks."""
+"""Attention from one feature map to another, dense or over a few retrieved blocks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from tfface.layers.blocks import merge_blocks, partition_blocks
 from tfface.layers.transport import sinkhorn_top_k, soft_top_k
 
 _WEIGHT_FLOOR = 1e-6  # Added to a block's weight before its logarithm.
-_CHUNK_BYTES = 2**26  # Of the gathered keys and values that are held at a time.
+_CHUNK_BYTES = 2**26  # Size of the gathered keys and values held at a time.
 
 
 def unit(x: tf.Tensor) -> tf.Tensor:
-    """Features [...,C] centred over C and of length 1, in float32 (float64 stays): cosines."""
+    """Features [...,C], centred over C and scaled to length 1, so that dot products are cosines.
+
+    Computed in float32; float64 stays float64.
+    """
 
     @tf.custom_gradient
     def run(x):
@@ -23,7 +26,7 @@ def unit(x: tf.Tensor) -> tf.Tensor:
         y = x * scale
 
         def gradient(upstream):
-            # Written out, as it takes half the passes over a large map of the derived one.
+            # Written out: half as many passes over a large map as the automatic gradient.
             along = tf.reduce_sum(upstream * y, -1, keepdims=True)
             mean = tf.reduce_mean(upstream, -1, keepdims=True)
             return (upstream - mean - along * y) * scale
@@ -34,13 +37,13 @@ def unit(x: tf.Tensor) -> tf.Tensor:
 
 
 def dense_attention(query, key, value, temperature: float) -> tf.Tensor:
-    """Every pixel attends to all pixels; needs (HW)^2 numbers an image.
+    """Every pixel attends to all pixels, which needs (HW)^2 weights per image.
 
     Args:
         query: Unit features [B,H,W,C].
         key: Unit features [B,H',W',C].
         value: [B,H',W',V].
-        temperature: Of the softmax over cosines.
+        temperature: Temperature of the softmax over cosines.
 
     Returns:
         [B,H,W,V].
@@ -56,16 +59,16 @@ def dense_attention(query, key, value, temperature: float) -> tf.Tensor:
 def block_attention(query, key, value, index, bias, temperature: float) -> tf.Tensor:
     """Every pixel attends to the pixels of the k blocks that were retrieved for its own block.
 
-    Keys and values are gathered for some query blocks at a time, and gathered again for the
-    gradient, so that at most 64 MiB of them are held instead of all k copies.
+    Keys and values are gathered for a chunk of query blocks at a time, and again for the gradient,
+    so that at most 64 MiB of them are held instead of all k copies.
 
     Args:
         query: [B,M,P,C], as from `partition_blocks`.
         key: [B,N,Q,C].
         value: [B,N,Q,V].
-        index: int32 [B,M,k], the blocks of `key` and `value` that each query block retrieved.
+        index: int32 [B,M,k], the blocks of `key` and `value` retrieved for each query block.
         bias: [B,M,k], added to the logits of all pixels of a retrieved block.
-        temperature: Of the softmax over cosines.
+        temperature: Temperature of the softmax over cosines.
 
     Returns:
         [B,M,P,V].
@@ -73,7 +76,7 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
     blocks, retrieved = index.shape[1:]
     _, count, pixels, channels = key.shape
     width = value.shape[-1]
-    # The blocks of all images in one row, so that a chunk is some blocks of whatever image.
+    # The blocks of all images along one axis, so that a chunk may hold blocks of several images.
     offset = tf.range(tf.shape(key)[0], dtype=index.dtype)[:, None, None] * count
     index = tf.reshape(index + offset, (-1, retrieved))
     bytes_each = retrieved * pixels * (channels + width) * query.dtype.size
@@ -102,7 +105,7 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
 
         def gradient(upstream):
             upstream = tf.reshape(upstream, tf.shape(out))
-            # Of a softmax's gradient: sum(dw * w) over the keys is sum(upstream * out).
+            # In the softmax's gradient, sum(dw * w) over the keys equals sum(upstream * out).
             mean = tf.reduce_sum(upstream * out, -1, keepdims=True)
 
             def backward(i):
@@ -122,7 +125,7 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
                 to_k, to_v, to_q, to_b = backward(i)
                 return i + 1, d_k + to_k, d_v + to_v, d_q.write(i, to_q), d_b.write(i, to_b)
 
-            d_k, d_v, to_q, to_b = backward(0)  # Apart: there is nothing to add it to.
+            d_k, d_v, to_q, to_b = backward(0)  # The first chunk initialises the sums.
             arrays = (
                 tf.TensorArray(x.dtype, chunks, element_shape=x.shape).write(0, x)
                 for x in (to_q, to_b)
@@ -135,22 +138,22 @@ def block_attention(query, key, value, index, bias, temperature: float) -> tf.Te
 
         return tf.reshape(out, (-1, *out.shape[2:])), gradient
 
-    made = run(
+    attended = run(
         tf.reshape(query, (-1, *query.shape[2:])),
         tf.reshape(key, (-1, pixels, channels)),
         tf.reshape(value, (-1, pixels, width)),
         tf.reshape(bias, (-1, retrieved)),
     )
-    return tf.reshape(made, (-1, blocks, query.shape[2], width))
+    return tf.reshape(attended, (-1, blocks, query.shape[2], width))
 
 
 def _sums(values: tf.Tensor, index: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Sums of the values of each index, in a tensor like `like`, [n,...]."""
+    """Sums the values that have the same index, into a tensor of the shape of `like`, [n,...]."""
     values, index = tf.reshape(values, (-1, *like.shape[1:])), tf.reshape(index, (-1,))
     count = tf.shape(like)[0]
     if GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         return tf.math.unsorted_segment_sum(values, index, count)
-    # Reads each value once, and is twice to three times as fast, but XLA does not have it.
+    # Reads each value once and is two to three times as fast, but XLA does not support it.
     order = tf.argsort(index)
     return tf.sparse.segment_sum(values, order, tf.gather(index, order), num_segments=count)
 
@@ -162,12 +165,12 @@ def _divisor(number: int, limit: int) -> int:
 
 @keras.saving.register_keras_serializable("tfface")
 class DenseAlignment(keras.layers.Layer):
-    """Carries values from one feature map to the places of another by dense attention.
+    """Warps values from one feature map to the positions of another by dense attention.
 
-    The reference that `BlockAlignment` stands for; same inputs, the same `aligned`.
+    The exact form of what `BlockAlignment` approximates, with the same inputs and output `aligned`.
 
     Args:
-        temperature: Of the softmax over cosines; 0.01 in CoCosNet.
+        temperature: Temperature of the softmax over cosines; 0.01 in CoCosNet.
     """
 
     def __init__(self, temperature: float = 0.01, **kwargs):
@@ -186,27 +189,28 @@ class DenseAlignment(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfface")
 class BlockAlignment(keras.layers.Layer):
-    """Carries values from one feature map to the places of another, block by block.
+    """Warps values from one feature map to the positions of another, block by block.
 
-    Both maps are cut into blocks. Each block of the query ranks all blocks of the key by the cosine
-    of their descriptors (mean of the pixels' features); a differentiable top-k retrieves k of them
-    by index, and the query's pixels attend to the retrieved pixels only, with the logarithm of the
-    blocks' weights added: blocks that are ranked low count less, and the ranking gets a gradient.
-    For the reverse direction (cycle), call it with query and key exchanged.
+    Both maps are cut into blocks. For each block of the query, all blocks of the key are ranked by
+    the cosine of their descriptors (the mean of the pixels' features). A differentiable top-k
+    retrieves k of them by index, and the query's pixels attend to the retrieved pixels only. The
+    logarithm of a block's weight is added to the attention logits: blocks with a low rank count
+    less, and the ranking gets a gradient. For the reverse direction (cycle), call the layer with
+    query and key exchanged.
 
-    From the abstract of the paper (CVIU 2023): a dedicated index of each block, top-k ranking as
-    regularised optimal transport, local attention over the retrieved blocks. Inferred, as its text
-    is not public: descriptors, how weights enter, the defaults.
+    From the abstract of the paper (CVIU 2023): a dedicated index for each block, top-k ranking as
+    regularised optimal transport, local attention over the retrieved blocks. Inferred, as the
+    paper's text is not public: the descriptors, how the weights enter, the defaults.
 
-    Computed in float32 under any precision policy (float64 stays).
+    Computed in float32 under any precision policy; float64 stays float64.
 
     Args:
         side: Side of a block in pixels.
-        top_k: Retrieved blocks; at most the number of blocks.
-        epsilon: Entropy of the transport.
-        temperature: Of the softmax over cosines.
+        top_k: Number of retrieved blocks, at most the number of blocks.
+        epsilon: Weight of the entropy in the transport.
+        temperature: Temperature of the softmax over cosines.
         solver: "closed_form" or "sinkhorn".
-        iterations: Of Sinkhorn.
+        iterations: Number of Sinkhorn iterations.
     """
 
     def __init__(
@@ -225,7 +229,7 @@ class BlockAlignment(keras.layers.Layer):
         self.solver, self.iterations = solver, iterations
 
     def call(self, query, key, value):
-        """Aligns.
+        """Aligns the values with the query.
 
         Args:
             query: Features [B,H,W,C].
@@ -234,7 +238,7 @@ class BlockAlignment(keras.layers.Layer):
 
         Returns:
             `aligned` float32 [B,H,W,V]; `index` int32 [B,M,k], the retrieved blocks, best first;
-            `weight` float32 [B,M,k] in [0,1], how far each of them is chosen.
+            `weight` float32 [B,M,k] in [0,1], their weights from the top-k.
         """
         _, height, width, _ = query.shape
         q, k = (unit(partition_blocks(x, self.side)) for x in (query, key))
@@ -249,7 +253,7 @@ class BlockAlignment(keras.layers.Layer):
         }
 
     def rank(self, query: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Index and weight [B,M,k] of the retrieved blocks, from unit features in blocks."""
+        """Index and weight [B,M,k] of the retrieved blocks, given unit features in blocks."""
         scores = tf.matmul(
             unit(tf.reduce_mean(query, 2)), unit(tf.reduce_mean(key, 2)), transpose_b=True
         )
@@ -257,9 +261,9 @@ class BlockAlignment(keras.layers.Layer):
             plan = sinkhorn_top_k(scores, self.top_k, self.epsilon, self.iterations)
         else:
             plan = soft_top_k(scores, self.top_k, self.epsilon)
-        # As many as `soft_top_k` asks for: it is searched once.
-        some = min(self.top_k + 1, scores.shape[-1])
-        index = tf.math.top_k(scores, some).indices[..., : self.top_k]
+        # The same number as in `soft_top_k`, so that TensorFlow merges the two searches.
+        count = min(self.top_k + 1, scores.shape[-1])
+        index = tf.math.top_k(scores, count).indices[..., : self.top_k]
         return index, tf.gather(plan, index, batch_dims=2)
 
     def get_config(self) -> dict:

@@ -1,4 +1,4 @@
-"""Feature maps as square blocks of pixels that are found by an index."""
+"""Feature maps as square blocks of pixels, addressed by index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def partition_blocks(x, side: int):
         pixels row by row.
 
     Raises:
-        UserError: H or W is no multiple of `side`.
+        UserError: H or W is not a multiple of `side`.
     """
     _, height, width, channels = x.shape
     if height % side or width % side:

@@ -1,4 +1,4 @@
-"""StarGAN's discriminator. Its figures equal those of the authors' network (`tests/golden`)."""
+"""StarGAN's discriminator, tested against the outputs of the authors' network (`tests/golden`)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tfface.layers.network import Network, precision, to_float32, torch_default
 
 @keras.saving.register_keras_serializable("tfface")
 class Discriminator(Network):
-    """StarGAN's discriminator: a patch map of realness, and expression logits.
+    """StarGAN's discriminator: a realness map over patches, and expression logits.
 
     Args:
         size: Side of the images, a multiple of 2**layers.
         classes: Number of expressions.
-        width: Channels of the first convolution, doubled by each next one.
-        layers: Convolutions of stride 2.
-        realness: Whether there is a patch map; a multi-task discriminator has logits alone.
+        width: Channels of the first convolution; each further one doubles them.
+        layers: Number of convolutions of stride 2.
+        realness: Whether to output a realness map; a multi-task discriminator has only logits.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Input: [B,S,S,3] in [-1,1]. Outputs, float32: realness [B,s,s,1] with s = S / 2**layers, higher
-    is more real; logits [B,classes], the last output.
+    Input: [B,S,S,3] in [-1,1]. Outputs, float32: realness [B,s,s,1] with s = S / 2**layers, where
+    higher is more real; logits [B,classes], the last output.
 
     Example:
         >>> import tensorflow as tf

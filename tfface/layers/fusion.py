@@ -1,4 +1,4 @@
-"""How much of an aligned exemplar to take at each place."""
+"""Weights of an aligned exemplar's features at each position."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ _GAIN = 10.0
 
 @keras.saving.register_keras_serializable("tfface")
 class AdaptiveFusion(keras.layers.Layer):
-    """Weights for fusing features of a condition with those aligned to it, per place.
+    """Weights, per position, for fusing features of a condition with features aligned to it.
 
-    Both are projected, pooled to `side` x `side` places and compared, every place with every other:
-    the long-range correlation R. Three coefficients of a place say how well the aligned style
-    coheres with the condition: its best correlation with any place, that with the same place, and
-    the best one relative to the average of all places. The weight is the sigmoid of the last one
-    times 10, as in UNITE's code, and of what two small convolutions make of all three.
+    Both feature maps are projected, pooled to a grid of `side` x `side` positions and correlated,
+    every position with every other: the long-range correlation R. Three coefficients of a position
+    measure how well the aligned style coheres with the condition: its best correlation with any
+    position, its correlation with the same position, and the best correlation minus the mean of
+    the best ones over all positions. The weight is the sigmoid of 10 times the last coefficient, as
+    in UNITE's code, plus the output of two small convolutions of all three.
 
     From the paper's abstract (CVIU 2023): weights learned from long-range correlation coefficients.
-    Inferred: which coefficients, and the convolutions.
+    Inferred: the choice of coefficients, and the convolutions.
 
     Args:
-        channels: Of the projections.
-        side: Side of the grid of places; divides that of the features.
+        channels: Channels of the projections.
+        side: Side of the grid of positions; must divide that of the features.
 
     Inputs: condition [B,H,W,C], aligned [B,H,W,D]. Output: weights [B,H,W,1] in [0,1], float32;
-    1 takes the aligned features only.
+    1 selects the aligned features only.
     """
 
     def __init__(self, channels: int, side: int, **kwargs):
@@ -52,21 +53,21 @@ class AdaptiveFusion(keras.layers.Layer):
 
     def call(self, condition, aligned):
         """Returns the weights."""
-        height, places = condition.shape[1], self.side * self.side
+        height, positions = condition.shape[1], self.side * self.side
         factor = height // self.side
 
         def tokens(x):
             x = ops.average_pool(x, factor, factor) if factor > 1 else x
-            x = ops.cast(ops.reshape(x, (-1, places, self.channels)), "float32")
+            x = ops.cast(ops.reshape(x, (-1, positions, self.channels)), "float32")
             x = x - ops.mean(x, -1, keepdims=True)
             return x * ops.rsqrt(ops.sum(ops.square(x), -1, keepdims=True) + 1e-12)
 
         a = tokens(self.project_condition(condition))
         z = tokens(self.project_aligned(aligned))
         best = ops.max(ops.matmul(a, ops.transpose(z, (0, 2, 1))), -1)
-        here = ops.sum(a * z, -1)
+        same = ops.sum(a * z, -1)
         relative = best - ops.mean(best, -1, keepdims=True)
-        grid = ops.reshape(ops.stack([best, here, relative], -1), (-1, self.side, self.side, 3))
+        grid = ops.reshape(ops.stack([best, same, relative], -1), (-1, self.side, self.side, 3))
         weight = ops.sigmoid(_GAIN * grid[..., 2:] + self.correction(self.hidden(grid)))
         return ops.repeat(ops.repeat(weight, factor, 1), factor, 2)
 

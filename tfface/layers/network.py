@@ -1,4 +1,4 @@
-"""Base of the networks: functional graphs with a serialisable constructor; and parts of them."""
+"""Base class of the networks, functional graphs with a serialisable constructor, and helpers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 
 @contextlib.contextmanager
 def precision(policy: str | None):
-    """Layers made inside compute with this precision policy; None: the current one."""
+    """Layers created inside compute with this precision policy; None: the current one."""
     before = keras.config.dtype_policy()
     if policy is not None:
         keras.config.set_dtype_policy(policy)
@@ -22,13 +22,13 @@ def precision(policy: str | None):
 class Network(keras.Model):
     """A functional Keras model whose `get_config` returns the arguments of its constructor.
 
-    A subclass builds its graph in `__init__`, inside `precision(dtype)`, and hands the ends over
-    with its own arguments.
+    A subclass builds its graph in `__init__`, inside `precision(dtype)`, and passes inputs and
+    outputs to this constructor, together with its own arguments.
 
     Args:
-        inputs: Keras tensors the graph starts from.
-        outputs: Keras tensors it ends in; made float32 by the subclass.
-        arguments: The subclass's constructor arguments, as `get_config` shall return them.
+        inputs: Keras tensors at the start of the graph.
+        outputs: Keras tensors at its end, cast to float32 by the subclass.
+        arguments: The subclass's constructor arguments, returned by `get_config`.
         name: Name of the model.
     """
 
@@ -38,15 +38,15 @@ class Network(keras.Model):
         self.dtype_policy = keras.config.dtype_policy()
 
     def get_config(self) -> dict:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**self._arguments, "dtype": self.dtype_policy.name, "name": self.name}
 
 
 def torch_default(gain: float = 1.0) -> keras.initializers.Initializer:
-    """PyTorch's default weights of convolutions, U(+-gain/sqrt(fan_in)): what its authors leave."""
+    """PyTorch's default initial weights of convolutions: uniform in +-gain/sqrt(fan_in)."""
     return keras.initializers.VarianceScaling(gain**2 / 3, "fan_in", "uniform")
 
 
 def to_float32(x, name: str):
-    """The tensor as the network's float32 output of this name, under any precision policy."""
+    """Casts a tensor to a float32 output with this name, under any precision policy."""
     return keras.layers.Activation("linear", dtype="float32", name=name)(x)

@@ -1,4 +1,4 @@
-"""Normalisation."""
+"""Instance normalisation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("tfface")
 class InstanceNormalization(keras.layers.Layer):
-    """Instance normalisation (Ulyanov et al. 2016): an image's own mean and variance per channel.
+    """Instance normalisation (Ulyanov et al. 2016): mean and variance per image and channel.
 
     The statistics and the affine transform are float32 under any precision policy. Equal to
     `keras.layers.GroupNormalization(groups=-1)`, with fewer passes over the feature map.
 
     Args:
         epsilon: Added to the variance; 1e-5 is PyTorch's default.
-        affine: Whether there are weights: `gamma` [C] of ones, `beta` [C] of zeros.
+        affine: Whether to create the weights `gamma` [C], initially 1, and `beta` [C], initially 0.
 
     Input and output: [B,H,W,C].
     """

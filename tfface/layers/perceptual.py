@@ -1,4 +1,4 @@
-"""The network whose features the perceptual losses compare."""
+"""The feature network of the perceptual losses."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from tfface.errors import UserError
 
 _BLOCKS = 5
 _RANDOM_WIDTHS = (16, 32, 64, 64, 64)
-# Of ImageNet in BGR, 0 to 255, as VGG19's weights expect (Caffe).
+# ImageNet means in BGR, 0 to 255, as VGG19's weights expect (Caffe).
 _MEANS = (103.939, 116.779, 123.68)
 
 
 def perceptual_network(kind: str, size: int, weights: str = "") -> keras.Model:
-    """A frozen network from images [B,S,S,3] in [-1,1] to its features relu{1..5}_2.
+    """A frozen network that maps images [B,S,S,3] in [-1,1] to the features relu{1..5}_2.
 
     Args:
-        kind: "vgg19", of keras.applications, or "random": two convolutions a block like VGG19's,
-            narrow, with seeded random weights. Random features tell textures apart, but know
-            nothing of what an image shows; they are for tests and for work without a network.
+        kind: "vgg19" from keras.applications, or "random": narrow blocks of two convolutions like
+            VGG19's, with seeded random weights. Random features distinguish textures, but carry no
+            semantics; they are for tests and for trials without a download.
         size: Side S of the images.
-        weights: File of VGG19's weights without its top, in Keras's layout; "": Keras downloads
-            them.
+        weights: File with VGG19's weights without the top layers, in Keras's layout; "": Keras
+            downloads them.
 
     Returns:
-        A model with five outputs, sides S to S/16.
+        A model with five outputs, of sides S to S/16.
 
     Raises:
-        UserError: The file is missing or is something else, or the weights cannot be downloaded.
+        UserError: The file is missing or has other contents, or the weights cannot be downloaded.
     """
     if kind == "random":
         body = _random_network(size)
@@ -42,8 +42,8 @@ def perceptual_network(kind: str, size: int, weights: str = "") -> keras.Model:
 
     images = keras.Input((size, size, 3), name="images")
     scaled = keras.layers.Rescaling(127.5, 127.5, name="to_255")(images)
-    turned = scaled[..., ::-1] - tf.constant(_MEANS)
-    return keras.Model(images, features(turned), name=f"perceptual_{kind}")
+    bgr = scaled[..., ::-1] - tf.constant(_MEANS)
+    return keras.Model(images, features(bgr), name=f"perceptual_{kind}")
 
 
 def _vgg19(size: int, weights: str) -> keras.Model:
@@ -54,13 +54,16 @@ def _vgg19(size: int, weights: str) -> keras.Model:
             include_top=False, weights=weights or "imagenet", input_shape=(size, size, 3)
         )
     except Exception as error:
-        # Readers and downloads raise nearly anything, a bare Exception too.
+        # Readers and downloads raise many kinds of errors, even a bare Exception.
         if weights:
-            message = f"vgg_weights is {weights!r}: not VGG19's weights without its top, for Keras"
+            message = (
+                f"vgg_weights is {weights!r}: expected VGG19's weights without the top layers, in "
+                "Keras's layout"
+            )
         else:
             message = (
-                f"VGG19's weights cannot be downloaded ({error}); give their file with "
-                "--vgg_weights, or try with others: --perceptual random"
+                f"VGG19's weights cannot be downloaded ({error}); pass their file as vgg_weights, "
+                "or use random features: perceptual=random"
             )
         raise UserError(message) from error
 

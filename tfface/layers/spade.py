@@ -1,4 +1,4 @@
-"""Modulation of features by a label map, or by another spatial condition."""
+"""Modulation of features by a label map or another spatial condition."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("tfface")
 class PositionalNormalization(keras.layers.Layer):
-    """Mean and variance over the channels of each place (PONO, Li et al. 2019); no weights."""
+    """Normalisation over the channels of each position (PONO, Li et al. 2019); no weights."""
 
     def call(self, inputs):
         """Normalises [B,H,W,C], in float32."""
@@ -23,9 +23,9 @@ class Spade(keras.layers.Layer):
     """Spatially-adaptive normalisation (Park et al. 2019): N(x)(1 + gamma(c)) + beta(c).
 
     Args:
-        width: Channels between the condition and its modulation; 128 in SPADE.
-        normalize: Whether the features are normalised (positionally, as CoCosNet does) here; if not
-            (N(x) = x), they have been before.
+        width: Channels of the hidden convolution of the condition; 128 in SPADE.
+        normalize: Whether N is positional normalisation, as in CoCosNet; otherwise N(x) = x, for
+            features that are already normalised.
 
     Inputs: features [B,H,W,C], condition [B,H,W,D]. Output: [B,H,W,C].
     """
@@ -39,21 +39,21 @@ class Spade(keras.layers.Layer):
         )
 
     def build(self, features_shape, condition_shape):
-        """Makes the convolutions."""
+        """Builds the convolutions."""
         channels = features_shape[-1]
         self.modulate = keras.layers.Conv2D(2 * channels, 3, padding="same", name="modulate")
         self.shared.build(condition_shape)
         self.modulate.build((*condition_shape[:-1], self.width))
 
     def call(self, features, condition):
-        """Modulates."""
+        """Modulates the features."""
         gamma, beta = ops.split(self.modulate(self.shared(condition)), 2, axis=-1)
         if self.normalize:
             features = self.norm(features)
         return features * (1.0 + gamma) + beta
 
     def compute_output_shape(self, features_shape, condition_shape):
-        """As the features."""
+        """The shape of the features."""
         return features_shape
 
     def get_config(self) -> dict:

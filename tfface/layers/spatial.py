@@ -1,4 +1,4 @@
-"""Padding, up-sampling convolution, and labels as channels."""
+"""Reflection padding, up-sampling convolution, and labels as channels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ReflectionPadding2D(keras.layers.Layer):
     """Pads height and width by mirroring, without repeating the edge (PyTorch's `ReflectionPad2d`).
 
     Args:
-        padding: Rows and columns added at each side; smaller than height and width.
+        padding: Rows and columns added at each side; must be less than height and width.
     """
 
     def __init__(self, padding: int = 1, **kwargs):
@@ -42,14 +42,14 @@ class ConcatLabel(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfface")
 class UpConv2D(keras.layers.Conv2DTranspose):
-    """Transposed 3x3 convolution of stride 2 that doubles the image the way PyTorch does.
+    """Transposed 3x3 convolution of stride 2 that doubles the side as in PyTorch.
 
     PyTorch's padding 1 with output padding 1 drops the first row and column of the full result;
     Keras's "same" drops the last ones.
 
     Args:
         filters: Channels of the result.
-        **kwargs: As of `keras.layers.Conv2DTranspose`.
+        **kwargs: As for `keras.layers.Conv2DTranspose`.
     """
 
     def __init__(self, filters: int, **kwargs):

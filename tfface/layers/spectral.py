@@ -6,17 +6,18 @@ import keras
 import numpy as np
 from keras import ops
 
-_ROUNDS = 5  # Of two squarings each: (W^T W)^1024, so many iterations of the power method.
-_TINY = 1e-30  # So that a matrix of zeros gives zero.
+_ROUNDS = 5  # Rounds of two squarings: (W^T W)^1024, equal to 1024 power iterations.
+_TINY = 1e-30  # Avoids 0/0, so that a zero matrix has norm 0.
 
 
 def spectral_norm(matrix):
     """Largest singular value of a matrix [N,M], float32 [], differentiable.
 
-    The power method on the smaller Gram matrix, whose powers are taken by squaring, from a fixed
-    start. It holds no state, unlike PyTorch's and Keras's, which take one step of it per training
-    step: the value is the same on every device and in every call. The singular vectors are
-    constants to the gradient (Miyato et al. 2018, equation 11).
+    Computed by the power method on the smaller Gram matrix, raised to a high power by squaring,
+    from a fixed start vector. PyTorch's and Keras's layers take one power iteration per training
+    step and store the vector; this function has no state, so its value is the same on every device
+    and in every call. The gradient treats the singular vectors as constants (Miyato et al. 2018,
+    equation 11).
     """
     matrix = ops.cast(matrix, "float32")
     if matrix.shape[0] < matrix.shape[1]:
@@ -24,7 +25,7 @@ def spectral_norm(matrix):
     fixed = ops.stop_gradient(matrix)
     power = ops.matmul(ops.transpose(fixed), fixed)
     for _ in range(_ROUNDS):
-        power = power / (ops.max(power) + _TINY)  # The largest is on the diagonal.
+        power = power / (ops.max(power) + _TINY)  # The largest entry is on the diagonal.
         power = ops.matmul(power, power)
         power = ops.matmul(power, power)
     start = np.random.RandomState(0).normal(size=(matrix.shape[1], 1)).astype("float32")
@@ -41,9 +42,10 @@ def _unit(vector):
 class SpectralConv2D(keras.layers.Conv2D):
     """A convolution whose kernel is divided by its spectral norm (Miyato et al. 2018).
 
-    A re-parametrisation: the weight stays as it is and the gradient goes through the norm.
+    A re-parametrisation: the weight itself is not changed, and the gradient goes through the norm.
     (`keras.layers.SpectralNormalization` overwrites the weight instead.) Arguments and shapes are
-    those of `keras.layers.Conv2D`; the kernel is taken as a matrix [height*width*in, out].
+    those of `keras.layers.Conv2D`; the norm is that of the kernel as a matrix
+    [height*width*in, out].
     """
 
     def convolution_op(self, inputs, kernel):

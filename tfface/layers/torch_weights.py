@@ -1,4 +1,4 @@
-"""Weights of the authors' PyTorch networks into ours."""
+"""Conversion of weights of the authors' PyTorch networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from tfface.errors import UserError
 
-# PyTorch's names of a layer's two parameters, by the kind of ours.
+# PyTorch's parameter names, each with the names that Keras layers use for it.
 _ATTRIBUTES = {
     "weight": ("kernel", "gamma"),
     "bias": ("bias", "beta"),
@@ -24,16 +24,17 @@ def assign(
 ) -> None:
     """Assigns PyTorch parameters to a network.
 
-    Convolutions are O,I,H,W there and H,W,I,O here; transposed ones I,O,H,W and H,W,O,I: the same
-    transposition.
+    Kernels of convolutions are O,I,H,W in PyTorch and H,W,I,O in Keras, those of transposed
+    convolutions I,O,H,W and H,W,O,I, which is the same transposition.
 
     Args:
-        network: Keras network, all of whose weights must be given.
+        network: Keras network; every weight of it must be in `weights`.
         weights: Parameter name, such as "main.0.weight", to array.
-        layer_name: Module name, such as "main.0", to the name of our layer; None: not used.
+        layer_name: Maps a module name, such as "main.0", to the name of the Keras layer; None: the
+            module is not used.
 
     Raises:
-        UserError: A parameter without a place, of another shape, or one that is missing.
+        UserError: A parameter fits no layer or has another shape, or a weight is missing.
     """
     free = {v.path: v for v in network.trainable_variables}
     for name, array in weights.items():
@@ -45,15 +46,15 @@ def assign(
         variable = next((free.pop(path) for path in paths if path in free), None)
         if variable is None:
             raise UserError(
-                f"parameter {name!r} has no place in {network.name}: is it a checkpoint of "
-                f"this network?"
+                f"parameter {name!r} does not exist in {network.name}: expected a checkpoint of "
+                f"this network"
             )
         array = np.asarray(array)
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
         if array.shape != tuple(variable.shape):
             raise UserError(
                 f"parameter {name!r}: expected shape {tuple(variable.shape)} (as stored here), "
-                f"received {array.shape}; is the size or the number of labels another?"
+                f"received {array.shape}; check image size, width and number of labels"
             )
         variable.assign(array)
     if free:
@@ -61,10 +62,10 @@ def assign(
 
 
 def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a PyTorch state dict, without running code from it; needs the extra [weights].
+    """Reads a PyTorch state dict without running code from it; needs the extra [weights].
 
     Raises:
-        UserError: PyTorch is not installed, the file is missing or holds no state dict.
+        UserError: PyTorch is not installed, or the file is missing or is not a state dict.
     """
     try:
         import torch

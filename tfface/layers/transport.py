@@ -1,14 +1,14 @@
 """Differentiable top-k as entropy-regularised optimal transport (Xie et al. 2020, "SOFT top-k").
 
-Scores s_i in [-1,1] are carried to two anchors, "chosen" (cost (1 - s_i)^2) and "left" (cost
-s_i^2), where k of n shall arrive at the first; both costs are divided by 4, the largest one there
-can be, so that nothing depends on the other rows of a batch. A_i is the share of score i that is
-chosen: 0 <= A_i <= 1, and the A_i sum to k.
+Scores s_i in [-1,1] are transported to two anchors, "selected" (cost (1 - s_i)^2) and "rejected"
+(cost s_i^2), with mass k of n at the first. Both costs are divided by 4, their largest possible
+value, so that a row does not depend on the other rows of a batch. A_i is the share of score i that
+is selected: 0 <= A_i <= 1, and the A_i sum to k.
 
-With two anchors the converged plan has a closed form, A_i = sigmoid(s_i / t + m) with the
-temperature t = 2 epsilon and the one m that makes the sum k: the difference of the two costs is
-(1 - 2 s_i) / 4. `soft_top_k` finds m and has the exact gradient; `sinkhorn_top_k` iterates, as the
-method's relatives do, and agrees with it once it has converged.
+With two anchors the converged plan has a closed form, A_i = sigmoid(s_i / t + m), with the
+temperature t = 2 epsilon and the unique m for which the sum is k, because the two costs differ by
+(1 - 2 s_i) / 4. `soft_top_k` solves for m and has the exact gradient. `sinkhorn_top_k` iterates, as
+the method's relatives do, and converges to the same plan.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import math
 import tensorflow as tf
 
 _MAX_COST = 4.0  # (1 - s)^2 at s = -1.
-_SEARCH = 40  # Steps of the search for m; each of the slow ones halves the interval.
+_SEARCH = 40  # Maximum steps of the search for m; a bisection step halves the interval.
 
 
 def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
@@ -28,8 +28,8 @@ def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
 
     Args:
         scores: float [...,n], cosines in [-1,1]. Half precisions are computed in float32.
-        k: How many of n are chosen, 1 to n.
-        epsilon: Weight of the entropy, above 0; the smaller, the closer to a hard choice.
+        k: Number of scores to select, 1 to n.
+        epsilon: Weight of the entropy, above 0; smaller values are closer to a hard top-k.
 
     Returns:
         A [...,n], float32 (float64 for float64 scores).
@@ -42,7 +42,7 @@ def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
     @tf.custom_gradient
     def plan(scores):
         x = gain * scores
-        # Exact for a hard choice: between the last that is chosen and the first that is not.
+        # Start halfway between the k-th and the next score: exact for a hard top-k.
         last = tf.math.top_k(scores, k + 1).values[..., -2:]
         z = x + _offset(x, k, -0.5 * gain * tf.reduce_sum(last, -1, keepdims=True))
 
@@ -58,48 +58,48 @@ def soft_top_k(scores: tf.Tensor, k: int, epsilon: float) -> tf.Tensor:
 
 
 def _offset(x: tf.Tensor, k: int, start: tf.Tensor) -> tf.Tensor:
-    """The m [...,1] with sum(sigmoid(x + m)) = k, looked for from `start` on.
+    """Solves sum(sigmoid(x + m)) = k for m [...,1], starting at `start`.
 
-    Newton's steps on log(sum), which is nearly a straight line while all are far from chosen, as
-    most are; halvings of the interval where a step would leave it.
+    Newton's method on log(sum), which is nearly linear in m while most scores are far from
+    selected; bisection where a Newton step would leave the interval.
     """
     n = x.shape[-1]
-    wanted = tf.cast(k, x.dtype)
+    target = tf.cast(k, x.dtype)
     # sigmoid(z) < exp(z) bounds m from below, the smallest x from above.
-    low = tf.math.log(wanted) - tf.reduce_logsumexp(x, -1, keepdims=True)
+    low = tf.math.log(target) - tf.reduce_logsumexp(x, -1, keepdims=True)
     high = math.log(k / (n - k)) - tf.reduce_min(x, -1, keepdims=True)
-    tolerance = (1e-10 if x.dtype == tf.float64 else 1e-5) * wanted
+    tolerance = (1e-10 if x.dtype == tf.float64 else 1e-5) * target
 
-    def closer(low, high, m, _):
+    def improve(low, high, m, _):
         a = tf.sigmoid(x + m)
         total = tf.reduce_sum(a, -1, keepdims=True)
         slope = total - tf.reduce_sum(a * a, -1, keepdims=True)
-        low, high = tf.where(total < wanted, m, low), tf.where(total < wanted, high, m)
-        newton = m + tf.math.log(wanted / total) * tf.math.divide_no_nan(total, slope)
+        low, high = tf.where(total < target, m, low), tf.where(total < target, high, m)
+        newton = m + tf.math.log(target / total) * tf.math.divide_no_nan(total, slope)
         inside = (newton >= low) & (newton <= high) & (slope > 0)
-        error = tf.abs(total - wanted)
-        # A row that is there stays, where no slope tells how to come nearer.
+        error = tf.abs(total - target)
+        # Without a usable slope, a converged row keeps its m and any other is bisected.
         other = tf.where(error <= tolerance, m, 0.5 * (low + high))
         return low, high, tf.where(inside, newton, other), tf.reduce_max(error)
 
-    # The error is that before a step, and far less after it.
+    # The loop tests the error before its last step, which reduces it much further.
     return tf.while_loop(
         lambda low, high, m, error: error > tolerance,
-        closer,
+        improve,
         (low, high, tf.clip_by_value(start, low, high), tf.constant(math.inf, x.dtype)),
         maximum_iterations=_SEARCH,
     )[2]
 
 
 def sinkhorn_top_k(scores: tf.Tensor, k: int, epsilon: float, iterations: int) -> tf.Tensor:
-    """The plan by Sinkhorn's iterations in the log domain, differentiated through all of them.
+    """The plan by Sinkhorn iterations in the log domain, differentiated through all of them.
 
     Args:
-        scores: As of `soft_top_k`.
-        k: As of `soft_top_k`.
-        epsilon: As of `soft_top_k`.
-        iterations: At least 1. The smaller epsilon, the more are needed; too few leave A_i
-            above 1, though their sum is k after any number.
+        scores: As for `soft_top_k`.
+        k: As for `soft_top_k`.
+        epsilon: As for `soft_top_k`.
+        iterations: At least 1. A smaller epsilon needs more; with too few, some A_i exceed 1,
+            although their sum is k after any number.
 
     Returns:
         A [...,n], float32 (float64 for float64 scores).

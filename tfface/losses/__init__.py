@@ -1,1 +1,1 @@
-"""Losses that several methods share: adversarial ones of expressions, and those of regions."""
+"""Losses that several methods share: adversarial terms with expressions, regions, segmentation."""

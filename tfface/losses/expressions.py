@@ -1,7 +1,7 @@
-"""Terms of discriminators of expressions, and of generators against them, one discriminator each.
+"""Adversarial loss terms of methods that edit expressions, for one discriminator.
 
-Those of StarGAN (Choi et al. 2018): WGAN-GP, and classification. And, in their place, those of a
-multi-task discriminator.
+Either StarGAN's (Choi et al. 2018), WGAN-GP plus classification, or those of a multi-task
+discriminator.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import tensorflow as tf
 
 
 def class_logits(discriminator, images: tf.Tensor) -> tf.Tensor:
-    """Expression logits [B,N] of images [B,S,S,3]: the last output, or the only one."""
+    """Expression logits [B,N] of images [B,S,S,3]: the discriminator's last or only output."""
     return tf.nest.flatten(discriminator(images, training=True))[-1]
 
 
 def classification(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Mean cross entropy of expression logits [B,N] with class indices [B]."""
+    """Mean cross-entropy of expression logits [B,N] with class indices [B]."""
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
@@ -41,23 +41,23 @@ def gradient_penalty(
     return tf.reduce_mean(tf.square(norm - 1.0))
 
 
-def judge(
-    discriminator, judged: list[tf.Tensor], classified: tf.Tensor
+def discriminate(
+    discriminator, batches: list[tf.Tensor], classified: tf.Tensor
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Realness maps of each of the `judged` batches, and expression logits of `classified`.
+    """Realness maps of each batch, and expression logits of the images to classify.
 
-    One pass over all, as no layer mixes images.
+    All images go through the network in one pass, as no layer mixes images.
 
     Args:
         discriminator: Returns (realness, logits).
-        judged: Batches [B,S,S,3] of one size.
-        classified: [B,S,S,3]; may be the first of the judged.
+        batches: Batches [B,S,S,3] of one size.
+        classified: Images to classify, [B,S,S,3]; may be the first of `batches`.
     """
-    same = classified is judged[0]
-    passed = judged if same else [*judged, classified]
-    realness, logits = discriminator(tf.concat(passed, 0), training=True)
-    logits = tf.split(logits, len(passed))[0 if same else -1]
-    return tf.split(realness, len(passed))[: len(judged)], logits
+    same = classified is batches[0]
+    inputs = batches if same else [*batches, classified]
+    realness, logits = discriminator(tf.concat(inputs, 0), training=True)
+    logits = tf.split(logits, len(inputs))[0 if same else -1]
+    return tf.split(realness, len(inputs))[: len(batches)], logits
 
 
 def discriminator_terms(
@@ -69,7 +69,7 @@ def discriminator_terms(
 ) -> dict[str, tf.Tensor]:
     """Terms of a discriminator, by name.
 
-    D(x) is the realness map, C(x) are the logits of the expressions y:
+    D(x) is the realness map, C(x) are the expression logits, y is the expression of x:
 
         real = -E D(x)             StarGAN's equation 8
         fake = E D(G(x,t))         the same
@@ -77,18 +77,18 @@ def discriminator_terms(
         cls  = E CE(C(x), y)       StarGAN's equation 2, L_cls^r
 
     Args:
-        adversarial: "wgan-gp"; or "multitask", of which the terms are `multitask_discriminator`'s.
-        discriminator: Returns (realness, logits); or logits alone for "multitask".
+        adversarial: "wgan-gp", or "multitask" for the terms of `multitask_discriminator`.
+        discriminator: Returns (realness, logits), or only logits for "multitask".
         real: Images x [B,S,S,3].
-        fake: Images G(x,t) [B,S,S,3], constants.
-        batch: `expression` and `target` [B], and what `tfface.methods.targets` adds.
+        fake: Images G(x,t) [B,S,S,3], without a gradient.
+        batch: `expression` and `target` [B], and the entries added by `tfface.methods.targets`.
     """
     if adversarial == "multitask":
         return multitask_discriminator(
             discriminator, real, fake, batch["expression"], batch["target"]
         )
-    (real_map, fake_map), logits = judge(
-        discriminator, [real, fake], examples(discriminator, real, batch)
+    (real_map, fake_map), logits = discriminate(
+        discriminator, [real, fake], classifier_examples(discriminator, real, batch)
     )
     return {
         "real": -tf.reduce_mean(real_map),
@@ -101,14 +101,14 @@ def discriminator_terms(
 def generator_terms(
     adversarial: str, discriminator, fake: tf.Tensor, batch: dict[str, tf.Tensor]
 ) -> dict[str, tf.Tensor]:
-    """Terms of a generator against a discriminator; arguments as of `discriminator_terms`.
+    """Terms of a generator against a discriminator; arguments as for `discriminator_terms`.
 
     fake = -E D(G(x,t))          StarGAN's equation 8; or `multitask_generator`
     cls  = E CE(C(G(x,t)), t)    StarGAN's equation 3, L_cls^f; not for "multitask"
     """
     if adversarial == "multitask":
         return {"fake": multitask_generator(discriminator, fake, batch["target"])}
-    (fake_map,), logits = judge(discriminator, [fake], noisy(fake, batch))
+    (fake_map,), logits = discriminate(discriminator, [fake], add_noise(fake, batch))
     return {
         "fake": -tf.reduce_mean(fake_map),
         "cls": classification(batch["target"], logits),
@@ -116,15 +116,15 @@ def generator_terms(
 
 
 def classifier_term(discriminator, real: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """E CE(C(x), y) of `examples`, where the discriminator learns expressions alone (ours)."""
-    logits = class_logits(discriminator, examples(discriminator, real, batch))
+    """E CE(C(x), y) on `classifier_examples`, for steps that only train the classifier (ours)."""
+    logits = class_logits(discriminator, classifier_examples(discriminator, real, batch))
     return classification(batch["expression"], logits)
 
 
 def multitask_discriminator(
     discriminator, real: tf.Tensor, fake: tf.Tensor, expression: tf.Tensor, target: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """Terms of a discriminator that judges whether a face is real, given its expression.
+    """Terms of a discriminator that decides whether a face is real, given its expression.
 
     D_k(x) is the logit of expression k, y the expression of x, t the target, G(x,t) the fake:
 
@@ -133,12 +133,13 @@ def multitask_discriminator(
         wrong = E mean_{k != y} softplus(D_k(x))
         r1    = E |grad_x D_y(x)|^2 / 2
 
-    `real` and `fake`: the multi-task discriminator of Liu et al. 2019 (FUNIT) as StarGAN v2 has it,
-    Choi et al. 2020, equation 1. `r1`: Mescheder et al. 2018, equation 9. `wrong` is ours: real
-    faces under the labels of other expressions are negatives, so that a face has to show its label.
+    `real` and `fake` are those of the multi-task discriminator of Liu et al. 2019 (FUNIT) in the
+    form of StarGAN v2 (Choi et al. 2020, equation 1); `r1` is equation 9 of Mescheder et al. 2018.
+    `wrong` is ours: real faces under the labels of other expressions are negatives, so that a face
+    has to show its label.
 
     Args:
-        discriminator: Returns logits, as its only output or its last.
+        discriminator: Returns logits as its only or its last output.
         real: Images [B,S,S,3].
         fake: Images [B,S,S,3].
         expression: Class indices [B] of the real images.
@@ -163,7 +164,7 @@ def multitask_generator(discriminator, fake: tf.Tensor, target: tf.Tensor) -> tf
     """E softplus(-D_t(G(x,t))), the non-saturating form of StarGAN v2's equation 1.
 
     Args:
-        discriminator: As of `multitask_discriminator`.
+        discriminator: As for `multitask_discriminator`.
         fake: Images G(x,t) [B,S,S,3].
         target: Class indices t [B].
     """
@@ -172,21 +173,22 @@ def multitask_generator(discriminator, fake: tf.Tensor, target: tf.Tensor) -> tf
 
 
 def _logit(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """The logits [B] of class indices [B], of [B,N]."""
+    """From logits [B,N], those of the class indices [B]: [B]."""
     return tf.gather(logits, labels, axis=1, batch_dims=1)
 
 
-def noisy(images: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Images under the batch's `noise`, if it has any (ours)."""
+def add_noise(images: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Images plus the batch's `noise`, if it has any (ours)."""
     return images + batch["noise"] if "noise" in batch else images
 
 
-def examples(discriminator, images: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Real images as a discriminator learns their expressions from them.
+def classifier_examples(discriminator, images: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Real images from which a discriminator learns to classify expressions.
 
-    Under the batch's `noise` and made `fast_gradient` by its `attack`, if it has any (ours).
+    With the batch's `noise` added, then perturbed by `fast_gradient` with the length `attack`, if
+    the batch has these entries (ours).
     """
-    images = noisy(images, batch)
+    images = add_noise(images, batch)
     if "attack" not in batch:
         return images
 
@@ -202,14 +204,14 @@ def fast_gradient(
     labels: tf.Tensor,
     length: tf.Tensor,
 ) -> tf.Tensor:
-    """Images one step up the gradient of their classification loss: adversarial training.
+    """Images moved one step up the gradient of their classification loss: adversarial training.
 
-    The fast gradient method (Goodfellow et al. 2015), its steps measured by their L2 norm (Miyato
-    et al. 2017). A classifier trained on these has gradients along what people see of a class
-    (Tsipras et al. 2019), which is what a generator needs.
+    The fast gradient method (Goodfellow et al. 2015) with steps of a given L2 norm (Miyato et al.
+    2017). The gradients of a classifier trained on such images align with visible features of a
+    class (Tsipras et al. 2019), which is what a generator needs.
 
     Args:
-        classify: Images [B,S,S,3] to logits [B,N].
+        classify: Maps images [B,S,S,3] to logits [B,N].
         images: [B,S,S,3].
         labels: Class indices [B].
         length: Euclidean length of the step over all pixels and channels, [B,1,1,1].

@@ -1,4 +1,4 @@
-"""Losses that several methods have."""
+"""Image distances, optionally balanced over the regions of a label map."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ def distance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 def region_distance(
     a: tf.Tensor, b: tf.Tensor, label_map: tf.Tensor, classes: int, balance: float
 ) -> tf.Tensor:
-    """Mean absolute difference of each example, in part a mean over regions, [B] (ours).
+    """Mean absolute difference of each example, partly averaged over regions, [B] (ours).
 
-    Eyes are a hundredth of a face's pixels, and as much of a mean over pixels.
+    Eyes are a hundredth of a face's pixels, so they hardly count in a mean over pixels.
 
     Args:
         a: Images [B,S,S,C].
         b: Images [B,S,S,C].
-        label_map: Of both, int32 [B,S,S].
+        label_map: Label map of both images, int32 [B,S,S].
         classes: Number of classes.
-        balance: Share of the mean over the regions that there are, each of which counts as much as
-            any other; the rest is that over pixels.
+        balance: Weight, 0 to 1, of the mean over the regions that are present, in which each region
+            counts equally; the mean over pixels has weight 1 - balance.
     """
     if not balance:
         return distance(a, b)
@@ -31,6 +31,6 @@ def region_distance(
     inside = tf.one_hot(label_map, classes)
     pixels = tf.reduce_sum(inside, (1, 2))
     sums = tf.einsum("bhw,bhwc->bc", differences, inside)
-    there = tf.cast(pixels > 0, tf.float32)
-    of_regions = tf.reduce_sum(sums / tf.maximum(pixels, 1.0), -1) / tf.reduce_sum(there, -1)
-    return balance * of_regions + (1.0 - balance) * tf.reduce_mean(differences, (1, 2))
+    present = tf.cast(pixels > 0, tf.float32)
+    region_mean = tf.reduce_sum(sums / tf.maximum(pixels, 1.0), -1) / tf.reduce_sum(present, -1)
+    return balance * region_mean + (1.0 - balance) * tf.reduce_mean(differences, (1, 2))

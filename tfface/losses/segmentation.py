@@ -1,4 +1,4 @@
-"""Loss of label maps in which small classes count."""
+"""A segmentation loss that gives weight to small classes."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from tfface.data.label_maps import CLASSES_19
 def entropy_and_dice(
     truth: tf.Tensor, logits: tf.Tensor, axes: tuple[int, ...] = (0, 1, 2)
 ) -> tf.Tensor:
-    """What the segmenter learns from: weighted cross-entropy, and twice one less the Dice measure.
+    """Class-weighted cross-entropy + 2 (1 - mean Dice coefficient).
 
-    A class of n pixels of the batch has n^(3/4) parts of the cross-entropy, and as large a part of
-    the Dice measure as any other, or brows and jewellery would hardly count.
+    A class of n pixels gets the weight n^(3/4) in the cross-entropy, and all classes that occur
+    count equally in the mean Dice coefficient. Otherwise brows and jewellery would hardly count.
 
     Args:
         truth: Class ids [N,S,S].
         logits: [N,S,S,19].
-        axes: Over which pixels are counted; (1, 2): in each image, not in the batch.
+        axes: Axes over which the pixels of a class are counted: (0, 1, 2) for the whole batch,
+            (1, 2) for each image.
 
     Returns:
-        A scalar, or, of each image, [N].
+        A scalar for (0, 1, 2), one value per image [N] for (1, 2).
     """
 
     def by_class(values):
         return tf.reduce_sum(values, axes)
 
     true = tf.one_hot(tf.cast(truth, tf.int32), len(CLASSES_19))
-    found = tf.nn.log_softmax(logits)
-    pixels, entropies = by_class(true), -by_class(true * found)
+    log_probabilities = tf.nn.log_softmax(logits)
+    pixels, entropies = by_class(true), -by_class(true * log_probabilities)
     entropy = tf.reduce_sum(entropies / tf.maximum(pixels, 1.0) ** 0.25, -1)
     entropy /= tf.reduce_sum(pixels**0.75, -1)
-    found = tf.exp(found)
-    # The one keeps a class of a few pixels from counting all or nothing.
-    dice = (2.0 * by_class(true * found) + 1.0) / (pixels + by_class(found) + 1.0)
+    predicted = tf.exp(log_probabilities)
+    # Adding 1 smooths the coefficient of classes with very few pixels.
+    dice = (2.0 * by_class(true * predicted) + 1.0) / (pixels + by_class(predicted) + 1.0)
     occurs = tf.cast(pixels > 0, tf.float32)
     dice = tf.reduce_sum(occurs * dice, -1) / tf.reduce_sum(occurs, -1)
     return entropy + 2.0 * (1.0 - dice)

@@ -1,4 +1,4 @@
-"""The methods: a folder each, listed here. Importing this imports no TensorFlow."""
+"""The methods, one folder each, are registered here. Importing this imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ METHODS = {
 
 
 def exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a method's package: names that it offers, imported when asked for.
+    """The `__getattr__` of a method's package, which imports its public names on first use.
 
-    So `--help`, which needs no more than a config, imports no TensorFlow.
+    This way `--help`, which only needs a config, imports no TensorFlow.
 
     Args:
         package: The package's name.
-        modules: What it offers: names, and the modules that have them.
+        modules: Public names of the package, each with the module that defines it.
     """
 
     def get(name: str) -> Any:
@@ -46,7 +46,7 @@ def _look_up(name: str, part: str, suffix: str) -> type:
 
 
 def get_method(name: str) -> type:
-    """The `Method` class of a name; imports TensorFlow."""
+    """The `Method` class of a registered name; imports TensorFlow."""
     return _look_up(name, "method", "")
 
 

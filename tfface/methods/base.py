@@ -1,4 +1,7 @@
-"""The contract of a method: a single-replica view without strategy, optimiser, files or clock."""
+"""The interface of a method: networks, losses, batches and signatures.
+
+It knows no distribution strategy, optimiser, file or clock; those belong to the training engine.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,18 @@ Batch = dict[str, tf.Tensor]
 
 
 class Task(enum.Enum):
-    """What a method does; `tfface.evaluation` measures each task in its own way."""
+    """What a method does; `tfface.evaluation` has its own metrics for each task."""
 
-    EXPRESSION = "an image and an expression to the image with it"
-    SEGMENTED_EXPRESSION = "the same, and the image's label map"
-    SEGMENTATION = "an image to its label map"
-    ATTRIBUTE = "an image, a reference and an attribute to the image with the reference's"
-    LABEL_MAP = "a label map and a style to an image"
-    EXEMPLAR = "a label map, or lines, and an exemplar to an image"
+    EXPRESSION = "image and target expression to edited image"
+    SEGMENTED_EXPRESSION = "image and target expression to edited image and label map"
+    SEGMENTATION = "image to label map"
+    ATTRIBUTE = "image, reference image and attribute to image with the reference's attribute"
+    LABEL_MAP = "label map and style to image"
+    EXEMPLAR = "label map or line drawing, and exemplar image, to image"
 
 
 Losses = tuple[tf.Tensor, Batch]
-"""The scalar float32 loss of a phase, a mean over the batch, and its named terms."""
+"""The loss of a phase, a float32 scalar averaged over the batch, and its terms by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +40,15 @@ class Phase:
     """One optimiser update within a training step.
 
     Attributes:
-        name: Its name in metrics.
-        updates: Names of the networks whose weights it changes.
+        name: Name of the phase in metrics.
+        updates: Names of the networks whose weights the phase updates.
         loss: A pure function of weights and batch.
-        every: It runs in every such step.
-        rate: Its learning rate relative to the method's (two time scales, Heusel et al. 2017).
-        rates: Learning rates of single networks relative to the phase's. Networks of one rate share
-            an optimiser.
-        start: The first step, counted from 0, in which it may run.
-        stop: The step from which on it no longer runs; None: it runs to the end.
+        every: The phase runs once in this many steps.
+        rate: Learning rate relative to the method's (two time scales, Heusel et al. 2017).
+        rates: Learning rates of single networks relative to the phase's. Networks with the same
+            rate share an optimiser.
+        start: The first step, counted from 0, in which the phase may run.
+        stop: The step from which on the phase no longer runs; None: it runs to the end.
     """
 
     name: str
@@ -58,7 +61,7 @@ class Phase:
     stop: int | None = None
 
     def groups(self) -> dict[str, tuple[tuple[str, ...], float]]:
-        """The optimisers: name to the networks that each updates, and its learning rate."""
+        """The optimisers by name: the networks that each updates, and its relative rate."""
         by_rate: dict[float, list[str]] = {}
         for name in self.updates:
             by_rate.setdefault(self.rates.get(name, 1.0), []).append(name)
@@ -71,7 +74,7 @@ class Phase:
         }
 
     def due(self, number: int) -> bool:
-        """Whether it runs in the step `number`, counted from 0."""
+        """Whether the phase runs in the step `number`, counted from 0."""
         begun = number >= self.start and (self.stop is None or number < self.stop)
         return begun and (number + 1) % self.every == 0
 
@@ -81,9 +84,9 @@ class Signature:
     """A function of an exported model.
 
     Attributes:
-        function: Takes the named tensors, returns a dict of named tensors.
+        function: Accepts the named tensors and returns a dict of named tensors.
         inputs: Name to `tf.TensorSpec`, whose first dimension is the batch (None).
-        example: One request, of one image: warms a server up, and checks an export.
+        example: An example request with one image, to warm up a server and to check an export.
     """
 
     function: Callable[..., dict[str, tf.Tensor]]
@@ -94,20 +97,20 @@ class Signature:
 class Method(abc.ABC):
     """A published method.
 
-    All randomness of a training step is drawn in `batches`, for the whole batch, from (seed, step).
-    The losses of `phases` are therefore pure functions of weights and batch, and give the same on
-    any number of devices.
+    All random numbers of a training step are drawn in `batches`, for the whole batch, from
+    (seed, step). The losses of `phases` are therefore pure functions of weights and batch, and do
+    not depend on the number of devices.
 
     Attributes:
         config: The method's config, with the names of its labels filled in.
-        title: What it is and does, in reports.
-        curves: Names of the metrics that reports plot, such as "generator/fake"; those that a
-            config does not have are left out.
-        task: What it does.
-        takes: What its results are made of: "image", images [B,S,S,3] in [-1,1] that are changed;
-            "label_map" or "lines", codes int32 [B,S,S] that new images are made from.
-        averaged: Names of the networks that get averaged weights, and that an export needs.
-        labelled: A second data set from which `batches` takes label maps, if there is one.
+        title: Name and purpose of the method, for reports.
+        curves: Names of the metrics that reports plot, such as "generator/fake"; metrics that a
+            config does not produce are left out.
+        task: What the method does.
+        takes: Its input: "image", images [B,S,S,3] in [-1,1] to be edited; "label_map" or "lines",
+            class codes int32 [B,S,S] from which new images are generated.
+        averaged: Names of the networks that get averaged weights and that an export needs.
+        labelled: A second data set from which `batches` reads label maps, if there is one.
     """
 
     title: str
@@ -128,7 +131,7 @@ class Method(abc.ABC):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of its expressions or attributes, if it has any."""
+        """Names of the expressions or attributes that the method edits, if any."""
         return ()
 
     @classmethod
@@ -154,14 +157,14 @@ class Method(abc.ABC):
         seed: int | None = None,
         start: int = 0,
     ) -> tf.data.Dataset:
-        """All that losses and `preview` need of a batch; arguments as of `Source.batches`."""
+        """Batches with the inputs of losses and `preview`; arguments as for `Source.batches`."""
 
     @abc.abstractmethod
     def evaluation_source(self) -> Source:
-        """The data set, opened with all that an evaluation reads of it."""
+        """The data set, opened with all fields that an evaluation reads."""
 
     def loss(self, phase: str, nets: Networks, batch: Batch) -> Losses:
-        """The loss of a phase, by its name."""
+        """The loss of the phase with this name."""
         return {p.name: p.loss for p in self.phases()}[phase](nets, batch)
 
     @abc.abstractmethod
@@ -170,4 +173,4 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """Functions of the exported model; `serving_default` is one of them."""
+        """Functions of the exported model, including `serving_default`."""

@@ -1,4 +1,4 @@
-"""Labels by name, within the graph."""
+"""Look-up of label names inside a TensorFlow graph."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import tensorflow as tf
 
 
 def index_of(names: tf.Tensor, known: tuple[str, ...], what: str) -> tf.Tensor:
-    """Indices int32 of names, string of the same shape, among the known ones.
+    """Indices of names in the tuple of known names.
+
+    Args:
+        names: String tensor of any shape.
+        known: The known names.
+        what: Kind of the names, such as "expression", for the error message.
+
+    Returns:
+        int32, of the shape of `names`.
 
     Raises:
-        tf.errors.InvalidArgumentError: An unknown name; the message lists those that exist.
+        tf.errors.InvalidArgumentError: A name is unknown; the message lists the known names.
     """
     matches = tf.equal(names[..., None], tf.constant(known))
     message = f"unknown {what}; expected one of {', '.join(known)}; received"

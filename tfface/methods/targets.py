@@ -1,4 +1,4 @@
-"""What training batches of methods that change expressions have beside faces."""
+"""Targets and random numbers in the training batches of methods that edit expressions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ def with_targets(
     options: ClassifierOptions,
     begin: int = 0,
 ) -> tf.data.Dataset:
-    """Adds what the losses need, from (seed, number of the batch).
+    """Adds inputs of the losses that depend on (seed, number of the batch).
 
-    `target` [B], a permutation of the batch's expressions; `alpha` [B,1,1,1] in [0,1), of the
-    gradient penalty; and, if the options say so, `noise` [B,S,S,3] and the length of the `attack`
-    [B,1,1,1].
+    `target` [B], a permutation of the batch's expressions; `alpha` [B,1,1,1] in [0,1), for the
+    gradient penalty; and, if enabled in the options, `noise` [B,S,S,3] and the length of the
+    `attack` [B,1,1,1].
 
     Args:
         data: Batches with `image` and `expression`.
-        seed: As of `Source.batches`.
+        seed: As for `Source.batches`.
         start: Number of the first batch.
         options: How the discriminator learns the expressions.
-        begin: The first of the steps in which it learns nothing else.
+        begin: The first step in which the discriminator only learns the expressions.
     """
 
     @tf.autograph.experimental.do_not_convert
@@ -33,28 +33,29 @@ def with_targets(
         key = tf.stack([tf.constant(seed or 0, tf.int64), number])
         target = tf.random.experimental.stateless_shuffle(batch["expression"], key)
         alpha = tf.random.stateless_uniform([tf.shape(target)[0], 1, 1, 1], key)
-        made = {**batch, "target": target, "alpha": alpha}
+        batch = {**batch, "target": target, "alpha": alpha}
         if options.noise:
             noise = tf.random.stateless_normal(tf.shape(batch["image"]), key)
-            made["noise"] = options.noise * noise
+            batch["noise"] = options.noise * noise
         if options.attack:
-            made["attack"] = attack_lengths(number - begin, options.attack, options.steps, alpha)
-        return made
+            batch["attack"] = attack_lengths(number - begin, options.attack, options.steps, alpha)
+        return batch
 
     return data.enumerate(start).map(add)
 
 
 def attack_lengths(number: tf.Tensor, length: float, first: int, like: tf.Tensor) -> tf.Tensor:
-    """Lengths of `tfface.losses.expressions.fast_gradient` for a batch, of the shape of `like`.
+    """Step lengths for `tfface.losses.expressions.fast_gradient`, in the shape of `like`.
 
-    Nothing in the first quarter of the steps in which the discriminator learns the expressions
-    alone, or it would never begin to; from then on more, up to `length` after five eighths of them.
+    In the steps in which the discriminator only learns the expressions, the length is 0 in the
+    first quarter, as it would not start to learn otherwise, then grows linearly to `length` after
+    five eighths of these steps.
 
     Args:
         number: The step, counted from the first of these steps, int64 [].
         length: The full length.
-        first: How many such steps there are; 0: the length is full from the beginning.
-        like: Any tensor.
+        first: Number of these steps; 0: the length is full from the beginning.
+        like: A tensor of the wanted shape.
     """
     share = (8.0 * tf.cast(number, tf.float32) / first - 2.0) / 3.0 if first else tf.constant(1.0)
     return tf.fill(tf.shape(like), length * tf.clip_by_value(share, 0.0, 1.0))

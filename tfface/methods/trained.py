@@ -1,4 +1,4 @@
-"""A trained method, for use: its signatures answered in this process."""
+"""A trained method, for inference in this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfface.methods.base import Method, Networks, Signature
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_AT_ONCE = 32  # Examples that go through the networks together.
+_BATCH_SIZE = 32  # Examples per pass through the networks.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Trained:
     Attributes:
         name: The method's name.
         method: The method.
-        nets: Its networks; those with averaged weights hold these.
+        nets: Its networks, with averaged weights where the method has them.
         step: Training step of the weights.
         path: The run folder.
     """
@@ -42,31 +42,31 @@ class Trained:
 
     @functools.cached_property
     def client(self) -> FaceClient:
-        """Answers as a client of the exported run would, without a server."""
+        """A client like that of the exported run, which needs no server."""
         signatures = self.method.signatures(self.nets)
         return FaceClient(str(self.path), self.name, transport=InProcess(signatures))
 
     def editor(self, options: dict[str, Any]) -> Editor:
-        """The edits that some options ask for; arguments and errors as of `Editor`."""
+        """An editor for these options; arguments and errors as for `Editor`."""
         method = self.method
         lines = method.takes == "lines" if method.takes != "image" else None
         model = Model(self.client, self.client.metadata(), self.name, method.labels, lines)
         return Editor(model, options)
 
     def edit(self, image: str | Path | Image | np.ndarray, **options: Any) -> dict[str, Image]:
-        """Edits an image, or makes images from a label map, as the command `edit` does.
+        """Edits an image, or generates images from a label map, like the command `edit`.
 
         Args:
-            image: A file or an RGB image; for methods that take label maps or lines a PNG, or
-                integers [H,W].
-            **options: Those of the command, such as `expression=["happy", "sad"]`; one value or a
+            image: A file or an RGB image; for methods that accept label maps or lines, a PNG file
+                or integers [H,W].
+            **options: Options of the command, such as `expression=["happy", "sad"]`; one value or a
                 list. `reference` and `exemplar` are files or images.
 
         Returns:
-            What was made, by the names of the edits.
+            The resulting images, by the names of the edits.
 
         Raises:
-            UserError: An image that cannot be read, or as of `Editor`.
+            UserError: An image cannot be read, or as for `Editor`.
         """
         for name, values in options.items():
             if name in OPTIONS and OPTIONS[name].kind != "count":
@@ -77,10 +77,10 @@ class Trained:
 
 
 class InProcess:
-    """A `tfface.client.types.Transport` to signatures of this process, not over a network.
+    """A `tfface.client.types.Transport` that calls signatures in this process, without a network.
 
     Args:
-        signatures: As of `Method.signatures`.
+        signatures: As from `Method.signatures`.
     """
 
     def __init__(self, signatures: dict[str, Signature]):
@@ -103,32 +103,32 @@ class InProcess:
         self, inputs: dict[str, Any], signature: str, timeout: float
     ) -> dict[str, Any]:
         """Runs a signature, 32 examples at a time."""
-        run, parts = self._function(signature), []
+        run, results = self._function(signature), []
         specs = self._signatures[signature].inputs
-        for start in range(0, len(next(iter(inputs.values()))), _AT_ONCE):
-            some = {
-                name: tf.constant(_plain(value[start : start + _AT_ONCE]), specs[name].dtype)
+        for start in range(0, len(next(iter(inputs.values()))), _BATCH_SIZE):
+            batch = {
+                name: tf.constant(_to_lists(value[start : start + _BATCH_SIZE]), specs[name].dtype)
                 for name, value in inputs.items()
             }
             try:
-                parts.append({name: value.numpy() for name, value in run(**some).items()})
+                results.append({name: value.numpy() for name, value in run(**batch).items()})
             except tf.errors.InvalidArgumentError as error:
-                # Without the name of TensorFlow's operation, and where it stands in the graph.
+                # Without the name of TensorFlow's operation and its position in the graph.
                 message = error.message.partition("\n")[0].partition(" [[{{node")[0]
                 raise ServerError("INVALID_ARGUMENT", message) from error
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
 
     async def status(self, timeout: float) -> dict[int, VersionStatus]:
-        """It is always there."""
+        """Always available."""
         return {1: VersionStatus("AVAILABLE", "")}
 
     async def metadata(self, timeout: float) -> Signatures:
-        """As a server tells it."""
+        """The signatures, in the form that a server returns them."""
         return {
             name: {
-                "inputs": {key: _described(s) for key, s in signature.inputs.items()},
+                "inputs": {key: _describe(s) for key, s in signature.inputs.items()},
                 "outputs": {
-                    key: _described(s) for key, s in self._function(name).structured_outputs.items()
+                    key: _describe(s) for key, s in self._function(name).structured_outputs.items()
                 },
             }
             for name, signature in self._signatures.items()
@@ -138,14 +138,14 @@ class InProcess:
         """Nothing to close."""
 
     def size(self, value: Any) -> int:
-        """Bytes of an element of an input."""
+        """Size in bytes of an element of an input."""
         return len(value) if isinstance(value, str | bytes) else 8
 
 
-def _plain(values: Any) -> Any:
-    """Strings as lists, which TensorFlow takes; arrays of objects it takes only in part."""
+def _to_lists(values: Any) -> Any:
+    """Object arrays as nested lists: TensorFlow does not convert all object arrays of strings."""
     return values.tolist() if values.dtype == object else values
 
 
-def _described(spec: tf.TensorSpec) -> dict[str, Any]:
+def _describe(spec: tf.TensorSpec) -> dict[str, Any]:
     return {"dtype": spec.dtype.name, "shape": tuple(spec.shape)}

@@ -1,8 +1,8 @@
 """ELEGANT: exchanging latent encodings with GAN (Xiao, Hong and Ma, ECCV 2018, arXiv 1803.10562).
 
-`networks.py` encoder, decoder of residual images, discriminators; `losses.py` the objective;
-`method.py` the exchange of latent parts; `serving.py` what an exported model offers; `convert.py`
-reads the authors' checkpoints.
+`networks.py`: encoder, decoder of residual images, discriminators; `losses.py`: the objective;
+`method.py`: the exchange of latent parts; `serving.py`: signatures of an exported model;
+`convert.py`: layer names of the authors' checkpoints.
 """
 
 from tfface.methods import exports

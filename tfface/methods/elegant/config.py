@@ -13,16 +13,16 @@ ATTRIBUTES = ("Bangs", "Smiling", "Eyeglasses")
 
 @dataclass(frozen=True)
 class Discriminator:
-    """What judges the exchanges.
+    """The discriminators of the exchanged images.
 
     Attributes:
-        kind: "conditional": the paper's two, which see the attributes beside the image.
-            "multitask": one of full size, with a logit for each attribute's presence and one for
-            its absence, "real and has it", "real and lacks it"; real faces with the wrong value
-            count as fakes, so that it asks for the attribute.
+        kind: "conditional": the paper's two discriminators, which get the attributes as an input.
+            "multitask": one discriminator of full size with two logits per attribute, "real and
+            has it" and "real and lacks it"; real faces with the wrong label count as fakes, so
+            that edits have to show the attribute.
         width: Channels of the first convolution of "multitask".
-        attributes_first: Steps at the beginning in which "multitask" learns the attributes of real
-            faces, and nothing else is done.
+        attributes_first: Number of initial steps in which only the "multitask" discriminator is
+            trained, to classify the attributes of real faces.
     """
 
     kind: Literal["conditional", "multitask"] = "conditional"
@@ -34,8 +34,8 @@ class Discriminator:
         check_least(self, 0, "attributes_first", group="discriminator.")
         check(
             self.kind == "multitask" or not self.attributes_first,
-            f"discriminator.attributes_first is {self.attributes_first}: only the discriminator "
-            f"'multitask' can learn attributes alone",
+            f"discriminator.attributes_first is {self.attributes_first}: expected 0 unless "
+            f"discriminator.kind is 'multitask'",
         )
 
 
@@ -44,11 +44,11 @@ class Weights:
     """Weights of the terms of the objective.
 
     Attributes:
-        reconstruction: Of the reconstruction loss.
-        half_size: Of the half-size discriminator, relative to the full-size one.
-        r1: Of the gradient penalty on real faces of the discriminator "multitask".
-        change: Of the change of the image, which makes the generator choose the smallest one that
-            shows the attribute. 0 in the paper.
+        reconstruction: Weight of the reconstruction loss.
+        half_size: Weight of the half-size discriminator, relative to the full-size one.
+        r1: Weight of the gradient penalty on real faces of the "multitask" discriminator.
+        change: Weight of the change of the image, which favours the smallest change that shows the
+            attribute. 0 in the paper.
     """
 
     reconstruction: float = 5.0
@@ -64,23 +64,23 @@ class Weights:
 class ElegantConfig(MethodConfig):
     """ELEGANT (ECCV 2018): exchange an attribute between two faces.
 
-    The defaults are those of the paper and of the authors' code, but for data and attributes.
-    A training step is one attribute and one pair batch; the authors' "iteration" goes over all
-    attributes, so it is as many steps as there are attributes.
+    The defaults are those of the paper and of the authors' code, except for data and attributes.
+    A training step processes one attribute and one batch of pairs; an "iteration" of the authors
+    goes over all attributes, so it equals as many steps as there are attributes.
 
     Attributes:
-        attributes: Names of the exchanged attributes; each owns a part of the latent code.
+        attributes: Names of the exchanged attributes; each has its own part of the latent code.
         width: Channels of the first convolution; the deepest has 8 times as many.
-        normalization: Of encoder and decoder. "channel": the paper's, each pixel's channels divided
-            by their norm, which gives flat parts of an image features as strong as any. "layer":
-            mean and deviation of all features of an image.
-        subtract_unchanged: Subtract from each edit's residual that of the unchanged code, in
-            training and in use: without an exchange the result is exactly the input. Off in the
-            paper, whose residuals also hold a pattern that no exchange asked for.
-        change_threshold: With `subtract_unchanged`, in use, not in training: differences up to it
-            count as none, larger ones lose as much (soft thresholding), so that no faint noise
-            covers what is not edited. In the images' range of [-1,1].
-        discriminator: What judges the exchanges.
+        normalization: Normalisation in encoder and decoder. "channel": as in the paper, each
+            pixel's channels are divided by their norm, which amplifies the features of flat image
+            regions. "layer": by mean and standard deviation of all features of an image.
+        subtract_unchanged: Subtract the residual of the unchanged code from each edit's residual,
+            in training and inference, so that without an exchange the result equals the input. Off
+            in the paper, whose residuals also contain a pattern unrelated to the exchange.
+        change_threshold: Soft threshold for the pixel differences of `subtract_unchanged`, in
+            inference only: differences up to it are set to 0 and larger ones are reduced by it,
+            which removes faint noise outside the edit. In units of the image range [-1,1].
+        discriminator: The discriminators of the exchanged images.
         weights: Weights of the terms of the objective.
         data: The data set.
         adam: Both optimisers.
@@ -108,7 +108,7 @@ class ElegantConfig(MethodConfig):
         check(len(self.attributes) >= 1, "attributes is empty: expected at least one name")
         check(
             len(set(self.attributes)) == len(self.attributes),
-            f"attributes names one twice: {', '.join(self.attributes)}",
+            f"attributes has a duplicate name: {', '.join(self.attributes)}",
         )
         check_least(self, 1, "width")
         check_least(self, 0, "change_threshold")

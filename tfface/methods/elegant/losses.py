@@ -1,7 +1,8 @@
 """The objective of ELEGANT: paper equations 4 to 7, with the weights of the authors' code.
 
-A has an attribute and B lacks it; A1 and B1 are their reconstructions, C and D their exchanges; y_A
-to y_D are their attributes. The discriminator "multitask" and its terms are ours.
+A has an attribute and B lacks it; A1 and B1 are their reconstructions, C and D the images after the
+exchange (of A and of B); y_A to y_D are the attributes. The "multitask" discriminator and its terms
+are ours.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ from tfface.methods.base import Batch, Losses, Method, Networks
 
 
 def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """Paper equation 5 for both discriminators, of full and of half size, as means of its 4 parts.
+    """Paper equation 5 for the discriminators of full and half size, averaged over its 4 parts.
 
     L_D1 = -E log D1(A|y_A) - E log D1(B|y_B) - E log(1 - D1(C|y_C)) - E log(1 - D1(D|y_D))
     """
-    weights, made = method.config.weights, method.generate(nets, batch, training=True)
-    fakes = [tf.stop_gradient(made[name]) for name in ("C", "D")]
+    weights, generated = method.config.weights, method.generate(nets, batch, training=True)
+    fakes = [tf.stop_gradient(generated[name]) for name in ("C", "D")]
     if method.multitask:
-        real, labels = both(batch, "A", "B"), both(batch, "y_A", "y_B")
+        real, labels = concat_sides(batch, "A", "B"), concat_sides(batch, "y_A", "y_B")
         attribute = tf.tile(batch["attribute"], [2])
         terms = multitask(nets["disc1"], real, labels, tf.concat(fakes, 0), attribute)
         total = terms["real"] + terms["wrong"] + terms["fake"]
         return total + weights.r1 * terms["r1"], {**terms, "disc1": total}
     y_c, y_d = method.exchanged_labels(batch)
-    logits = judge(nets, [batch["A"], batch["B"], *fakes], [batch["y_A"], batch["y_B"], y_c, y_d])
+    images, labels = [batch["A"], batch["B"], *fakes], [batch["y_A"], batch["y_B"], y_c, y_d]
+    logits = discriminate(nets, images, labels)
     terms = {
         name: bce(a, True) + bce(b, True) + bce(c, False) + bce(d, False)
         for name, (a, b, c, d) in logits.items()
@@ -34,42 +36,43 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 
 
 def attributes_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """Cross entropy of the attributes of real faces, before everything else (ours)."""
-    logits = nets["disc1"](both(batch, "A", "B"), training=True)
-    loss = classification(logits, both(batch, "y_A", "y_B"))
+    """Cross-entropy of the attributes of real faces, for `attributes_first` (ours)."""
+    logits = nets["disc1"](concat_sides(batch, "A", "B"), training=True)
+    loss = classification(logits, concat_sides(batch, "y_A", "y_B"))
     return loss, {"disc1": loss}
 
 
 def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """Paper equation 7, L_G = L_reconstruction + L_adv, of its equations 4 and 6.
+    """Paper equation 7, L_G = L_reconstruction + L_adv, with its equations 4 and 6.
 
     L_reconstruction = |A - A1| + |B - B1|
-    L_adv            = -E log D1(C|y_C) - E log D1(D|y_D), and the same of D2
+    L_adv            = -E log D1(C|y_C) - E log D1(D|y_D), and the same for D2
 
-    And, which is ours, the change of the images.
+    The optional weight on the change of the images is ours.
     """
-    weights, made = method.config.weights, method.generate(nets, batch, training=True)
+    weights, generated = method.config.weights, method.generate(nets, batch, training=True)
     y_c, y_d = method.exchanged_labels(batch)
-    terms = {"reconstruction": mse(made["A1"], batch["A"]) + mse(made["B1"], batch["B"])}
+    terms = {"reconstruction": mse(generated["A1"], batch["A"]) + mse(generated["B1"], batch["B"])}
     total = weights.reconstruction * terms["reconstruction"]
     if method.multitask:
-        logits = nets["disc1"](both(made, "C", "D"), training=True)
-        asked = logits_of(logits, tf.tile(batch["attribute"], [2]), tf.concat([y_c, y_d], 0))
-        terms["adv1"] = tf.reduce_mean(tf.nn.softplus(-asked))
+        logits = nets["disc1"](concat_sides(generated, "C", "D"), training=True)
+        target = logits_of(logits, tf.tile(batch["attribute"], [2]), tf.concat([y_c, y_d], 0))
+        terms["adv1"] = tf.reduce_mean(tf.nn.softplus(-target))
         total += terms["adv1"]
     else:
-        logits = judge(nets, [made["C"], made["D"]], [y_c, y_d])
-        for name, (of_c, of_d) in zip(("adv1", "adv2"), logits.values(), strict=True):
-            terms[name] = bce(of_c, True) + bce(of_d, True)
+        logits = discriminate(nets, [generated["C"], generated["D"]], [y_c, y_d])
+        for name, (c, d) in zip(("adv1", "adv2"), logits.values(), strict=True):
+            terms[name] = bce(c, True) + bce(d, True)
         total += terms["adv1"] + weights.half_size * terms["adv2"]
     if weights.change:
-        terms["change"] = change(both(batch, "A", "B"), both(made, "C", "D"))
+        images, exchanged = concat_sides(batch, "A", "B"), concat_sides(generated, "C", "D")
+        terms["change"] = change(images, exchanged)
         total += weights.change * terms["change"]
     return total, terms
 
 
-def judge(nets: Networks, images: list, labels: list) -> dict[str, list]:
-    """Logits of both discriminators for several batches, in one pass each."""
+def discriminate(nets: Networks, images: list, labels: list) -> dict[str, list]:
+    """Logits of both discriminators for several batches, in one pass through each."""
     image, label = tf.concat(images, 0), tf.concat(labels, 0)
     half = tf.nn.avg_pool2d(image, 2, 2, "VALID")
     logits = {
@@ -79,8 +82,8 @@ def judge(nets: Networks, images: list, labels: list) -> dict[str, list]:
     return {name: tf.split(values, len(images)) for name, values in logits.items()}
 
 
-def both(tensors: Batch, first: str, second: str) -> tf.Tensor:
-    """The tensors of both sides of the pairs as one batch."""
+def concat_sides(tensors: Batch, first: str, second: str) -> tf.Tensor:
+    """Two named tensors, one for each side of the pairs, as one batch."""
     return tf.concat([tensors[first], tensors[second]], 0)
 
 
@@ -90,24 +93,24 @@ def change(images: tf.Tensor, exchanged: tf.Tensor) -> tf.Tensor:
 
 
 def bce(logits: tf.Tensor, real: bool) -> tf.Tensor:
-    """Mean binary cross entropy of logits against 1 (real) or 0; paper equations 5 and 6."""
+    """Mean binary cross-entropy of logits against 1 (real) or 0; paper equations 5 and 6."""
     labels = tf.ones_like(logits) if real else tf.zeros_like(logits)
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
 
 
 def mse(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Mean squared error; the paper's equation 4 writes a norm, the authors' code takes this."""
+    """Mean squared error, as in the authors' code; the paper's equation 4 writes a norm."""
     return tf.reduce_mean(tf.math.squared_difference(a, b))
 
 
 def logits_of(logits: tf.Tensor, attribute: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Of logits [B,N,2] those of an attribute [B] with the value that labels [B,N] give it: [B]."""
+    """Selects logits [B] from [B,N,2]: of attribute [B], with its value in labels [B,N]."""
     value = tf.gather(tf.cast(labels, tf.int32), attribute, batch_dims=1)
     return tf.gather_nd(logits, tf.stack([attribute, value], 1), batch_dims=1)
 
 
 def classification(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Mean cross entropy of logits [B,N,2] with labels [B,N] of 0 and 1."""
+    """Mean cross-entropy of logits [B,N,2] with labels [B,N] of 0 and 1."""
     labels = tf.cast(labels, tf.int32)
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
@@ -115,31 +118,37 @@ def classification(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 def multitask(
     discriminator, real: tf.Tensor, labels: tf.Tensor, fake: tf.Tensor, attribute: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """Losses of the discriminator "multitask" with regard to one attribute.
+    """Losses of the "multitask" discriminator for one attribute per example.
+
+    D_{i,v}(x) is the logit of "real, with value v of attribute i"; v is the value of the real face
+    x, and x' is the face after the exchange:
+
+        real  = E softplus(-D_{i,v}(x))
+        wrong = E softplus(D_{i,1-v}(x))       real faces under the wrong label
+        fake  = E softplus(D_{i,1-v}(x'))
+        r1    = E |grad_x D_{i,v}(x)|^2 / 2    Mescheder et al. 2018
 
     Args:
-        discriminator: Images [B,S,S,3] to logits [B,N,2].
+        discriminator: Maps images [B,S,S,3] to logits [B,N,2].
         real: Images [B,S,S,3].
         labels: Their attributes [B,N].
         fake: `real` with the attribute exchanged.
-        attribute: Indices [B].
+        attribute: Attribute indices [B].
 
     Returns:
-        `real`, of real faces as they are; `wrong`, of real faces taken for what they would be with
-        the attribute exchanged; `fake`, of the exchanges; `r1`, half the squared length of the
-        gradient at real faces (Mescheder et al. 2018).
+        The terms by name.
     """
-    exchanged = 1.0 - labels  # Of which only the attribute's own entry is asked for.
+    exchanged = 1.0 - labels  # Only the entry of the attribute itself is used.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(real)
         logits = discriminator(real, training=True)
         own = logits_of(logits, attribute, labels)
     gradient = tape.gradient(own, real)
     wrong = logits_of(logits, attribute, exchanged)
-    made = logits_of(discriminator(fake, training=True), attribute, exchanged)
+    generated = logits_of(discriminator(fake, training=True), attribute, exchanged)
     return {
         "real": tf.reduce_mean(tf.nn.softplus(-own)),
         "wrong": tf.reduce_mean(tf.nn.softplus(wrong)),
-        "fake": tf.reduce_mean(tf.nn.softplus(made)),
+        "fake": tf.reduce_mean(tf.nn.softplus(generated)),
         "r1": 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3))),
     }

@@ -1,4 +1,4 @@
-"""ELEGANT as a method: facts of the losses and the schedule are those of the authors' code."""
+"""ELEGANT as a method; losses and schedule follow the authors' code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfface.methods.elegant.networks import (
 
 
 def latent_mask(attribute: tf.Tensor, attributes: int, channels: int) -> tf.Tensor:
-    """Which latent channels belong to an attribute; paper section 3.1, rounded as the authors do.
+    """Mask of the latent channels of an attribute; paper section 3.1, rounded as by the authors.
 
     Args:
         attribute: Indices [B].
@@ -40,13 +40,13 @@ def latent_mask(attribute: tf.Tensor, attributes: int, channels: int) -> tf.Tens
 
 
 class Elegant(Method):
-    """Exchanges an attribute between two faces, by exchanging its part of their latent codes.
+    """Exchanges an attribute between two faces by exchanging its part of their latent codes.
 
     Args:
-        config: Its attributes are the names of the latent code's parts, in order.
+        config: The config; its attributes name the parts of the latent code, in order.
 
-    Networks: "encoder", "decoder", "disc1" (full size), "disc2" (half size; not for the
-    discriminator "multitask").
+    Networks: "encoder", "decoder", "disc1" (full size), "disc2" (half size; not with the
+    "multitask" discriminator).
     """
 
     title = "ELEGANT: changing an attribute of a face"
@@ -92,7 +92,7 @@ class Elegant(Method):
         }
 
     def phases(self) -> tuple[Phase, ...]:
-        """One update of the discriminators, then one of the generator, on the same pair."""
+        """One update of the discriminators, then one of the generator, on the same batch."""
         first = self.config.discriminator.attributes_first
         game = (
             Phase(
@@ -123,9 +123,10 @@ class Elegant(Method):
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
-        """Pairs: `A` with and `B` without an attribute, `y_A`, `y_B`, `attribute` [B].
+        """Pairs: `A` with and `B` without an attribute, their labels, and `attribute` [B].
 
-        The attributes take turns: step s exchanges attribute s modulo n.
+        The labels `y_A` and `y_B` are float32 [B,n]. The attributes take turns: step s exchanges
+        attribute s modulo n.
         """
         names = self.config.attributes
         n = len(names)
@@ -135,7 +136,7 @@ class Elegant(Method):
             # Each side of each attribute has its own order of images.
             seeds = [None if seed is None else seed + 1000 * (2 * i + side) for side in (0, 1)]
             have = source.batches(split, batch_size, seed=seeds[0], start=done, where=(name, True))
-            # Built-in faces in their own order would pair everybody with themselves.
+            # Without an offset, built-in faces in order would pair every person with themselves.
             other = done + (seed is None and source.count(split) is None)
             lack = source.batches(
                 split, batch_size, seed=seeds[1], start=other, where=(name, False)
@@ -160,12 +161,12 @@ class Elegant(Method):
     # The exchange.
 
     def encode(self, nets: Networks, image: tf.Tensor, training: bool = False):
-        """Latent code [B,S/32,S/32,C] and skips of images [B,S,S,3] in [-1,1]."""
+        """Latent code [B,S/32,S/32,C] and skip features of images [B,S,S,3] in [-1,1]."""
         *skips, code = nets["encoder"](image, training=training)
         return code, skips
 
     def mask(self, attribute: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
-        """Mask [B,1,1,C] of the latent part of attributes [B]."""
+        """Mask [B,1,1,C] of the latent channels of attributes [B]."""
         mask = latent_mask(attribute, len(self.config.attributes), code.shape[-1])
         return tf.cast(mask, code.dtype)
 
@@ -174,7 +175,7 @@ class Elegant(Method):
     ) -> dict[str, tf.Tensor]:
         """Reconstructions `A1`, `B1` and exchanges `C` (of A), `D` (of B); paper figure 2.
 
-        The reconstructions are of the unchanged code, of which nothing is subtracted.
+        The reconstructions decode the unchanged code; `subtract_unchanged` does not apply to them.
         """
         a, b = batch["A"], batch["B"]
         z_a, skips_a = self.encode(nets, a, training)
@@ -182,7 +183,7 @@ class Elegant(Method):
         mask = self.mask(batch["attribute"], z_a)
         z_c = z_a + mask * (z_b - z_a)
         z_d = z_b + mask * (z_a - z_b)
-        # One pass of the decoder over the four; no layer mixes images.
+        # One pass of the decoder over all four; no layer mixes images.
         images = tf.concat([a, b, a, b], 0)
         new, own = tf.concat([z_a, z_b, z_c, z_d], 0), tf.concat([z_a, z_b, z_a, z_b], 0)
         skips = [tf.concat([s, t, s, t], 0) for s, t in zip(skips_a, skips_b, strict=True)]
@@ -191,19 +192,20 @@ class Elegant(Method):
             unchanged, exchanged = tf.split(residuals, 2)
             change = exchanged - unchanged if training else self.change(exchanged, unchanged)
             residuals = tf.concat([unchanged, change], 0)
-        made = tf.split(_added(images, residuals), 4)
-        return dict(zip(("A1", "B1", "C", "D"), made, strict=True))
+        results = tf.split(_add_residual(images, residuals), 4)
+        return dict(zip(("A1", "B1", "C", "D"), results, strict=True))
 
     def change(self, exchanged: tf.Tensor, unchanged: tf.Tensor) -> tf.Tensor:
-        """What an exchange adds to the residual of the unchanged code, softly thresholded.
+        """The residual of an exchange minus that of the unchanged code, soft-thresholded.
 
-        In use only: at the beginning of a training all changes are small, and would stay so.
+        For inference only: early in training all changes are below the threshold, and would get no
+        gradient.
         """
         difference, threshold = exchanged - unchanged, self.config.change_threshold
         return difference - tf.clip_by_value(difference, -threshold, threshold)
 
     def exchanged_labels(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        """`y_C`: y_A with the exchanged entry of y_B; `y_D` the other way round."""
+        """`y_C`, which is y_A with the exchanged entry of y_B, and `y_D`, the reverse."""
         hot = tf.one_hot(batch["attribute"], len(self.config.attributes))
         y_a, y_b = batch["y_A"], batch["y_B"]
         return y_a + hot * (y_b - y_a), y_b + hot * (y_a - y_b)
@@ -240,13 +242,13 @@ class Elegant(Method):
         attribute: tf.Tensor,
         strength: tf.Tensor,
     ) -> tf.Tensor:
-        """The source with K changes at once; the code is moved by the sum of what each moves it.
+        """The source with K changes at once: the code is shifted by the sum of their shifts.
 
         Args:
             nets: Encoder and decoder.
             source: Images [B,S,S,3] in [-1,1].
             reference: Images [B,K,S,S,3] in [-1,1].
-            attribute: Indices int32 [B,K]; the same one may be there several times.
+            attribute: Indices int32 [B,K]; an attribute may occur several times.
             strength: float32 [B,K]; a change of strength 0 changes nothing.
 
         Returns:
@@ -263,21 +265,21 @@ class Elegant(Method):
         residual = nets["decoder"]([code, own, *skips])
         if self.config.subtract_unchanged:
             residual = self.change(residual, nets["decoder"]([own, own, *skips]))
-        return _added(source, residual)
+        return _add_residual(source, residual)
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
-        """The pair, its exchanges and, unless they are exactly the pair, its reconstructions."""
-        made = self.generate(nets, batch)
+        """The pair, its exchanges and, unless equal to the pair, its reconstructions."""
+        results = self.generate(nets, batch)
         columns = {"A (has it)": batch["A"], "B (lacks it)": batch["B"]}
         if not self.config.subtract_unchanged:
-            columns |= {"A rebuilt": made["A1"], "B rebuilt": made["B1"]}
-        return {**columns, "A with B's": made["C"], "B with A's": made["D"]}
+            columns |= {"A reconstructed": results["A1"], "B reconstructed": results["B1"]}
+        return {**columns, "A with B's": results["C"], "B with A's": results["D"]}
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """As of `serving.signatures`."""
+        """See `serving.signatures`."""
         return serving.signatures(self, nets)
 
 
-def _added(images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
+def _add_residual(images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
     """Images plus residuals, clipped to [-1,1]; paper equation 2."""
     return tf.clip_by_value(images + residuals, -1.0, 1.0)

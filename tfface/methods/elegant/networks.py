@@ -1,4 +1,4 @@
-"""Networks of ELEGANT. Their figures equal those of the authors' networks (`tests/golden`)."""
+"""Networks of ELEGANT, tested against the outputs of the authors' networks (`tests/golden`)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ChannelNormalization(keras.layers.Layer):
 
 
 def _normalization(kind: str, name: str) -> keras.layers.Layer:
-    """A layer of one of the kinds that `ElegantConfig.normalization` names."""
+    """A layer of a kind from `ElegantConfig.normalization`."""
     if kind == "channel":
         return ChannelNormalization(name=name)
     return keras.layers.GroupNormalization(groups=1, epsilon=1e-5, name=name)
@@ -72,11 +72,11 @@ class Encoder(Network):
     Args:
         size: Side of the images, a multiple of 32.
         width: Channels of the first convolution.
-        normalization: As of `ElegantConfig`.
+        normalization: As in `ElegantConfig`.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Input: [B,S,S,3] in [-1,1]. Outputs, of the policy's compute dtype: the skips, from
+    Input: [B,S,S,3] in [-1,1]. Outputs, in the policy's compute dtype: the skips, from
     [B,S/2,S/2,w] to [B,S/16,S/16,8w], and last the latent code [B,S/32,S/32,8w].
 
     Example:
@@ -107,12 +107,12 @@ class Encoder(Network):
 
 @keras.saving.register_keras_serializable("tfface.elegant")
 class Decoder(Network):
-    """Two latent codes and the skips of the image to be edited, to a residual in [-2,2].
+    """Decodes two latent codes and the edited image's skip features to a residual in [-2,2].
 
     Args:
         size: Side of the images, a multiple of 32.
         width: Channels of the encoder's first convolution.
-        normalization: As of `ElegantConfig`.
+        normalization: As in `ElegantConfig`.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -164,7 +164,7 @@ class Decoder(Network):
 
 @keras.saving.register_keras_serializable("tfface.elegant")
 class Discriminator(Network):
-    """Judges a face together with its attributes.
+    """Discriminates a face together with its attributes, as in the paper.
 
     Args:
         size: Side of the images, a multiple of 16.
@@ -173,8 +173,8 @@ class Discriminator(Network):
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Inputs: images [B,S,S,3] in [-1,1]; attributes [B,N] of 0 and 1. Output: logits [B,1] float32
-    (the authors' sigmoid is in the loss).
+    Inputs: images [B,S,S,3] in [-1,1]; attributes [B,N] of 0 and 1. Output: logits [B,1] float32;
+    the authors' sigmoid is part of the loss here.
 
     Example:
         >>> import tensorflow as tf
@@ -208,20 +208,20 @@ class Discriminator(Network):
 
 @keras.saving.register_keras_serializable("tfface.elegant")
 class MultitaskDiscriminator(Network):
-    """Judges a face for each attribute, with it and without it (ours).
+    """Discriminates a face for each attribute, with it and without it (ours).
 
-    StarGAN's convolutions, without normalisation: that of each pixel's channels would hide how
-    strong a feature is.
+    It has StarGAN's convolutions and no normalisation, as channel normalisation would hide the
+    magnitude of features.
 
     Args:
         size: Side of the images, a multiple of 16.
         attributes: Number of attributes.
-        width: Channels of the first convolution, doubled by each next one.
+        width: Channels of the first convolution; each further one doubles them.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Input: images [B,S,S,3] in [-1,1]. Output: logits [B,N,2] float32 of "real and lacks it" and
-    of "real and has it".
+    Input: images [B,S,S,3] in [-1,1]. Output: logits [B,N,2] float32 for "real and lacks it" and
+    "real and has it".
 
     Example:
         >>> import tensorflow as tf

@@ -1,4 +1,4 @@
-"""What an exported model of ELEGANT offers."""
+"""Signatures of an exported ELEGANT model."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from tfface.methods.labels import index_of
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
-    """`serving_default` on float images, `bytes` on encoded ones; attributes by name.
+    """`serving_default` for float images, `bytes` for encoded ones; attributes by name.
 
-    `several` and `several_bytes` make any number of changes to each image at once. All
-    images of a request have as many; a change of strength 0 fills up.
+    `several` and `several_bytes` make any number of changes to each image at once. All images of a
+    request have the same number of changes; pad with changes of strength 0.
     """
     size, names = method.config.data.size, method.config.attributes
-    one = example_image(size)
-    others = tf.stack([one[:, :, ::-1], one[:, ::-1]], 1)
+    face = example_image(size)
+    references = tf.stack([face[:, :, ::-1], face[:, ::-1]], 1)
     attributes, strengths = tf.constant([[names[0], names[-1]]]), tf.ones([1, 2])
 
     def exchange(source, reference, attribute, strength):
         index = index_of(attribute, names, "attribute")
-        move = method.transfer if attribute.shape.rank == 1 else method.blend
-        return move(nets, source, reference, index, strength)
+        edit = method.transfer if attribute.shape.rank == 1 else method.blend
+        return edit(nets, source, reference, index, strength)
 
     def exchange_bytes(source_bytes, reference_bytes, attribute, strength):
         squares = to_squares(tf.reshape(reference_bytes, [-1]), size)
@@ -38,31 +38,31 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         }
 
     def pair(changes, reference, attribute, strength):
-        """Of float and of encoded images; changes are [], one, or [None], any number."""
-        file, text = (tf.TensorSpec([None, *some], tf.string) for some in ([], changes))
+        """The two signatures for `changes`: [] is one change, [None] is any number."""
+        file, text = (tf.TensorSpec([None, *shape], tf.string) for shape in ([], changes))
         image = tf.TensorSpec([None, size, size, 3], tf.float32)
         images = tf.TensorSpec([None, *changes, size, size, 3], tf.float32)
-        rest = {"attribute": text, "strength": tf.TensorSpec([None, *changes], tf.float32)}
+        common = {"attribute": text, "strength": tf.TensorSpec([None, *changes], tf.float32)}
         example = {"attribute": attribute, "strength": strength}
         files = example_png(tf.reshape(reference, [-1, size, size, 3]))
         return (
             Signature(
                 lambda **inputs: {"image": exchange(**inputs)},
-                {"source": image, "reference": images, **rest},
-                {"source": one, "reference": reference, **example},
+                {"source": image, "reference": images, **common},
+                {"source": face, "reference": reference, **example},
             ),
             Signature(
                 exchange_bytes,
-                {"source_bytes": file, "reference_bytes": text, **rest},
+                {"source_bytes": file, "reference_bytes": text, **common},
                 {
-                    "source_bytes": example_png(one),
+                    "source_bytes": example_png(face),
                     "reference_bytes": tf.reshape(files, attribute.shape),
                     **example,
                 },
             ),
         )
 
-    single = pair([], others[:, 0], attributes[:, 0], strengths[:, 0])
-    several = pair([None], others, attributes, strengths)
-    kinds = "serving_default", "bytes", "several", "several_bytes"
-    return dict(zip(kinds, (*single, *several), strict=True))
+    single = pair([], references[:, 0], attributes[:, 0], strengths[:, 0])
+    several = pair([None], references, attributes, strengths)
+    signature_names = "serving_default", "bytes", "several", "several_bytes"
+    return dict(zip(signature_names, (*single, *several), strict=True))

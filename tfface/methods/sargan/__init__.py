@@ -1,8 +1,8 @@
 """SARGAN: spatial attention for expression manipulation (Akram and Khan, IEEE TCSVT 2023).
 
-`networks.py` the generator with its spatial-attention residual block; `losses.py` the objective:
-WGAN-GP, classification and cycle losses; `method.py` data, phases and edits; `serving.py` what an
-exported model offers; `convert.py` reads the authors' checkpoints.
+`networks.py`: the generator with its spatial-attention residual block; `losses.py`: the objective,
+WGAN-GP, classification and cycle losses; `method.py`: data, phases and edits; `serving.py`:
+signatures of an exported model; `convert.py`: layer names of the authors' checkpoints.
 """
 
 from tfface.methods import exports

@@ -23,14 +23,15 @@ class Weights:
     """Weights of the terms of the objective.
 
     Attributes:
-        classification_real: Of the discriminator's classification loss, on real images (the
+        classification_real: Weight of the discriminator's classification loss, on real images (the
             paper's lambda_cls).
-        classification_fake: Of the generator's, on its own images (the same in the paper).
-        reconstruction: Of the cycle reconstruction loss (lambda_rec).
-        gradient_penalty: Of the gradient penalty of "wgan-gp" (lambda_gp).
-        r1: Of the gradient penalty of "multitask" (gamma of R1).
-        change: Of the change of the image, which makes the generator choose the smallest one that
-            shows the expression. 0 in the paper; for short training.
+        classification_fake: Weight of the generator's classification loss, on its own images (the
+            same in the paper).
+        reconstruction: Weight of the cycle reconstruction loss (lambda_rec).
+        gradient_penalty: Weight of the gradient penalty of "wgan-gp" (lambda_gp).
+        r1: Weight of the gradient penalty of "multitask" (gamma of R1).
+        change: Weight of the change of the image, which favours the smallest change that shows the
+            expression. 0 in the paper; for short training.
     """
 
     classification_real: float = 1.0
@@ -48,22 +49,23 @@ class Weights:
 class SarganConfig(MethodConfig):
     """SARGAN (TCSVT 2023): give a face another expression.
 
-    The defaults are those of the authors' code, but for data.
+    The defaults are those of the authors' code, except for data.
 
     Attributes:
-        classes: Names of the expressions; empty: all that the data set has.
+        classes: Names of the expressions; empty: all expressions of the data set.
         width: Channels of the generator's first convolution; its core has 4 times as many.
         attention_width: Channels of the attention branch (SEDN).
-        residual_init: Factor on the first weights of the generator's last convolution. 1 in the
-            paper; with less it starts closer to a copy of its input and learns sooner.
+        residual_init: Factor on the initial weights of the generator's last convolution. 1 in the
+            paper; with less the generator starts closer to a copy of its input and learns faster.
         discriminator: The discriminator.
-        adversarial: What the discriminator judges. "wgan-gp": by WGAN-GP whether a face is real,
-            and beside it the expression (StarGAN, the paper). "multitask": whether a face is real
-            given its expression, one logit for each (StarGAN v2's multi-task discriminator with
-            R1); there is no realness map; `weights.classification_real`,
-            `weights.classification_fake` and `weights.gradient_penalty` are not used, and
-            `classifier.noise` and `classifier.attack` in the steps of `classifier.steps` only.
-        generator_every: Discriminator updates to one generator update.
+        adversarial: Kind of the adversarial loss. "wgan-gp": WGAN-GP on the realness, and a
+            separate expression classifier (StarGAN, the paper). "multitask": the discriminator
+            decides whether a face is real given its expression, with one logit per expression
+            (StarGAN v2's multi-task discriminator with R1) and no realness map;
+            `weights.classification_real`, `weights.classification_fake` and
+            `weights.gradient_penalty` are not used, and `classifier.noise` and `classifier.attack`
+            only in the first `classifier.steps` steps.
+        generator_every: Discriminator updates per generator update.
         classifier: How the discriminator learns the expressions; off in the paper.
         weights: Weights of the terms of the objective.
         data: The data set.
@@ -81,7 +83,8 @@ class SarganConfig(MethodConfig):
     classifier: ClassifierOptions = ClassifierOptions()
     weights: Weights = Weights()
     data: Data = Data(size=128, batch_size=8)
-    # The text has the rate fall to 0; the code takes a 100,000th off, 20 times: in effect constant.
+    # In the paper's text the rate falls to 0. The authors' code subtracts a 100,000th of it, 20
+    # times, so that it is in effect constant.
     adam: Adam = Adam(
         learning_rate=1e-4,
         schedule="linear",
@@ -94,16 +97,16 @@ class SarganConfig(MethodConfig):
     def __post_init__(self):
         check(
             len(set(self.classes)) == len(self.classes),
-            f"classes names one twice: {', '.join(self.classes)}",
+            f"classes has a duplicate name: {', '.join(self.classes)}",
         )
         check(
             len(self.classes) != 1,
-            f"classes has one name, {', '.join(self.classes)}: expected two or more",
+            f"classes has only one name, {', '.join(self.classes)}: expected two or more",
         )
         self.discriminator.check(self.data.size, "discriminator.")
         check_above_zero(self, "residual_init")
         check_least(self, 1, "width", "attention_width", "generator_every")
 
     def batch_sizes(self) -> dict[str, int]:
-        """As of all methods; and that of the first steps."""
+        """Batch sizes as for all methods, and that of the classifier's steps."""
         return {**super().batch_sizes(), **self.classifier.batch_sizes()}

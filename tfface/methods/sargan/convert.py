@@ -1,8 +1,8 @@
-"""Our names of the layers in the authors' checkpoints; `tfface.convert` reads them."""
+"""Layer names for the modules in the authors' checkpoints, used by `tfface.convert`."""
 
 from __future__ import annotations
 
-# Positions in the authors' `main` sequence (convolution, norm), and our layers' names.
+# Positions in the authors' `main` sequence (convolution, norm), and the layer names here.
 _MAIN = {
     0: "head_conv",
     1: "head_norm",
@@ -19,9 +19,9 @@ _MAIN = {
 
 
 def generator_layer(module: str) -> str | None:
-    """Our layer's name of a module of the authors' generator."""
+    """The layer name for a module of the authors' generator; None: the module is not used."""
     if module.startswith("att_func."):
-        return None  # Created there, but never used by the forward pass.
+        return None  # The authors create it, but their forward pass never uses it.
     parts = module.split(".")
     if parts[:2] == ["main", "9"]:
         if "out_block" in parts:
@@ -33,7 +33,7 @@ def generator_layer(module: str) -> str | None:
 
 
 def discriminator_layer(module: str) -> str:
-    """Our layer's name of a module of the authors' discriminator."""
+    """The layer name for a module of the authors' discriminator."""
     if module.startswith("main."):
         return f"down{int(module.split('.')[1]) // 2 + 1}_conv"
     return {"conv1": "realness", "conv2": "logits"}.get(module, module)

@@ -1,8 +1,9 @@
 """The objective of SARGAN: StarGAN's, Choi et al. 2018, equations 1 to 6, as WGAN-GP (equation 8).
 
-x is a real face and y its expression, t the target, G(x,t) the face made, D(x) the realness map and
-C(x) the expression logits of the discriminator. The terms are in `tfface.losses.expressions`. With
-a multi-task discriminator, its terms take the places of those of WGAN-GP and classification.
+x is a real face and y its expression, t the target expression, G(x,t) the edited face, D(x) the
+realness map and C(x) the expression logits of the discriminator. The terms are in
+`tfface.losses.expressions`. The terms of a multi-task discriminator replace those of WGAN-GP and
+classification.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tfface.methods.base import Batch, Losses, Method, Networks
 
 
 def classifier_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """E CE(C(x), y), before everything else: ours, for short training."""
+    """E CE(C(x), y), for the first `classifier.steps` steps (ours, for short training)."""
     cls = expressions.classifier_term(nets["discriminator"], batch["image"], batch)
     return cls, {"cls": cls}
 
@@ -40,7 +41,7 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN's equation 6, L_G = L_adv + lambda_cls L_cls^f + lambda_rec L_rec.
 
-    And, which is ours, the change of the image.
+    The optional weight on the change of the image is ours.
     """
     adversarial, weights, image = method.config.adversarial, method.config.weights, batch["image"]
     fake = method.generate(nets, image, batch["target"])
@@ -57,10 +58,10 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 
 
 def reconstruction(image: tf.Tensor, cycled: tf.Tensor) -> tf.Tensor:
-    """E |x - G(G(x,t),y)|_1, StarGAN's equation 4; of images [B,S,S,3]."""
+    """E |x - G(G(x,t),y)|_1 of images [B,S,S,3]; StarGAN's equation 4."""
     return tf.reduce_mean(tf.abs(image - cycled))
 
 
 def change(image: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
-    """E |G(x,t) - x|_1 (ours), with which the generator changes no more than shows t."""
+    """E |G(x,t) - x|_1 (ours), which favours the smallest change that shows t."""
     return tf.reduce_mean(tf.abs(fake - image))

@@ -1,4 +1,4 @@
-"""SARGAN as a method: facts of the loss and the schedule are those of the authors' code."""
+"""SARGAN as a method; losses and schedule follow the authors' code."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tfface.methods.targets import with_targets
 
 
 class Sargan(Method):
-    """Gives a face another expression, keeping the person.
+    """Changes the expression of a face and keeps the identity.
 
     Args:
-        config: With the expressions' names in `classes`.
+        config: The config, with the names of the expressions in `classes`.
 
     Networks: "generator", "discriminator".
     """
@@ -45,8 +45,8 @@ class Sargan(Method):
         if len(source.classes) < 2:
             raise UserError(
                 f"the data set {config.data.name!r} has {len(source.classes)} expression classes; "
-                f"SARGAN needs two or more. `python -m tfface.prepare folders` makes class folders "
-                f"from CelebA"
+                f"SARGAN needs two or more. `python -m tfface.prepare folders` creates class "
+                f"folders from CelebA"
             )
         return cls(dataclasses.replace(config, classes=source.classes)), source
 
@@ -75,7 +75,7 @@ class Sargan(Method):
         }
 
     def phases(self) -> tuple[Phase, ...]:
-        """The discriminator in every step, the generator in some (the authors' `n_critic` is 5)."""
+        """The discriminator in every step, the generator in every n-th (the authors' n is 5)."""
         c = self.config
         game = (
             Phase(
@@ -105,17 +105,18 @@ class Sargan(Method):
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
-        """Faces with expressions, and what `with_targets` adds to them.
+        """Faces with expressions, and the entries added by `with_targets`.
 
-        In training, the batches of the first steps have as many images as `classifier` says.
+        In training, batches of the first `classifier.steps` steps have `classifier.batch_size`
+        images.
         """
         c = self.config
         first = 0 if seed is None else c.classifier.steps
         data = source.batches(split, batch_size, seed=seed, start=max(start - first, 0))
         if start < first:
-            # Other faces than those of the steps that follow.
-            more = source.batches(split, c.classifier.batch_size, seed=seed + 1, start=start)
-            data = more.take(first - start).concatenate(data)
+            # Another seed: not the same faces as in the steps that follow.
+            classified = source.batches(split, c.classifier.batch_size, seed=seed + 1, start=start)
+            data = classified.take(first - start).concatenate(data)
         return with_targets(data, seed, start, c.classifier)
 
     def one_hot(self, expression: tf.Tensor) -> tf.Tensor:
@@ -123,16 +124,16 @@ class Sargan(Method):
         return tf.one_hot(expression, len(self.config.classes))
 
     def generate(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
-        """As `edit`, while training: images that are not clipped."""
+        """Like `edit`, but for training: the images are not clipped."""
         return nets["generator"]([images, self.one_hot(expression)], training=True)
 
     def edit(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
-        """Images [B,S,S,3] with the expressions of class indices [B]; both are in [-1,1]."""
+        """Edits images [B,S,S,3] in [-1,1] to show the expressions of class indices [B]."""
         edited = nets["generator"]([images, self.one_hot(expression)], training=False)
         return tf.clip_by_value(edited, -1.0, 1.0)
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
-        """The input, each expression, and where the attention looked for the first expression."""
+        """The input, each expression, and the attention map for the first expression."""
         image = batch["image"]
         columns = {"input": image}
         for i, name in enumerate(self.config.classes):
@@ -144,5 +145,5 @@ class Sargan(Method):
         return columns
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """As of `serving.signatures`."""
+        """See `serving.signatures`."""
         return serving.signatures(self, nets)

@@ -1,4 +1,4 @@
-"""Networks of SARGAN. Their figures equal those of the authors' networks (`tests/golden`)."""
+"""Networks of SARGAN, tested against the outputs of the authors' networks (`tests/golden`)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _reflect_conv(x, filters: int, name: str, stride: int = 1, relu: bool = True
 
 
 def _sedn(x, width: int, level: int, name: str):
-    """Symmetric encoder-decoder of the attention branch: full-size and half-size paths, added."""
+    """Symmetric encoder-decoder of the attention branch: sum of full-size and half-size paths."""
     full = _reflect_conv(x, width, f"{name}_b1_{level}")
     low = _reflect_conv(x, width, f"{name}_b2_{level}", stride=2)
     if level > 1:
@@ -62,7 +62,7 @@ def _sedn(x, width: int, level: int, name: str):
 
 
 def _sarb(x, attention_width: int, name: str = "sarb"):
-    """Spatial-attention residual block: x + map * conv(conv(x)); the map is the SEDN's sigmoid."""
+    """Spatial-attention residual block: x + sigmoid(SEDN(r)) * r with r = conv(conv(x))."""
     channels = x.shape[-1]
     residual = _reflect_conv(x, channels, f"{name}_conv1")
     residual = _reflect_conv(residual, channels, f"{name}_conv2", relu=False)
@@ -77,22 +77,22 @@ def _sarb(x, attention_width: int, name: str = "sarb"):
 
 @keras.saving.register_keras_serializable("tfface.sargan")
 class Generator(Network):
-    """Face and expression to face: the input plus a residual in [-1,1].
+    """Maps a face and an expression to the edited face: the input plus a residual in [-1,1].
 
-    The output is not clipped (authors' code): values may reach [-2,2].
+    The output is not clipped, as in the authors' code: values may reach [-2,2].
 
     Args:
         size: Side of the images, a multiple of 16, at least 32.
         classes: Number of expressions.
         width: Channels of the first convolution.
         attention_width: Channels of the attention branch.
-        residual_init: Factor on the first weights of the last convolution: the less, the closer the
-            untrained generator's output is to its input.
+        residual_init: Factor on the initial weights of the last convolution; with smaller values
+            the untrained generator's output is closer to its input.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
     Inputs: images [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]. Output: [B,S,S,3]
-    float32. The layer "attention" gives the attention map [B,S/4,S/4,1] in [0,1].
+    float32. The layer "attention" outputs the attention map [B,S/4,S/4,1] in [0,1].
 
     Example:
         >>> import tensorflow as tf
@@ -144,7 +144,7 @@ class Generator(Network):
 
 
 def attention_maps(generator: Generator) -> keras.Model:
-    """A model of the generator's inputs that returns its attention map [B,S/4,S/4,1] in [0,1]."""
+    """A model from the generator's inputs to its attention map [B,S/4,S/4,1] in [0,1]."""
     return keras.Model(
         generator.inputs, ops.cast(generator.get_layer("attention").output, "float32")
     )

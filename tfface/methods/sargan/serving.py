@@ -1,4 +1,4 @@
-"""What an exported model of SARGAN offers."""
+"""Signatures of an exported SARGAN model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfface.methods.labels import index_of
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
-    """`serving_default` on float images, `bytes` on encoded ones; expressions by name."""
+    """`serving_default` for float images, `bytes` for encoded ones; expressions by name."""
     size, classes = method.config.data.size, method.config.classes
     names = tf.TensorSpec([None], tf.string)
     image, name = example_image(size), tf.constant([classes[0]])
