@@ -10,10 +10,9 @@ import time
 from urllib.parse import unquote
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 
 from tfface.errors import UserError
-from tfface.server import services
+from tfface.server import health, reflection, services
 from tfface.server.checks import check_address, has_loopback_v6
 from tfface.server.config import Options
 from tfface.server.handlers import Handlers
@@ -91,7 +90,7 @@ class GrpcServer:
         Raises:
             UserError: An address cannot be listened on.
         """
-        await self._add_health_and_reflection()
+        self._add_health_and_reflection()
         self._listen()
         await self._server.start()
 
@@ -209,17 +208,12 @@ class GrpcServer:
         self.addresses.append(f"{name}:{port}" if name else address)
         return port
 
-    async def _add_health_and_reflection(self) -> None:
-        names = [services.PREDICTION, services.MODEL, reflection.SERVICE_NAME]
+    def _add_health_and_reflection(self) -> None:
+        files = list(services.FILES)
         if self._options.health:
-            from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-
-            servicer = health.aio.HealthServicer()
-            for name in _HEALTH_NAMES:
-                await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-            health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
-            names.append(health.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+            self._server.add_generic_rpc_handlers((health.handler(_HEALTH_NAMES),))
+            files.append(health.FILE)
+        self._server.add_generic_rpc_handlers((reflection.handler(files),))
 
 
 async def _answer(

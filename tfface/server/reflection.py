@@ -171,7 +171,8 @@ def _reply(
     kind = request.WhichOneof("message_request")
     try:
         if kind == "list_services":
-            reply.list_services_response.service.extend({"name": name} for name in services)
+            for name in services:
+                reply.list_services_response.service.add(name=name)
         elif kind == "file_by_filename":
             found = pool.FindFileByName(request.file_by_filename)
             reply.file_descriptor_response.file_descriptor_proto.extend(_with_imports(found))

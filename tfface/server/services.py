@@ -16,20 +16,49 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
-    model_service_pb2,
     predict_pb2,
-    prediction_service_pb2,
     regression_pb2,
 )
 
-from tfface.server import tensors
+from tfface.server import reflection, tensors
 from tfface.server.handlers import Handlers
 from tfface.server.status import ServingError, shortened
 
 logger = logging.getLogger("tfface.server")
 
-PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
-MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
+# Not from the generated modules of the two services: protobuf refuses those of
+# tensorflow-serving-api 2.20.
+PREDICTION = "tensorflow.serving.PredictionService"
+MODEL = "tensorflow.serving.ModelService"
+_PREDICTION_RPCS = {
+    "Predict": (predict_pb2.PredictRequest, predict_pb2.PredictResponse),
+    "Classify": (
+        classification_pb2.ClassificationRequest,
+        classification_pb2.ClassificationResponse,
+    ),
+    "Regress": (regression_pb2.RegressionRequest, regression_pb2.RegressionResponse),
+    "MultiInference": (inference_pb2.MultiInferenceRequest, inference_pb2.MultiInferenceResponse),
+    "GetModelMetadata": (
+        get_model_metadata_pb2.GetModelMetadataRequest,
+        get_model_metadata_pb2.GetModelMetadataResponse,
+    ),
+}
+_MODEL_RPCS = {
+    "GetModelStatus": (
+        get_model_status_pb2.GetModelStatusRequest,
+        get_model_status_pb2.GetModelStatusResponse,
+    ),
+    "HandleReloadConfigRequest": (
+        model_management_pb2.ReloadConfigRequest,
+        model_management_pb2.ReloadConfigResponse,
+    ),
+}
+FILES = (
+    reflection.service_file(
+        "tensorflow_serving/apis/prediction_service.proto", PREDICTION, _PREDICTION_RPCS
+    ),
+    reflection.service_file("tensorflow_serving/apis/model_service.proto", MODEL, _MODEL_RPCS),
+)
 # Which threads run an RPC: those for inference, for status and metadata, or for reloading.
 RUN, QUERY, LOAD = "run", "query", "load"
 _Result = tuple[grpc.StatusCode, bytes | str]
@@ -75,35 +104,28 @@ def services(handlers: Handlers, tensor_content: bool = False) -> dict[str, dict
     def timed(answer: Callable) -> Callable:
         return lambda request, timeout: answer(request, timeout).SerializeToString()
 
-    def counted(api: str, answer: Callable, request_type: type) -> Rpc:
-        record = functools.partial(handlers.monitor.request, api, "GRPC")
-        return _rpc(RUN, answer, request_type, record)
+    def record(api: str) -> Callable:
+        return functools.partial(handlers.monitor.request, api, "GRPC")
 
     prediction = {
-        "Predict": counted("Predict", predict, predict_pb2.PredictRequest),
-        "Classify": counted(
-            "Classify", timed(handlers.classify), classification_pb2.ClassificationRequest
-        ),
-        "Regress": counted("Regress", timed(handlers.regress), regression_pb2.RegressionRequest),
-        "MultiInference": _rpc(
-            RUN, timed(handlers.multi_inference), inference_pb2.MultiInferenceRequest
-        ),
-        "GetModelMetadata": _rpc(
-            QUERY, plain(handlers.metadata), get_model_metadata_pb2.GetModelMetadataRequest
-        ),
+        "Predict": (RUN, predict, record("Predict")),
+        "Classify": (RUN, timed(handlers.classify), record("Classify")),
+        "Regress": (RUN, timed(handlers.regress), record("Regress")),
+        "MultiInference": (RUN, timed(handlers.multi_inference), None),
+        "GetModelMetadata": (QUERY, plain(handlers.metadata), None),
     }
     model = {
-        "GetModelStatus": _rpc(
-            QUERY, plain(handlers.status), get_model_status_pb2.GetModelStatusRequest
-        ),
-        "HandleReloadConfigRequest": _rpc(
-            LOAD, plain(reload), model_management_pb2.ReloadConfigRequest
-        ),
+        "GetModelStatus": (QUERY, plain(handlers.status), None),
+        "HandleReloadConfigRequest": (LOAD, plain(reload), None),
     }
-    return {PREDICTION: prediction, MODEL: model}
+
+    def rpcs(messages: dict, handling: dict) -> dict[str, Rpc]:
+        return {name: _rpc(messages[name][0], *how) for name, how in handling.items()}
+
+    return {PREDICTION: rpcs(_PREDICTION_RPCS, prediction), MODEL: rpcs(_MODEL_RPCS, model)}
 
 
-def _rpc(kind: str, answer: Callable, request_type: type, record: Callable | None = None) -> Rpc:
+def _rpc(request_type: type, kind: str, answer: Callable, record: Callable | None) -> Rpc:
     """Makes an RPC of `answer`, a function of a message and the seconds left to reply bytes."""
 
     def handle(data: bytes, deadline: float | None) -> _Result:
