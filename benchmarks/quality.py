@@ -2,7 +2,7 @@
 
 Trains the presets, which takes about an hour on two CPU cores, or takes the runs that are there;
 measures them on held-out built-in faces; prints what changed against `benchmarks/quality.json`; and
-writes this file and, between its two marks, the README.
+writes this file and, between its two marks, `docs/results.md`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
     parser.add_argument("--out", default="runs/bench", help="folder of the runs (%(default)s)")
     arguments = parser.parse_args(argv)
-    readme, record = ROOT / "README.md", ROOT / "benchmarks" / "quality.json"
-    before, _, after = _parts(readme)
+    page, record = ROOT / "docs" / "results.md", ROOT / "benchmarks" / "quality.json"
+    before, _, after = _parts(page)
     import_tensorflow()
 
     from tfface.engine.run import write_text
@@ -52,14 +52,14 @@ def main(argv: list[str] | None = None) -> int:
     tables = "\n\n".join(
         markdown(cells) for _, found in sorted(recorded.items()) for cells in found
     )
-    write_text(readme, f"{before}{MARK}\n{tables}\n{MARK}{after}")
+    write_text(page, f"{before}{MARK}\n{tables}\n{MARK}{after}")
     return 0
 
 
-def _parts(readme: Path) -> list[str]:
-    parts = readme.read_text().split(MARK)
+def _parts(page: Path) -> list[str]:
+    parts = page.read_text().split(MARK)
     if len(parts) != 3:
-        raise UserError(f"{readme}: expected two lines {MARK}, between which the tables go")
+        raise UserError(f"{page}: expected two lines {MARK}, between which the tables go")
     return parts
 
 
@@ -84,7 +84,7 @@ def _named(tables: list[Cells]) -> dict[tuple[str, str], str]:
 
 
 def markdown(cells: Cells) -> str:
-    """A table for the README."""
+    """A table in Markdown."""
     header, *rows = [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join([header, "|" + "---|" * len(cells[0]), *rows])
 
