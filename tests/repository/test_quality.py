@@ -19,7 +19,7 @@ OLD = [
 ]
 
 
-def test_what_changed_is_told():
+def test_changes_are_reported():
     assert quality.changes(OLD, OLD) == []
     new = [[["sargan", "edited", "copy"], ["seen", "80.0 %", "12.5 %"], ["error", "1 %", ""]]]
     assert quality.changes(OLD, new) == [
@@ -29,13 +29,14 @@ def test_what_changed_is_told():
     ]
 
 
-def test_the_readme_of_this_project_has_a_place_for_the_tables():
-    assert len(quality._parts(FILE.parents[1] / "README.md")) == 3
+def test_results_page_has_markers_for_the_tables():
+    assert len(quality._parts(FILE.parents[1] / "docs" / "results.md")) == 3
 
 
-def test_mistakes_are_told(tmp_path, capsys, monkeypatch):
+def test_invalid_arguments_are_reported(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(quality, "ROOT", tmp_path)
-    (tmp_path / "README.md").write_text("# Results\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "results.md").write_text("# Results\n")
     assert quality.main([]) == 2
     assert "expected two lines <!-- bench-quality -->" in capsys.readouterr().err
     assert quality.main(["--methods", "gan"]) == 2
@@ -43,13 +44,13 @@ def test_mistakes_are_told(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
+def test_tables_are_written_into_the_results_page(tmp_path, capsys, monkeypatch):
     import tfface.data
     from tfface.evaluation.attributes import Attributes
     from tfface.evaluation.classifier import Classifier, _build
 
     class Judge(Classifier):
-        knows_people = False
+        has_identity = False
 
         def attributes(self, images):
             return images[:, 8, 8 : 8 + len(self.names), 0] > 0
@@ -65,16 +66,17 @@ def test_tables_go_into_the_readme(tmp_path, capsys, monkeypatch):
     (tmp_path / "benchmarks").mkdir()
     record = tmp_path / "benchmarks" / "quality.json"
     record.write_text(json.dumps({"sargan": OLD}))
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{quality.MARK}\n{quality.MARK}\nafter\n")
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "results.md"
+    page.write_text(f"before\n{quality.MARK}\n{quality.MARK}\nafter\n")
     words = ["--methods", "elegant", "--out", str(tmp_path / "runs")]
     assert quality.main(words) == 0
     assert "elegant: PSNR, edited: nothing -> " in capsys.readouterr().out
-    text = readme.read_text()
+    text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n")
     assert "| seen | 85.0 % | 12.5 % |" in text and "| elegant | edited |" in text
     assert "| as images | made |" in text
 
-    # What has been trained is used again, and measured the same.
+    # Trained models are reused, with identical results.
     assert quality.main(words) == 0
-    assert "nothing -> " not in capsys.readouterr().out and readme.read_text() == text
+    assert "nothing -> " not in capsys.readouterr().out and page.read_text() == text
