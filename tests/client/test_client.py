@@ -89,7 +89,7 @@ def test_change_expression_of_one_image(client, tmp_path):
 def test_images_are_sent_upright_and_opaque(client, tmp_path):
     face = image(size=(30, 20))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     face.save(tmp_path / "turned.png", exif=exif)
     edited = client.change_expression(tmp_path / "turned.png", "happy")
     assert np.array_equal(edited, np.rot90(negative(face), -1))
@@ -111,12 +111,12 @@ def test_change_expression_of_lists(client, monkeypatch):
     assert client.change_expression([], "happy") == []
 
 
-def test_requests_are_kept_small():
+def test_requests_respect_the_size_limits():
     rows = [{"a": b"x" * size} for size in (900, 900, 900, 5000, 10)]
     requests = tfface.client.packing.requests(rows, 32, 3024, len)
     sizes = [[len(data) for data in inputs["a"]] for inputs in requests]
     assert sizes == [[900, 900], [900], [5000], [10]]
-    rows = [{"a": [b"x" * 900, b"y" * 900]} for _ in range(2)]  # Several of one face.
+    rows = [{"a": [b"x" * 900, b"y" * 900]} for _ in range(2)]  # several values for one face
     assert len(list(tfface.client.packing.requests(iter(rows), 32, 3024, len))) == 2
 
 
@@ -196,7 +196,7 @@ def test_synthesize(tmp_path_factory):
         assert np.array_equal(client.synthesize(codes, 5), made[0])
         assert np.array_equal(client.synthesize(codes, reference=face), painted(codes, face))
         for wrong in ({}, {"seed": 1, "reference": face}):
-            with pytest.raises(UserError, match="expected one of: a seed, or a reference face"):
+            with pytest.raises(UserError, match="either a seed or a reference"):
                 client.synthesize(codes, **wrong)
 
 
@@ -219,7 +219,7 @@ MANY = np.full((20, 24), 300)
         ([codes_of(), codes_of()], "lists of different lengths: 2 of condition_bytes, 3 of"),
     ],
 )
-def test_mistakes_with_conditions(painter, monkeypatch, condition, message):
+def test_invalid_conditions_are_refused(painter, monkeypatch, condition, message):
     sent = spy(painter, monkeypatch)
     exemplar = [image()] * 3 if isinstance(condition, list) else image()
     with pytest.raises(UserError, match=message):
@@ -235,19 +235,19 @@ def test_mistakes_with_conditions(painter, monkeypatch, condition, message):
         (np.zeros((1, 20, 24, 4), np.uint8), r"array uint8 \[20, 24, 4\]: expected uint8"),
     ],
 )
-def test_arrays_that_are_no_images(client, wrong, message):
+def test_invalid_image_arrays_are_refused(client, wrong, message):
     with pytest.raises(UserError, match=message):
         client.change_expression([wrong] if wrong.ndim == 2 else wrong, "happy")
 
 
-def test_mistakes_with_images(client, tmp_path):
+def test_invalid_images_are_refused(client, tmp_path):
     with pytest.raises(UserError, match="nope.png: no such file"):
         client.change_expression(tmp_path / "nope.png", "happy")
     with pytest.raises(UserError, match="lists of different lengths: 2 of image_bytes, 3 of"):
         client.change_expression([image(), image()], ["a", "b", "c"])
 
 
-def test_images_as_arrays(client):
+def test_images_can_be_arrays(client):
     arrays = np.stack([np.asarray(image(seed)) for seed in range(3)])
     assert np.array_equal(client.change_expression(arrays[0], "happy"), negative(arrays[0]))
     for several in (arrays, list(arrays), tuple(arrays)):
@@ -255,7 +255,7 @@ def test_images_as_arrays(client):
         assert np.array_equal(np.stack(edited), negative(arrays))
 
 
-def test_errors_of_the_server(client):
+def test_server_errors_are_raised(client):
     code, message = refusal(client.predict, {"image": faces()[0], "expression": ["happy"]})
     assert code == "INVALID_ARGUMENT" and "shape" in message
     assert refusal(client.predict, {}, "nope") == (
@@ -269,7 +269,7 @@ def test_errors_of_the_server(client):
             stranger.wait_until_ready(0.2)
 
 
-def test_versions_and_labels(client):
+def test_version_or_label_is_requested(client):
     with FaceClient(client.target, version=1) as first:
         assert first.status() == {1: VersionStatus("AVAILABLE", "")}
     with FaceClient(client.target, version=9) as outdated:
@@ -283,7 +283,7 @@ def test_versions_and_labels(client):
         FaceClient(client.target, version=1, label="stable")
 
 
-def test_both_clients_have_the_same_described_methods():
+def test_both_clients_have_the_same_documented_methods():
     names = {name for name in vars(FaceClient.__base__) if not name.startswith("_")}
     assert names >= {"predict", "status", "metadata", "wait_until_ready", "synthesize", "close"}
     for name in names:

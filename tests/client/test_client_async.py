@@ -1,4 +1,4 @@
-"""AsyncFaceClient: several requests at once, their order, failures, cancellation."""
+"""AsyncFaceClient: concurrent requests, their order, failures and cancellation."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def sent(request):
     return next(i for i, p in enumerate(IMAGES) if np.array_equal(decoded, p))
 
 
-def test_results_are_in_order_whichever_request_is_answered_first():
+def test_results_keep_their_order():
     third = threading.Event()
 
     def predict(request, context):
@@ -75,7 +75,7 @@ def test_results_are_in_order_whichever_request_is_answered_first():
     assert all(np.array_equal(e, p) for e, p in zip(edited, IMAGES, strict=True))
 
 
-def test_four_requests_are_on_their_way_at_once():
+def test_four_requests_run_concurrently():
     lock, full = threading.Lock(), threading.Event()
     running = most = 0
 
@@ -96,7 +96,7 @@ def test_four_requests_are_on_their_way_at_once():
     assert most == 4
 
 
-def test_the_first_refusal_ends_a_list():
+def test_first_error_cancels_a_list():
     asked, gone = [], threading.Event()
 
     def predict(request, context):
@@ -106,7 +106,7 @@ def test_the_first_refusal_ends_a_list():
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not this one")
         if number in (2, 3):
             context.add_callback(gone.set)
-            assert gone.wait(20)  # It is cancelled, though it has not been answered.
+            assert gone.wait(20)  # it is cancelled before its reply
         return echo(request)
 
     with grpc_stand_in(predict) as target:
@@ -115,7 +115,7 @@ def test_the_first_refusal_ends_a_list():
     assert gone.is_set() and len(asked) < 10
 
 
-def test_a_image_that_cannot_be_read_ends_a_list():
+def test_unreadable_image_cancels_a_list():
     asked = []
     with grpc_stand_in(lambda request, _: asked.append(1) or echo(request)) as target:
         with pytest.raises(UserError, match="the image: not an image"):
@@ -123,7 +123,7 @@ def test_a_image_that_cannot_be_read_ends_a_list():
     assert len(asked) <= 6
 
 
-def test_a_cancelled_call_cancels_its_requests():
+def test_cancelled_call_cancels_its_requests():
     asked, gone, end = [], [], threading.Event()
 
     def predict(request, context):
@@ -150,7 +150,7 @@ def test_a_cancelled_call_cancels_its_requests():
     assert len(asked) == 4
 
 
-def test_retries_deadline_and_a_server_that_returns():
+def test_unavailable_server_is_retried_until_the_deadline():
     port = free_port()
     target = f"127.0.0.1:{port}"
 
@@ -189,7 +189,7 @@ def test_tls():
         assert len(ask(target, tls=TLS / "ca.pem")) == 10
 
 
-def test_the_blocking_client_works_beside_an_event_loop():
+def test_blocking_client_works_inside_an_event_loop():
     async def main(target):
         with FaceClient(target, max_request_images=1) as client:
             return client.change_expression(IMAGES, "happy")
@@ -198,7 +198,7 @@ def test_the_blocking_client_works_beside_an_event_loop():
         assert len(asyncio.run(main(target))) == 10
 
 
-def test_the_client_can_be_made_before_the_event_loop():
+def test_client_can_be_created_before_the_event_loop():
     async def main(client):
         async with client:
             return await client.change_expression(IMAGES[0], "happy")
@@ -207,7 +207,7 @@ def test_the_client_can_be_made_before_the_event_loop():
         assert np.array_equal(asyncio.run(main(AsyncFaceClient(target))), IMAGES[0])
 
 
-def test_the_blocking_client_never_waits_for_an_event_loop():
+def test_blocking_client_never_awaits():
     @types.coroutine
     def suspended():
         yield
@@ -219,5 +219,5 @@ def test_the_blocking_client_never_waits_for_an_event_loop():
         async def wait(self):
             await suspended()
 
-    with pytest.raises(RuntimeError, match="waits for an event loop"):
+    with pytest.raises(RuntimeError, match="awaited an event loop"):
         Client().wait()

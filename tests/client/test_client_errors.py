@@ -1,4 +1,4 @@
-"""FaceClient and servers that are away, overloaded, slow, small or suspicious."""
+"""FaceClient with servers that are unavailable, overloaded, slow, limited or need TLS."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Refusing:
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """The pauses that a client makes; they take no time."""
+    """Records a client's pauses, without waiting."""
     made = []
 
     async def pause(self, seconds):
@@ -52,7 +52,7 @@ def pauses(monkeypatch):
     return made
 
 
-def test_an_overloaded_server_is_asked_again_after_growing_pauses(pauses):
+def test_unavailable_is_retried_with_growing_pauses(pauses):
     predict = Refusing(Code.UNAVAILABLE, 8)
     with grpc_stand_in(predict) as target, FaceClient(target) as client:
         assert client.predict(IMAGE, "bytes")["image_bytes"].tolist() == IMAGE["image_bytes"]
@@ -66,14 +66,14 @@ def test_an_overloaded_server_is_asked_again_after_growing_pauses(pauses):
     "code",
     [Code.RESOURCE_EXHAUSTED, Code.INTERNAL, Code.ABORTED, Code.DEADLINE_EXCEEDED, Code.CANCELLED],
 )
-def test_nothing_else_is_asked_again(code):
+def test_other_errors_are_not_retried(code):
     predict = Refusing(code, 1)
     with grpc_stand_in(predict) as target, FaceClient(target) as client:
         assert refusal(client.predict, IMAGE) == (code.name, "come back later")
     assert predict.asked == 1
 
 
-def test_tries_end_at_the_deadline():
+def test_retries_end_at_the_deadline():
     predict = Refusing(Code.UNAVAILABLE, 1000)
     with grpc_stand_in(predict) as target, FaceClient(target, timeout=0.5) as client:
         start = time.monotonic()
@@ -90,7 +90,7 @@ def test_deadline(export):
     assert code == "DEADLINE_EXCEEDED"
 
 
-def test_no_server():
+def test_missing_server_is_unavailable():
     target = f"127.0.0.1:{free_port()}"
     with FaceClient(target, timeout=0.5) as client:
         start = time.monotonic()
@@ -115,7 +115,7 @@ def test_call_waits_for_a_server_that_starts_late(export):
         started[0].stop()
 
 
-def test_call_goes_on_when_a_server_goes_away_and_returns():
+def test_call_continues_after_a_server_restart():
     port = free_port()
     asked, returned = threading.Event(), threading.Event()
 
@@ -133,7 +133,7 @@ def test_call_goes_on_when_a_server_goes_away_and_returns():
             thread = threading.Thread(target=ask)
             thread.start()
             assert asked.wait(20)
-        returned.set()  # The server has gone in the middle of the request.
+        returned.set()  # the server stops during the request
         with grpc_stand_in(echo, port=port):
             thread.join(20)
     assert np.array_equal(edited[0], image())
@@ -145,7 +145,7 @@ def noise():
     return [image(seed, (300, 300)) for seed in range(20)]
 
 
-def test_a_server_with_grpcs_own_limit(noise):
+def test_requests_fit_the_default_grpc_message_limit(noise):
     sizes = []
 
     def predict(request, context):
@@ -163,7 +163,7 @@ def test_a_server_with_grpcs_own_limit(noise):
 
 
 @pytest.mark.parametrize("values", [[b"x" * 100], ["y" * 100], ["\u00e9" * 100], [1.5], [10**12]])
-def test_requests_are_no_longer_than_reckoned(values):
+def test_requests_are_no_longer_than_estimated(values):
     sizes = []
 
     def predict(request, context):
@@ -174,7 +174,7 @@ def test_requests_are_no_longer_than_reckoned(values):
         for count in (1, 101):
             inputs = {"image_bytes": [b""], "more": values * count}
             client.predict(inputs)
-        head = 1024  # as `packing` allows for
+        head = 1024  # as estimated by `packing`
         assert sizes[1] <= head + 101 * client._transport.size(values[0])
 
 
@@ -193,7 +193,7 @@ def test_tls(ask_client):
                 assert refusal(anonymous.predict, IMAGE)[0] == "UNAVAILABLE"
             else:
                 assert anonymous.predict(IMAGE)
-        for suspicious in (None, True):  # No TLS; authorities that have not signed this one.
+        for suspicious in (None, True):  # no TLS; an authority that has not signed the certificate
             with FaceClient(target, tls=suspicious, timeout=0.5) as client:
                 assert refusal(client.predict, IMAGE)[0] == "UNAVAILABLE"
 
@@ -202,17 +202,17 @@ def test_tls(ask_client):
     ("files", "message"),
     [
         (["none.pem"], "none.pem: no such file"),
-        (["server.key"], "server.key: has no PEM certificate of an authority"),
-        (["ca.pem", "client.pem"], "a client certificate and its key are needed together"),
+        (["server.key"], "server.key: contains no PEM certificate"),
+        (["ca.pem", "client.pem"], "a client certificate needs its key"),
         (["ca.pem", "client.pem", "server.key"], "client.pem and .*server.key: expected a PEM"),
     ],
 )
-def test_wrong_certificates(files, message):
+def test_invalid_certificates_are_reported(files, message):
     with pytest.raises(UserError, match=message):
         Tls(*(TLS / file for file in files))
 
 
-def test_the_systems_authorities_are_trusted_unless_others_are_named():
+def test_system_authorities_are_trusted_by_default():
     assert Tls.of(False) is Tls.of(None) is None
     assert Tls.of(True) == Tls()
     assert Tls.of(TLS / "ca.pem").roots() == (TLS / "ca.pem").read_bytes()

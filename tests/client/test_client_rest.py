@@ -72,7 +72,7 @@ def test_strings_and_scalars_of_one_output(client):
     assert outputs["x"] == 2.5 and outputs["x"].shape == ()
 
 
-def test_metadata_are_asked_for_once(client, server):
+def test_metadata_is_requested_once(client, server):
     for _ in range(3):
         client.change_expression(image(), "happy")
     client.predict({"x": np.zeros(1, np.float32)}, "types")
@@ -124,7 +124,7 @@ def test_versions_labels_and_odd_names(server):
         )
 
 
-def test_errors_are_those_of_grpc(client, server):
+def test_errors_are_the_same_as_over_grpc(client, server):
     assert refusal(client.predict, {}, "nope") == (
         "INVALID_ARGUMENT",
         'Serving signature name: "nope" not found in signature def',
@@ -139,18 +139,18 @@ def test_errors_are_those_of_grpc(client, server):
     ("status", "reply", "expected"),
     [
         (400, {"error": "x"}, ("INVALID_ARGUMENT", "x")),
-        (401, b"<html>", ("UNAUTHENTICATED", "HTTP status 401, not an answer of TF Serving")),
-        (403, b"", ("PERMISSION_DENIED", "HTTP status 403, not an answer of TF Serving")),
+        (401, b"<html>", ("UNAUTHENTICATED", "HTTP status 401, not a reply of TF Serving")),
+        (403, b"", ("PERMISSION_DENIED", "HTTP status 403, not a reply of TF Serving")),
         (409, {"error": "x"}, ("ABORTED", "x")),
-        (413, b"<html>", ("RESOURCE_EXHAUSTED", "HTTP status 413, not an answer of TF Serving")),
+        (413, b"<html>", ("RESOURCE_EXHAUSTED", "HTTP status 413, not a reply of TF Serving")),
         (429, {"error": "x"}, ("RESOURCE_EXHAUSTED", "x")),
         (499, {"error": "x"}, ("CANCELLED", "x")),
         (500, {"error": "x"}, ("INTERNAL", "x")),
         (501, {"error": "x"}, ("UNIMPLEMENTED", "x")),
         (504, {"error": "x"}, ("DEADLINE_EXCEEDED", "x")),
-        (418, b"[]", ("UNKNOWN", "HTTP status 418, not an answer of TF Serving")),
-        (302, b"", ("UNKNOWN", "HTTP status 302, not an answer of TF Serving")),
-        (200, b"<html>", ("UNKNOWN", "HTTP status 200, not an answer of TF Serving")),
+        (418, b"[]", ("UNKNOWN", "HTTP status 418, not a reply of TF Serving")),
+        (302, b"", ("UNKNOWN", "HTTP status 302, not a reply of TF Serving")),
+        (200, b"<html>", ("UNKNOWN", "HTTP status 200, not a reply of TF Serving")),
     ],
 )
 def test_codes_and_messages(client, server, status, reply, expected):
@@ -159,7 +159,7 @@ def test_codes_and_messages(client, server, status, reply, expected):
     assert len(server.asked) == 1
 
 
-def test_an_overloaded_server_is_asked_again(client, server):
+def test_unavailable_is_retried(client, server):
     def busy(*asked):
         return answer(*asked) if len(server.asked) > 3 else (503, {"error": "the queue is full"})
 
@@ -181,7 +181,7 @@ def test_deadline(client, server):
     over.set()
 
 
-def test_call_waits_for_a_server_that_is_away():
+def test_call_waits_for_an_unavailable_server():
     port = free_port()
     with FaceClient(f"http://127.0.0.1:{port}", NAME) as client:
         client.timeout = 0.3
@@ -223,7 +223,7 @@ def test_tls():
     with RestStandIn(tls=True) as server:
         with FaceClient(server.url, NAME, tls=identified) as client:
             assert client.status()
-        for suspicious in (None, TLS / "ca.pem"):  # Another authority; a client without a name.
+        for suspicious in (None, TLS / "ca.pem"):  # another authority; no client certificate
             with FaceClient(server.url, NAME, timeout=0.5, tls=suspicious) as client:
                 assert refusal(client.status)[0] == "UNAVAILABLE"
     assert len(server.asked) == 1
@@ -232,13 +232,13 @@ def test_tls():
 @pytest.mark.parametrize(
     ("target", "options", "message"),
     [
-        ("http://:8501", {}, "http://:8501: names no host; expected such as http://HOST:8501"),
+        ("http://:8501", {}, "http://:8501: no host name"),
         ("http://a:b", {}, "http://a:b: Invalid port"),
         ("http://127.0.0.1:8501", {"tls": True}, "http://127.0.0.1:8501: TLS needs https://"),
         ("https://127.0.0.1:8501", {"tls": "none.pem"}, "none.pem: no such file"),
     ],
 )
-def test_wrong_addresses(target, options, message):
+def test_invalid_addresses_are_reported(target, options, message):
     with pytest.raises(UserError, match=message):
         FaceClient(target, **options)
 

@@ -1,4 +1,4 @@
-"""serving/clients/predict.py: a client with gRPC and one file of messages, without TensorFlow."""
+"""serving/clients/predict.py: a client that needs only gRPC and serving.proto, not TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLIENT = Path(__file__).parents[2] / "serving" / "clients" / "predict.py"
 
 
 @pytest.mark.slow
-def test_a_image_goes_and_comes_without_tensorflow(tmp_path):
+def test_image_is_sent_and_received_without_tensorflow(tmp_path):
     save(tmp_path / "model" / "1")
     (tmp_path / "face.png").write_bytes(png(image()))
     code = (

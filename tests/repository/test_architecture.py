@@ -1,4 +1,4 @@
-"""Packages import downwards only: what is below knows nothing of what is above it."""
+"""Packages import downwards only: lower packages never import higher ones."""
 
 import ast
 from pathlib import Path
@@ -12,7 +12,7 @@ LEVELS = (
     {"cli", "shipped"},
     {"data"},
     {"server"},
-    {"client"},  # Speaks the server's messages.
+    {"client"},  # uses the server's messages
     {"editing", "layers"},
     {"losses", "metrics"},
     {"methods"},
@@ -24,7 +24,7 @@ LEVELS = (
 )  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 COMMANDS = LEVELS[-1] - {"testing"}
-# Commands that make use of each other, which is nobody else's business.
+# Commands that import each other.
 BETWEEN_COMMANDS = {("demo", "train"), ("tune", "train"), ("tune", "evaluate"),
                     ("prepare", "prepare_files")}  # fmt: skip
 
@@ -34,7 +34,7 @@ def modules():
 
 
 def imports(path, typed=False):
-    """Modules of tfface that a file imports; for type checkers alone only if `typed`."""
+    """Modules of tfface that a file imports; includes imports for type checkers if `typed`."""
     tree = ast.parse(path.read_text())
     typing = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in
               ast.unparse(n.test)]  # fmt: skip
@@ -65,7 +65,7 @@ def of(relative):
 def test_imports_go_downwards(relative):
     here = of(relative)
     if not here:
-        return  # tfface itself offers what is above.
+        return  # tfface itself re-exports higher packages
     for name in imports(modules()[relative]):
         there = part(name)
         if not there or there == here or (here, there) in BETWEEN_COMMANDS:
@@ -73,7 +73,7 @@ def test_imports_go_downwards(relative):
         assert LEVEL[there] < LEVEL[here], f"{relative} imports {name}, which is not below it"
 
 
-def test_client_and_server_know_no_methods():
+def test_client_and_server_do_not_import_methods():
     allowed = {"errors", "paths", "progress", "version", "config", "cli", "data", "server"}
     for relative, path in modules().items():
         here = of(relative)
@@ -96,7 +96,7 @@ def test_methods_do_not_import_each_other():
 
 
 def test_there_are_no_cycles():
-    """Within a method not even of imports for type checkers."""
+    """Within a method, imports for type checkers count as well."""
     names = {
         ".".join(r.with_suffix("").parts).removesuffix(".__init__"): path
         for r, path in modules().items()

@@ -38,7 +38,7 @@ def documents(name):
 
 
 def flags(arguments):
-    """{flag: value or True} of `--flag=value`: TF Serving takes no other form."""
+    """{flag: value or True} of `--flag=value`: TF Serving accepts no other form."""
     assert all(a.startswith("--") for a in arguments)
     pairs = [a[2:].partition("=") for a in arguments]
     return {name: value if sign else True for name, sign, value in pairs}
@@ -56,7 +56,7 @@ def kustomization():
 
 @pytest.fixture(scope="module")
 def resources(kustomization):
-    """All objects of Kubernetes, by (kind, name)."""
+    """All Kubernetes objects, by (kind, name)."""
     found = [d for name in kustomization["resources"] for d in documents(name)]
     return {(d["kind"], d["metadata"]["name"]): d for d in found}
 
@@ -79,7 +79,7 @@ def test_every_method_is_served():
         assert model.model_platform == "tensorflow"
 
 
-def test_what_the_comments_of_the_models_file_offer_can_be_read():
+def test_commented_examples_of_the_models_file_are_valid():
     text = (SERVING / "models.config").read_text()
     offered = re.findall(r"^#   (model_version_policy.*|version_labels.*)$", text, re.M)
     model = text_format.Parse("\n".join(offered), model_server_config_pb2.ModelConfig())
@@ -87,7 +87,7 @@ def test_what_the_comments_of_the_models_file_offer_can_be_read():
     assert sorted(model.version_labels.values()) == versions == [3, 4]
 
 
-def test_batching_serves_what_clients_send():
+def test_batching_accepts_the_clients_default_batches():
     from tfface.client import FaceClient
 
     found = read_text(SERVING / "batching.config", BatchingParameters, "--batching_parameters_file")
@@ -98,7 +98,7 @@ def test_batching_serves_what_clients_send():
     assert found.max_batch_size.value >= most
 
 
-def test_monitoring_is_where_prometheus_looks(compose, pod):
+def test_prometheus_scrapes_the_configured_metrics_path(compose, pod):
     found = read_text(SERVING / "monitoring.config", MonitoringConfig, "--monitoring_config_file")
     assert found.prometheus_config.enable
     (job,) = documents("prometheus.yml")[0]["scrape_configs"]
@@ -110,7 +110,7 @@ def test_monitoring_is_where_prometheus_looks(compose, pod):
     assert notes["prometheus.io/port"] == "8501"
 
 
-def test_nothing_runs_as_root_or_writes_but_where_it_may(compose, pod):
+def test_nothing_runs_as_root_or_has_a_writable_root(compose, pod):
     for name, service in compose["services"].items():
         assert service["read_only"] and service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -125,8 +125,8 @@ def test_nothing_runs_as_root_or_writes_but_where_it_may(compose, pod):
     assert not pod["spec"]["automountServiceAccountToken"]
 
 
-def test_a_batch_cannot_fail_other_callers(compose, pod):
-    """TF Serving gives the error of one image to all in its batch, so nothing is batched."""
+def test_batching_is_off(compose, pod):
+    """In TF Serving, one bad image fails all requests of its batch, so batching is off."""
     for words in (compose["x-serving"]["command"], pod["spec"]["containers"][0]["args"]):
         assert "enable_batching" not in flags(words)
 
@@ -152,7 +152,7 @@ def test_only_labelled_namespaces_reach_the_servers(resources, pod):
 
 @pytest.mark.slow
 def test_labels_survive_a_restart(compose, pod, tmp_path):
-    """With every shipped list of flags; TF Serving itself treats labels as this server does."""
+    """With all shipped sets of flags; TF Serving treats labels as this server does."""
     for number in (3, 4):
         save(tmp_path / "g" / str(number), ("types",))
     config = tmp_path / "models.config"
@@ -174,7 +174,7 @@ def test_labels_survive_a_restart(compose, pod, tmp_path):
                 assert reply.model_spec.version.value == 4
 
 
-def test_the_image_of_the_embedded_server_takes_the_flags_it_has():
+def test_dockerfile_flags_are_valid():
     text = (SERVING / "Dockerfile").read_text().replace("\\\n", " ")
     words = json.loads(re.search(r"^ENTRYPOINT (.*)$", text, re.M)[1])[3:]
     words += json.loads(re.search(r"^CMD (.*)$", text, re.M)[1])
@@ -190,7 +190,7 @@ def test_the_image_of_the_embedded_server_takes_the_flags_it_has():
 def test_compose_and_kubernetes_start_the_same_server(compose, pod, kustomization):
     (container,) = pod["spec"]["containers"]
     kubernetes = flags(container["args"])
-    # Compose has a proxy, behind which connections do not matter.
+    # In compose the proxy balances requests, not connections.
     assert kubernetes.pop("grpc_channel_arguments") == "grpc.max_connection_age_ms=30000"
     servers = [s for name, s in compose["services"].items() if name.startswith("serving-")]
     for server in servers:
@@ -202,7 +202,7 @@ def test_compose_and_kubernetes_start_the_same_server(compose, pod, kustomizatio
     assert servers[0]["image"] == f"{image}:${{TF_SERVING_TAG:-{tag}}}"
 
 
-def test_files_are_where_the_flags_say(compose, pod, kustomization):
+def test_files_named_by_flags_are_mounted(compose, pod, kustomization):
     (container,) = pod["spec"]["containers"]
     named = {v for v in flags(container["args"]).values() if str(v).startswith("/")}
     mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
@@ -245,7 +245,7 @@ def test_ports_and_names_agree_in_kubernetes(resources, pod):
     assert ("PersistentVolumeClaim", name) in resources
 
 
-def test_a_server_that_goes_outlives_its_connections(pod):
+def test_terminating_server_outlives_its_connections(pod):
     (container,) = pod["spec"]["containers"]
     age = int(flags(container["args"])["grpc_channel_arguments"].split("=")[1]) / 1000
     pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
@@ -266,7 +266,7 @@ def test_nginx_balances_over_all_servers_of_compose(compose):
     assert set(compose["services"]["proxy"]["depends_on"]) == set(replicas)
 
 
-def test_dashboard_asks_for_metrics_that_exist():
+def test_dashboard_queries_existing_metrics():
     text = (SERVING / "grafana" / "dashboards" / "serving.json").read_text()
     dashboard = json.loads(text)
     seen = set()
@@ -285,7 +285,7 @@ def test_dashboard_asks_for_metrics_that_exist():
 
 
 def reachable(message, found):
-    """Adds all messages and enums that a message is made of, by full name."""
+    """Adds all messages and enums that a message uses, by full name."""
     if message.full_name not in found:
         found[message.full_name] = message
         for field in message.fields:
@@ -324,6 +324,6 @@ def test_proto_of_the_clients_has_the_public_field_numbers():
     assert fields == 50
 
 
-def test_the_embedded_server_takes_the_same_flags(compose, pod):
+def test_embedded_server_accepts_the_same_flags(compose, pod):
     for words in (compose["x-serving"]["command"], pod["spec"]["containers"][0]["args"]):
         assert serve._parse(words).model_config_file == "/etc/tfface/models.config"

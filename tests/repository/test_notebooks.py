@@ -1,4 +1,4 @@
-"""What is kept of the notebooks; that they run is tested by nbmake."""
+"""Format of the committed notebooks; nbmake tests that they run."""
 
 import json
 import re
@@ -19,12 +19,12 @@ def source(cell):
     return "".join(cell["source"])
 
 
-def test_there_is_one_for_each_method():
+def test_every_method_has_a_notebook():
     assert METHODS | {"01_quickstart", "serving", "your_own_data"} <= {p.stem for p in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_only_what_was_written_is_kept(path):
+def test_outputs_are_empty(path):
     notebook = json.loads(path.read_text())
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     ids = [cell["id"] for cell in notebook["cells"]]
@@ -39,8 +39,8 @@ def test_only_what_was_written_is_kept(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_reads_as_a_lecture(path):
-    """Text first, short cells, the same beginning, no shell."""
+def test_notebooks_share_a_structure(path):
+    """A title first, short cells, the same first two code cells, no shell commands."""
     found = cells(path)
     code = [source(cell) for cell in found if cell["cell_type"] == "code"]
     assert source(found[0]).startswith("# ")

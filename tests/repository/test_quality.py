@@ -15,7 +15,7 @@ spec.loader.exec_module(quality)
 
 OLD = [
     [["sargan", "edited", "copy"], ["seen", "85.0 %", "12.5 %"]],
-    [["as images", "edited", "copy"], ["PSNR", "27.6 dB", ""]],
+    [["realism", "edited", "copy"], ["PSNR", "27.6 dB", ""]],
 ]
 
 
@@ -75,7 +75,7 @@ def test_tables_are_written_into_the_results_page(tmp_path, capsys, monkeypatch)
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n")
     assert "| seen | 85.0 % | 12.5 % |" in text and "| elegant | edited |" in text
-    assert "| as images | made |" in text
+    assert "| realism | generated |" in text
 
     # Trained models are reused, with identical results.
     assert quality.main(words) == 0

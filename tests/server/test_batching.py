@@ -1,4 +1,4 @@
-"""Dynamic batching: what is merged, who gets what, and what is refused."""
+"""Dynamic batching: merging, splitting, padding, deadlines and errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parameters(allowed_batch_sizes=(), pad_variable_length_inputs=False, **value
 
 
 class Doubler:
-    """What runs a batch: doubles `x:0`; notes what it gets, and can be held up."""
+    """Runs a batch: doubles `x:0`, records its inputs, and can be blocked."""
 
     def __init__(self):
         self.batches, self.timeouts = [], []
@@ -52,7 +52,7 @@ class Doubler:
 
 @pytest.fixture
 def start():
-    """Starts batchers, which end with the test."""
+    """Starts batchers that are closed after the test."""
     batchers, doubler = [], Doubler()
 
     def start_one(**values):
@@ -70,7 +70,7 @@ def rows(*values):
 
 
 def together(batcher, *feeds, fetches=FETCHES, timeout=20):
-    """Submits all at the same time; gives results, or errors as (code, text), in their order."""
+    """Submits all concurrently; returns results, or errors as (code, message), in order."""
 
     def run(feed):
         try:
@@ -88,7 +88,7 @@ def refused(batcher, feeds, **options):
     return caught.value.code, caught.value.message
 
 
-def test_runs_of_the_same_time_are_merged_and_each_gets_its_own(start):
+def test_concurrent_requests_are_merged_and_each_gets_its_own_rows(start):
     batcher, doubler = start(max_batch_size=6, batch_timeout_micros=HOUR)
     assert together(batcher, rows(1), rows(2, 3), rows(4, 5, 6)) == [[2], [4, 6], [8, 10, 12]]
     assert sorted(doubler.batches[0]) == [1, 2, 3, 4, 5, 6]
@@ -102,7 +102,7 @@ def test_strings_are_merged(start):
     assert len(doubler.batches) == 1
 
 
-def test_one_run_alone_is_passed_on_without_a_copy(start):
+def test_single_request_is_passed_on_without_a_copy(start):
     batcher, doubler = start()
     doubler.double = lambda x: x
     feeds = rows(1, 2)
@@ -111,14 +111,14 @@ def test_one_run_alone_is_passed_on_without_a_copy(start):
     assert np.shares_memory(result["double:0"], feeds["x:0"])
 
 
-def test_a_batch_that_does_not_fill_waits_no_longer_than_the_timeout(start):
+def test_partial_batch_runs_after_the_timeout(start):
     batcher, doubler = start(batch_timeout_micros=200_000)
     began = time.monotonic()
     assert together(batcher, rows(1)) == [[2]]
     assert 0.2 <= time.monotonic() - began < 10
 
 
-def test_batches_fill_while_the_threads_are_busy(start):
+def test_batches_fill_while_all_threads_are_busy(start):
     batcher, doubler = start(num_batch_threads=1, max_batch_size=4, batch_timeout_micros=HOUR)
     doubler.go.clear()
     with futures.ThreadPoolExecutor(9) as threads:
@@ -131,7 +131,7 @@ def test_batches_fill_while_the_threads_are_busy(start):
     assert list(map(len, doubler.batches)) == [4, 4, 4]
 
 
-def test_what_fetches_or_feeds_other_tensors_or_types_is_kept_apart(start):
+def test_requests_with_different_tensors_or_dtypes_are_not_merged(start):
     batcher, doubler = start(max_batch_size=2, batch_timeout_micros=HOUR)
     kinds = [(rows(1), ("double:0",)), (rows(1), ("double:0", "other:0")), (rows(1.5), FETCHES)]
     with futures.ThreadPoolExecutor(6) as threads:
@@ -140,7 +140,7 @@ def test_what_fetches_or_feeds_other_tensors_or_types_is_kept_apart(start):
     assert {batch.dtype.kind for batch in doubler.batches} == {"i", "f"}
 
 
-def test_allowed_sizes_pad_with_the_last_ones_first_row(start):
+def test_allowed_sizes_pad_with_the_first_row_of_the_last_request(start):
     batcher, doubler = start(
         max_batch_size=8, allowed_batch_sizes=[2, 4, 8], batch_timeout_micros=100_000
     )
@@ -148,16 +148,16 @@ def test_allowed_sizes_pad_with_the_last_ones_first_row(start):
     assert doubler.batches[0].tolist() == [5, 6, 7, 5]
     assert together(batcher, rows(1, 2)) == [[2, 4]]
     assert doubler.batches[1].tolist() == [1, 2]
-    assert together(batcher, {"x:0": np.zeros((0,))}) == [[]]  # nothing to pad it with
+    assert together(batcher, {"x:0": np.zeros((0,))}) == [[]]  # an empty batch is not padded
 
 
-def test_runs_of_other_inner_shapes_run_by_themselves(start):
+def test_requests_with_different_inner_shapes_run_separately(start):
     batcher, doubler = start(max_batch_size=2, batch_timeout_micros=HOUR)
     assert together(batcher, rows([1]), rows([1, 2])) == [[[2]], [[2, 4]]]
     assert sorted(batch.shape for batch in doubler.batches) == [(1, 1), (1, 2)]
 
 
-def test_inner_shapes_can_be_padded_with_each_ones_first_value(start):
+def test_inner_shapes_are_padded_with_the_first_value_of_each_request(start):
     batcher, doubler = start(
         max_batch_size=2, batch_timeout_micros=HOUR, pad_variable_length_inputs=True
     )
@@ -167,7 +167,7 @@ def test_inner_shapes_can_be_padded_with_each_ones_first_value(start):
     assert together(batcher, rows([]), rows([8.0])) == [[[]], [[16]]]
 
 
-def test_large_runs_are_split_and_joined(start):
+def test_large_requests_are_split_and_joined(start):
     batcher, doubler = start(
         max_batch_size=8, enable_large_batch_splitting=True, max_execution_batch_size=3
     )
@@ -175,14 +175,14 @@ def test_large_runs_are_split_and_joined(start):
     assert sorted(map(len, doubler.batches)) == [2, 3, 3]
 
 
-def test_runs_that_are_too_large_are_refused(start):
+def test_too_large_requests_are_refused(start):
     batcher, _ = start(max_batch_size=8)
     text = "Task size 9 is larger than maximum input batch size 8"
     assert refused(batcher, rows(*range(9))) == (Code.INVALID_ARGUMENT, text)
 
 
 @pytest.mark.parametrize("splitting", [False, True])
-def test_a_full_queue_refuses(start, splitting):
+def test_full_queue_is_unavailable(start, splitting):
     batcher, doubler = start(
         num_batch_threads=1, max_batch_size=1, max_enqueued_batches=1,
         enable_large_batch_splitting=splitting,
@@ -204,13 +204,13 @@ def test_a_full_queue_refuses(start, splitting):
     assert [(e.code, e.message) for e in errors] == [(Code.UNAVAILABLE, full + text[splitting])] * 2
 
 
-def test_deadlines_are_each_ones_own(start):
+def test_each_request_has_its_own_deadline(start):
     batcher, doubler = start(num_batch_threads=1)
     doubler.go.clear()
     with futures.ThreadPoolExecutor(1) as threads:
         running = threads.submit(batcher.run, rows(1), FETCHES)
         wait_for(lambda: doubler.batches)
-        late = refused(batcher, rows(2), timeout=0.05)  # passes while it waits
+        late = refused(batcher, rows(2), timeout=0.05)  # expires while it is queued
         assert late == (Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
         doubler.go.set()
         running.result()
@@ -218,7 +218,7 @@ def test_deadlines_are_each_ones_own(start):
     assert [batch.tolist() for batch in doubler.batches] == [[1], [3]]
 
 
-def test_a_batch_may_take_as_long_as_its_most_patient_run(start):
+def test_batch_timeout_is_the_latest_deadline(start):
     batcher, doubler = start(max_batch_size=2, batch_timeout_micros=HOUR)
     for timeouts, most in (((20, 500), 500), ((20, None), None)):
         with futures.ThreadPoolExecutor(2) as threads:
@@ -227,7 +227,7 @@ def test_a_batch_may_take_as_long_as_its_most_patient_run(start):
         assert given is None if most is None else 480 < given <= most
 
 
-def test_one_bad_run_fails_none_of_the_others(start):
+def test_bad_request_does_not_fail_the_rest_of_its_batch(start):
     batcher, doubler = start(
         max_batch_size=4, batch_timeout_micros=HOUR, allowed_batch_sizes=[2, 4]
     )
@@ -240,11 +240,11 @@ def test_one_bad_run_fails_none_of_the_others(start):
     doubler.double = fail
     assert together(batcher, *map(rows, (1, -2, 3, -4))) == [[1], (Code.ABORTED, "no"), [3],
                                                              (Code.ABORTED, "no")]  # fmt: skip
-    assert list(map(len, doubler.batches)) == [4, 2, 2, 2, 2]  # by itself padded as alone
+    assert list(map(len, doubler.batches)) == [4, 2, 2, 2, 2]  # a single request is padded as usual
     assert together(batcher, *map(rows, (1, 2, 3, 4))) == [[1], [2], [3], [4]]
 
 
-def test_after_a_failed_batch_deadlines_are_each_ones_own(start):
+def test_each_request_has_its_own_deadline_after_a_failed_batch(start):
     batcher, doubler = start(max_batch_size=2, batch_timeout_micros=HOUR)
 
     def fail_slowly(x):
@@ -271,7 +271,7 @@ def test_after_a_failed_batch_deadlines_are_each_ones_own(start):
          "Batching Run() input tensors must have equal 0th-dimension size"),
     ],
 )  # fmt: skip
-def test_inputs_must_have_one_number_of_rows(start, feeds, message):
+def test_inputs_must_have_equal_numbers_of_rows(start, feeds, message):
     batcher, _ = start()
     assert refused(batcher, feeds) == (Code.INVALID_ARGUMENT, message)
 
@@ -285,18 +285,18 @@ def test_inputs_must_have_one_number_of_rows(start, feeds, message):
                       "dimension sizes of the input tensors"),
     ],
 )  # fmt: skip
-def test_outputs_must_have_a_value_per_row(start, output, message):
+def test_outputs_must_have_one_value_per_row(start, output, message):
     batcher, doubler = start()
     doubler.double = lambda x: output
     assert refused(batcher, rows(1, 2)) == (Code.FAILED_PRECONDITION, message)
 
 
-def test_close_runs_what_waits_and_ends_the_threads(start):
+def test_close_runs_queued_requests_and_ends_the_threads(start):
     batcher, _ = start(
         max_batch_size=2, batch_timeout_micros=HOUR, max_enqueued_batches=1, thread_pool_name="pool"
     )
 
-    def is_waiting():  # no room for two beside it
+    def is_waiting():  # the batch has no room for two more rows
         try:
             batcher.run(rows(1, 2), FETCHES)
         except ServingError as error:
@@ -328,13 +328,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("values", "message"), WRONG)
-def test_wrong_parameters(values, message):
+def test_invalid_parameters_are_refused(values, message):
     with pytest.raises(UserError) as caught:
         check_batching(parameters(**values))
     assert str(caught.value) == f"batching parameters: {message}"
 
 
-def test_right_parameters():
+def test_valid_parameters_are_accepted():
     check_batching(BatchingParameters())
     check_batching(parameters(max_enqueued_batches=0, max_batch_size=4, allowed_batch_sizes=[1, 4]))
     check_batching(parameters(max_execution_batch_size=9, max_batch_size=4))  # does not split
@@ -351,7 +351,7 @@ class Counted(tf.Module):
         return {"y": -x, "run": tf.fill([tf.shape(x)[0]], count), "sum": tf.reduce_sum(x)}
 
 
-def test_a_model_runs_once_for_requests_of_the_same_time(tmp_path):
+def test_model_runs_once_for_concurrent_requests(tmp_path):
     counted = Counted()
     tf.saved_model.save(counted, str(tmp_path), {"serving_default": counted.answer})
     with pytest.raises(ServingError, match="max_batch_size must be positive"):

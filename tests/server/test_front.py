@@ -1,4 +1,4 @@
-"""Callers who are slow, silent or many do not hinder the others; and the end of a server."""
+"""Slow, silent or numerous clients do not block others; and the shutdown of a server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def export(tmp_path_factory):
 
 
 def frame(kind, flags, stream, payload=b""):
-    """A frame of HTTP/2."""
+    """An HTTP/2 frame."""
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(
         ">I", stream
     ) + payload  # fmt: skip
@@ -61,9 +61,9 @@ CALL = headers(
 
 @contextlib.contextmanager
 def callers(port, count, data=b"", streams=1, source="127.0.0.1", settings=b"", end=0):
-    """Connections that each begin calls to Predict, send so much of the message, and wait.
+    """Connections that each begin calls to Predict, send `data` of the message, and wait.
 
-    `settings` are HTTP/2's; `end` 1 says that the message is whole.
+    `settings` are HTTP/2 settings; `end` is 1 if the message is complete.
     """
     with contextlib.ExitStack() as stack:
         opened = []
@@ -93,13 +93,13 @@ def answers_at_once(server):
     [(8, b"", 1), (2, b"", 200), (8, b"\0\0\0\4\0abc", 4), (8, b"\0\x7f\xff\xff\xff", 4)],
     ids=["headers only", "many in a connection", "half a message", "a claim of 2 GB"],
 )
-def test_messages_that_do_not_come_hinder_nobody(export, count, data, streams):
+def test_incomplete_messages_do_not_block_other_clients(export, count, data, streams):
     with Server(export.parent, model_name="g", threads=2, grace=1) as server:
         with callers(server.port, count, data, streams):
             answers_at_once(server)
 
 
-def test_messages_have_to_come_in_time(export):
+def test_late_messages_are_aborted(export):
     with Server(export.parent, model_name="g", receive_timeout=1) as server:
         with callers(server.port, 1, b"\0\0\0\4\0abc") as (connection,):
             connection.settimeout(20)
@@ -111,7 +111,7 @@ def test_messages_have_to_come_in_time(export):
             assert b"did not arrive within 1 seconds" in got
 
 
-def test_a_peer_may_be_limited(export):
+def test_calls_per_peer_can_be_limited(export):
     with Server(export.parent, model_name="g", max_open_per_peer=4) as server:
         with callers(server.port, 4, source="127.0.0.2"):
             answers_at_once(server)
@@ -122,7 +122,7 @@ def test_a_peer_may_be_limited(export):
     )  # fmt: skip
 
 
-def test_what_is_asked_about_models_does_not_wait_for_what_is_asked_of_them(export):
+def test_status_requests_do_not_wait_for_predictions(export):
     with Server(export.parent, model_name="g", threads=1, health=True, grace=0.2) as server:
         stubs = Stubs(server)
         slow = request("slow", x=np.zeros((1, 8), np.float32))
@@ -145,12 +145,12 @@ def answers_rest(server):
         return rest_call(server.rest_port) == 200
 
 
-def test_rest_bodies_have_to_come_in_time(export):
+def test_late_rest_bodies_are_aborted(export):
     with Server(export.parent, model_name="g", rest_port=0, receive_timeout=1) as server:
         with socket.create_connection(("127.0.0.1", server.rest_port), timeout=20) as connection:
             connection.sendall(REST)
             began = time.monotonic()
-            with contextlib.suppress(OSError):  # A byte now and then changes nothing.
+            with contextlib.suppress(OSError):  # a byte now and then does not extend the timeout
                 while time.monotonic() - began < 15:
                     connection.sendall(b" ")
                     time.sleep(0.2)
@@ -158,7 +158,7 @@ def test_rest_bodies_have_to_come_in_time(export):
         assert rest_call(server.rest_port) == 200
 
 
-def test_rest_connections_of_a_peer_may_be_limited(export):
+def test_rest_connections_per_peer_can_be_limited(export):
     with Server(export.parent, model_name="g", rest_port=0, max_open_per_peer=2) as server:
         address = ("127.0.0.1", server.rest_port)
         with socket.create_connection(address), socket.create_connection(address):
@@ -189,7 +189,7 @@ class Process:
 
 
 @pytest.mark.slow
-def test_1000_idle_connections_hinder_nobody(export):
+def test_1000_idle_connections_do_not_block_requests(export):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
         pytest.skip("too few open files are allowed")
@@ -204,7 +204,7 @@ def test_1000_idle_connections_hinder_nobody(export):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_of_too_many_rest_connections_the_longest_idle_one_goes(export, monkeypatch):
+def test_longest_idle_rest_connection_is_closed_first(export, monkeypatch):
     monkeypatch.setattr("tfface.server.rest_server._MAX_CONNECTIONS", 3)
     with Server(export.parent, model_name="g", rest_port=0) as server:
         address = ("127.0.0.1", server.rest_port)
@@ -221,8 +221,8 @@ def test_of_too_many_rest_connections_the_longest_idle_one_goes(export, monkeypa
 
 
 @pytest.mark.slow
-def test_accepted_requests_are_answered_before_the_end(export):
-    """Also those that wait for a thread: each takes a third of a second, until it is given up."""
+def test_accepted_requests_finish_before_shutdown(export):
+    """Includes requests waiting for a thread: each takes a third of a second until its timeout."""
     slow = request("slow", x=np.zeros((1, 8), np.float32))
     body = json.dumps({"signature_name": "slow", "inputs": [[0.0] * 8]})
 
@@ -253,7 +253,7 @@ def test_accepted_requests_are_answered_before_the_end(export):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("grace", [0, 2])
-def test_the_process_ends_with_the_grace(export, grace):
+def test_process_exits_after_the_grace_period(export, grace):
     slow = request("slow", x=np.zeros((1, 8), np.float32))
     with Process(export, f"--shutdown_grace_seconds={grace}") as server:
         stubs = Stubs(server)
@@ -268,7 +268,7 @@ def test_the_process_ends_with_the_grace(export, grace):
         assert "Traceback" not in server.process.stderr.read()
 
 
-def test_half_messages_do_not_hold_up_the_end(export):
+def test_incomplete_messages_do_not_delay_shutdown(export):
     server = Server(export.parent, model_name="g", grace=20).start()
     with callers(server.port, 2, b"\0\0\0\4\0abc"):
         began = time.monotonic()
@@ -276,7 +276,7 @@ def test_half_messages_do_not_hold_up_the_end(export):
         assert time.monotonic() - began < 10
 
 
-def test_requests_that_wait_may_fill_so_much_memory(export, monkeypatch):
+def test_memory_of_waiting_requests_is_limited(export, monkeypatch):
     monkeypatch.setattr("tfface.server.workers._MAX_BYTES", 300_000)
     with Server(export.parent, model_name="g", threads=1, grace=0.2) as server:
         stubs = Stubs(server)
@@ -289,9 +289,9 @@ def test_requests_that_wait_may_fill_so_much_memory(export, monkeypatch):
             call.cancel()
 
 
-def test_replies_that_are_not_taken_fill_so_much_memory(export, monkeypatch):
+def test_memory_of_unread_replies_is_limited(export, monkeypatch):
     monkeypatch.setattr("tfface.server.workers._MAX_BYTES", 10**7)
-    no_window = struct.pack(">HI", 4, 0)  # The caller lets the server send nothing.
+    no_window = struct.pack(">HI", 4, 0)  # the client allows the server to send nothing
     with Server(export.parent, model_name="g", grace=1) as server:
         stubs = Stubs(server)
         with callers(server.port, 20, small(), 8, settings=no_window, end=1):
@@ -300,7 +300,7 @@ def test_replies_that_are_not_taken_fill_so_much_memory(export, monkeypatch):
 
 
 def small():
-    """A whole request in one frame, whose reply is a megabyte."""
+    """A complete request in one frame, with a reply of 1 MB."""
     x = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0])
     x.tensor_shape.dim.add(size=20_000)
     message = request("types", x=x).SerializeToString()

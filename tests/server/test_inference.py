@@ -43,7 +43,7 @@ def save_examples_model(path):
         signatures = {
             "serving_default": (one, {"scores": scores, "classes": classes}, CLASSIFY),
             "scores": (one, {"scores": scores}, CLASSIFY),
-            "classes": (one, {"classes": classes}, "no/such/method"),  # not looked at
+            "classes": (one, {"classes": classes}, "no/such/method"),  # not checked
             "regress": (one, {"outputs": x + y}, REGRESS),
             "regress_column": (one, {"outputs": (x + y)[:, None]}, REGRESS),
             "other_input": ({"inputs": other}, {"outputs": tf.strings.length(other)}, REGRESS),
@@ -218,14 +218,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: f"{case[0]}: {case[3][:40]}")
-def test_bad_requests_get_tf_servings_answer(stubs, case):
+def test_invalid_requests_get_tf_servings_errors(stubs, case):
     method, bad, code, message = case
     found, details = failure(getattr(stubs.prediction, method), bad)
     assert found is code
     assert details.startswith(message) if message.endswith("{") else details == message
 
 
-def test_models_that_take_no_examples_say_so(tmp_path):
+def test_models_without_an_example_signature_are_refused(tmp_path):
     save(tmp_path / "1")
     with Server(tmp_path, model_name="g") as server:
         stubs = Stubs(server)
@@ -235,7 +235,7 @@ def test_models_that_take_no_examples_say_so(tmp_path):
         assert failure(stubs.prediction.Classify, classification("types"))[1] == text
 
 
-def test_warm_up_of_every_kind(folder, tmp_path):
+def test_warm_up_runs_every_kind_of_request(folder, tmp_path):
     def load(**log):
         path = tmp_path / "3" / WARM_UP_FILE
         path.parent.mkdir(exist_ok=True)

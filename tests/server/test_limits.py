@@ -42,7 +42,7 @@ def stubs(server):
 
 
 def claims(dtype, *shape, **values):
-    """A tensor that has fewer values than its shape."""
+    """A tensor with fewer values than its shape."""
     proto = tensor_pb2.TensorProto(dtype=dtype, **values)
     for size in shape:
         proto.tensor_shape.dim.add(size=size)
@@ -65,7 +65,7 @@ def claims(dtype, *shape, **values):
     ],
     ids=lambda proto: f"{proto.dtype}{[d.size for d in proto.tensor_shape.dim]}",
 )
-def test_tensors_that_were_not_sent(stubs, proto):
+def test_tensors_much_larger_than_sent_are_refused(stubs, proto):
     began = time.monotonic()
     for bad in (request("types", x=proto), request("bytes", image_bytes=proto, expression=proto)):
         code, text = failure(stubs.predict, bad)
@@ -73,27 +73,27 @@ def test_tensors_that_were_not_sent(stubs, proto):
     assert time.monotonic() - began < 5
 
 
-def test_one_value_may_stand_for_a_batch_of_images():
+def test_single_value_can_fill_a_batch_of_images():
     batch = claims(types_pb2.DT_FLOAT, 32, 256, 256, 1, float_val=[0.5])
     assert tensors.to_array(batch).shape == (32, 256, 256, 1)
     label = claims(types_pb2.DT_STRING, 32, string_val=[b"happy"])
     assert tensors.to_array(label).tolist() == [b"happy"] * 32
 
 
-def test_a_context_that_would_be_repeated(stubs):
+def test_too_large_context_is_refused(stubs):
     bad = classification_pb2.ClassificationRequest()
     bad.model_spec.name = "g"
     given = bad.input.example_list_with_context
     given.context.features.feature["a"].bytes_list.value.append(b"a" * 2**20)
     for _ in range(1000):
         given.examples.add()
-    # The model has no signature to classify with, which is told after the input has been looked at.
+    # The model has no signature for classification, which is reported after the input's check.
     code, _ = failure(stubs.prediction.Classify, bad)
     assert code is Code.INVALID_ARGUMENT
 
 
 def claimed_jpeg(height, width):
-    """A JPEG of a few hundred bytes that says it is larger."""
+    """A JPEG of a few hundred bytes whose header has a larger size."""
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, format="JPEG")
     data = bytearray(file.getvalue())
@@ -103,7 +103,7 @@ def claimed_jpeg(height, width):
 
 
 def flat_png(height, width):
-    """A PNG that is small for its size."""
+    """A highly compressed PNG."""
 
     def chunk(kind, content):
         return (
@@ -123,7 +123,7 @@ def flat_png(height, width):
     [[claimed_jpeg(7000, 7000)], [flat_png(1100, 1000)], [flat_png(600, 600)] * 3],
     ids=["JPEG", "PNG", "several"],
 )
-def test_images_that_are_too_large(stubs, files):
+def test_too_large_images_are_refused(stubs, files):
     bad = request("bytes", image_bytes=files, expression=["sad"] * len(files))
     code, text = failure(stubs.predict, bad)
     assert (code, "at most 1000000 pixels in a request" in text) == (Code.INVALID_ARGUMENT, True)
@@ -131,12 +131,12 @@ def test_images_that_are_too_large(stubs, files):
     assert stubs.predict(request("bytes", image_bytes=files, expression=["sad"])).outputs
 
 
-def test_images_that_are_large_for_their_bytes():
+def test_highly_compressed_images_are_refused():
     for files in ([claimed_jpeg(7000, 7000)], [flat_png(2000, 2000)] * 2):
         with pytest.raises(ServingError, match="fewer for highly compressed images"):
             check_images(files, 10**9)
         check_images(files, 0)
-    repeated = [claimed_jpeg(120, 120)] * 300  # one that was sent, in 300 rows
+    repeated = [claimed_jpeg(120, 120)] * 300  # sent once, repeated in 300 rows
     with pytest.raises(ServingError, match="4320000 pixels in 6.. bytes"):
         check_images(repeated, 10**9)
     photograph = claimed_jpeg(6000, 8000) + bytes(4 * 10**6)
@@ -151,7 +151,7 @@ def test_images_that_are_large_for_their_bytes():
         ("WEBP", {}), ("WEBP", {"lossless": True}),
     ],
 )  # fmt: skip
-def test_sizes_are_told_from_heads(kind, options, size):
+def test_image_sizes_are_read_from_headers(kind, options, size):
     file = io.BytesIO()
     Image.new("RGB", size, (1, 2, 3)).save(file, format=kind, **options)
     data = file.getvalue()
@@ -160,7 +160,7 @@ def test_sizes_are_told_from_heads(kind, options, size):
         assert image_size(data[:end]) in ((0, 0), size[::-1])
 
 
-def test_sizes_of_extended_webp_and_of_jpegs_with_garbage_between_markers():
+def test_image_sizes_of_extended_webp_and_of_jpegs_with_garbage_between_markers():
     file = io.BytesIO()
     Image.new("RGBA", (30, 20), (1, 2, 3, 4)).save(file, format="WEBP", exif=b"Exif\0\0")
     assert image_size(file.getvalue()) == (20, 30)
@@ -176,7 +176,7 @@ def test_sizes_of_extended_webp_and_of_jpegs_with_garbage_between_markers():
         assert 0 <= height < 2**16 and 0 <= width < 2**16
 
 
-def test_the_client_sends_no_more_pixels_than_the_server_takes():
+def test_client_sends_no_more_pixels_than_the_server_accepts():
     rows = [{"image_bytes": flat_png(2000, 2000)} for _ in range(3)]
     sizes = [len(r["image_bytes"]) for r in packing.requests(iter(rows), 16, 10**9, len)]
     assert sizes == [1, 1, 1]
@@ -195,7 +195,7 @@ def test_the_client_sends_no_more_pixels_than_the_server_takes():
     ],
     ids=["lists", "values", "depth", "depth beside NaN"],
 )
-def test_json_that_unfolds(server, stubs, body, expected):
+def test_too_large_json_is_refused(server, stubs, body, expected):
     began = time.monotonic()
     zipped = gzip.compress(body, 1)
     rest = types.SimpleNamespace(port=server.rest_port)

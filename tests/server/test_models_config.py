@@ -1,4 +1,4 @@
-"""Model configuration files, which versions are served, and how they are loaded."""
+"""Model config files, version policies, loading, warm-up and labels."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_invalid_model_files_are_reported_in_one_line(tmp_path, capsys, text, me
     assert message in error
 
 
-def test_what_a_model_file_says_is_checked_on_disk(tmp_path, capsys):
+def test_folders_in_model_file_are_checked(tmp_path, capsys):
     (tmp_path / "g" / "1").mkdir(parents=True)
     file = tmp_path / "models.config"
     cases = [
@@ -94,7 +94,7 @@ def test_model_file_is_checked_without_tensorflow(tmp_path):
     assert done.stdout == "[]\n"
 
 
-def test_good_model_file(tmp_path):
+def test_valid_model_file_is_read(tmp_path):
     file = tmp_path / "models.config"
     file.write_text(
         config_list(
@@ -134,7 +134,7 @@ def test_policies_choose_versions(policy, chosen):
     assert ModelConfig("g", Path("/g"), **policy).choose([4, 1, 9]) == chosen
 
 
-def test_versions_follow_their_policy(export, tmp_path):
+def test_loaded_versions_follow_the_policy(export, tmp_path):
     for number in (1, 2, 3):
         add_version(export, tmp_path, number)
     served = Model(ModelConfig("g", tmp_path, latest=2), Options())
@@ -149,7 +149,7 @@ def test_versions_follow_their_policy(export, tmp_path):
     assert update(latest=2) == [3]
     assert update(latest=None) == [1, 2, 3]
     assert update(specific=(1,)) == [1]
-    assert update(specific=(7,)) == []  # As TF Serving, where what is not there is not awaited.
+    assert update(specific=(7,)) == []  # as in TF Serving: missing versions are not waited for
     assert update(specific=(1,)) == [1]
     assert list(served.status()) == [10, 3, 2, 1]
     served.config = None
@@ -158,7 +158,7 @@ def test_versions_follow_their_policy(export, tmp_path):
     assert {state for state, _ in served.status().values()} == {State.END}
 
 
-def test_version_is_kept_if_it_is_wanted_again_while_it_still_answers(export, tmp_path):
+def test_unloading_version_is_kept_if_requested_again(export, tmp_path):
     add_version(export, tmp_path, 1)
     config = ModelConfig("g", tmp_path)
     served = Model(config, Options())
@@ -176,7 +176,7 @@ def test_version_is_kept_if_it_is_wanted_again_while_it_still_answers(export, tm
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_loading_is_tried_again_so_often_and_not_more(tmp_path, monkeypatch, retries):
+def test_loading_is_retried_at_most_max_load_retries_times(tmp_path, monkeypatch, retries):
     def fail(*_):
         tries.append(1)
         raise OSError("not mounted yet")
@@ -195,7 +195,7 @@ def test_loading_is_tried_again_so_often_and_not_more(tmp_path, monkeypatch, ret
     assert len(tries) == 2 + retries
 
 
-def test_loading_is_tried_again_after_the_interval(export, tmp_path, monkeypatch):
+def test_loading_is_retried_after_the_interval(export, tmp_path, monkeypatch):
     def fail_once(*arguments):
         monkeypatch.setattr("tfface.server.versions.load", loading.load)
         raise OSError
@@ -216,7 +216,7 @@ def test_loading_is_tried_again_after_the_interval(export, tmp_path, monkeypatch
 
 
 class Recorder:
-    """In the place of SavedModel: what it was made with."""
+    """A stand-in for SavedModel that keeps its arguments."""
 
     def __init__(self, path, batching, session_config, tags, max_pixels):
         self.batching, self.session, self.tags = batching, session_config, tags
@@ -253,7 +253,7 @@ def test_flags_reach_the_loaded_model(tmp_path, monkeypatch):
     assert loaded(*per_model).batching.max_batch_size.value == 4
 
 
-def test_warm_up_runs_as_often_as_asked(export, tmp_path, monkeypatch):
+def test_warm_up_runs_the_requested_number_of_iterations(export, tmp_path, monkeypatch):
     def run(self, *arguments, **options):
         calls.append(arguments)
         return original(self, *arguments, **options)
@@ -265,7 +265,7 @@ def test_warm_up_runs_as_often_as_asked(export, tmp_path, monkeypatch):
     assert len(calls) == 6
 
 
-def test_labels_of_versions(export, tmp_path):
+def test_labels_select_versions(export, tmp_path):
     for number in (1, 2):
         add_version(export, tmp_path, number)
 
@@ -305,5 +305,5 @@ def test_new_labels_may_point_to_unavailable_versions_if_allowed(export, tmp_pat
     with pytest.raises(ServingError, match="Could not find version 2 of model g"):
         models.status(spec(label="next"))
     with pytest.raises(ServingError, match="label to version 3 of model g"):
-        models.configure([ModelConfig("g", tmp_path, labels={"stable": 3})])  # it is no new one
+        models.configure([ModelConfig("g", tmp_path, labels={"stable": 3})])  # not a new label
     models.close()

@@ -1,4 +1,4 @@
-"""Metrics of requests over gRPC and REST, read with a strict parser of Prometheus's format."""
+"""Request metrics over gRPC and REST, read with a strict parser of Prometheus's format."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def labels_of(text):
 
 
 def parse(text):
-    """{(name, labels): value} of a page; what the format forbids fails."""
+    """{(name, labels): value} of a metrics page; fails if it violates the format."""
     assert text.endswith("\n")
     samples, types, current = {}, {}, None
     for line in text[:-1].split("\n"):
@@ -96,14 +96,14 @@ def test_latencies_fall_into_tf_servings_buckets():
     assert value(samples, f"{LATENCY}_sum", **labels) == pytest.approx(1e12 + 21.1)
 
 
-def test_failures_count_but_have_no_latency():
+def test_failures_are_counted_without_latency():
     monitor = Monitor({"g": None})
     monitor.request("Predict", "GRPC", "g", Code.INVALID_ARGUMENT, 1)
     samples = parse(monitor.text())
     assert samples == {(COUNT, frozenset({("model_name", "g"), ("status", "INVALID_ARGUMENT")})): 1}
 
 
-def test_models_that_are_not_served_share_one_line():
+def test_unknown_models_share_one_line():
     monitor = Monitor({"g": None})
     for number in range(100):
         monitor.request("predict", "REST", f"made up {number}", Code.NOT_FOUND, 1)
@@ -111,14 +111,14 @@ def test_models_that_are_not_served_share_one_line():
     assert samples == {(COUNT, frozenset({("model_name", ""), ("status", "NOT_FOUND")})): 100}
 
 
-def test_any_name_can_be_read_back():
+def test_any_model_name_round_trips():
     name = 'a"b\\c\nd,e="f"}'
     monitor = Monitor({name: None})
     monitor.request("Predict", "GRPC", name, Code.OK, 1)
     assert value(parse(monitor.text()), COUNT, model_name=name, status="OK") == 1
 
 
-def test_many_threads_lose_nothing():
+def test_counts_are_thread_safe():
     monitor = Monitor({"g": None})
 
     def work():

@@ -1,4 +1,4 @@
-"""Models that come and go while the server runs: over gRPC, and with the configuration file."""
+"""Models added and removed while the server runs: over gRPC, and with the model config file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def folders(tmp_path_factory):
 
 
 def ask(stubs, *choice, **options):
-    """The version that answers."""
+    """The version that handles a request."""
     x = np.ones(1, np.float32)
     question = request(model_spec=spec(*choice, signature="types", **options), x=x)
     return stubs.predict(question).model_spec.version.value
@@ -49,7 +49,7 @@ def states(stubs, name):
 
 
 class Callers:
-    """Threads that ask one model over and over until the end of the block."""
+    """Threads that call one model repeatedly until the end of the block."""
 
     def __init__(self, stubs, name, count=3):
         self.seen, self.errors = [], []
@@ -74,7 +74,7 @@ class Callers:
             thread.join()
 
     def more(self, count=20):
-        """Waits for so many further answers."""
+        """Waits for a number of further replies."""
         wanted = len(self.seen) + count
         wait_for(lambda: len(self.seen) >= wanted or self.errors)
 
@@ -88,7 +88,7 @@ def test_reload_replaces_the_models_without_a_failed_request(folders):
             reply = reload(stubs, model("a", a), model("b", b))
             assert reply.HasField("status")
             assert reply.status.error_code == 0
-            assert ask(stubs, "b") == 2  # at once: the reload has waited for it
+            assert ask(stubs, "b") == 2  # at once: the reload waited until it was available
             assert server.describe() == "model a, version 2; model b, version 2"
             callers.more()
             reload(stubs, model("a", a, specific(1)), model("b", b))
@@ -140,7 +140,7 @@ def test_labels_over_grpc(folders):
         assert ask(stubs, "a", label="stable") == 2
 
 
-def test_bad_reloads_change_nothing(folders):
+def test_invalid_reloads_change_nothing(folders):
     a = folders / "a"
     with Server(a, model_name="a") as server:
         stubs = Stubs(server)
@@ -165,7 +165,7 @@ def test_bad_reloads_change_nothing(folders):
         assert server.describe() == "model a, version 2"
 
 
-def test_new_model_that_cannot_be_loaded(folders, tmp_path):
+def test_broken_new_model_is_reported(folders, tmp_path):
     (tmp_path / "broken" / "3").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     with Server(folders / "a", model_name="a", poll_seconds=0.1) as server:
@@ -181,12 +181,12 @@ def test_new_model_that_cannot_be_loaded(folders, tmp_path):
         code, details = failure(reload, stubs, model("a", folders / "a"), empty)
         assert code is Code.UNKNOWN
         assert "No versions of servable empty found under base path" in details
-        add_version(folders / "b" / "1", tmp_path / "empty", 5)  # it is still looked for
+        add_version(folders / "b" / "1", tmp_path / "empty", 5)  # its folder is still polled
         wait_for(lambda: server.models["empty"].available())
         assert ask(stubs, "empty") == 5
 
 
-def test_configuration_file_is_read_again(folders, tmp_path, caplog):
+def test_configuration_file_is_polled(folders, tmp_path, caplog):
     file, next_file = tmp_path / "models.config", tmp_path / "next"
 
     def write(text):
@@ -208,7 +208,7 @@ def test_configuration_file_is_read_again(folders, tmp_path, caplog):
             write(config_list(model("a", folders / "a")))
             wait_for(lambda: server.describe() == "model a, version 2")
         assert callers.errors == []
-        assert caplog.text.count("Error parsing text-format") == 1  # not at every look
+        assert caplog.text.count("Error parsing text-format") == 1  # not at every poll
         assert failure(ask, stubs, "b")[0] is Code.NOT_FOUND
 
 

@@ -42,7 +42,7 @@ def test_all_models_are_listed(rest):
 
 
 def tensor(info, dtype, *sizes, unknown=False):
-    """What JSON should say of a tensor whose name in the graph may be any."""
+    """Expected JSON of a tensor, with any name in the graph."""
     assert info["name"]
     dims = [{"size": str(size), "name": ""} for size in sizes]
     shape = {"dim": dims, "unknown_rank": unknown}
@@ -74,14 +74,14 @@ def test_metadata(rest, path):
     }
 
 
-def test_predict_in_columns(rest):
+def test_predict_in_columnar_format(rest):
     body = {"inputs": {"image": faces().tolist(), "expression": ["happy", "sad"]}}
     outputs = predicted(rest, body)["outputs"]
     assert outputs["count"] == 2
     assert np.array_equal(np.array(outputs["image"], np.float32), -faces())
 
 
-def test_predict_in_rows(rest):
+def test_predict_in_row_format(rest):
     rows = [{"x": [0.1, 1], "label": "a"}, {"x": [-3, 1e-7], "label": "é"}]
     assert predicted(rest, {"signature_name": "rows", "instances": rows}) == {
         "predictions": [
@@ -104,7 +104,7 @@ def test_one_input_and_one_output_need_no_names(rest):
     assert predicted(rest, named) == {"outputs": 0.5}
 
 
-def test_images_go_in_and_out_as_base64(rest):
+def test_images_are_sent_and_received_as_base64(rest):
     files = [png(image(seed)) for seed in range(2)]
     rows = [{"image_bytes": b64(data), "expression": "sad"} for data in files]
     reply = predicted(rest, {"signature_name": "bytes", "instances": rows})
@@ -116,7 +116,7 @@ def test_images_go_in_and_out_as_base64(rest):
 @pytest.mark.parametrize(
     "text", ["aGVsbG8h", "aGVs\nbG8h\n", " a G V s b G 8 h ", "aGVsbG8h\r\n"], ids=repr
 )
-def test_base64_in_lines(rest, text):
+def test_base64_may_contain_line_breaks(rest, text):
     body = {"signature_name": "string", "inputs": [{"b64": text}]}
     assert predicted(rest, body) == {"outputs": ["hello!"]}
 
@@ -135,13 +135,13 @@ def test_base64_in_lines(rest, text):
         ("bfloat16", [0.5, -2.0]),
     ],
 )
-def test_every_type(rest, dtype, values):
+def test_every_dtype_round_trips(rest, dtype, values):
     reply = predicted(rest, {"signature_name": dtype, "inputs": values})
     assert reply == {"outputs": values}
     assert list(map(type, reply["outputs"])) == list(map(type, values))
 
 
-def test_floats_have_no_more_digits_than_they_need(rest):
+def test_floats_are_written_with_the_fewest_digits(rest):
     values = [0.1, 1.0, 16777216.0, 3.4028235e38, 1e-45, -0.0, 0.33333334]
     body = {"signature_name": "float32", "inputs": values}
     _, _, text = call(rest, "/v1/models/g:predict", body)
@@ -267,14 +267,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case[0])
-def test_bad_requests_get_tf_servings_answer(rest, case):
+def test_invalid_requests_get_tf_servings_errors(rest, case):
     _, path, body, status, message = case
     got, document = asked(rest, path, body)
     assert document.keys() == {"error"}
     assert (got, message in document["error"]) == (status, True), document["error"][:500]
 
 
-def test_every_other_method_is_malformed(rest):
+def test_other_http_methods_are_malformed(rest):
     for method in ("PUT", "DELETE", "OPTIONS"):
         status, document = asked(rest, "/v1/models/g", method=method)
         assert (status, document) == (

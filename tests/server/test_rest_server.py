@@ -1,4 +1,4 @@
-"""The REST server: bodies, limits, other origins, deadlines, classify and regress, its end."""
+"""The REST server: bodies, limits, CORS, timeouts, classify, regress and shutdown."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_compressed_bodies(rest):
         assert (status, "gzip" in document["error"]) == (400, True)
 
 
-def test_bodies_that_are_too_large(rest):
+def test_too_large_bodies_are_refused(rest):
     bomb = gzip.compress(b" " * (LARGEST_BODY + 1), 1)
     status, document = asked(rest, PREDICT, bomb, headers=GZIP)
     assert (status, f"more than {2**24 + 16 * len(bomb)} bytes" in document["error"]) == (413, True)
@@ -58,17 +58,17 @@ def test_bodies_that_are_too_large(rest):
     connection = http.client.HTTPConnection("127.0.0.1", rest.port)
     connection.putrequest("POST", PREDICT)
     connection.putheader("Content-Length", str(LARGEST_BODY + 1))
-    connection.endheaders()  # refused for what it announces
+    connection.endheaders()  # refused because of its Content-Length
     assert connection.getresponse().status == 413
     connection.close()
 
 
-def test_a_body_of_50_mb(rest):
+def test_body_of_50_mb_is_accepted(rest):
     text = "abcde" * 10**7
     assert predicted(rest, of("string", instances=[text])) == {"predictions": [text]}
 
 
-def test_unpacking_one_at_a_time_holds_up_nobody(rest):
+def test_concurrent_compressed_requests_are_all_answered(rest):
     body = gzip.compress(json.dumps(of("float32", inputs=[1])).encode())
     replies = []
     clients = [
@@ -82,7 +82,7 @@ def test_unpacking_one_at_a_time_holds_up_nobody(rest):
     assert replies == [{"outputs": [1.0]}] * 8
 
 
-def test_web_pages_may_call_where_they_are_allowed_to(rest, answers):
+def test_cors_headers_are_sent_if_enabled(rest, answers):
     origin = {"Origin": "http://example.org"}
     _, headers, _ = call(rest, "/v1/models/g", headers=origin)
     assert headers["Access-Control-Allow-Origin"] is None
@@ -99,14 +99,14 @@ def test_web_pages_may_call_where_they_are_allowed_to(rest, answers):
         assert headers["Access-Control-Allow-Headers"] == "Content-Type"
 
 
-def test_what_takes_too_long_is_given_up(answers):
+def test_slow_requests_time_out(answers):
     with serving(answers, rest_timeout=0.2) as server:
         status, document = asked(server, PREDICT, of("slow", inputs=[[1.0] * 8]))
     assert (status, document.keys()) == (504, {"error"})
 
 
 class StandIn(Handlers):
-    """Handlers for a model with other signatures than predict's; keeps what it was asked."""
+    """Handlers of a model with signatures for classify and regress; keeps the last request."""
 
     def __init__(self):
         super().__init__({})
@@ -178,7 +178,7 @@ def test_regress_with_a_context(stand_in):
         ([{"\ud800": 1}], "JSON Value: text is not Unicode"),
     ],
 )
-def test_bad_examples(stand_in, examples, message):
+def test_invalid_examples_are_refused(stand_in, examples, message):
     status, document = asked(stand_in[1], "/v1/models/m:classify", {"examples": examples})
     assert (status, message in document["error"]) == (400, True), document
 

@@ -1,4 +1,4 @@
-"""Versions that come and go, and the command `python -m tfface.serve`."""
+"""Added and removed versions, and the command `python -m tfface.serve`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_new_version_takes_over_without_a_failed_request(export, tmp_path):
         assert "input size does not match signature" in failed.status.error_message
 
 
-def test_old_version_stays_until_its_requests_are_answered(export, tmp_path):
+def test_old_version_stays_loaded_until_its_requests_finish(export, tmp_path):
     add_version(export, tmp_path, 1)
     model = Model(ModelConfig("g", tmp_path), Options())
     model.update()
@@ -98,7 +98,7 @@ def test_old_version_stays_until_its_requests_are_answered(export, tmp_path):
     assert model.available() == []
 
 
-def test_a_version_that_is_unloaded_leaves_no_graph(export, tmp_path):
+def test_unloaded_version_frees_its_graph(export, tmp_path):
     add_version(export, tmp_path, 1)
     model = Model(ModelConfig("g", tmp_path), Options())
     model.update()
@@ -115,7 +115,7 @@ def test_a_version_that_is_unloaded_leaves_no_graph(export, tmp_path):
         model.close()
 
 
-def test_broken_version_is_tried_again_when_mended(export, tmp_path):
+def test_repaired_version_is_loaded(export, tmp_path):
     add_version(export, tmp_path, 1)
     variables = tmp_path / "1" / "variables"
     variables.rename(tmp_path / "aside")
@@ -124,7 +124,7 @@ def test_broken_version_is_tried_again_when_mended(export, tmp_path):
     state, error = model.status()[1]
     assert state is State.END
     assert error.message
-    model.update()  # nothing has changed: not tried again
+    model.update()  # nothing has changed: no retry
     assert model.status()[1][1] is error
     (tmp_path / "aside").rename(variables)
     model.update()
@@ -155,7 +155,7 @@ def test_version_folders(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["99999999999999999999", "20261129143000123456"])
-def test_a_folder_that_is_no_version_hides_none(export, tmp_path, name):
+def test_invalid_version_folders_are_ignored(export, tmp_path, name):
     add_version(export, tmp_path, 1)
     (tmp_path / name).mkdir()
     with Server(tmp_path, model_name="g", poll_seconds=0.1) as server:
@@ -166,8 +166,8 @@ def test_a_folder_that_is_no_version_hides_none(export, tmp_path, name):
         wait_for(lambda: stubs.predict(good()).model_spec.version.value == 2)
 
 
-def test_the_only_version_goes_when_it_is_removed(export, tmp_path):
-    """As in TF Serving's FileSystemStoragePathSource; what cannot be looked at stays."""
+def test_only_version_is_unloaded_when_its_folder_is_removed(export, tmp_path):
+    """As in TF Serving's FileSystemStoragePathSource; an unreadable folder changes nothing."""
     add_version(export, tmp_path / "g", 1)
     model = Model(ModelConfig("g", tmp_path / "g"), Options())
     model.update()
@@ -200,7 +200,7 @@ def test_help_needs_neither_tensorflow_nor_grpc():
 
 
 @pytest.mark.slow
-def test_command_serves_until_it_is_told_to_stop(export):
+def test_command_serves_until_sigterm(export):
     process = subprocess.Popen(
         [sys.executable, "-m", "tfface.serve", f"--model_base_path={export.parent}", "--port=0",
          "--enable_grpc_healthcheck_service", "--model_name", "faces"],

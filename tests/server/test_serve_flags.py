@@ -44,7 +44,7 @@ def test_port_in_use(folder, taken):
     ("flags", "message"),
     [
         ([], "--model_base_path and --model_config_file are missing"),
-        (["--model_base_path={model}", "--model_config_file=x"], "are both given: give one"),
+        (["--model_base_path={model}", "--model_config_file=x"], "are both given"),
         (["--prot=3"], "unknown flag --prot; perhaps you mean '--port'?"),
         (["--model_base={model}"], "unknown flag --model_base; perhaps"),
         (["--model_base_path={model}", "--port", "x"], "'x': expected a number"),
@@ -65,7 +65,8 @@ def test_port_in_use(folder, taken):
         (["--model_base_path={model}", "--rest_api_port=9", "--monitoring_config_file={text}"],
          "Error parsing text-format tensorflow.serving.MonitoringConfig: 1:1 :"),
         (["--model_base_path={model}", "--tensorflow_session_parallelism=1",
-          "--tensorflow_intra_op_parallelism=1"], "--tensorflow_session_parallelism cannot be combined"),
+          "--tensorflow_intra_op_parallelism=1"],
+         "--tensorflow_session_parallelism cannot be combined"),
     ],
 )  # fmt: skip
 def test_invalid_flags_are_reported_in_one_line(tmp_path, capsys, taken, flags, message):

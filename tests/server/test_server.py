@@ -1,4 +1,4 @@
-"""The embedded server against TF Serving's contract, called with the plain stubs."""
+"""The embedded server against TF Serving's contract, called with plain gRPC stubs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def stubs(export):
         yield Stubs(server)
 
 
-def test_predict_answers_in_typed_fields_like_tf_serving(stubs):
+def test_predict_replies_in_typed_fields(stubs):
     response = stubs.predict(good())
     image = response.outputs["image"]
     assert not image.tensor_content
@@ -66,7 +66,7 @@ def test_output_filter_and_version(stubs):
     assert list(response.outputs) == ["count"]
 
 
-def test_typed_request_fields_and_one_value_for_all(stubs):
+def test_typed_request_fields_repeat_their_last_value(stubs):
     image = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[0.5])
     for size in (1, SIZE, SIZE, 3):
         image.tensor_shape.dim.add(size=size)
@@ -74,7 +74,7 @@ def test_typed_request_fields_and_one_value_for_all(stubs):
     assert set(response.outputs["image"].float_val) == {-0.5}
 
 
-def test_every_type_comes_back_in_its_field(stubs):
+def test_every_dtype_is_returned_in_its_field(stubs):
     values = np.array([0, 1, 2.5], np.float32)
     outputs = stubs.predict(request("types", x=values)).outputs
     for dtype in CODES:
@@ -89,7 +89,7 @@ def test_every_type_comes_back_in_its_field(stubs):
 
 
 @pytest.mark.parametrize("dtype", CODES, ids=lambda dtype: dtype.name)
-def test_tensors_survive_the_wire(dtype):
+def test_tensors_round_trip(dtype):
     array = tf.cast([[0, 1, 2], [3, 4, 5]], dtype).numpy()
     assert np.array_equal(tensors.to_array(tensors.to_proto(array)), array)
     response = predict_pb2.PredictResponse.FromString(tensors.response({"a": array}, spec()))
@@ -98,7 +98,7 @@ def test_tensors_survive_the_wire(dtype):
     assert np.array_equal(back, array)
 
 
-def test_strings_survive_the_wire():
+def test_strings_round_trip():
     array = np.array([[b"a\0", b""], [b"\xff", b"b"]], object)
     assert np.array_equal(tensors.to_array(tensors.to_proto(array)), array)
     outputs = {"a": array, "scalar": b"x\0", "empty": np.zeros((0, 2), object)}
@@ -180,10 +180,10 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case[0])
-def test_bad_requests_get_tf_servings_answer(stubs, case):
+def test_invalid_requests_get_tf_servings_errors(stubs, case):
     _, bad, code, message = case
     assert failure(stubs.predict, bad) == (code, message)
-    assert stubs.predict(good()).outputs["count"].int_val == [2]  # unharmed
+    assert stubs.predict(good()).outputs["count"].int_val == [2]  # the server still works
 
 
 def test_sizes_and_small_ranks_are_left_to_tensorflow(stubs):
@@ -198,31 +198,31 @@ def test_sizes_and_small_ranks_are_left_to_tensorflow(stubs):
     ("data", "message"),
     [(b"no image", "Unknown image file format."), (b"", "Input is empty.")],
 )
-def test_bytes_that_are_no_image(stubs, data, message):
+def test_invalid_image_bytes_are_refused(stubs, data, message):
     bad = request("bytes", image_bytes=[data], expression=["sad"])
     code, details = failure(stubs.predict, bad)
     assert code is Code.INVALID_ARGUMENT
     assert message in details
 
 
-def test_initialisation_cannot_be_called(stubs):
+def test_init_op_signature_cannot_be_called(stubs):
     assert failure(stubs.predict, request("__saved_model_init_op"))[0] is Code.OUT_OF_RANGE
 
 
-def test_long_messages_are_cut(stubs):
+def test_long_error_messages_are_truncated(stubs):
     code, details = failure(stubs.predict, request(image=faces(1), expression=["nothing"]))
     assert code is Code.INVALID_ARGUMENT
     assert len(details) == 1024 + len("...TRUNCATED")
     assert details.endswith("...TRUNCATED")
 
 
-def test_errors_that_quote_bytes_which_are_no_text(stubs):
+def test_error_messages_with_invalid_utf8_are_sent(stubs):
     expression = np.array([b"nothing\xff"], object)
     code, details = failure(stubs.predict, request("quotes", x=tensors.to_proto(expression)))
     assert (code, "nothing\ufffd" in details) == (Code.INVALID_ARGUMENT, True)
 
 
-def test_bytes_that_are_no_message(stubs):
+def test_unparsable_request_is_refused(stubs):
     raw = stubs.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     assert failure(raw, b"\xff\xff\xff")[0] is Code.INTERNAL
     assert failure(stubs.channel.unary_unary("/no.Service/Method"), b"")[0] is Code.UNIMPLEMENTED
@@ -239,7 +239,7 @@ def test_deadline_stops_the_computation(stubs):
     wait_for(idle)  # without the deadline it would go on for minutes
 
 
-def test_many_requests_at_once(stubs):
+def test_concurrent_requests(stubs):
     errors = []
 
     def work(seed):
@@ -287,7 +287,7 @@ def test_metadata(stubs, export):
          "Servable not found for request: Latest(nope)"),
     ],
 )  # fmt: skip
-def test_bad_metadata_requests(stubs, bad, code, message):
+def test_invalid_metadata_requests_are_refused(stubs, bad, code, message):
     assert failure(stubs.prediction.GetModelMetadata, bad) == (code, message)
 
 
@@ -306,7 +306,7 @@ def test_status(stubs):
         (status_request(version=9), Code.NOT_FOUND, "Could not find version 9 of model g"),
     ],
 )
-def test_bad_status_requests(stubs, bad, code, message):
+def test_invalid_status_requests_are_refused(stubs, bad, code, message):
     assert failure(stubs.model.GetModelStatus, bad) == (code, message)
 
 

@@ -1,4 +1,4 @@
-"""Bytes that no client would send: the server refuses them and answers on."""
+"""Random bytes: the server refuses them and keeps working."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def server(tmp_path_factory):
     save(path)
     with Server(path.parent, model_name="g", rest_port=0) as server:
         yield server
-        # The fixture's end is part of the test: the server stops in order.
+        # The fixture's teardown is part of the test: the server stops normally.
         assert Stubs(server).predict(good()).outputs["count"].int_val == [2]
 
 
 def changed(rng, data, count):
-    """The bytes with some of them replaced, and perhaps cut."""
+    """The bytes with random replacements, possibly truncated."""
     made = bytearray(data)
     for place in rng.integers(0, len(made), count):
         made[place] = rng.integers(256)
@@ -39,7 +39,7 @@ def changed(rng, data, count):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_messages(server, method):
+def test_random_messages_are_refused(server, method):
     rng = np.random.default_rng(0)
     call = Stubs(server).channel.unary_unary(f"/tensorflow.serving.{method}")
     valid = request("bytes", image_bytes=[b"\x89PNG" * 9], expression=["sad"]).SerializeToString()
@@ -56,7 +56,7 @@ def test_messages(server, method):
 
 
 @pytest.mark.parametrize("rest", [False, True], ids=["gRPC", "REST"])
-def test_connections(server, rest):
+def test_random_connections_are_refused(server, rest):
     rng = np.random.default_rng(1)
     port = server.rest_port if rest else server.port
     for number in range(60):
@@ -68,6 +68,6 @@ def test_connections(server, rest):
                 if number % 2:
                     connection.shutdown(socket.SHUT_WR)
                     connection.recv(100)
-            except OSError:  # the server has hung up before all was sent
+            except OSError:  # the server closed the connection before all was sent
                 pass
     assert Stubs(server).predict(good()).outputs["count"].int_val == [2]

@@ -1,4 +1,4 @@
-"""Tensors on the wire, and SavedModels of every kind."""
+"""Conversion of tensors to and from protocol buffers, and SavedModels of every kind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHAPES = arrays.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4)
 
 @st.composite
 def tensors(draw):
-    """Arrays of every type and shape, any bits in them (NaN, too); strings as bytes."""
+    """Arrays of every dtype and shape with arbitrary bits (including NaN); strings as bytes."""
     shape, dtype = draw(SHAPES), draw(st.sampled_from([*NUMERIC, np.dtype(object)]))
     size = int(np.prod(shape))
     if dtype.hasobject:
@@ -50,7 +50,7 @@ def same(a, b):
 
 @hypothesis.settings(deadline=None)
 @hypothesis.given(tensors(), st.booleans())
-def test_any_tensor_survives_the_wire(array, tensor_content):
+def test_any_tensor_round_trips(array, tensor_content):
     assert same(codec.to_array(codec.to_proto(array)), array)
     reply = predict_pb2.PredictResponse.FromString(
         codec.response({"a": array}, spec(), tensor_content)
@@ -81,7 +81,7 @@ def test_any_tensor_survives_the_wire(array, tensor_content):
     ),
 )
 @hypothesis.example(types_pb2.DT_BFLOAT16, [1], {})
-def test_any_message_is_a_tensor_of_its_shape_or_a_value_error(dtype, dims, values):
+def test_any_tensor_proto_converts_or_raises_value_error(dtype, dims, values):
     proto = tensor_pb2.TensorProto(dtype=dtype, **values)
     for size in dims:
         proto.tensor_shape.dim.add(size=size)
@@ -104,7 +104,7 @@ def refusal(model, *arguments, **inputs):
 
 
 class Odd(tf.Module):
-    """Signatures that no exported face model has."""
+    """Signatures of kinds that no exported face model has."""
 
     @tf.function(input_signature=[tf.TensorSpec(None, tf.float32, "x"),
                                   tf.TensorSpec([], tf.string, "name")])  # fmt: skip
@@ -114,7 +114,7 @@ class Odd(tf.Module):
 
 @pytest.fixture
 def odd(tmp_path):
-    """Saves `Odd` with a changed signature; gives the loaded model."""
+    """Saves `Odd` with a modified signature; returns the loaded model."""
     loaded = []
 
     def load(change=lambda definition: None):
@@ -138,7 +138,7 @@ def test_scalars_strings_and_any_rank(odd):
     for shape in ((), (2,), (0, 2**20), (1, 1, 1, 1, 1, 1, 1)):
         values = ask(model, x=np.ones(shape, np.float32), name=b"n")
         assert values == {"rank": len(shape), "sum": np.prod(shape), "name": b"n\0"}
-    # As in TF Serving, other shapes of up to two dimensions are TensorFlow's to judge.
+    # As in TF Serving, other shapes of up to two dimensions are checked by TensorFlow only.
     assert list(ask(model, x=1.0, name=[b"n"])["name"]) == [b"n\0"]
 
 
@@ -189,7 +189,7 @@ def test_sparse_and_unknown_tensors_are_refused(odd):
     assert refusal(model, **good)[1].startswith("input x is a sparse or composite tensor")
 
 
-def test_what_keras_exports(tmp_path):
+def test_keras_export_can_be_served(tmp_path):
     image = keras.Input((2,), name="image")
     network = keras.Model(image, {"fake": keras.layers.Dense(3, name="dense")(image)})
     network.export(str(tmp_path), verbose=False)

@@ -1,11 +1,12 @@
 """The cases of TF Serving's own server test, `tensorflow_model_server_test.py`, on this server.
 
-Of its 30 cases 26 are here, under the names that they have there, with signatures and requests of
-the names, types and shapes that they have there; docs/serving.md lists them. Not here:
+26 of its 30 cases are reproduced, with the original case names and the same names, dtypes and
+shapes of signatures and requests; docs/serving.md lists them. Not included:
 
-- `testPredictOnTfLite`, `testPredictWithSignatureDefOnTfLite`: of TFLite files, not SavedModels.
-- `test_tf_text`: needs tensorflow-text's operations in the server, and a model not in its sources.
-- `test_profiler_service_with_valid_trace_request`: there is no profiler service.
+- `testPredictOnTfLite`, `testPredictWithSignatureDefOnTfLite`: need TFLite files, not SavedModels.
+- `test_tf_text`: needs tensorflow-text's operations in the server, and a model that is not in TF
+  Serving's sources.
+- `test_profiler_service_with_valid_trace_request`: the server has no profiler service.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Running:
         self.process.communicate()
 
     def predict(self, model="default", signature="serving_default"):
-        """What the model makes of 2, in the shape [1], read as clients in the field do."""
+        """The model's output for 2, of shape [1], read as typical clients do."""
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = model, signature
         request.inputs["x"].CopyFrom(tf.make_tensor_proto([2.0], tf.float32))
@@ -76,7 +77,7 @@ class Running:
         return list(reply.outputs["y"].float_val)
 
     def has(self, model, expected):
-        """Whether a model answers as expected; None: not at all."""
+        """Whether a model returns the expected value; None: it is not served."""
         try:
             return self.predict(model) == expected
         except grpc.RpcError as error:
@@ -275,12 +276,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_case(server, name):
+def test_tf_serving_case(server, name):
     CASES[name](server)
 
 
 def test_model_config(folder, tmp_path):
-    """testGoodModelConfig, testModelConfigReload: a file that is read again every second."""
+    """testGoodModelConfig, testModelConfigReload: a file that is reloaded every second."""
     config = tmp_path / "models.config"
     two, three = folder / "half_plus_two", folder / "half_plus_three"
     config.write_text(models(half_plus_two=two, half_plus_three=three))
@@ -295,7 +296,7 @@ def test_model_config(folder, tmp_path):
 
 
 def test_model_config_is_read_once(folder, tmp_path):
-    """testModelConfigReloadWithZeroPollPeriod; and the models that are saved by TF 2 and Keras.
+    """testModelConfigReloadWithZeroPollPeriod; and models saved by TF 2 and Keras.
 
     test_tf_saved_model_save, test_tf_saved_model_save_multiple_signatures,
     test_sequential_keras_saved_model_save, test_distrat_sequential_keras_saved_model_save.
@@ -336,7 +337,7 @@ def test_model_config_is_read_once(folder, tmp_path):
 
 
 def test_bad_model_config(tmp_path):
-    """testBadModelConfig: the process says so and ends."""
+    """testBadModelConfig: the process reports the error and exits."""
     config = tmp_path / "models.config"
     config.write_text("config { name: }")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The gRPC API over TLS, with and without certificates of clients."""
+"""The gRPC API over TLS, with and without client certificates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfface.server.app import Server
 from tfface.server.config import read_tls
 
 DATA = Path(__file__).parents[1] / "support" / "tls"
-# For these tests only: signed by itself, for localhost, 127.0.0.1 and ::1, from 2024 to 2123.
+# For these tests only: self-signed, for localhost, 127.0.0.1 and ::1, from 2024 to 2123.
 KEY = (DATA / "localhost_test_only.key").read_text()
 CERTIFICATE = (DATA / "localhost_test_only.crt").read_text()
 
@@ -56,7 +56,7 @@ def credentials(*own):
     return grpc.ssl_channel_credentials(CERTIFICATE.encode(), *(text.encode() for text in own))
 
 
-def test_encrypted_calls_only(folder, tmp_path):
+def test_unencrypted_calls_fail(folder, tmp_path):
     tls = read_tls(config_file(tmp_path, server_key=KEY, server_cert=CERTIFICATE))
     with Server(folder, tls=tls) as server:
         assert ask(server, credentials()) == 1
@@ -100,7 +100,7 @@ def test_unencrypted_rest_with_tls_is_warned_about(folder, tmp_path, caplog):
         ({"key": KEY}, "Error parsing text-format tensorflow.serving.SSLConfig: 1:1 : "),
     ],
 )
-def test_bad_ssl_config_file(folder, tmp_path, capsys, fields, message):
+def test_invalid_ssl_config_file_is_reported(folder, tmp_path, capsys, fields, message):
     file = config_file(tmp_path, **fields)
     assert serve.main([f"--model_base_path={folder}", f"--ssl_config_file={file}"]) == 2
     error = capsys.readouterr().err

@@ -1,9 +1,9 @@
-"""Typed clients of TF Serving's APIs, for the embedded server and for TF Serving alike.
+"""Typed clients of TF Serving's APIs, for the embedded server and for TF Serving itself.
 
-`FaceClient` blocks, `AsyncFaceClient` is for asyncio; both speak gRPC and REST.
+`FaceClient` is blocking, `AsyncFaceClient` is for asyncio; both support gRPC and REST.
 
-Modules: `methods` (what both can do, written once), `driving` (blocking and awaiting), `over_grpc`
-and `over_rest` (requests and replies on the wire), `types` (errors, TLS).
+Modules: `methods` (the shared implementation), `driving` (blocking or asyncio), `over_grpc` and
+`over_rest` (transports), `packing` (encoding and batching of images), `types` (errors, TLS).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ __all__ = ["AsyncFaceClient", "FaceClient", "ServerError", "Tls", "VersionStatus
 
 
 class FaceClient(Methods):
-    """Calls a served model, and waits for its answers.
+    """Blocking client of a served model.
 
-    Arguments as of `Methods`. Calls may come from several threads. Also a context manager.
+    For the arguments see `Methods`. Thread-safe. Also a context manager.
     """
 
     _driver = Blocking()
@@ -31,11 +31,11 @@ class FaceClient(Methods):
 
 
 class AsyncFaceClient(Methods):
-    """The same methods for asyncio: `await client.change_expression(...)`.
+    """Client for asyncio with the same methods: `await client.change_expression(...)`.
 
-    Arguments as of `Methods`. All calls come from one event loop. A list that takes several
-    requests has four of them on their way at a time; images are read, encoded and decoded in
-    threads. A call that is cancelled cancels its requests. Also a context manager (`async with`).
+    For the arguments see `Methods`. All calls must come from one event loop. If a list needs
+    several requests, four of them run concurrently; images are read, encoded and decoded in
+    threads. Cancelling a call cancels its requests. Also a context manager (`async with`).
     """
 
     _driver = Awaiting()

@@ -1,7 +1,7 @@
-"""The two ways to run what is written once: blocking the thread, or awaiting in an event loop.
+"""Runs the shared client methods either blocking or in an event loop.
 
-All methods of the clients are coroutines. In the blocking client whatever they await is there
-already, so they run from start to end without an event loop, and beside one as well.
+All client methods are written as coroutines. In the blocking client nothing they await ever
+suspends, so they run from start to end without an event loop, or inside a running one.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item")
-_AT_ONCE = 4  # requests of a list that are on their way at the same time
+_AT_ONCE = 4  # concurrent requests of a list
 
 
 async def settled(value: Any) -> Any:
-    """The value itself, or what it comes to if it must be awaited."""
+    """Returns the value, awaited if it is awaitable."""
     return await value if inspect.isawaitable(value) else value
 
 
 class Blocking:
-    """Waits in the calling thread."""
+    """Blocks the calling thread."""
 
     blocking = True
 
     async def pause(self, seconds: float) -> None:
-        """Waits."""
+        """Sleeps."""
         time.sleep(seconds)
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Computes something that may take milliseconds."""
+        """Runs a function that may take milliseconds."""
         return function(*arguments)
 
     async def in_order(
         self, function: Callable[[Item], Coroutine[Any, Any, list[T]]], items: Iterator[Item]
     ) -> list[T]:
-        """The joined lists that a function makes of the items."""
+        """Calls a function for each item; returns the concatenated results."""
         results: list[T] = []
         for item in items:
             results += await function(item)
@@ -52,22 +52,22 @@ class Blocking:
 
 
 class Awaiting:
-    """Leaves the event loop to others while it waits or computes."""
+    """Does not block the event loop."""
 
     blocking = False
 
     async def pause(self, seconds: float) -> None:
-        """Waits."""
+        """Sleeps."""
         await asyncio.sleep(seconds)
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Computes something that may take milliseconds, in a thread."""
+        """Runs a function that may take milliseconds in a thread."""
         return await asyncio.to_thread(function, *arguments)
 
     async def in_order(
         self, function: Callable[[Item], Coroutine[Any, Any, list[T]]], items: Iterator[Item]
     ) -> list[T]:
-        """The joined lists that a function makes of the items, a few of them at the same time."""
+        """Calls a function for each item, a few concurrently; returns the concatenated results."""
         results: list[T] = []
         running: deque[asyncio.Task[list[T]]] = deque()
         try:
@@ -78,17 +78,17 @@ class Awaiting:
             while running:
                 results += await running.popleft()
             return results
-        finally:  # Of those left, one has failed or the caller has gone: nobody wants them.
+        finally:  # after an error or cancellation, the remaining tasks are not needed
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
 
 class shared(Generic[P, T]):
-    """A method of both clients, written as a coroutine function.
+    """Decorator of a method of both clients, written as a coroutine function.
 
-    Of `FaceClient` it is a plain method with the same result, of `AsyncFaceClient` the coroutine
-    function itself; type checkers see either.
+    In `FaceClient` it becomes a plain method with the same result, in `AsyncFaceClient` it stays
+    the coroutine function; type checkers see the right one.
     """
 
     def __init__(self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]):
@@ -114,4 +114,4 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     except StopIteration as done:
         return done.value
     coroutine.close()
-    raise RuntimeError("something that blocks was expected, but it waits for an event loop")
+    raise RuntimeError("a method of the blocking client awaited an event loop")

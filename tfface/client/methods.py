@@ -1,4 +1,4 @@
-"""What both clients can do, written once."""
+"""The methods of both clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfface.client.types import Model, ServerError, Signatures, Tls, Transport, 
 from tfface.errors import UserError
 
 # NumPy, Pillow, gRPC, httpx and the messages (which import TensorFlow) are imported where they are
-# used: commands that only may need a server answer `--help` at once.
+# used, so that commands which only optionally use a server start quickly.
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -25,38 +25,39 @@ if TYPE_CHECKING:
     from tfface.client.packing import Condition, ImageSource
 
 T = TypeVar("T")
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two attempts
 
 
 class Methods:
-    """The methods of `FaceClient` and `AsyncFaceClient`; of the latter, all are awaited.
+    """The methods of `FaceClient` and `AsyncFaceClient`; in the latter, all are awaited.
 
-    An image is a file, the bytes of one, a Pillow image, or an array uint8 [H,W,3] in RGB. A list
-    of images goes to the server in as few requests as its limits allow; images are read when
-    their turn comes. Results are in the order of the list.
+    An image is a file path, the bytes of a file, a Pillow image, or an array uint8 [H,W,3] in RGB.
+    A list of images is sent in as few requests as the limits below allow; images are read lazily.
+    Results are in the order of the list.
 
-    While the server cannot be reached, or says that it is overloaded (both UNAVAILABLE), a call is
-    tried again until its deadline, with growing pauses of random length. This is safe, as no call
-    changes anything on the server. Nothing else is tried again: RESOURCE_EXHAUSTED means a message
-    that is too long or memory that is full, which more of the same does not mend.
+    While the server cannot be reached or is overloaded (both UNAVAILABLE), a call is retried until
+    its deadline, with growing random pauses. This is safe, as no call changes anything on the
+    server. No other error is retried: RESOURCE_EXHAUSTED means that a message is too long or memory
+    is full, which a retry would not fix.
 
     Args:
         target: HOST:PORT of the gRPC API, or http://HOST:PORT (https://HOST:PORT) of the REST API.
         model: The model's name on the server.
-        timeout: Seconds that one request may take, tries included; a list of many images takes
-            several requests. Over REST the last try has so many seconds for each of: connecting,
-            sending, and every wait for more of the reply.
-        version: The version to call; None: the newest.
-        label: In place of the version, the label of one.
-        tls: Of gRPC: True to trust the system's authorities, a file of certificates to trust, or a
-            `Tls`; None: no TLS. Of REST: a file or a `Tls`; None: the system's, with https://.
-        max_request_bytes: Images of a list are sent together as long as the request, encoded, is
-            no longer than this. Plain gRPC servers take 4 MiB (4 * 2**20); TF Serving takes any.
-        max_request_images: So many images of a list at most go into a request.
-        transport: What carries the calls, in place of a connection to the target.
+        timeout: Timeout of one request in seconds, including retries; a long list of images takes
+            several requests. Over REST the last attempt has this timeout for each of: connecting,
+            sending, and every read of the reply.
+        version: Model version to call; None: the newest.
+        label: Label of the version to call, instead of `version`.
+        tls: For gRPC: True to trust the system's certificate authorities, a file of certificates to
+            trust, or a `Tls`; None: no TLS. For REST: a file or a `Tls`; None: the system's
+            authorities, with https://.
+        max_request_bytes: Maximum size of a request with several images of a list. gRPC servers
+            accept 4 MiB (4 * 2**20) by default; TF Serving has no limit.
+        max_request_images: Maximum number of images of a list in one request.
+        transport: Transport to use instead of a connection to `target`.
 
     Raises:
-        UserError: Both a version and a label, an address or a certificate that is none.
+        UserError: Both a version and a label, or an invalid address or certificate.
     """
 
     _driver: Blocking | Awaiting = Awaiting()
@@ -99,10 +100,10 @@ class Methods:
         inputs: Mapping[str, np.ndarray | Sequence[str | bytes]],
         signature: str = "serving_default",
     ) -> dict[str, np.ndarray]:
-        """Runs a signature; one request, sent as it is.
+        """Runs a signature, in one request.
 
         Args:
-            inputs: Arrays by input name, of the signature's dtypes and shapes; strings as a list,
+            inputs: Arrays by input name, with the signature's dtypes and shapes; strings as a list,
                 or as an array of str or bytes.
             signature: The signature's name.
 
@@ -110,34 +111,34 @@ class Methods:
             The outputs by name; strings are object arrays of bytes.
 
         Raises:
-            ServerError: The server refused, or was not reached within the timeout.
+            ServerError: The server returned an error, or was not reached within the timeout.
         """
         return await self._predict(inputs, signature)
 
     @shared
     async def status(self) -> dict[int, VersionStatus]:
-        """State of every version that the server knows (or of the one asked for), by number.
+        """State of every version known to the server (or of the requested one), by number.
 
         Raises:
             ServerError: No such model, or the server was not reached within the timeout.
         """
-        return await self._tried(self._transport.status, self.timeout)
+        return await self._retried(self._transport.status, self.timeout)
 
     @shared
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """Returns as soon as the model answers requests.
+        """Waits until the model is available.
 
         Args:
-            timeout: Seconds to wait.
+            timeout: Maximum time to wait, in seconds.
 
         Raises:
-            ServerError: It does not in this time; says what the server answered last.
+            ServerError: The model is not available in time; with the server's last message.
         """
         deadline = time.monotonic() + timeout
         while True:
             try:
                 left = max(deadline - time.monotonic(), 0.001)
-                versions = await self._tried(self._transport.status, left)
+                versions = await self._retried(self._transport.status, left)
                 if any(version.state == "AVAILABLE" for version in versions.values()):
                     return
                 states = ", ".join(
@@ -146,7 +147,7 @@ class Methods:
                 )
                 error = ServerError("UNAVAILABLE", f"model {self.model}: {states}")
             except ServerError as answer:
-                if answer.code != "NOT_FOUND":  # a server may get to know the model later
+                if answer.code != "NOT_FOUND":  # the model may be added to the server later
                     raise
                 error = answer
             if time.monotonic() + 0.1 > deadline:
@@ -158,16 +159,16 @@ class Methods:
         """The model's signatures.
 
         Returns:
-            `metadata()["bytes"]["inputs"]["image_bytes"]` is
-            `{"dtype": "string", "shape": (None,)}`; "outputs" beside "inputs". A free dimension is
-            None; a shape of any rank is None.
+            The inputs and outputs of each signature: `metadata()["bytes"]["inputs"]["image_bytes"]`
+            is `{"dtype": "string", "shape": (None,)}`. A dynamic dimension is None; the shape is
+            None if the rank is unknown.
 
         Raises:
             ServerError: No such model, or the server was not reached within the timeout.
         """
-        found = await self._tried(self._transport.metadata, self.timeout)
-        # One with underscores is the initialisation, which nobody can call.
-        return {name: found[name] for name in found if not name.startswith("__")}
+        signatures = await self._retried(self._transport.metadata, self.timeout)
+        # Names with underscores are initialization operations, which cannot be called.
+        return {name: signatures[name] for name in signatures if not name.startswith("__")}
 
     @shared
     async def change_expression(
@@ -176,24 +177,24 @@ class Methods:
         expression: str | Sequence[str],
         part: str | None = None,
     ) -> Image.Image | list[Image.Image]:
-        """Gives faces another expression (a served SARGAN or seg_hierarchical).
+        """Changes the expression of faces (a served SARGAN or seg_hierarchical).
 
-        One image with several expressions, several images with one expression, or as many of
-        both: a single value goes with every value of the others.
+        Accepts one image with several expressions, several images with one expression, or lists of
+        the same length; a single value is combined with every value of the other list.
 
         Args:
-            image: The image to change, or a list of them.
-            expression: Name of an expression, or a list of them.
-            part: In place of the edited image what the generator of this part of the face made
-                of it, "eyes" say, a square of the networks' size (seg_hierarchical).
+            image: The image to edit, or a list of images.
+            expression: Name of the target expression, or a list of names.
+            part: Return the output of the generator of this face part, such as "eyes", instead of
+                the edited image; a square of the networks' size (seg_hierarchical only).
 
         Returns:
-            The edited image, of its original size and with its detail, as what the edit changes
-            is added to it; a list if a list was given.
+            The edited image in its original size; the edit is added to the image as a change, which
+            keeps its detail. A list if a list was given.
 
         Raises:
-            UserError: An image that cannot be read, lists of different lengths.
-            ServerError: The server refused, or was not reached within the timeout.
+            UserError: An image that cannot be read, or lists of different lengths.
+            ServerError: The server returned an error, or was not reached within the timeout.
         """
         values = {"image_bytes": image, "expression": expression}
         return await (
@@ -208,22 +209,22 @@ class Methods:
         attribute: str | Sequence[str],
         strength: float | Sequence[float] = 1.0,
     ) -> Image.Image | list[Image.Image]:
-        """Gives faces an attribute as other faces have it (a served ELEGANT).
+        """Transfers an attribute from reference faces to source faces (a served ELEGANT).
 
-        A single value goes with every value of the lists, which must be of one length.
+        A single value is combined with every value of the lists, which must have the same length.
 
         Args:
-            source: The image to change, or a list of them.
-            reference: The image that has the attribute as wanted, or a list of them.
-            attribute: Name of an attribute, or a list of them.
-            strength: 0 leaves the source as it is, 1 exchanges the attribute fully; or a list.
+            source: The image to edit, or a list of images.
+            reference: The image with the desired attribute, or a list of images.
+            attribute: Name of the attribute, or a list of names.
+            strength: From 0 (source unchanged) to 1 (attribute fully transferred); or a list.
 
         Returns:
-            The edited image, of the source's size; a list if a list was given.
+            The edited image in the source's size; a list if a list was given.
 
         Raises:
-            UserError: An image that cannot be read, lists of different lengths.
-            ServerError: The server refused, or was not reached within the timeout.
+            UserError: An image that cannot be read, or lists of different lengths.
+            ServerError: The server returned an error, or was not reached within the timeout.
         """
         return await self._edit(
             {
@@ -242,22 +243,23 @@ class Methods:
         attribute: Sequence[str],
         strength: float | Sequence[float] = 1.0,
     ) -> Image.Image | list[Image.Image]:
-        """Gives faces several attributes at once, as other faces have them (a served ELEGANT).
+        """Transfers several attributes at once from reference faces (a served ELEGANT).
 
-        A single reference or strength goes with every attribute; lists are as long as theirs.
+        A single reference or strength is used for every attribute; lists must be as long as
+        `attribute`.
 
         Args:
-            source: The image to change, or a list of images that are all changed so.
-            reference: The image that has the attributes as wanted, or one for each attribute.
-            attribute: Names of attributes.
-            strength: 0 changes nothing, 1 exchanges fully; or one for each attribute.
+            source: The image to edit, or a list of images, which are all edited in the same way.
+            reference: The image with the desired attributes, or one image for each attribute.
+            attribute: Names of the attributes.
+            strength: From 0 (unchanged) to 1 (fully transferred); or one for each attribute.
 
         Returns:
-            The edited image, of the source's size; a list if a list of sources was given.
+            The edited image in the source's size; a list if a list of sources was given.
 
         Raises:
-            UserError: An image that cannot be read, lists of different lengths.
-            ServerError: The server refused, or was not reached within the timeout.
+            UserError: An image that cannot be read, or lists of different lengths.
+            ServerError: The server returned an error, or was not reached within the timeout.
         """
         values = {"reference_bytes": reference, "attribute": attribute, "strength": strength}
         changes = await self._driver.work(packing.together, values)
@@ -269,24 +271,24 @@ class Methods:
         condition: Condition | Sequence[Condition],
         exemplar: ImageSource | Sequence[ImageSource],
     ) -> Image.Image | list[Image.Image]:
-        """Makes faces of the shape of one thing in the style of another (domain alignment).
+        """Generates faces with a given shape in the style of an exemplar (domain alignment).
 
-        A single value goes with every value of a list; two lists must be of one length.
+        A single value is combined with every value of a list; two lists must have the same length.
 
         Args:
-            condition: The shape, a label map or a line drawing as the served model was trained
-                with: a PNG as `tfface.data.label_maps.load_label_map` reads it, the bytes of one,
-                or integers [H,W] of codes 0 to 19; or a list of them.
-            exemplar: A face in the style wanted, or a list of them.
+            condition: The shape: a label map or line drawing, whichever the served model was
+                trained on. A PNG file in the format of `tfface.data.label_maps.load_label_map`, its
+                bytes, or integers [H,W] of codes 0 to 19; or a list of them.
+            exemplar: A face in the desired style, or a list of faces.
 
         Returns:
-            The face, a square of the networks' size; a list if a list was given.
+            The generated face, a square of the networks' size; a list if a list was given.
 
         Raises:
-            UserError: A condition that is no PNG or neither a label map nor a drawing, an image
-                that cannot be read, lists of different lengths.
-            ServerError: The server refused, such as a label map where it expects a drawing, or was
-                not reached within the timeout.
+            UserError: A condition that is not a PNG or neither a label map nor a drawing, an image
+                that cannot be read, or lists of different lengths.
+            ServerError: The server returned an error, for example for a label map where it expects
+                a drawing, or was not reached within the timeout.
         """
         return await self._edit({"condition_bytes": condition, "exemplar_bytes": exemplar})
 
@@ -297,26 +299,26 @@ class Methods:
         seed: int | Sequence[int] | None = None,
         reference: ImageSource | Sequence[ImageSource] | None = None,
     ) -> Image.Image | list[Image.Image]:
-        """Makes faces that fit a label map (mask-guided synthesis), in one style or in many.
+        """Generates faces from a label map, in one or several styles (mask-guided synthesis).
 
-        A single value goes with every value of a list; two lists must be of one length.
+        A single value is combined with every value of a list; two lists must have the same length.
 
         Args:
-            label_map: A PNG as `tfface.data.label_maps.load_label_map` reads it, the bytes of one,
-                or integers [H,W] of 0 to 18; or a list of them.
-            seed: Number of a style, the same on every label map; or a list of them.
-            reference: In place of the seed, a face whose style is taken, or a list of them.
+            label_map: A PNG file in the format of `tfface.data.label_maps.load_label_map`, its
+                bytes, or integers [H,W] of 0 to 18; or a list of them.
+            seed: Seed of a style, which is the same for every label map; or a list of seeds.
+            reference: A face to take the style from, instead of a seed; or a list of faces.
 
         Returns:
-            The face, a square of the networks' size; a list if a list was given.
+            The generated face, a square of the networks' size; a list if a list was given.
 
         Raises:
-            UserError: Both or neither of seed and reference, what is no label map, an image that
-                cannot be read, lists of different lengths.
-            ServerError: The server refused, or was not reached within the timeout.
+            UserError: Both or neither of seed and reference, an invalid label map, an image that
+                cannot be read, or lists of different lengths.
+            ServerError: The server returned an error, or was not reached within the timeout.
         """
         if (seed is None) == (reference is None):
-            raise UserError("expected one of: a seed, or a reference face")
+            raise UserError("expected either a seed or a reference face")
         if reference is None:
             return await self._edit({"label_map_bytes": label_map, "seed": seed})
         values = {"label_map_bytes": label_map, "reference_bytes": reference}
@@ -326,23 +328,23 @@ class Methods:
     async def segment(
         self, image: ImageSource | Sequence[ImageSource]
     ) -> np.ndarray | list[np.ndarray]:
-        """Finds the parts of faces (a served seg_hierarchical).
+        """Segments faces (a served seg_hierarchical).
 
         Args:
-            image: An image, or a list of them.
+            image: An image, or a list of images.
 
         Returns:
-            The label map of the image's central square, uint8 [S,S] of 0 to 18, of the networks'
-            size; a list if a list was given.
+            The label map of the image's central square, uint8 [S,S] of 0 to 18, in the networks'
+            size S; a list if a list was given.
 
         Raises:
             UserError: An image that cannot be read.
-            ServerError: The server refused, or was not reached within the timeout.
+            ServerError: The server returned an error, or was not reached within the timeout.
         """
         import numpy as np
 
-        found = await self._edit({"image_bytes": image}, "segment_bytes", "label_map_bytes")
-        return [np.asarray(x) for x in found] if isinstance(found, list) else np.asarray(found)
+        maps = await self._edit({"image_bytes": image}, "segment_bytes", "label_map_bytes")
+        return [np.asarray(x) for x in maps] if isinstance(maps, list) else np.asarray(maps)
 
     async def _edit(
         self,
@@ -351,7 +353,7 @@ class Methods:
         output: str = "image_bytes",
         same: Mapping[str, list[Any]] = MappingProxyType({}),
     ) -> Image.Image | list[Image.Image]:
-        """Edits; `same` are encoded inputs with several values, the same ones for every face."""
+        """Runs a signature on images; `same` are encoded inputs that are sent with every image."""
         lengths = packing.lengths_of(values)
 
         async def edit(inputs: dict[str, Any]) -> list[Image.Image]:
@@ -369,10 +371,10 @@ class Methods:
         def once(timeout: float) -> Awaitable[dict[str, np.ndarray]]:
             return self._transport.predict(arrays, signature, timeout)
 
-        return await self._tried(once, self.timeout)
+        return await self._retried(once, self.timeout)
 
-    async def _tried(self, call: Callable[[float], Awaitable[T]], timeout: float) -> T:
-        """Calls until it works, or there is an answer other than UNAVAILABLE, or time is up."""
+    async def _retried(self, call: Callable[[float], Awaitable[T]], timeout: float) -> T:
+        """Retries a call while its error is UNAVAILABLE, until the timeout."""
         deadline = time.monotonic() + timeout
         pause, unreachable = _FIRST_PAUSE, None
         while True:
@@ -383,7 +385,7 @@ class Methods:
             if failure.code == "UNAVAILABLE":
                 message = f"{self.target} is not available: {failure.message}"
                 unreachable = ServerError("UNAVAILABLE", message)
-                wait = pause * random.uniform(0.5, 1)  # Not all clients come back at once.
+                wait = pause * random.uniform(0.5, 1)  # so that clients do not retry in step
                 if time.monotonic() + wait < deadline:
                     await self._driver.pause(wait)
                     pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""TF Serving's gRPC API."""
+"""Transport over TF Serving's gRPC API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOA
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # gRPC's own pauses between connection attempts grow to two minutes.
+    # By default the pauses between connection attempts grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -26,13 +26,13 @@ _OPTIONS = [
 
 
 class GrpcTransport:
-    """Calls over a gRPC channel; methods as of `Transport`.
+    """Calls over a gRPC channel; see `Transport` for the methods.
 
     Args:
-        target: HOST:PORT, or another name that gRPC knows.
+        target: HOST:PORT, or another gRPC target name.
         model: The model to call.
-        tls: None: no TLS.
-        driver: Blocking or awaiting.
+        tls: TLS settings; None: no TLS.
+        driver: Blocking or asyncio.
 
     Raises:
         UserError: tensorflow-serving-api is missing.
@@ -52,12 +52,12 @@ class GrpcTransport:
         self._model = model
         self._tls = tls
         self._blocking = driver.blocking
-        if driver.blocking:  # The first calls of several threads share the channel.
+        if driver.blocking:  # create it now, as several threads may make the first call
             _ = self._channel
 
     @functools.cached_property
     def _channel(self):
-        """The channel; of asyncio it belongs to the event loop that runs when it is made."""
+        """The channel; with asyncio, it belongs to the event loop running at its creation."""
         import grpc
 
         module = grpc if self._blocking else grpc.aio
@@ -121,7 +121,7 @@ class GrpcTransport:
         await settled(self._channel.close())
 
     def size(self, value: Any) -> int:
-        """A field's tag and length beside its bytes; numbers have at most eight."""
+        """Bytes of an element, with the field's tag and length; numbers take at most 8."""
         if isinstance(value, str):
             value = value.encode()
         return len(value) + 6 if isinstance(value, bytes) else 8

@@ -1,4 +1,4 @@
-"""TF Serving's REST API. Needs neither TensorFlow nor gRPC."""
+"""Transport over TF Serving's REST API; imports neither TensorFlow nor gRPC."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tfface.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-# TF Serving answers 400 to FAILED_PRECONDITION and OUT_OF_RANGE and 500 to UNKNOWN and DATA_LOSS as
-# well. 408, 413 and 502 come from proxies; 413 is what gRPC calls RESOURCE_EXHAUSTED.
+# TF Serving also sends 400 for FAILED_PRECONDITION and OUT_OF_RANGE, and 500 for UNKNOWN and
+# DATA_LOSS. 408, 413 and 502 come from proxies; 413 corresponds to gRPC's RESOURCE_EXHAUSTED.
 _CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -37,16 +37,16 @@ _CODES = {
 
 
 class RestTransport:
-    """Calls over HTTP; methods as of `Transport`.
+    """Calls over HTTP; see `Transport` for the methods.
 
     Args:
-        target: http://HOST:PORT or https://HOST:PORT, a path before TF Serving's own may follow.
+        target: http://HOST:PORT or https://HOST:PORT, optionally with a path prefix.
         model: The model to call.
-        tls: Of https only; None: the system's authorities are trusted.
-        driver: Blocking or awaiting.
+        tls: TLS settings, for https only; None: trust the system's certificate authorities.
+        driver: Blocking or asyncio.
 
     Raises:
-        UserError: An address that is none, TLS with http, or httpx is missing.
+        UserError: An invalid address, TLS with http, or httpx is not installed.
     """
 
     def __init__(self, target: str, model: Model, tls: Tls | None, driver: Blocking | Awaiting):
@@ -57,9 +57,9 @@ class RestTransport:
         try:
             url = httpx.URL(target)
         except httpx.InvalidURL as error:
-            raise UserError(f"{target}: {error}; expected such as http://HOST:8501") from error
+            raise UserError(f"{target}: {error}; expected e.g. http://HOST:8501") from error
         if not url.host:
-            raise UserError(f"{target}: names no host; expected such as http://HOST:8501")
+            raise UserError(f"{target}: no host name; expected e.g. http://HOST:8501")
         context: ssl.SSLContext | bool = False
         if url.scheme == "https":
             context = (tls or Tls()).context()
@@ -80,8 +80,8 @@ class RestTransport:
     ) -> dict[str, np.ndarray]:
         """Runs a signature.
 
-        A reply names outputs only where there are several, and no dtypes: the model's metadata are
-        asked for as well, once.
+        Replies contain output names only if there are several outputs, and no dtypes, so the
+        model's metadata is requested once as well.
         """
         deadline = time.monotonic() + timeout
         body = await self._driver.work(_body, inputs, signature)
@@ -114,7 +114,7 @@ class RestTransport:
         await settled(self._http.close() if self._driver.blocking else self._http.aclose())
 
     def size(self, value: Any) -> int:
-        """Bytes as base64 in an object; numbers have at most 25 digits and signs."""
+        """Bytes of an element as JSON: base64 in an object; numbers take at most 25 characters."""
         if isinstance(value, bytes):
             return len(value) * 4 // 3 + 16
         return len(json.dumps(value)) + 2 if isinstance(value, str) else 27
@@ -134,7 +134,7 @@ class RestTransport:
                 )
             )
         except httpx.ConnectTimeout as error:
-            raise ServerError("UNAVAILABLE", "cannot connect in time") from error
+            raise ServerError("UNAVAILABLE", "connection timed out") from error
         except httpx.TimeoutException as error:
             raise ServerError("DEADLINE_EXCEEDED", "Deadline Exceeded") from error
         except httpx.TransportError as error:
@@ -148,7 +148,7 @@ class RestTransport:
             return reply
         message = reply.get("error") if isinstance(reply, dict) else None
         code = "UNKNOWN" if response.is_success else _CODES.get(response.status_code, "UNKNOWN")
-        unknown = f"HTTP status {response.status_code}, not an answer of TF Serving"
+        unknown = f"HTTP status {response.status_code}, not a reply of TF Serving"
         raise ServerError(code, message or unknown)
 
 
@@ -157,7 +157,7 @@ def _body(inputs: dict[str, np.ndarray], signature: str) -> bytes:
         name: _strings_to_json(value.tolist()) if value.dtype == object else value.tolist()
         for name, value in inputs.items()
     }
-    # As `default`: bfloat16 and the like are no numbers to JSON.
+    # `default`: the json module cannot write bfloat16 and similar types.
     body = {"signature_name": signature, "inputs": values}
     return json.dumps(body, default=float, separators=(",", ":")).encode()
 
@@ -174,7 +174,7 @@ def _arrays(outputs: Any, described: dict[str, dict[str, Any]]) -> dict[str, np.
 
 
 def _array(value: Any, dtype: str) -> np.ndarray:
-    import ml_dtypes  # noqa: F401  (teaches NumPy bfloat16)
+    import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
     import numpy as np
 
     if dtype != "string":

@@ -1,4 +1,4 @@
-"""What the client sends: encoded images and label maps, as many as go into a request."""
+"""Encoding of images and label maps, and grouping of them into requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tfface.data.image_heads import image_size, may_hold
 from tfface.errors import UserError
 
-# NumPy and Pillow are imported where they are used, as `tfface.client` says.
+# NumPy and Pillow are imported where they are used; see `tfface.client.methods`.
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     Condition = str | Path | bytes | np.ndarray
 
 _CONDITIONS = ("condition_bytes", "label_map_bytes")
-_HEAD = 1024  # bytes of a request for the names in it, and for shapes
+_HEAD = 1024  # upper bound on the bytes of names and shapes in a request
 
 
 def is_list(name: str, value: Any) -> bool:
-    """Whether an input's value is several; an array [H,W] is one label map, [H,W,3] one image."""
+    """Whether a value is a list; an array [H,W] is one label map, and [H,W,3] is one image."""
     if not hasattr(value, "__len__") or isinstance(value, str | bytes):
         return False
-    of_one = 2 if name in _CONDITIONS else 3 if name.endswith("_bytes") else 0
-    return getattr(value, "ndim", None) != of_one
+    rank_of_one = 2 if name in _CONDITIONS else 3 if name.endswith("_bytes") else 0
+    return getattr(value, "ndim", None) != rank_of_one
 
 
 def lengths_of(values: dict[str, Any]) -> dict[str, int]:
-    """The lengths of those values, by input name, that are several.
+    """The lengths of the values that are lists, by input name.
 
     Raises:
         UserError: They differ.
@@ -47,14 +47,14 @@ def lengths_of(values: dict[str, Any]) -> dict[str, int]:
 
 
 def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """The inputs of one face after the other; what is no list goes into every one.
+    """Yields the inputs of each face; a single value is repeated for every face.
 
-    Images are read when their turn comes, so that not all are in memory at once.
+    Images are read lazily, so that they are not all in memory at once.
 
     Args:
-        values: By input name: images where it ends in `_bytes`, label maps where it is
-            `condition_bytes` or `label_map_bytes`.
-        lengths: Of the values that are lists.
+        values: Values by input name: images for names that end in `_bytes`, label maps for
+            `condition_bytes` and `label_map_bytes`.
+        lengths: Lengths of the values that are lists.
     """
     row = {name: _encode(name, value) for name, value in values.items() if name not in lengths}
     for index in range(max(lengths.values(), default=1)):
@@ -63,10 +63,10 @@ def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, 
 
 
 def together(values: dict[str, Any]) -> dict[str, list[Any]]:
-    """Inputs of which one face has several: each a list; what is none is repeated.
+    """Inputs with several values for one face: a list for each; a single value is repeated.
 
     Args:
-        values: By input name, as of `rows`.
+        values: Values by input name, as in `rows`.
 
     Raises:
         UserError: Lists of different lengths.
@@ -76,40 +76,40 @@ def together(values: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def requests(
-    rows: Iterator[dict[str, Any]], most_rows: int, most_bytes: int, size_of: Callable[[Any], int]
+    rows: Iterator[dict[str, Any]], max_rows: int, max_bytes: int, size_of: Callable[[Any], int]
 ) -> Iterator[dict[str, Any]]:
-    """As many rows together as go into one request: lists by input name, numbers as float32.
+    """Groups rows into requests: lists by input name, numbers as float32.
 
-    Nor are there more pixels in one than `tfface.serve` takes.
+    A request also has no more pixels than `tfface.serve` accepts.
 
     Args:
         rows: The inputs of each face.
-        most_rows: So many at most in a request.
-        most_bytes: The length of a request, unless one row alone has more.
-        size_of: The bytes that a value takes in a request.
+        max_rows: Maximum number of rows in a request.
+        max_bytes: Maximum size of a request, except for a single larger row.
+        size_of: Returns the bytes that a value takes in a request.
     """
-    taken: list[dict] = []
+    group: list[dict] = []
     size, pixels = _HEAD, 0
     for row in rows:
         values = list(chain(*(x if isinstance(x, list) else [x] for x in row.values())))
         row_size = sum(map(size_of, values))
         row_pixels = sum(math.prod(image_size(x)) for x in values if isinstance(x, bytes))
-        fits = size + row_size <= most_bytes and len(taken) < most_rows
+        fits = size + row_size <= max_bytes and len(group) < max_rows
         fits = fits and may_hold(pixels + row_pixels, size + row_size - _HEAD)
-        if taken and not fits:
-            yield _columns(taken)
-            taken, size, pixels = [], _HEAD, 0
-        taken.append(row)
+        if group and not fits:
+            yield _columns(group)
+            group, size, pixels = [], _HEAD, 0
+        group.append(row)
         size += row_size
         pixels += row_pixels
-    if taken:
-        yield _columns(taken)
+    if group:
+        yield _columns(group)
 
 
-def _columns(taken: list[dict[str, Any]]) -> dict[str, Any]:
+def _columns(group: list[dict[str, Any]]) -> dict[str, Any]:
     import numpy as np
 
-    inputs: dict[str, Any] = {name: [row[name] for row in taken] for name in taken[0]}
+    inputs: dict[str, Any] = {name: [row[name] for row in group] for name in group[0]}
     if "strength" in inputs:
         inputs["strength"] = np.array(inputs["strength"], np.float32)
     return inputs
@@ -123,11 +123,11 @@ def _encode(name: str, value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """An image as it goes to the server, and as it looks.
+    """An image, decoded and in the encoded form that is sent to the server.
 
     Attributes:
-        image: RGB, upright.
-        data: JPEG or PNG, upright, 8-bit colour: what the server decodes.
+        image: The decoded image, RGB, upright.
+        data: JPEG or PNG file, upright, 8 bits per channel, which the server can decode.
     """
 
     image: Image.Image
@@ -135,9 +135,9 @@ class Encoded:
 
     @classmethod
     def read(cls, source: str | Path | bytes) -> Encoded:
-        """Reads a file, or the bytes of one, and decodes it once.
+        """Reads an image file, or its bytes, and decodes it once.
 
-        A file that the server can decode goes as it is.
+        A file that the server can decode is sent unchanged.
 
         Raises:
             UserError: As of `tfface.data.images.load_image`.
@@ -148,7 +148,7 @@ class Encoded:
 
         loaded = load_image(source)
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        with Image.open(io.BytesIO(data)) as opened:  # Reads the header only.
+        with Image.open(io.BytesIO(data)) as opened:  # reads only the header
             upright = opened.getexif().get(0x0112, 1) == 1
             plain = opened.format in ("JPEG", "PNG") and opened.mode in ("RGB", "L") and upright
             plain = plain and not opened.has_transparency_data
@@ -156,10 +156,10 @@ class Encoded:
 
     @classmethod
     def of(cls, image: ImageSource) -> Encoded:
-        """Of whatever the client takes for an image.
+        """Converts any image that the client accepts.
 
         Raises:
-            UserError: As of `read`, or an array that is no image.
+            UserError: As of `read`, or an array that is not an image.
         """
         import numpy as np
         from PIL import Image
@@ -180,7 +180,7 @@ class Encoded:
 
 
 def _encode_condition(condition: Condition) -> bytes:
-    """A label map or line drawing (the server knows which it takes) as a PNG; a file as it is."""
+    """A label map or line drawing as a PNG; a file is sent unchanged. The server checks which."""
     import numpy as np
     from PIL import Image
 
@@ -208,7 +208,7 @@ def _encode_condition(condition: Condition) -> bytes:
 
 def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, format="PNG", compress_level=1)  # the default level takes ten times as long
+    image.save(file, format="PNG", compress_level=1)  # ten times faster than the default level
     return file.getvalue()
 
 
@@ -223,11 +223,11 @@ def decode(files: Iterable[bytes]) -> list[Image.Image]:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """An input as an array; strings as objects."""
+    """Converts an input to an array; strings become an object array."""
     import numpy as np
 
     if isinstance(value, np.ndarray) and value.dtype.kind not in "SU":
         return value
     array = np.asarray(value)
-    # From a list of bytes NumPy would make fixed-width strings, cut at trailing zeros.
+    # NumPy converts a list of bytes to fixed-width strings, which lose trailing zeros.
     return np.array(value, object) if array.dtype.kind in "SU" else array

@@ -1,4 +1,4 @@
-"""What calls of a server are made of and end in, whichever way they travel."""
+"""Types shared by the transports: errors, version status, model and TLS settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tfface.errors import UserError
 
 
 class ServerError(Exception):
-    """The server refused a request, or could not be reached.
+    """The server returned an error, or could not be reached.
 
     Attributes:
-        code: gRPC status by name, such as "INVALID_ARGUMENT". Over REST several codes share an HTTP
-            status, of which this is the most frequent one.
-        message: What the server said.
+        code: Name of the gRPC status, such as "INVALID_ARGUMENT". Over REST several codes share an
+            HTTP status; this is the most common one of them.
+        message: The server's error message.
     """
 
     def __init__(self, code: str, message: str):
@@ -30,7 +30,7 @@ class VersionStatus(NamedTuple):
 
     Attributes:
         state: "START", "LOADING", "AVAILABLE", "UNLOADING" or "END".
-        message: Why it could not be loaded; empty if nothing is wrong.
+        message: The loading error; empty if there is none.
     """
 
     state: str
@@ -42,7 +42,7 @@ Signatures = dict[str, dict[str, dict[str, dict[str, Any]]]]
 
 
 class Model(NamedTuple):
-    """Which model is called: its name, and the version's number or label if one is asked for."""
+    """The model to call: its name, and optionally a version number or label."""
 
     name: str
     version: int | None = None
@@ -50,7 +50,7 @@ class Model(NamedTuple):
 
 
 class Transport(Protocol):
-    """A way to the server. Where the client blocks, none of the coroutines ever suspends.
+    """A connection to the server. In the blocking client its coroutines never suspend.
 
     Each call ends within `timeout` seconds and raises ServerError.
     """
@@ -58,7 +58,7 @@ class Transport(Protocol):
     async def predict(
         self, inputs: dict[str, Any], signature: str, timeout: float
     ) -> dict[str, Any]:
-        """Runs a signature; arrays by input name to arrays by output name."""
+        """Runs a signature: from arrays by input name to arrays by output name."""
 
     async def status(self, timeout: float) -> dict[int, VersionStatus]:
         """State of the versions."""
@@ -70,20 +70,20 @@ class Transport(Protocol):
         """Closes the connection."""
 
     def size(self, value: Any) -> int:
-        """Bytes, at most, that an element of an input takes in a request."""
+        """Upper bound on the bytes that an element of an input takes in a request."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """How a server is trusted, and how the client identifies itself. All files are PEM.
+    """TLS settings of a client. All files are PEM.
 
     Attributes:
-        ca: Certificates of the authorities that are trusted; None: the system's.
-        certificate: The client's own, where the server asks for one.
+        ca: Certificates of the authorities to trust; None: the system's.
+        certificate: The client's certificate, if the server requires one (mTLS).
         key: Its private key, without a password.
 
     Raises:
-        UserError: A file that is missing or has something else in it, or a certificate without key.
+        UserError: A missing or invalid file, or a certificate without a key.
     """
 
     ca: str | Path | None = None
@@ -94,19 +94,19 @@ class Tls:
         self.context()
 
     def context(self) -> ssl.SSLContext:
-        """The settings for Python's own TLS."""
+        """The settings as a context of Python's ssl module."""
         if (self.certificate is None) != (self.key is None):
-            raise UserError("a client certificate and its key are needed together")
+            raise UserError("a client certificate needs its key, and a key its certificate")
         for path in (self.ca, self.certificate, self.key):
             if path is not None and not Path(path).is_file():
                 raise UserError(f"{path}: no such file")
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except ssl.SSLError as error:
-            raise UserError(f"{self.ca}: has no PEM certificate of an authority") from error
+            raise UserError(f"{self.ca}: contains no PEM certificate of an authority") from error
         if self.certificate is not None:
             try:
-                # Without a password given, Python would ask for one on the terminal.
+                # Without this argument Python would ask for a password on the terminal.
                 context.load_cert_chain(self.certificate, self.key, password="")
             except ssl.SSLError as error:
                 raise UserError(
@@ -116,7 +116,7 @@ class Tls:
         return context
 
     def roots(self) -> bytes | None:
-        """Certificates of the trusted authorities; None if the system does not list its own."""
+        """The trusted authorities' PEM certificates; None if the system's cannot be listed."""
         if self.ca is not None:
             return Path(self.ca).read_bytes()
         listed = self.context().get_ca_certs(binary_form=True)
@@ -124,7 +124,7 @@ class Tls:
 
     @classmethod
     def of(cls, value: bool | str | Path | Tls | None) -> Tls | None:
-        """The settings that a client's `tls` stands for; None: no TLS."""
+        """Converts the `tls` argument of a client; None: no TLS."""
         if value is None or isinstance(value, Tls):
             return value
         if isinstance(value, bool):
@@ -136,5 +136,5 @@ _DTYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_HALF": "float16"}
 
 
 def dtype_name(name: str) -> str:
-    """TensorFlow's name of a dtype, such as "float32", from that of the protocol, "DT_FLOAT"."""
+    """Converts a protocol buffer dtype name, such as "DT_FLOAT", to TensorFlow's "float32"."""
     return _DTYPES.get(name, name.removeprefix("DT_").lower())
