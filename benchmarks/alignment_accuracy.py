@@ -47,7 +47,7 @@ def main() -> None:
     for k, block, layer in rows:
         method.align = layer
         found = evaluate_alignment(_painter(trained), faces, PAIRS, SEED)
-        errors = " | ".join(f"{found[name]['error']:.2%}" for name in ("warped", "painted"))
+        errors = " | ".join(f"{found[name]['error']:.2%}" for name in ("warped", "generated"))
         print(f"| {k} | {block} | {errors} | {_milliseconds(layer, side, config):.1f} |")
 
 

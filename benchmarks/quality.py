@@ -1,8 +1,8 @@
-"""Figures of every method's demo preset: `python benchmarks/quality.py`, or `make bench-quality`.
+"""Metrics of every method's demo preset: `python benchmarks/quality.py`, or `make bench-quality`.
 
-Trains the presets, which takes about an hour on two CPU cores, or takes the runs that are there;
-measures them on held-out built-in faces; prints what changed against `benchmarks/quality.json`; and
-writes this file and, between its two marks, `docs/results.md`.
+Trains the presets (about an hour on two CPU cores) or reuses existing runs, evaluates them on
+held-out built-in faces, prints the changes since the last `benchmarks/quality.json`, and updates
+that file and the tables between the two marks in `docs/results.md`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Cells = list[list[str]]  # A table: its first row is the header.
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Measures; returns the exit status."""
+    """Trains, evaluates and updates the tables; returns the exit status."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
     parser.add_argument("--out", default="runs/bench", help="folder of the runs (%(default)s)")
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         for line in changes(recorded.get(method, []), found):
             print(f"{method}: {line}", flush=True)
         recorded[method] = found
-        # What was measured is kept, should a later method fail.
+        # Saved after each method, in case a later one fails.
         write_text(record, json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
     tables = "\n\n".join(
         markdown(cells) for _, found in sorted(recorded.items()) for cells in found
@@ -59,12 +59,12 @@ def main(argv: list[str] | None = None) -> int:
 def _parts(page: Path) -> list[str]:
     parts = page.read_text().split(MARK)
     if len(parts) != 3:
-        raise UserError(f"{page}: expected two lines {MARK}, between which the tables go")
+        raise UserError(f"{page}: expected two lines {MARK}, around the tables")
     return parts
 
 
 def changes(old: list[Cells], new: list[Cells]) -> list[str]:
-    """What differs between a method's tables, a line each."""
+    """The differences between two versions of a method's tables, one line each."""
     before, now = _named(old), _named(new)
     return [
         f"{', '.join(name)}: {before.get(name) or 'nothing'} -> {now.get(name) or 'nothing'}"
@@ -74,7 +74,7 @@ def changes(old: list[Cells], new: list[Cells]) -> list[str]:
 
 
 def _named(tables: list[Cells]) -> dict[tuple[str, str], str]:
-    """Values by row and column."""
+    """Values by row and column title."""
     return {
         (row[0], column): value
         for header, *rows in tables

@@ -79,7 +79,7 @@ def evaluate_run(
     tables = [[[trained.name, *columns], *table(rows, figures)]]
     if "iou_by_class" in figures.get("segmentation", {}):
         tables.append(_by_class(figures["segmentation"]))
-    if quality := figures.get("likeness"):
+    if quality := figures.get("realism"):
         columns, rows = realism.table(quality)
         tables.append([["image quality", *columns], *table(rows, figures)])
     try:
@@ -137,7 +137,7 @@ def _page(
             f"Accuracy of the second classifier, which has another architecture: {accuracy}."
         )
     notes.append(measured.baselines if measured.has_truth else measured.unmeasured)
-    if "likeness" in figures:
+    if "realism" in figures:
         notes.append(
             "Image quality: FID, KID and SWD compare the set of generated images with the images "
             "of the split; the other metrics compare single images with the ground truth. "

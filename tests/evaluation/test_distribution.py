@@ -1,4 +1,4 @@
-"""FID, KID and SWD: closed forms, and figures that no order or batch size changes."""
+"""FID, KID and SWD: closed forms, and independence of image order and batch size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfface.evaluation.features import (
     image_statistics,
     inception,
     load_application,
-    measure_name,
+    metric_name,
     random_features,
     real_statistics,
 )
@@ -50,7 +50,7 @@ def of_features(features):
 
 
 def gaussian(mean, deviations, count=50):
-    """Rows with exactly this mean and these deviations, and no correlation."""
+    """Uncorrelated rows with exactly this mean and these standard deviations."""
     rows = np.random.default_rng(0).normal(size=(count, len(mean)))
     rows -= rows.mean(axis=0)
     white = np.linalg.qr(rows)[0] * np.sqrt(count - 1)
@@ -62,7 +62,7 @@ def gaussian(mean, deviations, count=50):
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(*[st.floats(-3, 3), st.floats(0, 4)] * 2), min_size=1, max_size=6))
-def test_frechet_distance_of_two_gaussians_is_the_closed_form(columns):
+def test_frechet_distance_matches_the_closed_form(columns):
     mean_a, spread_a, mean_b, spread_b = np.array(columns).T
     found = frechet_distance(
         of_features(gaussian(mean_a, spread_a)), of_features(gaussian(mean_b, spread_b))
@@ -71,8 +71,8 @@ def test_frechet_distance_of_two_gaussians_is_the_closed_form(columns):
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-def test_frechet_distance_of_correlated_gaussians():
-    """Of a covariance C and k^2 C, which have the same axes: (k - 1)^2 tr C."""
+def test_frechet_distance_of_scaled_covariances():
+    """The distance of covariances C and k^2 C, which commute, is (k - 1)^2 tr C."""
     rows = np.random.default_rng(1).normal(size=(40, 5)) @ np.random.default_rng(2).normal(
         size=(5, 5)
     )
@@ -87,7 +87,7 @@ def test_frechet_distance_of_a_set_with_itself_is_zero(count):
     assert frechet_distance(statistics, statistics) < 1e-12
 
 
-def test_a_large_offset_costs_no_digits():
+def test_covariance_keeps_precision_with_a_large_offset():
     rows = np.random.default_rng(0).normal(size=(300, 4))
     moved = Statistics(4)
     for start in range(0, 300, 7):
@@ -98,8 +98,8 @@ def test_a_large_offset_costs_no_digits():
 # KID.
 
 
-def test_kernel_distance_by_hand(monkeypatch):
-    """Two images of each set in every subset: the sums written out."""
+def test_kernel_distance_matches_a_manual_computation(monkeypatch):
+    """Two images of each set in every subset, with the sums written out."""
     a, b = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[1.0, 1.0], [3.0, 0.0]])
 
     def kernel(x, y):
@@ -112,7 +112,7 @@ def test_kernel_distance_by_hand(monkeypatch):
     assert found["std"] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_kernel_distance_of_one_distribution_is_about_zero():
+def test_kernel_distance_is_near_zero_for_the_same_distribution():
     random = np.random.default_rng(0)
     same, other = random.normal(size=(2, 400, 8))
     statistics = of_features(same)
@@ -122,16 +122,16 @@ def test_kernel_distance_of_one_distribution_is_about_zero():
     assert far["mean"] > 20 * abs(near["mean"])
 
 
-def test_subsets_that_do_not_fit_are_refused():
+def test_kernel_distance_rejects_invalid_subset_sizes():
     few = of_features(np.ones((3, 2)))
     for size in (None, 1, 4):
-        with pytest.raises(ValueError, match="expected 2 to 3"):
+        with pytest.raises(ValueError, match="2 to 3"):
             kernel_distance(few, few, size)
     with pytest.raises(ValueError, match="1 images were added"):
         frechet_distance(of_features(np.ones((1, 2))), few)
 
 
-def test_the_sample_is_bounded_and_of_the_smallest_keys(monkeypatch):
+def test_statistics_keep_the_features_with_the_smallest_keys(monkeypatch):
     monkeypatch.setattr(distribution, "KEPT", 10)
     random = np.random.default_rng(0)
     keys = random.permutation(100).astype(np.uint64)
@@ -145,13 +145,13 @@ def test_the_sample_is_bounded_and_of_the_smallest_keys(monkeypatch):
 # SWD.
 
 
-def test_sliced_wasserstein_of_one_dimension_is_the_wasserstein_distance():
+def test_sliced_wasserstein_matches_scipy_in_one_dimension():
     a, b = np.random.default_rng(0).normal(size=(2, 100, 1)).astype(np.float32)
     expected = scipy.stats.wasserstein_distance(a[:, 0], b[:, 0])
     assert sliced_wasserstein(a, b) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_pyramid_adds_up_to_the_image():
+def test_pyramid_levels_sum_to_the_image():
     whole = images(0, 2, 64)
     levels = distribution._pyramid(whole)
     assert [level.shape[1] for level in levels] == [64, 32, 16]
@@ -162,7 +162,7 @@ def test_a_pyramid_adds_up_to_the_image():
         found = distribution._smooth(wide) + level
     np.testing.assert_allclose(found, whole, atol=1e-5)
     flat = distribution._pyramid(np.full((1, 32, 32, 3), 0.7, np.float32))
-    np.testing.assert_allclose(flat[0], 0.0, atol=1e-6)  # Nothing fine in one colour.
+    np.testing.assert_allclose(flat[0], 0.0, atol=1e-6)  # A single colour has no fine detail.
     np.testing.assert_allclose(flat[1], 0.7, atol=1e-6)
 
 
@@ -173,7 +173,7 @@ def patches_of(stored, batch):
     return patches
 
 
-def test_swd_is_zero_for_the_same_images_in_any_order_and_tells_others():
+def test_swd_ignores_order_and_separates_different_sets():
     a, b = np.random.default_rng(0).integers(0, 256, (2, 12, 32, 32, 3)).astype(np.uint8)
     smooth = np.float32(b).reshape(12, 8, 4, 8, 4, 3).mean((2, 4)).repeat(4, 1).repeat(4, 2)
     smooth = smooth.astype(np.uint8)
@@ -186,7 +186,7 @@ def test_swd_is_zero_for_the_same_images_in_any_order_and_tells_others():
     np.testing.assert_allclose(list(again.values()), list(near.values()), rtol=1e-6)
 
 
-def test_sets_that_cannot_be_compared_by_patches_are_refused():
+def test_swd_rejects_mismatched_sets():
     stored = np.zeros((3, 32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match="expected the same"):
         swd(patches_of(stored, 3), patches_of(stored[:2], 3))
@@ -194,7 +194,8 @@ def test_sets_that_cannot_be_compared_by_patches_are_refused():
         swd(Patches(), Patches())
     with pytest.raises(ValueError, match="square"):
         Patches().add(stored[:, :16])
-    assert swd(patches_of(stored, 3), patches_of(stored, 3))["swd"] == 0.0  # No deviation at all.
+    # Constant patches have no standard deviation to divide by.
+    assert swd(patches_of(stored, 3), patches_of(stored, 3))["swd"] == 0.0
 
 
 # Networks and statistics of images.
@@ -205,12 +206,12 @@ def network():
     return random_features(SIZE)
 
 
-def test_order_and_batch_size_change_nothing(network):
-    real, made = images(0), 0.5 * images(1)
-    turned = np.random.default_rng(3).permutation(len(made))
+def test_statistics_do_not_depend_on_order_or_batch_size(network):
+    real, generated = images(0), 0.5 * images(1)
+    shuffled = np.random.default_rng(3).permutation(len(generated))
     first, second = (image_statistics(network, [real]) for _ in range(2))
-    other = image_statistics(network, np.split(made[turned], (1, 8, 19)))
-    same = image_statistics(network, [made])
+    other = image_statistics(network, np.split(generated[shuffled], (1, 8, 19)))
+    same = image_statistics(network, [generated])
     np.testing.assert_array_equal(other.keys, same.keys)
     distance = frechet_distance(first, same)
     assert distance > 0.1
@@ -221,25 +222,25 @@ def test_order_and_batch_size_change_nothing(network):
     assert frechet_distance(first, second) < 1e-9
 
 
-def test_stand_ins_are_named_for_what_they_are(network):
+def test_feature_networks_and_metric_names(network):
     assert network.name == "proxy_random" and network.model.output_shape == (None, 240)
     of_classifier = classifier_features(Classifier(_build(SIZE, 2, 0, 0, 0), ("A", "B"), {}))
     found = of_classifier(np.zeros((2, SIZE, SIZE, 3), np.uint8))
     assert found.shape == (2, 32 + 64 + 64 + 128) and of_classifier.name == "proxy_classifier"
-    assert measure_name("fid", network, 5000, "val") == "fid_proxy_random_5k_val"
-    assert measure_name("kid", of_classifier, 512, "test") == "kid_proxy_classifier_512_test"
-    assert measure_name("kid", of_classifier, 1500, "test") == "kid_proxy_classifier_1500_test"
+    assert metric_name("fid", network, 5000, "val") == "fid_proxy_random_5k_val"
+    assert metric_name("kid", of_classifier, 512, "test") == "kid_proxy_classifier_512_test"
+    assert metric_name("kid", of_classifier, 1500, "test") == "kid_proxy_classifier_1500_test"
 
 
-def test_images_of_a_diverged_run_have_no_figures(network):
+def test_nan_images_are_rejected(network):
     with pytest.raises(UserError, match="24 of 24 images .* diverge"):
         image_statistics(network, [images(0) * np.nan])
     with pytest.raises(ValueError, match="all finite"):
         of_features(np.full((3, 2), np.inf))
 
 
-def test_inception_features_from_a_file(tmp_path, monkeypatch):
-    """The real network is large; a small one with the same top shows resizing and naming."""
+def test_inception_loads_weights_from_a_file(tmp_path, monkeypatch):
+    """With a small stand-in for the network, as the real one is large."""
 
     def small(include_top, weights, pooling):
         assert not include_top and pooling == "avg"
@@ -257,11 +258,11 @@ def test_inception_features_from_a_file(tmp_path, monkeypatch):
     network = inception(str(path))
     assert network.name == "keras" and not network.model.trainable_variables
     found = network(np.full((2, SIZE, SIZE, 3), 255, np.uint8))
-    # Means of 299 x 299 pixels in float32.
+    # Float32 means of 299 x 299 pixels.
     np.testing.assert_allclose(found, np.ones((2, 3)) @ body.layers[1].kernel[0, 0], rtol=5e-3)
 
 
-def test_weights_that_are_missing_or_something_else(tmp_path):
+def test_missing_or_invalid_inception_weights_are_reported(tmp_path):
     def fails(source):
         raise ValueError("no route to host")
 
@@ -269,16 +270,16 @@ def test_weights_that_are_missing_or_something_else(tmp_path):
         inception("nowhere.h5")
     wrong = tmp_path / "wrong.h5"
     wrong.write_text("no weights")
-    with pytest.raises(UserError, match=r"wrong.h5: not InceptionV3's weights without its top"):
+    with pytest.raises(UserError, match=r"wrong.h5: expected InceptionV3 weights"):
         inception(str(wrong))
     with pytest.raises(UserError, match="cannot be downloaded .no route to host"):
         load_application(fails, "InceptionV3")
 
 
-# Kept statistics.
+# Cached statistics.
 
 
-def test_real_statistics_are_kept_and_found_again(tmp_path, network):
+def test_real_statistics_are_cached(tmp_path, network):
     calls = []
 
     def batches():
@@ -300,7 +301,7 @@ def test_real_statistics_are_kept_and_found_again(tmp_path, network):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
-def test_a_damaged_file_is_made_anew_and_said_so(tmp_path, network, caplog, damage):
+def test_damaged_cache_file_is_recomputed_with_a_warning(tmp_path, network, caplog, damage):
     def batches():
         return [images(0, 4)]
 
@@ -321,7 +322,7 @@ def test_a_damaged_file_is_made_anew_and_said_so(tmp_path, network, caplog, dama
     assert not caplog.text
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path, network):
+def test_unwritable_cache_folder_is_reported(tmp_path, network):
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match="cannot be written"):
@@ -330,7 +331,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, network):
 
 @settings(deadline=None, max_examples=10)
 @given(SEEDS)
-def test_keys_tell_images_apart(seed):
+def test_image_keys_are_unique_and_independent_of_order(seed):
     stored = np.random.default_rng(seed).integers(0, 256, (6, 4, 4, 3)).astype(np.uint8)
     keys = image_keys(stored)
     assert len(set(keys)) == 6

@@ -1,4 +1,4 @@
-"""Identity similarity by a SavedModel or an ONNX network of the user's."""
+"""Identity similarity with a user-supplied SavedModel or ONNX network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZE = 8
 
 
 class Means(tf.Module):
-    """The mean colour of the images it gets, less an offset; says nothing else."""
+    """An embedding: the mean colour of the images minus an offset."""
 
     def __init__(self, spec, offset=0.0, channels=(1, 2)):
         self.weights = tf.Variable(np.eye(3, dtype=np.float32))
@@ -35,14 +35,14 @@ def save(folder, shape, dtype=tf.float32, channels=(1, 2), signature="serving_de
 
 
 def of_colours(*colours):
-    """Images float32 [N,12,12,3] in one colour each."""
+    """Images float32 [N,12,12,3] of one colour each."""
     return np.broadcast_to(np.float32(colours)[:, None, None], (len(colours), 12, 12, 3))
 
 
 RED, GREEN, BOTH = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 1.0, 0.0)
 
 
-def test_cosine_of_the_vectors(tmp_path):
+def test_similarity_is_the_cosine_of_the_vectors(tmp_path):
     embedding = Embedding(save(tmp_path / "m", [None, SIZE, SIZE, 3]))
     found = embedding.similarity(of_colours(RED, RED, RED), of_colours(RED, GREEN, BOTH))
     assert found.dtype == np.float64
@@ -53,8 +53,8 @@ def test_cosine_of_the_vectors(tmp_path):
 @pytest.mark.parametrize(
     ("values", "expected"), [(None, -1.0), ("-1,1", -1.0), ("0,1", 0.0), ("0,255", 0.0)]
 )
-def test_the_range_of_the_values(tmp_path, values, expected):
-    """Black less 0.5 and white less 0.5: their vectors' directions tell the range."""
+def test_input_values_are_scaled_to_the_given_range(tmp_path, values, expected):
+    """With an offset of 0.5 the direction of the vector depends on the input range."""
     embedding = Embedding(save(tmp_path / "m", [None, SIZE, SIZE, 3], offset=0.5), values=values)
     found = embedding(of_colours((-1.0, 1.0, 1.0)))[0]
     top = 255.0 if values == "0,255" else 1.0
@@ -70,20 +70,20 @@ def test_the_range_of_the_values(tmp_path, values, expected):
         ([2, SIZE, SIZE, 3], tf.float32, (1, 2)),
     ],
 )
-def test_type_layout_and_number_come_from_the_input(tmp_path, shape, dtype, channels):
+def test_type_layout_and_batch_size_are_read_from_the_input(tmp_path, shape, dtype, channels):
     embedding = Embedding(save(tmp_path / "m", shape, dtype, channels))
-    many = of_colours(*[RED, GREEN, (-1.0, -1.0, 1.0)])
-    found = embedding(many)
+    images = of_colours(*[RED, GREEN, (-1.0, -1.0, 1.0)])
+    found = embedding(images)
     assert found.shape == (3, 3)
-    stored = (many[:, 0, 0] + 1) * 127.5 if dtype is tf.uint8 else many[:, 0, 0]
+    stored = (images[:, 0, 0] + 1) * 127.5 if dtype is tf.uint8 else images[:, 0, 0]
     expected = np.rint(stored) if dtype is tf.uint8 else stored
     expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_an_open_size_must_be_given(tmp_path):
+def test_size_is_required_if_the_input_leaves_it_open(tmp_path):
     folder = save(tmp_path / "m", [None, None, None, 3])
-    with pytest.raises(UserError, match="leaves the size open: give the size"):
+    with pytest.raises(UserError, match=r"\[None, None, None, 3\], without a fixed size"):
         Embedding(folder)
     assert Embedding(folder, size=SIZE)(of_colours(RED)).shape == (1, 3)
     with pytest.raises(UserError, match="size 9: its input is"):
@@ -91,14 +91,14 @@ def test_an_open_size_must_be_given(tmp_path):
 
 
 class Callable(tf.Module):
-    """Without signatures."""
+    """A module that can be called and has no signatures."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32)])
     def __call__(self, images):
         return tf.reduce_mean(images, (1, 2))
 
 
-def test_signatures_and_callables(tmp_path):
+def test_signature_can_be_named_and_a_callable_is_used_without_one(tmp_path):
     folder = save(tmp_path / "m", [None, SIZE, SIZE, 3], signature="embed")
     with pytest.raises(UserError, match=r"no signature 'serving_default': .*'embed'"):
         Embedding(folder)
@@ -109,14 +109,14 @@ def test_signatures_and_callables(tmp_path):
     np.testing.assert_allclose(found, 0.5**0.5, atol=1e-6)
 
 
-def test_mistakes_name_the_model_and_what_was_expected(tmp_path):
+def test_invalid_models_and_options_are_reported(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         Embedding(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: not a SavedModel"):
         Embedding(tmp_path / "empty")
     bytes_only = save(tmp_path / "u", [None, SIZE, SIZE, 3], tf.uint8)
-    with pytest.raises(UserError, match="range '0,1': its input is of uint8, expected '0,255'"):
+    with pytest.raises(UserError, match="range '0,1': .*uint8.*'0,255'"):
         Embedding(bytes_only, values="0,1")
     with pytest.raises(UserError, match="range '0,2': expected one of '-1,1'"):
         Embedding(bytes_only, values="0,2")
@@ -124,7 +124,7 @@ def test_mistakes_name_the_model_and_what_was_expected(tmp_path):
         Embedding(save(tmp_path / "g", [None, 2, SIZE, SIZE, 3], channels=(1, 2, 3)))
 
 
-def test_an_onnx_file_needs_onnxruntime(tmp_path, monkeypatch):
+def test_onnx_file_requires_onnxruntime(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "face.onnx").write_bytes(b"")
     with pytest.raises(UserError, match=r"pip install 'tfface\[onnx\]'"):
@@ -133,7 +133,7 @@ def test_an_onnx_file_needs_onnxruntime(tmp_path, monkeypatch):
         Embedding(tmp_path / "face.onnx", signature="x")
 
 
-def test_an_onnx_network(tmp_path):
+def test_onnx_network_is_evaluated(tmp_path):
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
     make, kind = onnx.helper, onnx.TensorProto.FLOAT
@@ -149,5 +149,5 @@ def test_an_onnx_network(tmp_path):
     found = embedding.similarity(of_colours(RED, RED), of_colours(GREEN, BOTH))
     np.testing.assert_allclose(found, [0.0, 0.5**0.5], atol=1e-6)
     (tmp_path / "bad.onnx").write_bytes(b"no network")
-    with pytest.raises(UserError, match="bad.onnx: not an ONNX network"):
+    with pytest.raises(UserError, match="bad.onnx: not an ONNX model"):
         Embedding(tmp_path / "bad.onnx")

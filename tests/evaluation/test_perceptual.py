@@ -22,14 +22,14 @@ def images(seed, count=2):
 
 @pytest.fixture(scope="module")
 def checkpoints():
-    """By file name, what PyTorch's files of VGG16 and of the heads would hold."""
+    """By file name, the contents of PyTorch's files of VGG16 and of the heads."""
     random = np.random.default_rng(0)
     vgg, before = {"classifier.0.weight": np.zeros((3, 5), np.float32)}, 3
-    for place, layer in zip(module._PLACES, module._LAYERS, strict=True):
+    for index, layer in zip(module._POSITIONS, module._LAYERS, strict=True):
         width = CHANNELS[int(layer[5]) - 1]
         kernel = random.standard_normal((width, before, 3, 3), np.float32)
-        vgg[f"features.{place}.weight"] = kernel * np.sqrt(2 / (9 * before))
-        vgg[f"features.{place}.bias"] = random.uniform(-0.1, 0.1, width).astype(np.float32)
+        vgg[f"features.{index}.weight"] = kernel * np.sqrt(2 / (9 * before))
+        vgg[f"features.{index}.bias"] = random.uniform(-0.1, 0.1, width).astype(np.float32)
         before = width
     heads = {
         f"lin{i}.model.1.weight": random.uniform(0, 1, (1, width, 1, 1)).astype(np.float32)
@@ -45,8 +45,8 @@ def files(monkeypatch, checkpoints):
     return files
 
 
-def test_lpips_by_hand(files, checkpoints):
-    """The first map's part of the distance, written out with NumPy; the other heads are 0."""
+def test_lpips_matches_a_manual_computation(files, checkpoints):
+    """The first map's part of the distance, computed with NumPy; the other heads are 0."""
     heads = {name: 0 * head for name, head in checkpoints["vgg.pth"].items()}
     heads["lin0.model.1.weight"] = head = checkpoints["vgg.pth"]["lin0.model.1.weight"]
     files["vgg.pth"] = heads
@@ -56,19 +56,19 @@ def test_lpips_by_hand(files, checkpoints):
     maps = []
     for image in (a, b):
         x = (image - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450]
-        for place in (0, 2):
-            kernel = checkpoints["vgg16.pth"][f"features.{place}.weight"]
+        for index in (0, 2):
+            kernel = checkpoints["vgg16.pth"][f"features.{index}.weight"]
             padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
             x = np.einsum("nhwcij,ocij->nhwo", windows, kernel, optimize=True)
-            x = np.maximum(x + checkpoints["vgg16.pth"][f"features.{place}.bias"], 0)
+            x = np.maximum(x + checkpoints["vgg16.pth"][f"features.{index}.bias"], 0)
         maps.append(x / np.linalg.norm(x, axis=-1, keepdims=True))
     squared = np.square(maps[0] - maps[1]) @ head.reshape(-1)
     np.testing.assert_allclose(measure(a, b), squared.mean(axis=(1, 2)), rtol=1e-4)
     assert measure(a, b).min() > 0.01
 
 
-def test_other_files_are_refused_by_name(files, checkpoints):
+def test_lpips_rejects_other_weight_files(files, checkpoints):
     heads, vgg = dict(checkpoints["vgg.pth"]), dict(checkpoints["vgg16.pth"])
     files["alex.pth"] = {**heads, "lin1.model.1.weight": np.zeros((1, 192, 1, 1))}
     with pytest.raises(UserError, match=r"alex.pth: lin1.* is \(1, 192, 1, 1\): expected \(1, 128"):
@@ -77,13 +77,13 @@ def test_other_files_are_refused_by_name(files, checkpoints):
         lpips(SIZE, "vgg16.pth", "vgg16.pth")
     del vgg["features.28.bias"]
     files["cut.pth"] = vgg
-    with pytest.raises(UserError, match="cut.pth: not torchvision's VGG16: .* lacks"):
+    with pytest.raises(UserError, match="cut.pth: .*torchvision's VGG16: .*features.28.bias"):
         lpips(SIZE, "cut.pth", "vgg.pth")
 
 
 @pytest.fixture
 def narrow_vgg(monkeypatch):
-    """keras.applications.VGG16's names and order with four channels in each layer."""
+    """A stand-in for keras.applications.VGG16 with four channels in each layer."""
 
     def vgg(include_top, weights, input_shape):
         random = iter(range(100))
@@ -103,7 +103,7 @@ def narrow_vgg(monkeypatch):
     return vgg
 
 
-def test_lpips_uniform_sees_what_keras_s_vgg_expects(narrow_vgg, tmp_path):
+def test_lpips_uniform_preprocesses_for_keras_vgg16(narrow_vgg, tmp_path):
     body = narrow_vgg(False, None, (SIZE, SIZE, 3))
     body.save_weights(tmp_path / "vgg.weights.h5")
     measure = lpips_uniform(SIZE, str(tmp_path / "vgg.weights.h5"))
@@ -122,19 +122,19 @@ def _caffe(image):
     return ((image + 1) * 127.5)[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)
 
 
-def test_weights_that_are_missing():
+def test_missing_vgg_weights_are_reported():
     with pytest.raises(UserError, match="VGG16: nowhere.h5: no such file"):
         lpips_uniform(SIZE, "nowhere.h5")
 
 
-def test_layer_names_are_keras_s():
+def test_layer_names_exist_in_keras_vgg16():
     names = [
         layer.name for layer in keras.applications.VGG16(include_top=False, weights=None).layers
     ]
     assert set(module._LAYERS) <= set(names) and set(module._TAPS) <= set(module._LAYERS)
 
 
-def test_the_stand_in_is_a_distance_and_seeded():
+def test_perceptual_random_is_a_seeded_distance():
     measure, again = perceptual_random(SIZE), perceptual_random(SIZE)
     assert isinstance(measure, Lpips) and measure.name == "perceptual_random"
     a, b = images(1, 40), images(2, 40)
@@ -145,5 +145,5 @@ def test_the_stand_in_is_a_distance_and_seeded():
     np.testing.assert_allclose(again(a, b), found, rtol=1e-6)
     assert (measure(a, 0.9 * a + 0.1 * b) < found).all()
     np.testing.assert_allclose(diversity(np.stack([a, b], 1), measure), found, rtol=1e-6)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         measure(a, b[:1])

@@ -1,4 +1,4 @@
-"""What is measured of images that have no true edit, on editors whose figures are known."""
+"""Metrics of images without ground truth, for edits with known scores."""
 
 import json
 
@@ -21,7 +21,7 @@ NAMES = ("Bright", "Odd")
 
 
 class Levels(Classifier):
-    """Tells classes by the level of the first channel, attributes by the signs of the others."""
+    """Predicts classes from the level of the first channel, attributes from the others' signs."""
 
     def __init__(self):
         super().__init__(None, NAMES, {})
@@ -40,30 +40,28 @@ def faces(count=6, size=4):
     return {"image": images, "expression": labels}
 
 
-def recoloured(images, asked):
-    made = images.copy()
-    made[..., 0] = (asked - 1.0)[:, None, None]
-    return made
+def recoloured(images, classes):
+    edited = images.copy()
+    edited[..., 0] = (classes - 1.0)[:, None, None]
+    return edited
 
 
-def test_classes():
+def test_expression_classes_without_ground_truth():
     shown = []
     found = evaluate_classes(
-        recoloured, iter([faces()]), CLASSES, Levels(), lambda *what: shown.append(what)
+        recoloured, iter([faces()]), CLASSES, Levels(), lambda *arguments: shown.append(arguments)
     )
     json.dumps(found)
     assert found["people"] == 6 and found["edited"]["accuracy"] == 1.0
     assert found["copy"] == {"accuracy": pytest.approx(1 / 3), "change": 0.0}
     assert found["real"]["accuracy"] == 1.0 and found["reconstruction"]["psnr"] is None
-    # One channel of three, by 1, 1 and 2 (of six ways) of a range of 2.
+    # One of three channels changes by 1 (four of nine edits) or 2 (two of them) in a range of 2.
     assert found["edited"]["change"] == pytest.approx((4 * 1 + 2 * 2) / 9 / 3 / 2)
-    assert {measure for measure, *_ in shown} == {
-        "error of an image made again", "change of the image"
-    }  # fmt: skip
+    assert {metric for metric, *_ in shown} == {"reconstruction error", "change of the image"}
 
 
 class Pairs:
-    """Images that have and lack attributes, half of each."""
+    """A source of images with and without each attribute."""
 
     attributes = NAMES
 
@@ -80,15 +78,15 @@ class Pairs:
         return [{"image": tf.constant(images), "attributes": tf.constant(labels)}]
 
 
-def test_pairs():
+def test_attribute_pairs_without_ground_truth():
     def transfer(source, reference, attribute, strength):
-        made = source.copy()
+        edited = source.copy()
         rows = np.arange(len(source))
         exchanged = reference[rows, ..., attribute + 1]
         weight = strength[:, None, None]
-        made[rows, ..., attribute + 1] *= 1 - weight
-        made[rows, ..., attribute + 1] += weight * exchanged
-        return made
+        edited[rows, ..., attribute + 1] *= 1 - weight
+        edited[rows, ..., attribute + 1] += weight * exchanged
+        return edited
 
     found = evaluate_pairs(transfer, Pairs(), "test", None, Levels())
     json.dumps(found)
@@ -101,7 +99,7 @@ def test_pairs():
     assert set(edited["by_attribute"]) == set(NAMES)
 
 
-def test_label_maps():
+def test_label_maps_without_ground_truth():
     labels = np.random.default_rng(0).integers(0, 19, (4, 8, 8))
     images = np.stack([labels / 19.0] * 3, -1).astype(np.float32)
     batches = [{"image": images, "label_map": labels}]
@@ -110,7 +108,7 @@ def test_label_maps():
         return np.full((len(maps), 8, 8, 3), 0.2 * number, np.float32)
 
     found = evaluate_maps(of_seed, lambda maps, face: face + 0.5, iter(batches), 3)
-    assert found["diversity"]["made"] == pytest.approx((0.2 + 0.2 + 0.4) / 3 / 2)
+    assert found["diversity"]["generated"] == pytest.approx((0.2 + 0.2 + 0.4) / 3 / 2)
     assert found["reconstruction"]["error"] == pytest.approx(0.25)
 
     def segment(images):
@@ -122,23 +120,23 @@ def test_label_maps():
     assert found["intervals"]["segmentation"]["miou"] == [1.0, 1.0]
 
 
-def test_a_split_is_read_up_to_a_count(tmp_path):
+def test_held_out_batches_stop_at_the_count(tmp_path):
     source = celeba(make_celeba(tmp_path, 60))
     whole = [b["image"] for b in held_out_batches(source, "train", None, "")]
     assert [len(part) for part in whole] == [32, 16]
-    some = [b["image"] for b in held_out_batches(source, "train", 33, "")]
-    np.testing.assert_array_equal(np.concatenate(some), np.concatenate(whole)[:33])
+    first = [b["image"] for b in held_out_batches(source, "train", 33, "")]
+    np.testing.assert_array_equal(np.concatenate(first), np.concatenate(whole)[:33])
 
 
-def test_a_classifier_of_a_folder_per_class_learns_and_is_kept(tmp_path, monkeypatch):
+def test_classifier_of_a_class_folder_learns_and_is_cached(tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "_WIDTHS", ((4, 4), (4, 2)))
     source = folder(make_folders(tmp_path / "faces", {"a": 40, "b": 40}))
-    made = train_on_images(source, steps=60, cache=tmp_path)
+    trained = train_on_images(source, steps=60, cache=tmp_path)
     batch = next(iter(source.batches("train", 64)))
-    # The red channel counts the images, and those of one class come before the other's.
-    assert (made.expressions(batch["image"]) == batch["expression"].numpy()).mean() > 0.9
-    again = train_on_images(source, steps=60, cache=tmp_path)
-    assert again.accuracy == made.accuracy and set(made.accuracy) <= {"expression"}
+    # The red channel is the image's number, so it separates the classes.
+    assert (trained.expressions(batch["image"]) == batch["expression"].numpy()).mean() > 0.9
+    cached = train_on_images(source, steps=60, cache=tmp_path)
+    assert cached.accuracy == trained.accuracy and set(trained.accuracy) <= {"expression"}
     np.testing.assert_array_equal(
-        again.expressions(batch["image"]), made.expressions(batch["image"])
+        cached.expressions(batch["image"]), trained.expressions(batch["image"])
     )

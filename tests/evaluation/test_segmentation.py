@@ -1,4 +1,4 @@
-"""Measures of label maps, and the segmenter that finds them in images."""
+"""Segmentation metrics, and the segmenter used as a judge."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ SIZE = 32
 KINDS = len(CLASSES_19)
 BY_CLASS = ("iou_by_class", "f1_by_class", "share_by_class")
 
-# Few ids of all at a time: with 19 as likely as each other hardly any pixel would agree.
+# Few ids at a time: with all 19 equally likely, hardly any pixels would agree.
 ids = st.sets(st.integers(0, KINDS - 1), min_size=1, max_size=4).map(sorted)
 pairs = ids.flatmap(
-    lambda some: arrays(np.int64, (2, 4, 3, 5), elements=st.sampled_from(some), fill=st.nothing())
+    lambda few: arrays(np.int64, (2, 4, 3, 5), elements=st.sampled_from(few), fill=st.nothing())
 )
 
 
-def measured(found, truth):
+def measured(predicted, truth):
     confusion = Confusion()
-    confusion.add(found, truth)
+    confusion.add(predicted, truth)
     return confusion.result()
 
 
-def by_sets(found, truth):
-    """The same measures from the sets of pixels that each class has."""
+def by_sets(predicted, truth):
+    """The same metrics from the sets of pixels of each class."""
     result = {name: dict.fromkeys(CLASSES_19) for name in BY_CLASS}
     for i, name in enumerate(CLASSES_19):
-        there, here = (set(np.flatnonzero(labels == i)) for labels in (truth, found))
-        if there | here:
-            result["iou_by_class"][name] = len(there & here) / len(there | here)
-            result["f1_by_class"][name] = 2 * len(there & here) / (len(there) + len(here))
-            result["share_by_class"][name] = len(there) / truth.size
+        a, b = (set(np.flatnonzero(labels == i)) for labels in (truth, predicted))
+        if a | b:
+            result["iou_by_class"][name] = len(a & b) / len(a | b)
+            result["f1_by_class"][name] = 2 * len(a & b) / (len(a) + len(b))
+            result["share_by_class"][name] = len(a) / truth.size
     occur = [name for name, share in result["share_by_class"].items() if share]
     parts = [result["f1_by_class"][name] for name in occur if name != "background"]
-    result["pixel_accuracy"] = np.mean(found == truth)
+    result["pixel_accuracy"] = np.mean(predicted == truth)
     result["miou"] = np.mean([result["iou_by_class"][name] for name in occur])
     result["mean_f1"] = np.mean(parts) if parts else None
     return result
@@ -63,13 +63,13 @@ def same(a, b):
 
 @settings(deadline=None)
 @given(pairs)
-def test_agrees_with_sets_of_pixels(pair):
+def test_metrics_match_a_computation_with_pixel_sets(pair):
     same(measured(*pair), by_sets(*pair))
 
 
 @settings(deadline=None)
 @given(pairs)
-def test_the_truth_is_perfect(pair):
+def test_ground_truth_scores_one(pair):
     truth = pair[0]
     found = measured(truth, truth)
     json.dumps(found, allow_nan=False)
@@ -82,7 +82,7 @@ def test_the_truth_is_perfect(pair):
 
 @settings(deadline=None)
 @given(pairs, st.lists(st.integers(0, 4), max_size=3).map(sorted))
-def test_batches_in_any_split_give_the_same(pair, cuts):
+def test_confusion_does_not_depend_on_batches(pair, cuts):
     confusion = Confusion()
     for found, truth in zip(*(np.split(labels, cuts) for labels in pair), strict=True):
         confusion.add(found, truth)
@@ -91,7 +91,7 @@ def test_batches_in_any_split_give_the_same(pair, cuts):
 
 @settings(deadline=None)
 @given(pairs, st.permutations(range(KINDS)))
-def test_other_ids_permute_the_results(pair, order):
+def test_permuted_ids_permute_the_metrics(pair, order):
     before, after = measured(*pair), measured(*np.array(order)[pair])
     assert after["pixel_accuracy"] == before["pixel_accuracy"]
     assert after["miou"] == pytest.approx(before["miou"])
@@ -100,8 +100,8 @@ def test_other_ids_permute_the_results(pair, order):
             assert after[name][CLASSES_19[other]] == before[name][CLASSES_19[i]]
 
 
-def test_by_hand():
-    """Of six pixels of skin a third is taken for nose, which the truth does not have."""
+def test_metrics_of_a_small_example():
+    """A third of six skin pixels is predicted as nose, which is not in the ground truth."""
     truth = np.ones((1, 2, 3), np.uint8)
     found = np.array([[[1, 1, 2], [1, 1, 2]]], np.uint8)
     result = measured(found, truth)
@@ -113,19 +113,19 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("found", "truth", "told"),
+    ("predicted", "truth", "message"),
     [
         (np.zeros((1, 2, 2), int), np.zeros((1, 2, 3), int), r"\(1, 2, 2\).*\(1, 2, 3\)"),
-        (np.zeros((2, 2), int), np.zeros((2, 2), int), r"found is int64 \(2, 2\)"),
-        (np.zeros((1, 2, 2), int), np.zeros((1, 2, 2)), "truth is float64"),
-        (np.full((1, 2, 2), 19), np.zeros((1, 2, 2), int), "found has ids 19 to 19"),
-        (np.zeros((1, 2, 2), int), np.full((1, 2, 2), -1), "truth has ids -1 to -1"),
+        (np.zeros((2, 2), int), np.zeros((2, 2), int), r"predicted is int64 \(2, 2\)"),
+        (np.zeros((1, 2, 2), int), np.zeros((1, 2, 2)), "ground_truth is float64"),
+        (np.full((1, 2, 2), 19), np.zeros((1, 2, 2), int), "predicted has ids 19 to 19"),
+        (np.zeros((1, 2, 2), int), np.full((1, 2, 2), -1), "ground_truth has ids -1 to -1"),
     ],
 )
-def test_what_is_no_label_map_is_refused(found, truth, told):
+def test_invalid_label_maps_are_rejected(predicted, truth, message):
     confusion = Confusion()
-    with pytest.raises(ValueError, match=told):
-        confusion.add(found, truth)
+    with pytest.raises(ValueError, match=message):
+        confusion.add(predicted, truth)
     with pytest.raises(ValueError, match="no pixels"):
         confusion.result()
 
@@ -146,7 +146,7 @@ def renders(count):
     return render(faces, SIZE)["image"]
 
 
-def test_a_segmenter_is_kept_and_found_again(tiny):
+def test_segmenter_is_cached(tiny):
     folder, made = tiny
     names = sorted(path.name for path in folder.iterdir())
     assert len(names) == 2 and {name.rpartition(".")[2] for name in names} == {"json", "keras"}
@@ -160,31 +160,31 @@ def test_a_segmenter_is_kept_and_found_again(tiny):
     np.testing.assert_array_equal(found, made.label_maps(images))
 
 
-def test_the_same_seed_gives_the_same_segmenter(tiny):
+def test_segmenter_training_is_deterministic(tiny):
     again = train_segmenter(SIZE, steps=2)
     for a, b in zip(again.model.weights, tiny[1].model.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_label_maps_do_not_depend_on_the_chunks(tiny, monkeypatch):
+def test_label_maps_do_not_depend_on_chunk_size(tiny, monkeypatch):
     images = renders(5)
     expected = tiny[1].label_maps(images)
-    monkeypatch.setattr("tfface.evaluation.segmenter._TOLD", 2)
+    monkeypatch.setattr("tfface.evaluation.segmenter._PREDICTED", 2)
     np.testing.assert_array_equal(tiny[1].label_maps(images), expected)
 
 
-def test_the_loss_of_the_truth_and_of_a_missed_class():
+def test_loss_of_the_ground_truth_and_of_a_missed_class():
     truth = np.zeros((1, 4, 4), np.int32)
     truth[0, 0, 0] = 3
     sure = 50.0 * np.eye(KINDS, dtype=np.float32)
     assert float(entropy_and_dice(truth, sure[truth])) == pytest.approx(0.0, abs=1e-5)
-    # One of two classes has a Dice measure of 1 / 2 (with the one added to both), the other one of
-    # 31 / 32; its pixel has 1 of 1 + 15^(3/4) parts of the cross-entropy.
+    # The missed class has a Dice score of 1 / 2 (with 1 added to numerator and denominator), the
+    # other one of 31 / 32; the missed pixel has a share of 1 / (1 + 15^(3/4)) in the cross-entropy.
     expected = 50 / (1 + 15**0.75) + 2 * (1 - (1 / 2 + 31 / 32) / 2)
     assert float(entropy_and_dice(truth, sure[0 * truth])) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("size", [72, 16])
-def test_sizes_that_cannot_be_are_named(size):
+def test_invalid_sizes_are_reported(size):
     with pytest.raises(UserError, match=f"{size}"):
         train_segmenter(size, steps=1)

@@ -23,7 +23,7 @@ def test_contract(case, check):
 
 
 FIGURES = {
-    "domain_alignment": {"painted", "copy"},
+    "domain_alignment": {"generated", "copy"},
     "elegant": {"edited", "copy", "target", "unchanged"},
     "mask_guided": {"segmentation", "diversity", "palette"},
     "sargan": {"edited", "copy", "target"},

@@ -21,7 +21,7 @@ TOP_K, EPSILON, SOLVER = (f"alignment.{name}" for name in ("top_k", "epsilon", "
 GOOD = {
     "preset": "tiny",
     "steps": 4,
-    "objective": {"measure": "painted/error", "direction": "min"},
+    "objective": {"measure": "generated/error", "direction": "min"},
     "parameters": {
         TOP_K: {"values": [1, 2]},
         "weights.warp": {"low": 1, "high": 10, "log": True},
@@ -43,7 +43,7 @@ def plan(tmp_path, method="domain_alignment", **changes):
         ({"steps": 0}, "steps is 0: expected at least 1"),
         ({"trials": 0}, "trials is 0: expected at least 1"),
         ({"oracle": "bayes"}, "oracle is 'bayes'; perhaps .* expected one of random, baye"),
-        ({"objective": "painted/error"}, "objective is .*: expected measure, direction"),
+        ({"objective": "generated/error"}, "objective is .*: expected measure, direction"),
         ({"objective": {"measure": "a"}}, "the key 'objective.direction' is missing"),
         ({"objective": {"measure": "a", "directoin": "min"}}, "perhaps you mean 'direction'"),
         ({"objective": {"measure": "a", "direction": "down"}}, "objective.direction.*min.*max"),

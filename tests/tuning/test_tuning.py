@@ -638,7 +638,7 @@ SMALL = {
     "steps": 2,
     "trials": 2,
     "images": 16,
-    "objective": {"measure": "painted/error", "direction": "min"},
+    "objective": {"measure": "generated/error", "direction": "min"},
     "trial_options": {
         "perceptual": "none", "weights.contextual": 0, "weights.perceptual": 0, "weights.cycle": 0,
         "weights.pair_features": 0, "encoder_blocks": 0, "discriminator.layers": 1,

@@ -1,4 +1,4 @@
-"""Figures of a trained method, computed in this process."""
+"""Evaluation of a trained method, computed in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfface.evaluation.realism import Judges, Realism
 from tfface.evaluation.segmented import Segmentation, SegmentedExpressions
 from tfface.methods.base import Task
 from tfface.methods.trained import Trained
-from tfface.metrics.bootstrap import Watch, joined, unwatched
+from tfface.metrics.bootstrap import Observer, merge_results, no_observer
 from tfface.metrics.tables import SEED, flat
 from tfface.shipped import is_shipped
 
@@ -41,18 +41,19 @@ EVALUATIONS: dict[Task, type[Evaluation]] = {
     Task.LABEL_MAP: LabelMaps,
     Task.EXEMPLAR: Exemplars,
 }
-"""What measures and shows a task."""
+"""The evaluation of each task."""
 
 
 def evaluation_of(trained: Trained, client: FaceClient | None = None) -> Evaluation:
-    """What measures and shows a run, in this process or through a client."""
+    """The evaluation of a run, in this process or through a client."""
     return EVALUATIONS[trained.method.task](trained, client)
 
 
 def cache_of(trained: Trained) -> Path:
-    """Where what judges a run is kept: in `.cache` beside it, for all runs on built-in faces.
+    """The folder where the judges of a run are cached.
 
-    Of a shipped model: in `runs/.cache`.
+    For built-in faces `.cache` beside the run, shared by all runs there; for a shipped model
+    `runs/.cache`; for other data `evaluation` in the run's folder.
     """
     if is_shipped(trained.path):
         return Path("runs", ".cache")
@@ -71,33 +72,35 @@ def measure(
     split: str = "test",
     judge_steps: int | None = None,
     judges: Judges | None = None,
-    watch: Watch = unwatched,
+    observer: Observer = no_observer,
 ) -> dict[str, Any]:
-    """A method's figures on held-out people; the same arguments give the same figures.
+    """Computes a method's metrics on held-out people; deterministic for given arguments.
+
+    Edits are scored by a judge: an independent classifier (or segmenter) trained on real images
+    only.
 
     Args:
         trained: A loaded run.
-        count: How many people, pairs of people or images; None: as many as the figures need on
-            built-in faces; of others 512, but for label maps that are found all of the split.
-        seed: Which people, of built-in faces; of others they are the first ones.
-        small: A small sample, in seconds, unless `count` says otherwise; without a second judge,
-            which has to be trained first.
-        cache: Folder in which the classifier or segmenter that judges is kept; None: it is trained
-            anew.
-        split: "train", "val" or "test", of other data than built-in faces.
-        judge_steps: Training steps of the classifier or segmenter; None: enough.
-        judges: What judges what was made as images; None: nothing does.
-        watch: Is shown what is measured.
+        count: Number of people, pairs of people or images; None: on built-in faces the default of
+            the task (`Evaluation.counts`), on other data 512, or the whole split for segmentation.
+        seed: Seed that selects built-in faces; on other data the first images are used.
+        small: Use a small sample that takes seconds, unless `count` is given, and no second judge,
+            which would have to be trained first.
+        cache: Folder where the judges are cached; None: they are trained anew.
+        split: "train", "val" or "test"; for data other than built-in faces.
+        judge_steps: Training steps of the judges; None: 1800 for a classifier, 2300 for a
+            segmenter.
+        judges: Networks for the realism metrics (FID and others); None: these are not computed.
+        observer: Receives the evaluated images.
 
     Returns:
-        Nested dicts, as of the run's `Evaluation`; with a judge its accuracy on real images by its
-        kind, "classifier" or "segmenter", and that of a second one, "second_classifier", whose
-        figures are in `second`; with judges `likeness`, as of
-        `tfface.evaluation.realism.Realism.result`.
+        Nested dicts as returned by the run's `Evaluation`, and the accuracy of the judges on real
+        images: `classifier` or `segmenter`, and `second_classifier`, whose verdicts are under
+        `second`. With `judges` also `realism`, see `tfface.evaluation.realism.Realism.result`.
 
     Raises:
         UserError: `count` is below 1, the split has no images, a file of a judge is missing or
-            something else, or what opening the data set raises.
+            invalid, or the data set cannot be opened.
     """
     evaluation, source = evaluation_of(trained), trained.method.evaluation_source()
     if count is not None and count < 1:
@@ -112,20 +115,20 @@ def measure(
         if judges is not None:
             known = first if isinstance(first, Classifier) else None
             split = "test" if evaluation.has_truth else split
-            watch = likeness = Realism(judges, source, split, known, watch)
+            observer = realism = Realism(judges, source, split, known, observer)
         if evaluation.has_truth:
             both = [judge for judge in (first, second) if judge]
-            found = evaluation.against_truth(both, count or full, seed, watch)
+            result = evaluation.against_truth(both, count or full, seed, observer)
         else:
-            found = evaluation.without_truth(first, source, count, split, watch)
+            result = evaluation.without_truth(first, source, count, split, observer)
         if judges is not None:
-            figures = likeness.result(cache)
-            intervals = {"likeness": figures.pop("intervals", {})}
-            found = joined(found, {"likeness": figures, "intervals": intervals})
-    known = {evaluation.judged_by: first, f"second_{evaluation.judged_by}": second}
-    return {**{name: judge.accuracy for name, judge in known.items() if judge}, **found}
+            metrics = realism.result(cache)
+            intervals = {"realism": metrics.pop("intervals", {})}
+            result = merge_results(result, {"realism": metrics, "intervals": intervals})
+    by_name = {evaluation.judged_by: first, f"second_{evaluation.judged_by}": second}
+    return {**{name: judge.accuracy for name, judge in by_name.items() if judge}, **result}
 
 
 def measure_small(trained: Trained, split: str) -> dict[str, float]:
-    """Figures of a small sample by name, while training; arguments as of `measure`."""
+    """Metrics of a small sample by name, for use during training; arguments as for `measure`."""
     return flat(measure(trained, small=True, cache=cache_of(trained), split=split))

@@ -1,4 +1,4 @@
-"""Attributes exchanged between faces."""
+"""Evaluation of attribute transfer between faces."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tfface.evaluation.synthetic_truth import (
     chunks,
     draw,
     held_out,
-    kept_person,
-    verdicts,
+    identity_rows,
+    success_rows,
 )
 from tfface.metrics.bootstrap import (
     RANGE,
-    Roles,
-    Tally,
-    Watch,
-    compared,
-    joined,
+    ImageRoles,
+    Measurements,
+    Observer,
+    image_errors,
     means,
+    merge_results,
+    no_observer,
     ratio,
-    unwatched,
 )
 from tfface.metrics.tables import EDITED, KINDS, SEED, rows_of
 
@@ -40,11 +40,11 @@ Transfer = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 _KINDS = {**KINDS, "unchanged": "input, decoded from its own code"}
 _STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_LEVEL = RANGE / 255  # Of an 8-bit colour.
+_LEVEL = RANGE / 255  # One level of an 8-bit colour.
 
 
 class Attributes(Classified):
-    """Of methods that give a face an attribute as another one has it."""
+    """Evaluation of methods that transfer an attribute from one face to another."""
 
     counts = 96, 4
     table = (
@@ -52,41 +52,41 @@ class Attributes(Classified):
         rows_of(
             _KINDS,
             {
-                "right": ("exchanged attribute right", "share"),
-                "second/right": ("exchanged attribute right, by a second judge", "share"),
-                "others": ("other attributes kept", "share"),
-                "all_others": ("all others kept", "share"),
+                "right": ("target-attribute accuracy", "share"),
+                "second/right": ("target-attribute accuracy, second judge", "share"),
+                "others": ("other attributes preserved", "share"),
+                "all_others": ("all other attributes preserved", "share"),
                 **EDITED,
             },
         )
         + rows_of(
             {f"several/{kind}": title for kind, title in _KINDS.items()},
             {
-                "all_right": ("all exchanged at once: all of them right", "share"),
+                "all_right": ("all attributes at once: all shown", "share"),
                 "improved_over_input": (
-                    "all right, and nearer to the truth than the input",
+                    "all shown, and closer to the ground truth than the input",
                     "share",
                 ),
             },
         ),
     )
     baselines = (
-        "Copying the input shows what doing nothing scores, the true render what could be reached "
-        "at best. The input decoded from its own, unchanged code (strength 0) shows which "
-        "exchanges are only damage: none of it is asked for."
+        "Baselines: a copy of the input (no edit at all), and the ground truth, the best possible "
+        "result: the same person drawn with the target attribute. The input decoded from its own, "
+        "unchanged code (strength 0) shows which changes are mere reconstruction errors."
     )
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Those that are exchanged."""
+        """The attributes that the method transfers."""
         return self.method.labels
 
     def against_truth(
-        self, judges: Sequence[Classifier], count: int, seed: int, watch: Watch = unwatched
+        self, judges: Sequence[Classifier], count: int, seed: int, observer: Observer = no_observer
     ) -> dict[str, Any]:
-        """As of `evaluate_exchange`, with `unchanged`: strength 0.
+        """The results of `evaluate_exchange`, with `unchanged` for strength 0.
 
-        Of two attributes or more also those of `evaluate_several`.
+        For two or more attributes also those of `evaluate_several`.
         """
         first, *second = judges
         options = self.method.labels, self.method.config.data.size, count, seed, first
@@ -94,13 +94,13 @@ class Attributes(Classified):
         def unchanged(source, reference, attribute):
             return self._transfer(source, reference, attribute, np.zeros(len(source), np.float32))
 
-        figures = evaluate_exchange(self._transfer, *options, watch, *second)
-        baseline = evaluate_exchange(unchanged, *options, unwatched, *second)
+        result = evaluate_exchange(self._transfer, *options, observer, *second)
+        baseline = evaluate_exchange(unchanged, *options, no_observer, *second)
         intervals = {"unchanged": baseline["intervals"]["edited"]}
-        figures = joined(figures, {"unchanged": baseline["edited"], "intervals": intervals})
+        result = merge_results(result, {"unchanged": baseline["edited"], "intervals": intervals})
         if len(self.method.labels) < 2:
-            return figures
-        return joined(figures, evaluate_several(self._transfer_all, *options))
+            return result
+        return merge_results(result, evaluate_several(self._transfer_all, *options))
 
     def without_truth(
         self,
@@ -108,10 +108,10 @@ class Attributes(Classified):
         source: Source,
         count: int | None,
         split: str,
-        watch: Watch = unwatched,
+        observer: Observer = no_observer,
     ) -> dict[str, Any]:
-        """As of `evaluate_pairs`."""
-        return evaluate_pairs(self._transfer, source, split, count or ENOUGH, judge, watch)
+        """See `evaluate_pairs`."""
+        return evaluate_pairs(self._transfer, source, split, count or ENOUGH, judge, observer)
 
     def _transfer(self, source, reference, attribute, strength=None):
         inputs = {
@@ -134,7 +134,7 @@ class Attributes(Classified):
         return self.client.predict(inputs, "several")["image"]
 
     def show(self) -> list[str]:
-        """Exchanges both ways, and strengths between."""
+        """Exchanges in both directions, and interpolation by strength."""
         names, size = self.method.labels, self.method.config.data.size
         rows, steps = [], []
         for i, name in enumerate(names):
@@ -153,15 +153,17 @@ class Attributes(Classified):
             html.section(
                 "Exchanged attributes",
                 html.text(
-                    "People that were not in training. A and B were sent as PNGs to the server and "
-                    "came back with each other's attribute.",
+                    "People not seen in training. A and B were sent to the server as PNGs and "
+                    "edited to have each other's attribute.",
                     soft=True,
                 ),
                 html.faces((*columns, "C: A with B's", "D: B with A's"), rows, group=2),
             ),
             html.section(
                 "Interpolation",
-                html.text("From B as it is to B with all of A's attribute.", soft=True),
+                html.text(
+                    "From the unchanged B to B with A's attribute at full strength.", soft=True
+                ),
                 html.faces((*columns, *(f"{s:.0%}" for s in _STRENGTHS)), steps, group=2),
             ),
         ]
@@ -174,69 +176,75 @@ def evaluate_exchange(
     count: int,
     seed: int,
     classifier: Classifier,
-    watch: Watch = unwatched,
+    observer: Observer = no_observer,
     second: Classifier | None = None,
 ) -> dict[str, Any]:
     """Exchanges each attribute between held-out people who have it (A) and who lack it (B).
 
     Args:
-        transfer: From sources float32 [N,S,S,3] in [-1,1], references of the same kind and indices
+        transfer: From sources float32 [N,S,S,3] in [-1,1], references of the same shape and indices
             int32 [N] into the attributes to the sources with the references' attribute.
-        attributes: Names.
+        attributes: Names of the attributes.
         size: Side of the images, in pixels.
-        count: How many pairs per attribute; each is exchanged both ways.
-        seed: Which people.
-        classifier: Of the same size, that tells these attributes (and others, if it may).
-        watch: Is shown the exchanged images.
-        second: Another judge, of the same kind.
+        count: Number of pairs for each attribute; each is exchanged in both directions.
+        seed: Seed that selects the people.
+        classifier: The judge, for images of the same size; it may predict further attributes.
+        observer: Receives the edited images.
+        second: The second judge.
 
     Returns:
-        `pairs`; and for `edited`, and the baselines `copy` (the source) and `target` (the source's
-        true render with and without the attribute), over all and by attribute (`by_attribute`):
-        `right`, the share in which the classifier sees the exchanged attribute as it should be;
-        `improved_over_input`, the share in which it does, and which have a higher PSNR than the
-        source; `improved_by_half_db`, the same by at least 0.5 dB; these three by the second judge
-        in `second`; `identity`, the mean cosine of the person with the source's, if the classifier
-        knows people; `others`, the share of the other attributes that it sees as they were;
-        `all_others`, the share of images in which all of them are so; `error`, `error_outside`
-        and `error_inside` the pixels that the true render changes, and `psnr`, as of `compared`.
-        `intervals` as of `Tally.result`, over pairs.
+        `pairs`; and for `edited` and the baselines `copy` (the source) and `target` (the ground
+        truth: the source re-rendered with the attribute changed), over all and by attribute
+        (`by_attribute`):
+        `right`, the share of images in which the classifier sees the target value of the attribute;
+        `improved_over_input`, the share in which it does and whose PSNR is above the source's;
+        `improved_by_half_db`, the same with a margin of at least 0.5 dB; these three according to
+        the second judge in `second`; `identity`, the mean cosine similarity to the source person,
+        if the classifier has an identity head; `others`, the share of the other attributes that
+        the classifier sees unchanged; `all_others`, the share of images in which all of them are;
+        `error`, also inside and outside the pixels that differ in the ground truth
+        (`error_inside`, `error_outside`), and `psnr`, see `image_errors`.
+        `intervals` over pairs, see `Measurements.result`.
     """
-    tally = Tally()
+    measurements = Measurements()
     judges = [classifier, *([second] if second else [])]
     columns = [[judge.names.index(name) for name in attributes] for judge in judges]
     for i, name in enumerate(attributes):
         have = held_out(count, seed + 2 * i, attributes, (name, True))
         lack = held_out(count, seed + 2 * i + 1, attributes, (name, False))
         both = {k: tf.stack([have[k], lack[k]], 1) for k in have}  # [pairs, A and B]
-        for some in chunks(both, count, BATCH // 2, f"exchanging {name}"):
-            source = {k: tf.reshape(v, [-1]) for k, v in some.items()}
+        for batch in chunks(both, count, BATCH // 2, f"exchanging {name}"):
+            source = {k: tf.reshape(v, [-1]) for k, v in batch.items()}
             drawn = render(source, size, ("image", "attributes"))
             image = drawn["image"].numpy()
-            truth = drawn["attributes"].numpy()[:, [ATTRIBUTES.index(n) for n in attributes]]
-            truth[:, i] = 1 - truth[:, i]
+            wanted = drawn["attributes"].numpy()[:, [ATTRIBUTES.index(n) for n in attributes]]
+            wanted[:, i] = 1 - wanted[:, i]
             reference = swapped(image)
-            target = render(with_attribute(source, name, truth[:, i] == 1), size)["image"].numpy()
+            target = render(with_attribute(source, name, wanted[:, i] == 1), size)["image"].numpy()
             edited = np.asarray(transfer(image, reference, np.full(len(image), i, np.int32)))
             changed = np.abs(target - image).max(-1) > _LEVEL
-            made = {"edited": edited, "copy": image, "target": target}
-            errors = {kind: compared(images, target, changed) for kind, images in made.items()}
-            for kind, images in made.items():
+            results = {"edited": edited, "copy": image, "target": target}
+            errors = {
+                kind: image_errors(images, target, changed) for kind, images in results.items()
+            }
+            for kind, images in results.items():
                 right = [
-                    judge.attributes(images)[:, own] == (truth == 1)
+                    judge.attributes(images)[:, own] == (wanted == 1)
                     for judge, own in zip(judges, columns, strict=True)
                 ]
                 rows = {**exchange_rows(right[0], i), **errors[kind]}
-                rows |= kept_person(classifier, images, image)
-                rows |= verdicts("right", [r[:, i] for r in right], errors[kind], errors["copy"])
+                rows |= identity_rows(classifier, images, image)
+                rows |= success_rows(
+                    "right", [r[:, i] for r in right], errors[kind], errors["copy"]
+                )
                 for group in (kind, f"{kind}/by_attribute/{name}"):
-                    tally.add(group, rows, per=2)
+                    measurements.add(group, rows, per_person=2)
             shown = {"input": image, "reference": reference}
-            shown |= {"edited": edited, "true render": target}
-            names = [f"{'with' if value else 'without'} {name}" for value in truth[:, i]]
-            roles = Roles(("edited",), "input", "true render", per=2)
-            watch(ERROR, names, shown, ratio(errors["edited"]["error"]), roles)
-    return {"pairs": count, **tally.result()}
+            shown |= {"edited": edited, "ground truth": target}
+            names = [f"{'with' if value else 'without'} {name}" for value in wanted[:, i]]
+            roles = ImageRoles(("edited",), "input", "ground truth", per_person=2)
+            observer(ERROR, names, shown, ratio(errors["edited"]["error"]), roles)
+    return {"pairs": count, **measurements.result()}
 
 
 def evaluate_several(
@@ -247,49 +255,49 @@ def evaluate_several(
     seed: int,
     classifier: Classifier,
 ) -> dict[str, Any]:
-    """Gives held-out people who have none of some attributes all of another person's at once.
+    """Transfers all attributes at once to held-out people who have none of them.
 
-    Of attributes that exclude each other the reference has the last.
+    If attributes exclude each other, the reference has the last one.
 
     Args:
-        transfer: From sources float32 [N,S,S,3] in [-1,1] and references of the same kind to the
+        transfer: From sources float32 [N,S,S,3] in [-1,1] and references of the same shape to the
             sources with all attributes of the references.
-        attributes: Names.
+        attributes: Names of the attributes.
         size: Side of the images, in pixels.
-        count: How many pairs of a source and a reference.
-        seed: Which people; none of those of `evaluate_exchange`.
-        classifier: Of the same size, that tells these attributes.
+        count: Number of pairs of a source and a reference.
+        seed: Seed that selects the people, who differ from those of `evaluate_exchange`.
+        classifier: The judge, for images of the same size.
 
     Returns:
-        `several`: for `edited`, and the baselines `copy` (the source) and `target` (the source's
-        true render with the attributes), `all_right`, the share in which the classifier sees every
-        attribute as it should be; `improved_over_input`, the share in which it does, and which have
-        a higher PSNR than the source; `error`, and `psnr`, as of `compared`. `intervals` as of
-        `Tally.result`.
+        `several`: for `edited` and the baselines `copy` (the source) and `target` (the ground
+        truth: the source re-rendered with the attributes), `all_right`, the share of images in
+        which the classifier sees the target value of every attribute; `improved_over_input`, the
+        share in which it does and whose PSNR is above the source's; `error` and `psnr`, see
+        `image_errors`. `intervals`, see `Measurements.result`.
     """
-    tally, first = Tally(), seed + 2 * len(attributes)
+    measurements, first = Measurements(), seed + 2 * len(attributes)
     source, reference = (held_out(count, first + i, attributes) for i in (0, 1))
     for name in attributes:
         source = with_attribute(source, name, False)
     target = source
     for name in attributes:
-        reference, target = (with_attribute(some, name, True) for some in (reference, target))
+        reference, target = (with_attribute(faces, name, True) for faces in (reference, target))
     people = {k: tf.stack([source[k], reference[k], target[k]], 1) for k in source}
     seen = [classifier.names.index(name) for name in attributes]
-    for some in chunks(people, count, BATCH, "exchanging all attributes"):
+    for batch in chunks(people, count, BATCH, "exchanging all attributes"):
         image, other, drawn = (
-            render({k: v[:, i] for k, v in some.items()}, size, ("image", "attributes"))
+            render({k: v[:, i] for k, v in batch.items()}, size, ("image", "attributes"))
             for i in range(3)
         )
         image, other, truth = (faces["image"].numpy() for faces in (image, other, drawn))
-        asked = tf.gather(drawn["attributes"], [ATTRIBUTES.index(n) for n in attributes], axis=1)
-        made = {"edited": np.asarray(transfer(image, other)), "copy": image, "target": truth}
-        errors = {kind: compared(images, truth) for kind, images in made.items()}
+        wanted = tf.gather(drawn["attributes"], [ATTRIBUTES.index(n) for n in attributes], axis=1)
+        results = {"edited": np.asarray(transfer(image, other)), "copy": image, "target": truth}
+        errors = {kind: image_errors(images, truth) for kind, images in results.items()}
         before = ratio(errors["copy"]["psnr"])
-        for kind, images in made.items():
-            right = (classifier.attributes(images)[:, seen] == (asked.numpy() == 1)).all(1)
+        for kind, images in results.items():
+            right = (classifier.attributes(images)[:, seen] == (wanted.numpy() == 1)).all(1)
             rows = {"all_right": means(right), **errors[kind]}
-            nearer = ratio(errors[kind]["psnr"]) < before  # In mean squared errors.
-            rows["improved_over_input"] = means(right & nearer, before > 0)
-            tally.add(f"several/{kind}", rows)
-    return tally.result()
+            closer = ratio(errors[kind]["psnr"]) < before  # Mean squared errors, not yet in dB.
+            rows["improved_over_input"] = means(right & closer, before > 0)
+            measurements.add(f"several/{kind}", rows)
+    return measurements.result()

@@ -1,4 +1,4 @@
-"""What is measured and shown of a task."""
+"""Base classes of the evaluations, one for each task."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from tfface.data.base import Source
 from tfface.evaluation import classifier
 from tfface.evaluation.real_images import COLUMNS, ROWS, UNKNOWN
 from tfface.methods.trained import Trained
-from tfface.metrics.bootstrap import Watch, unwatched
+from tfface.metrics.bootstrap import Observer, no_observer
 from tfface.metrics.tables import Table
 
 
 class Evaluation(abc.ABC):
-    """Measures a trained method, and shows what it makes, by its task.
+    """Computes the metrics of a trained method and example images for reports.
 
     Args:
         trained: The run.
-        client: Answers its signatures; None: in this process.
+        client: Client that runs the model's signatures; None: they run in this process.
 
     Attributes:
-        judged_by: What judges the results, "classifier" or "segmenter" of real images; or "".
-        counts: How many people are measured, and how many in a small sample.
-        table: The table of figures of built-in faces.
-        real_table: That of other data.
-        baselines: What the figures of built-in faces are compared with, in words.
-        unmeasured: What cannot be measured on other data, in words.
+        judged_by: Kind of judge, "classifier" or "segmenter"; "": none.
+        counts: Default number of people, and the number in a small sample.
+        table: Table of metrics for built-in faces.
+        real_table: Table of metrics for other data.
+        baselines: Text for reports that explains the baselines on built-in faces.
+        unmeasured: Text for reports that explains what cannot be measured on other data.
     """
 
     judged_by: ClassVar[str] = ""
@@ -47,82 +47,87 @@ class Evaluation(abc.ABC):
 
     @property
     def client(self) -> FaceClient:
-        """Answers the run's signatures."""
+        """The client that runs the model's signatures."""
         return self._client or self.trained.client
 
     @property
     def has_truth(self) -> bool:
-        """Whether results are compared with true renders: on built-in faces."""
+        """Whether the ground truth of edits is known, as it is for built-in faces."""
         return self.method.config.data.name == "synthetic"
 
     def judge(self, cache: Path | None, steps: int | None = None, second: bool = False) -> Any:
-        """What judges the results; None if there is nothing.
+        """The judge of the results, an independent classifier or segmenter; None if there is none.
 
-        It has seen real images only: renders, or those of the run's data set.
+        It is trained on real images only: renders, or those of the run's data set.
 
         Args:
-            cache: Folder in which it is kept, and found the next time.
-            steps: Its training steps; None: enough.
-            second: Another one in its place, with another architecture and seed: a classifier of
-                built-in faces only.
+            cache: Folder where it is cached.
+            steps: Its training steps; None: the default of its kind.
+            second: Return the second judge instead, of another architecture and seed; there is one
+                for classifiers of built-in faces only.
         """
         return None
 
     @abc.abstractmethod
     def against_truth(
-        self, judges: Sequence[Any], count: int, seed: int, watch: Watch = unwatched
+        self, judges: Sequence[Any], count: int, seed: int, observer: Observer = no_observer
     ) -> dict[str, Any]:
-        """Figures of held-out people among built-in faces.
+        """Metrics on held-out built-in faces, against the ground truth.
 
         Args:
-            judges: As of `judge`: none, one, or a second one too.
-            count: How many people.
-            seed: Which people.
-            watch: Is shown what is measured.
+            judges: No, one or two judges from `judge`.
+            count: Number of people.
+            seed: Seed that selects the people.
+            observer: Receives the evaluated images.
         """
 
     @abc.abstractmethod
     def without_truth(
-        self, judge: Any, source: Source, count: int | None, split: str, watch: Watch = unwatched
+        self,
+        judge: Any,
+        source: Source,
+        count: int | None,
+        split: str,
+        observer: Observer = no_observer,
     ) -> dict[str, Any]:
-        """Figures of a split of another data set.
+        """Metrics on a split of another data set, without ground truth of edits.
 
         Args:
-            judge: As of `judge`.
+            judge: The judge from `judge`.
             source: The data set.
-            count: How many images; None: as many as the figures need.
+            count: Number of images; None: the default of the task.
             split: "train", "val" or "test".
-            watch: Is shown what is measured.
+            observer: Receives the evaluated images.
         """
 
     @abc.abstractmethod
     def show(self) -> list[str]:
-        """A report's sections with images, of built-in faces that the client edits or makes."""
+        """Report sections with images that the client edits or generates from built-in faces."""
 
     def show_beside(self, other: Evaluation, name: str) -> list[str]:
-        """The same, and beside it what another model of the method makes.
+        """Report sections with the images of this model and of another one.
 
         Args:
-            other: Of the other model.
-            name: What the report calls it.
+            other: Evaluation of the other model, of the same method.
+            name: Name of the other model in the report.
         """
-        return [*self.show(), html.section(f"The same by {name}", *other.show())]
+        return [*self.show(), html.section(f"The same with {name}", *other.show())]
 
 
 class Classified(Evaluation):
-    """With classifiers as judges: of the expression, and of attributes."""
+    """Evaluation with a classifier of expressions and attributes as the judge."""
 
     judged_by = "classifier"
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes that a classifier of built-in faces tells besides the expression."""
+        """The attributes that a classifier of built-in faces predicts besides the expression."""
         return ()
 
     def judge(
         self, cache: Path | None, steps: int | None = None, second: bool = False
     ) -> classifier.Classifier | None:
-        """A classifier; of other data than built-in faces of what its images are labelled with."""
+        """A classifier; for data other than built-in faces it predicts the labels of the data."""
         options = {"steps": steps or classifier.STEPS, "cache": cache}
         if self.has_truth:
             options |= classifier.SECOND if second else {}

@@ -1,4 +1,4 @@
-"""Trained networks kept in a folder, where they are found the next time."""
+"""Cache of trained judge networks in a folder."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tfface.data import synthetic
 Trained = tuple[keras.Model, dict[str, float]]
 
 
-def kept(
+def load_or_train(
     folder: str | Path | None,
     kind: str,
     arguments: tuple[Any, ...],
     files: Iterable[str],
     train: Callable[[], Trained],
 ) -> Trained:
-    """A network trained on built-in faces, and its accuracy: from a folder, or made and put there.
+    """Loads a network and its accuracy from a cache folder, or trains and saves it there.
 
     Args:
-        folder: Where it is kept; None: it is not.
-        kind: What the files' names begin with.
-        arguments: All that `train` was told, of values whose `repr` says what they are.
-        files: Python files that `train` follows, besides those that draw faces.
-        train: Makes the network and its accuracy.
+        folder: The cache folder; None: no cache.
+        kind: Prefix of the file names.
+        arguments: Everything the training depends on; values with an unambiguous `repr`.
+        files: Python files the training depends on, besides those that draw faces.
+        train: Trains the network; returns it with its accuracy.
 
     Returns:
-        What `train` gave, now or then.
+        The network and its accuracy.
     """
     if folder is None:
         return train()
@@ -44,20 +44,20 @@ def kept(
         accuracy = json.loads(path.with_suffix(".json").read_text())
         return keras.models.load_model(path.with_suffix(".keras")), accuracy
     model, accuracy = train()
-    _keep(model, accuracy, path)
+    _save(model, accuracy, path)
     return model, accuracy
 
 
 def _key(arguments: tuple[Any, ...], files: Iterable[str]) -> str:
-    """Hash of all that determines the weights: arguments, versions, and how faces are drawn."""
+    """Hash of everything that determines the weights: arguments, versions and source files."""
     digest = hashlib.sha256(repr((arguments, tf.__version__, keras.__version__)).encode())
     for file in (*sorted(Path(synthetic.__file__).parent.glob("*.py")), *files):
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _keep(model: keras.Model, accuracy: dict[str, float], path: Path) -> None:
-    """Writes both files whole or not at all; the second one says that the first is there."""
+def _save(model: keras.Model, accuracy: dict[str, float], path: Path) -> None:
+    """Writes both files atomically; the JSON file last, so its existence implies the model's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.keras")
     try:

@@ -1,4 +1,4 @@
-"""The yardsticks of the edits: small classifiers that have seen real images only."""
+"""The judges of edits: small, independent classifiers trained on real images only."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tfface.config import Data
 from tfface.data.base import Source
 from tfface.data.synthetic import ATTRIBUTES, EXPRESSIONS, SyntheticFaces, render, with_expression
 from tfface.data.synthetic.factors import IDENTITY, uniform
-from tfface.evaluation.cache import Trained, kept
+from tfface.evaluation.cache import Trained, load_or_train
 from tfface.progress import progress
 
 STEPS = 1800
 HELD_OUT = 2048
 Architecture = Literal["plain", "residual"]
 SECOND: dict[str, Any] = {"architecture": "residual", "seed": 1}
-"""What a second judge is trained with: what fools one network need not fool the other."""
+"""Options of the second judge: edits that fool one network need not fool the other."""
 
 _BATCH = 16
-_CHUNK = 16  # Faces drawn at a time: their planes stay in the processor's cache.
-_TOLD = 256  # Faces told at a time.
+_CHUNK = 16  # Faces drawn at a time, so that their planes fit into the processor's cache.
+_PREDICTED = 256  # Faces classified at a time.
 _WIDTHS = ((32, 2), (64, 2), (64, 1), (128, 2))  # (channels, stride) of the plain convolutions.
-_STEM, _BLOCKS = 24, (48, 96)  # Channels of the residual network; all halve the side.
+_STEM, _BLOCKS = 24, (48, 96)  # Channels of the residual network; each halves the side.
 _LOSSES = {
     "expression": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "attributes": keras.losses.BinaryCrossentropy(from_logits=True),
@@ -38,16 +38,15 @@ _LOSSES = {
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """Tells expressions and attributes; and the people of built-in faces.
+    """Predicts expressions and attributes, and the identity of built-in faces.
 
     Attributes:
-        model: From images [N,S,S,3] in [-1,1] to a dict, as far as there are any: logits
-            "expression" [N,C], of built-in faces in the order of EXPRESSIONS, and "attributes"
-            [N,A]; "identity" [N,D], the factors that make a person, with mean 0 and deviation 1.
-        names: The attributes.
-        accuracy: Share that is right of held-out real images: "expression", and each attribute;
-            of 256 people at a time "identity", those whose image with another expression is more
-            like theirs than any other one's.
+        model: From images [N,S,S,3] in [-1,1] to a dict with the available heads: logits
+            "expression" [N,C], for built-in faces in the order of EXPRESSIONS, and "attributes"
+            [N,A]; "identity" [N,D], the identity factors, with mean 0 and standard deviation 1.
+        names: Names of the attributes.
+        accuracy: Accuracy on held-out real images: "expression", and each attribute; "identity" is
+            the share of people who are matched to themselves with another expression, among 256.
     """
 
     model: keras.Model
@@ -63,24 +62,24 @@ class Classifier:
         return self._outputs(images)["attributes"] > 0
 
     @property
-    def knows_people(self) -> bool:
-        """Whether it tells people apart."""
+    def has_identity(self) -> bool:
+        """Whether the model has an identity head."""
         return "identity" in self.model.output_names
 
     def similarity(self, a: Any, b: Any) -> np.ndarray:
-        """Cosines float [N] of the people in images [N,S,S,3] in [-1,1] and those in others."""
-        return (self.people(a) * self.people(b)).sum(axis=1)
+        """Cosine similarities float [N] of the people in two arrays of images [N,S,S,3]."""
+        return (self.identities(a) * self.identities(b)).sum(axis=1)
 
-    def people(self, images: Any) -> np.ndarray:
-        """Vectors [N,D] of length 1, of the people in images [N,S,S,3] in [-1,1]."""
+    def identities(self, images: Any) -> np.ndarray:
+        """Identity vectors [N,D] of length 1 for images [N,S,S,3] in [-1,1]."""
         factors = self._outputs(images)["identity"]
         return factors / np.linalg.norm(factors, axis=1, keepdims=True)
 
     def _outputs(self, images: Any) -> dict[str, np.ndarray]:
         images = np.asarray(images)
         parts = [
-            self.model.predict_on_batch(images[start : start + _TOLD])
-            for start in range(0, len(images), _TOLD)
+            self.model.predict_on_batch(images[start : start + _PREDICTED])
+            for start in range(0, len(images), _PREDICTED)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -93,14 +92,14 @@ def train_classifier(
     cache: str | Path | None = None,
     architecture: Architecture = "plain",
 ) -> Classifier:
-    """Trains a classifier on built-in faces of the split "train"; same arguments, same weights.
+    """Trains a classifier on built-in faces of the split "train", deterministically.
 
     Args:
         size: Side of the images, in pixels.
-        attributes: Attributes to tell besides the expression.
-        seed: Seed of weights, faces and noise.
+        attributes: Attributes to predict besides the expression.
+        seed: Seed of the weights and faces.
         steps: Training steps.
-        cache: Folder in which the classifier is kept, and found the next time.
+        cache: Folder where the classifier is cached; None: no cache.
         architecture: "plain": four convolutions with batch normalisation; "residual": pre-activated
             residual blocks with group normalisation and SiLU.
 
@@ -108,7 +107,7 @@ def train_classifier(
         The classifier, with its accuracy on the split "val".
 
     Raises:
-        UserError: An unknown attribute.
+        UserError: There is no such attribute.
     """
     attributes = tuple(attributes)
 
@@ -120,20 +119,20 @@ def train_classifier(
         return model, _accuracy(Classifier(model, attributes, {}), size, steps)
 
     arguments = (size, attributes, seed, steps, architecture)
-    model, accuracy = kept(cache, "classifier", arguments, (__file__,), train)
+    model, accuracy = load_or_train(cache, "classifier", arguments, (__file__,), train)
     return Classifier(model, attributes, accuracy)
 
 
 def train_on_images(
     source: Source, seed: int = 0, steps: int = STEPS, cache: str | Path | None = None
 ) -> Classifier:
-    """Trains a classifier on a data set's split "train".
+    """Trains a classifier on the split "train" of a data set.
 
     Args:
-        source: Opened with classes or attributes, which it then tells.
-        seed: Seed of weights and order.
+        source: A data set opened with the classes or attributes to predict.
+        seed: Seed of the weights and the order of the images.
         steps: Training steps.
-        cache: Folder in which the classifier is kept, and found the next time.
+        cache: Folder where the classifier is cached; None: no cache.
 
     Returns:
         The classifier, with its accuracy on the split "val", if that has any images.
@@ -150,17 +149,18 @@ def train_on_images(
         _fit_heads(model, source.batches("train", _BATCH, seed=seed).map(split_up), steps)
         classifier = Classifier(model, names, {})
         right: dict[str, list] = {}
-        for batch in source.batches("val", _TOLD) if source.count("val") else ():
+        for batch in source.batches("val", _PREDICTED) if source.count("val") else ():
             if source.classes:
-                found = classifier.expressions(batch["image"]) == batch["expression"].numpy()
-                right.setdefault("expression", []).append(found)
+                correct = classifier.expressions(batch["image"]) == batch["expression"].numpy()
+                right.setdefault("expression", []).append(correct)
             for i, name in enumerate(names):
-                found = classifier.attributes(batch["image"])[:, i]
-                right.setdefault(name, []).append(found == (batch["attributes"].numpy()[:, i] == 1))
+                predicted = classifier.attributes(batch["image"])[:, i]
+                correct = predicted == (batch["attributes"].numpy()[:, i] == 1)
+                right.setdefault(name, []).append(correct)
         return model, {name: float(np.concatenate(v).mean()) for name, v in right.items()}
 
     arguments = (source.data, names, source.classes, seed, steps)
-    model, accuracy = kept(cache, "classifier", arguments, (__file__,), train)
+    model, accuracy = load_or_train(cache, "classifier", arguments, (__file__,), train)
     return Classifier(model, names, accuracy)
 
 
@@ -177,7 +177,7 @@ def _build(
     seed: int,
     architecture: Architecture = "plain",
 ) -> keras.Model:
-    # Every layer has its own seed: the global one, which others rely on, is left alone.
+    # Every layer has its own seed, so the global one is not touched.
     seeds = iter(range(100 * seed, 100 * seed + 100))
 
     def weights() -> keras.Initializer:
@@ -186,9 +186,9 @@ def _build(
     layers = keras.layers
     image = keras.Input((size, size, 3))
     x = {"plain": _plain, "residual": _residual}[architecture](image, weights)
-    # No pooling: where in the image a brow or a corner of the mouth is, tells the expression.
+    # No pooling: the positions of brows and mouth corners define the expression.
     x = layers.Flatten()(x)
-    # What tells expressions does not learn to tell people.
+    # The identity head does not train the shared features.
     heads = {
         "expression": (classes, x),
         "attributes": (attributes, x),
@@ -237,8 +237,8 @@ def _batches(
 ) -> tf.data.Dataset:
     """Endless batches from face number `offset` on: images, labels by head, weights by head.
 
-    With attributes, a part of the faces is neutral with mouths that smile on their own: these have
-    no expression that could be told.
+    With attributes, some of the faces are neutral with independently smiling mouths; these get
+    weight 0 in the expression loss.
     """
     data = Data(size=size)
     expressive = SyntheticFaces(data, classes=EXPRESSIONS)
@@ -246,7 +246,7 @@ def _batches(
     apart = _CHUNK // 4 if attributes else 0
     columns = [ATTRIBUTES.index(name) for name in attributes]
 
-    @tf.autograph.experimental.do_not_convert  # Takes longer, for nothing.
+    @tf.autograph.experimental.do_not_convert  # Conversion takes time and is not needed.
     def draw(number):
         first = offset + number * _CHUNK
         factors = expressive.factors(split, first, _CHUNK - apart)
@@ -254,7 +254,7 @@ def _batches(
             more = neutral.factors(split, first + _CHUNK - apart, apart)
             factors = {name: tf.concat([value, more[name]], 0) for name, value in factors.items()}
         drawn = render(factors, size, ("image", "expression", "attributes"))
-        labels = {"expression": drawn["expression"], "identity": _people_of(factors)}
+        labels = {"expression": drawn["expression"], "identity": _identity_of(factors)}
         weights = {
             "expression": tf.cast(tf.range(_CHUNK) < _CHUNK - apart, tf.float32),
             "identity": tf.ones(_CHUNK),
@@ -268,9 +268,9 @@ def _batches(
     return drawn.rebatch(batch_size).prefetch(2)
 
 
-def _people_of(factors: dict[str, tf.Tensor]) -> tf.Tensor:
-    """The factors [N,D] that make a person, with mean 0 and deviation 1 over all people."""
-    # Uniform from low to high: the deviation is the range by the root of 12.
+def _identity_of(factors: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Identity factors [N,D], normalised to mean 0 and standard deviation 1 over all people."""
+    # The standard deviation of a uniform distribution is its range divided by the root of 12.
     ranges = (((low + high) / 2, (high - low) / 12**0.5) for low, high in IDENTITY.values())
     return tf.stack(
         [(factors[name] - m) / d for name, (m, d) in zip(IDENTITY, ranges, strict=True)], axis=1
@@ -286,16 +286,16 @@ def fit(
     title: str,
     beta_2: float = 0.999,
 ) -> None:
-    """Trains with Adam: a warm-up in a tenth of the steps, then a cosine decay; shows progress.
+    """Trains with Adam, warm-up over a tenth of the steps and cosine decay, with a progress bar.
 
     Args:
-        model: Keeps this training's compilation, with which it is saved and asked.
-        batches: Endless, as of `keras.Model.fit`.
-        steps: How many batches.
-        loss: As of `keras.Model.compile`.
-        rate: The highest learning rate.
-        title: Of the progress bar.
-        beta_2: Adam's decay of the squared gradients.
+        model: The model; it is compiled here and stays compiled.
+        batches: Endless batches, as for `keras.Model.fit`.
+        steps: Number of batches.
+        loss: As for `keras.Model.compile`.
+        rate: Maximum learning rate.
+        title: Title of the progress bar.
+        beta_2: Adam's decay rate of the squared gradients.
     """
     warm = max(steps // 10, 1)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -312,11 +312,11 @@ def fit(
 
 
 def _accuracy(classifier: Classifier, size: int, steps: int) -> dict[str, float]:
-    """Shares right on the split "val"; of the attributes, on faces that smile on their own."""
-    batches = _batches(size, classifier.names, "val", 0, _TOLD)
-    count = held_out(steps * _BATCH, HELD_OUT, _TOLD)
+    """Accuracy on the split "val"; for attributes, on the neutral faces (see `_batches`)."""
+    batches = _batches(size, classifier.names, "val", 0, _PREDICTED)
+    count = held_out(steps * _BATCH, HELD_OUT, _PREDICTED)
     expression, attributes = [], []
-    for images, labels, weights in batches.take(count // _TOLD):
+    for images, labels, weights in batches.take(count // _PREDICTED):
         expressive = weights["expression"].numpy() > 0
         right = classifier.expressions(images) == labels["expression"].numpy()
         expression.append(right[expressive])
@@ -324,7 +324,7 @@ def _accuracy(classifier: Classifier, size: int, steps: int) -> dict[str, float]
             right = classifier.attributes(images) == (labels["attributes"].numpy() == 1)
             attributes.append(right[~expressive])
     accuracy = {"expression": float(np.concatenate(expression).mean())}
-    accuracy["identity"] = _told_apart(classifier, size, max(count // 4, _TOLD))
+    accuracy["identity"] = _identity_accuracy(classifier, size, max(count // 4, _PREDICTED))
     if classifier.names:
         shares = np.concatenate(attributes).mean(axis=0)
         accuracy |= dict(zip(classifier.names, map(float, shares), strict=True))
@@ -332,36 +332,36 @@ def _accuracy(classifier: Classifier, size: int, steps: int) -> dict[str, float]
 
 
 def held_out(seen: int, most: int, at_once: int) -> int:
-    """On how many faces something is measured that has seen so many in training: no more than it.
+    """Number of faces for measuring the accuracy of a judge: no more than it was trained on.
 
     Args:
-        seen: How many in training.
-        most: At most so many.
-        at_once: They are told so many at a time; at least once.
+        seen: Number of faces seen in training.
+        most: Maximum number.
+        at_once: Batch size; the result is a multiple of it and at least one batch.
     """
     return max(min(seen, most) // at_once, 1) * at_once
 
 
-def _told_apart(classifier: Classifier, size: int, count: int) -> float:
-    """Share of people of the split "val" who are known again among 256, each in two expressions."""
+def _identity_accuracy(classifier: Classifier, size: int, count: int) -> float:
+    """Share of people matched to themselves with another expression, among 256; split "val"."""
     source, right = SyntheticFaces(Data(size=size)), []
-    for first in range(0, count, _TOLD):
-        people = source.factors("val", first, _TOLD)
+    for first in range(0, count, _PREDICTED):
+        people = source.factors("val", first, _PREDICTED)
         other = with_expression(people, (people["expression"] + 1) % len(EXPRESSIONS))
         one, two = (
             np.concatenate(
                 [
-                    render({k: v[i : i + _CHUNK] for k, v in some.items()}, size)["image"]
-                    for i in range(0, _TOLD, _CHUNK)
+                    render({k: v[i : i + _CHUNK] for k, v in factors.items()}, size)["image"]
+                    for i in range(0, _PREDICTED, _CHUNK)
                 ]
             )
-            for some in (people, other)
+            for factors in (people, other)
         )
-        alike = classifier.people(one) @ classifier.people(two).T
-        right.append(alike.argmax(axis=1) == np.arange(_TOLD))
+        similarity = classifier.identities(one) @ classifier.identities(two).T
+        right.append(similarity.argmax(axis=1) == np.arange(_PREDICTED))
     return float(np.mean(right))
 
 
 def first_face(seed: int, purpose: str) -> int:
-    """Where the faces for a purpose begin: others for every seed, and not where training begins."""
+    """Number of the first face for a purpose: differs by seed and from where training begins."""
     return int(uniform(tf.constant([seed], tf.int64), purpose)[0, 0] * 2.0**24) * 2**34 + 2**33

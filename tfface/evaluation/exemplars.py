@@ -1,4 +1,4 @@
-"""Faces from label maps in the style of exemplars."""
+"""Evaluation of exemplar-guided synthesis: faces from label maps in the style of an exemplar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from tfface.data.synthetic import SyntheticFaces
 from tfface.evaluation.base import Evaluation
 from tfface.evaluation.real_images import ENOUGH
 from tfface.evaluation.synthetic_truth import BATCH, SHOWN
-from tfface.metrics.bootstrap import RANGE, Roles, Tally, Watch, compared, means, ratio, unwatched
+from tfface.metrics.bootstrap import (
+    RANGE,
+    ImageRoles,
+    Measurements,
+    Observer,
+    image_errors,
+    means,
+    no_observer,
+    ratio,
+)
 from tfface.metrics.tables import SEED, rows_of
 from tfface.progress import progress
 
@@ -29,20 +38,20 @@ PARTS_OF_FACE = {
     "cloth": ("cloth",),
     "background": ("background",),
 }
-"""Classes of the regions whose errors are told apart."""
+"""Classes of each region with an error of its own."""
 
-Painting = Callable[[dict[str, Any]], tuple[Any, Any]]
+Generate = Callable[[dict[str, Any]], tuple[Any, Any]]
 
 _KINDS = {
-    "painted": "painted",
-    "warped": "exemplar as warped, half the size",
+    "generated": "generated",
+    "warped": "warped exemplar (half size)",
     "copy": "copy of the exemplar",
-    "target": "truth",
+    "target": "ground truth",
 }
 
 
 class Exemplars(Evaluation):
-    """Of methods that make a face from a label map in the style of another face."""
+    """Evaluation of methods that generate a face from a label map in the style of another face."""
 
     counts = 256, 16
     table = real_table = (
@@ -60,94 +69,101 @@ class Exemplars(Evaluation):
         ),
     )
     baselines = (
-        "The error is the mean absolute difference to the true render, as a share of the range of "
-        "the pixels' values. Copying the exemplar shows what doing nothing scores."
+        "The error is the mean absolute difference to the ground truth, as a share of the pixel "
+        "value range. Baseline: a copy of the exemplar."
     )
 
     def against_truth(
-        self, judges: Sequence[Any], count: int, seed: int, watch: Watch = unwatched
+        self, judges: Sequence[Any], count: int, seed: int, observer: Observer = no_observer
     ) -> dict[str, Any]:
-        """As of `evaluate_alignment`."""
-        return evaluate_alignment(self.paint, self._faces(), count, seed, watch=watch)
+        """See `evaluate_alignment`."""
+        return evaluate_alignment(self.generate, self._faces(), count, seed, observer=observer)
 
     def without_truth(
-        self, judge: None, source: Source, count: int | None, split: str, watch: Watch = unwatched
+        self,
+        judge: None,
+        source: Source,
+        count: int | None,
+        split: str,
+        observer: Observer = no_observer,
     ) -> dict[str, Any]:
-        """As of `evaluate_alignment`."""
+        """See `evaluate_alignment`."""
         count = min(count or ENOUGH, source.count(split))
-        return evaluate_alignment(self.paint, source, count, None, split, watch)
+        return evaluate_alignment(self.generate, source, count, None, split, observer)
 
     def _faces(self) -> SyntheticFaces:
         return SyntheticFaces(Data(size=self.method.config.data.size))
 
-    def paint(self, batch: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """What `evaluate_alignment` asks of the method."""
+    def generate(self, batch: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """The `generate` argument of `evaluate_alignment`."""
         inputs = {"condition": self.method.condition(batch), "exemplar": batch["exemplar"]}
-        made = self.client.predict({name: value.numpy() for name, value in inputs.items()})
-        return made["image"], made["warped"]
+        outputs = self.client.predict({name: value.numpy() for name, value in inputs.items()})
+        return outputs["image"], outputs["warped"]
 
     def show(self) -> list[str]:
-        """Label maps, exemplars, and what was made of them, beside the truth."""
+        """Label maps, exemplars and generated images beside the ground truth."""
         batch = next(iter(self._faces().exemplars("test", SHOWN, seed=SEED)))
         rows = []
         for labels, exemplar, truth in zip(
             batch["label_map"], batch["exemplar"].numpy(), batch["image"].numpy(), strict=True
         ):
-            given = to_image(exemplar)
-            made = self.client.generate(labels.numpy().astype("uint8"), given)
+            style = to_image(exemplar)
+            generated = self.client.generate(labels.numpy().astype("uint8"), style)
             map_ = to_image(colour_labels(labels).numpy())
-            rows.append(("", [map_, given, made, to_image(truth)]))
+            rows.append(("", [map_, style, generated, to_image(truth)]))
         return [
             html.section(
                 "Held-out faces",
                 html.text(
-                    "People that were not in training. The label map of one and the image of "
-                    "another were sent as PNGs to the server. The truth is what the renderer draws "
-                    "for the first one in the colours, the light and the beard of the second.",
+                    "People not seen in training. The label map of one person and the image of "
+                    "another were sent to the server as PNGs. The ground truth is a render of the "
+                    "first person with the colours, light and beard of the second.",
                     soft=True,
                 ),
-                html.faces(("label map", "exemplar", "made", "truth"), rows),
+                html.faces(("label map", "exemplar", "generated", "ground truth"), rows),
             )
         ]
 
 
 def evaluate_alignment(
-    paint: Painting,
+    generate: Generate,
     source: Source,
     count: int,
     seed: int | None,
     split: str = "test",
-    watch: Watch = unwatched,
+    observer: Observer = no_observer,
 ) -> dict[str, Any]:
-    """Paints people's shapes in the style of exemplars that fit them, and compares with the truth.
+    """Generates images from label maps and matching exemplars, and compares with the ground truth.
 
-    Of built-in faces the truth is the person whose label map is given, drawn in the colours, light
-    and beard of another, the exemplar. Colours of what the exemplar does not show (the hair of a
-    hat's wearer) cannot be known. Of other data it is the image that the exemplar was made of.
+    For built-in faces the ground truth is the person of the label map, drawn with the colours,
+    light and beard of another person, the exemplar. Colours that the exemplar does not show (such
+    as the hair under a hat) cannot be inferred. For other data the ground truth is the image that
+    the exemplar was made from.
 
     Args:
-        paint: From a batch of `Source.exemplars` to the images painted float32 [N,S,S,3], and the
-            exemplars as they were warped for it [N,S/2,S/2,3].
+        generate: From a batch of `Source.exemplars` to the generated images float32 [N,S,S,3] and
+            the warped exemplars [N,S/2,S/2,3].
         source: A data set with label maps.
-        count: How many pairs of people.
-        seed: Which people; None: the first ones, as of `Source.exemplars`.
-        split: Of the data set.
-        watch: Is shown what was painted.
+        count: Number of pairs of people.
+        seed: Seed that selects the people; None: the first ones, see `Source.exemplars`.
+        split: Split of the data set.
+        observer: Receives the generated images.
 
     Returns:
-        `pairs`; and for `painted`, `warped` (at twice its size) and the baselines `copy` (the
-        exemplar) and `target` (the truth) the `error` and the `psnr` to the truth as of `compared`,
-        and `error_by_region`, of each of PARTS_OF_FACE; `intervals` as of `Tally.result`.
+        `pairs`; and for `generated`, `warped` (enlarged to twice its size) and the baselines `copy`
+        (the exemplar) and `target` (the ground truth) the `error` and `psnr` of `image_errors`,
+        and `error_by_region` for each region in PARTS_OF_FACE; `intervals`, see
+        `Measurements.result`.
     """
-    tally, batch_size = Tally(), BATCH // 2
+    measurements, batch_size = Measurements(), BATCH // 2
     data = source.exemplars(split, batch_size, seed=seed)
     numbers = range(0, count, batch_size)
     with progress() as bar:
         for first, batch in bar.track(
-            zip(numbers, data, strict=False), len(numbers), description="painting held-out faces"
+            zip(numbers, data, strict=False), len(numbers), description="generating held-out faces"
         ):
             batch = {name: value[: count - first] for name, value in batch.items()}
-            painted, warped = (np.asarray(images) for images in paint(batch))
+            generated, warped = (np.asarray(images) for images in generate(batch))
             target, exemplar = batch["image"].numpy(), batch["exemplar"].numpy()
             labels = batch["label_map"].numpy()
             regions = {
@@ -156,19 +172,19 @@ def evaluate_alignment(
             }
             warped = np.repeat(np.repeat(warped, 2, 1), 2, 2)
             for kind, images in (
-                ("painted", painted),
+                ("generated", generated),
                 ("warped", warped),
                 ("copy", exemplar),
                 ("target", target),
             ):
-                tally.add(kind, compared(images, target))
+                measurements.add(kind, image_errors(images, target))
                 absolute = np.abs(images - target) / RANGE
                 for region, inside in regions.items():
                     rows = {region: means(absolute, inside[..., None])}
-                    tally.add(f"{kind}/error_by_region", rows)
+                    measurements.add(f"{kind}/error_by_region", rows)
             shown = {"label map": colour_labels(labels), "exemplar": exemplar}
-            shown |= {"painted": painted, "truth": target}
-            scores = ratio(compared(painted, target)["error"])
-            roles = Roles(("painted",), "exemplar", "truth")
-            watch("error to the truth", [""] * len(painted), shown, scores, roles)
-    return {"pairs": count, **tally.result()}
+            shown |= {"generated": generated, "ground truth": target}
+            scores = ratio(image_errors(generated, target)["error"])
+            roles = ImageRoles(("generated",), "exemplar", "ground truth")
+            observer("error to the ground truth", [""] * len(generated), shown, scores, roles)
+    return {"pairs": count, **measurements.result()}

@@ -1,4 +1,4 @@
-"""Edits of expressions."""
+"""Evaluation of expression edits."""
 
 from __future__ import annotations
 
@@ -22,17 +22,25 @@ from tfface.evaluation.synthetic_truth import (
     chunks,
     draw,
     held_out,
-    kept_person,
-    verdicts,
+    identity_rows,
+    success_rows,
 )
-from tfface.metrics.bootstrap import Roles, Tally, Watch, compared, means, ratio, unwatched
+from tfface.metrics.bootstrap import (
+    ImageRoles,
+    Measurements,
+    Observer,
+    image_errors,
+    means,
+    no_observer,
+    ratio,
+)
 from tfface.metrics.tables import EDITED, KINDS, SEED, rows_of
 
 ExpressionEdit = Callable[[np.ndarray, np.ndarray], Any]
 
 
 class Expressions(Classified):
-    """Of methods that give a face another expression."""
+    """Evaluation of methods that change a face's expression."""
 
     counts = 64, 4
     table = (
@@ -40,24 +48,24 @@ class Expressions(Classified):
         rows_of(
             KINDS,
             {
-                "accuracy": ("asked expression seen", "share"),
-                "second/accuracy": ("asked expression seen, by a second judge", "share"),
+                "accuracy": ("target-expression accuracy", "share"),
+                "second/accuracy": ("target-expression accuracy, second judge", "share"),
                 **EDITED,
             },
         ),
     )
     baselines = (
-        "Copying the input shows what doing nothing scores, the true render what could be reached "
-        "at best."
+        "Baselines: a copy of the input (no edit at all), and the ground truth, the best possible "
+        "result: the same person drawn with the target expression."
     )
 
     def against_truth(
-        self, judges: Sequence[Classifier], count: int, seed: int, watch: Watch = unwatched
+        self, judges: Sequence[Classifier], count: int, seed: int, observer: Observer = no_observer
     ) -> dict[str, Any]:
-        """As of `evaluate_expressions`."""
+        """See `evaluate_expressions`."""
         size, classes = self.method.config.data.size, self.method.labels
         first, *second = judges
-        options = count, seed, first, watch, classes, *second
+        options = count, seed, first, observer, classes, *second
         return evaluate_expressions(self.editor(EXPRESSIONS), size, *options)
 
     def without_truth(
@@ -66,28 +74,28 @@ class Expressions(Classified):
         source: Source,
         count: int | None,
         split: str,
-        watch: Watch = unwatched,
+        observer: Observer = no_observer,
     ) -> dict[str, Any]:
-        """As of `evaluate_classes`."""
+        """See `evaluate_classes`."""
         classes = self.method.labels
         batches = held_out_batches(source, split, count or ENOUGH, "editing images")
-        return evaluate_classes(self.editor(classes), batches, classes, judge, watch)
+        return evaluate_classes(self.editor(classes), batches, classes, judge, observer)
 
     def editor(self, classes: Sequence[str]) -> ExpressionEdit:
-        """Gives images the expressions that indices into `classes` name."""
+        """A function that gives images the expressions with the given indices into `classes`."""
 
-        def edit(images, asked):
-            names = np.array(classes, object)[asked]
+        def edit(images, targets):
+            names = np.array(classes, object)[targets]
             return self.client.predict({"image": images, "expression": names})["image"]
 
         return edit
 
     def show(self) -> list[str]:
-        """Held-out people with each expression, above their true renders."""
+        """Held-out people edited to each expression, with the ground truth below."""
         return self._show({"edited": self})
 
     def show_beside(self, other: Evaluation, name: str) -> list[str]:
-        """With a row for each model."""
+        """The same, with a row for each model."""
         return self._show({"edited": self, name: other})
 
     def _show(self, models: dict[str, Evaluation]) -> list[str]:
@@ -102,14 +110,14 @@ class Expressions(Classified):
             for j, (name, model) in enumerate(models.items()):
                 edited = model.client.change_expression(image, list(EXPRESSIONS))
                 rows.append((name, [None if j else image, *edited]))
-            rows.append(("truth", [None, *(faces[i] for faces in truth)]))
+            rows.append(("ground truth", [None, *(faces[i] for faces in truth)]))
         return [
             html.section(
                 "Held-out faces",
                 html.text(
-                    "People that were not in training. Each was sent as a PNG to the server and "
-                    "came back with the expression asked for. The truth is what the renderer draws "
-                    "for the same person with that expression.",
+                    "People not seen in training. Each was sent to the server as a PNG and edited "
+                    "to each expression. The ground truth is the same person, re-rendered with the "
+                    "target expression.",
                     soft=True,
                 ),
                 html.faces(("input", *EXPRESSIONS), rows, group=len(models) + 1),
@@ -123,64 +131,70 @@ def evaluate_expressions(
     count: int,
     seed: int,
     classifier: Classifier,
-    watch: Watch = unwatched,
+    observer: Observer = no_observer,
     classes: tuple[str, ...] = EXPRESSIONS,
     second: Classifier | None = None,
 ) -> dict[str, Any]:
-    """Gives held-out people each of some expressions, and compares with their true renders.
+    """Edits held-out people to each expression and compares the results with the ground truth.
 
-    The true render has the asked expression with intensity 0.85, the mean of the training faces.
-    Errors are absolute differences as a share of the range of the pixels' values.
+    The ground truth is a render of the same person with the target expression at intensity 0.85,
+    the mean of the training faces. Errors are absolute differences as a share of the pixel value
+    range.
 
     Args:
         edit: From images float32 [N,S,S,3] in [-1,1] and indices int32 [N] into EXPRESSIONS to
-            edited images of the same kind.
+            edited images of the same shape and range.
         size: Side of the images, in pixels.
-        count: How many people; each is edited once for each expression.
-        seed: Which people.
-        classifier: Of the same size.
-        watch: Is shown the edits.
-        classes: The expressions asked for, of EXPRESSIONS.
-        second: Another judge of the same size.
+        count: Number of people; each is edited once for each expression.
+        seed: Seed that selects the people.
+        classifier: The judge, for images of the same size.
+        observer: Receives the edited images.
+        classes: The target expressions, from EXPRESSIONS.
+        second: The second judge.
 
     Returns:
-        `people`; and for `edited`, and the baselines `copy` (the input) and `target` (the true
-        render): `accuracy`, the share in which the classifier sees the asked expression;
-        `improved_over_input`, the share in which it does, and which have a higher PSNR than the
-        input, of those whose true render is not the input; `improved_by_half_db`, the same by at
-        least 0.5 dB; these three by the second judge in `second`; `identity`, the mean cosine of
-        the person with the input's, if the classifier knows people;
-        `accuracy_by_expression`; `confusion`, rows asked, columns seen, as shares of the row;
-        `error`, and `error_outside` and `error_inside` the regions that expressions move; `psnr` in
-        dB of the mean squared error (None without any error); `intervals` as of `Tally.result`.
+        `people`; and for `edited` and the baselines `copy` (the input) and `target` (the ground
+        truth): `accuracy`, the share of images in which the classifier sees the target expression;
+        `improved_over_input`, the share in which it does and whose PSNR is above the input's, where
+        input and ground truth differ; `improved_by_half_db`, the same with a margin of at least
+        0.5 dB; these three according to the second judge in `second`; `identity`, the mean cosine
+        similarity to the input person, if the classifier has an identity head;
+        `accuracy_by_expression`; `confusion`, with target expressions as rows and predicted ones as
+        columns, as shares of the row; `error`, also inside and outside the regions that expressions
+        move (`error_inside`, `error_outside`); `psnr` in dB of the mean squared error (None if it
+        is 0); `intervals`, see `Measurements.result`.
     """
-    tally, kinds, judges = Tally(), len(classes), [classifier, *([second] if second else [])]
+    measurements, kinds, judges = (
+        Measurements(),
+        len(classes),
+        [classifier, *([second] if second else [])],
+    )
     wanted = np.array([EXPRESSIONS.index(name) for name in classes], np.int32)
     seen: dict[str, np.ndarray] = {}
     people = held_out(count, seed)
-    for some in chunks(people, count, BATCH // kinds, "editing held-out faces"):
-        some = {name: tf.repeat(value, kinds) for name, value in some.items()}
-        asked = np.tile(wanted, len(some["identity"]) // kinds)
-        image = render(some, size)["image"].numpy()
-        target = render(with_expression(some, asked, INTENSITY), size)["image"].numpy()
-        moving = moving_mask(some, size).numpy()
-        made = {"edited": np.asarray(edit(image, asked)), "copy": image, "target": target}
-        errors = {kind: compared(images, target, moving) for kind, images in made.items()}
-        for kind, images in made.items():
-            found = [judge.expressions(images) for judge in judges]
+    for batch in chunks(people, count, BATCH // kinds, "editing held-out faces"):
+        factors = {name: tf.repeat(value, kinds) for name, value in batch.items()}
+        expected = np.tile(wanted, len(factors["identity"]) // kinds)
+        image = render(factors, size)["image"].numpy()
+        target = render(with_expression(factors, expected, INTENSITY), size)["image"].numpy()
+        moving = moving_mask(factors, size).numpy()
+        results = {"edited": np.asarray(edit(image, expected)), "copy": image, "target": target}
+        errors = {kind: image_errors(images, target, moving) for kind, images in results.items()}
+        for kind, images in results.items():
+            predicted = [judge.expressions(images) for judge in judges]
             counts = seen.setdefault(kind, np.zeros((kinds, len(EXPRESSIONS))))
-            np.add.at(counts, (np.arange(len(asked)) % kinds, found[0]), 1)
-            right = [expressions == asked for expressions in found]
-            rows = {**errors[kind], **kept_person(classifier, images, image)}
-            rows |= verdicts("accuracy", right, errors[kind], errors["copy"])
+            np.add.at(counts, (np.arange(len(expected)) % kinds, predicted[0]), 1)
+            right = [expressions == expected for expressions in predicted]
+            rows = {**errors[kind], **identity_rows(classifier, images, image)}
+            rows |= success_rows("accuracy", right, errors[kind], errors["copy"])
             for i, name in zip(wanted, classes, strict=True):
-                rows[f"accuracy_by_expression/{name}"] = means(right[0], asked == i)
-            tally.add(kind, rows, per=kinds)
-        names = [EXPRESSIONS[i] for i in asked]
-        shown = {"input": image, "edited": made["edited"], "true render": target}
-        roles = Roles(("edited",), "input", "true render", per=kinds)
-        watch(ERROR, names, shown, ratio(errors["edited"]["error"]), roles)
-    figures = {"people": count, **tally.result()}
+                rows[f"accuracy_by_expression/{name}"] = means(right[0], expected == i)
+            measurements.add(kind, rows, per_person=kinds)
+        names = [EXPRESSIONS[i] for i in expected]
+        shown = {"input": image, "edited": results["edited"], "ground truth": target}
+        roles = ImageRoles(("edited",), "input", "ground truth", per_person=kinds)
+        observer(ERROR, names, shown, ratio(errors["edited"]["error"]), roles)
+    metrics = {"people": count, **measurements.result()}
     for kind, counts in seen.items():
-        figures[kind]["confusion"] = (counts / count).tolist()
-    return figures
+        metrics[kind]["confusion"] = (counts / count).tolist()
+    return metrics

@@ -1,4 +1,4 @@
-"""Networks whose features FID and KID compare, and statistics of real images kept on disk."""
+"""Feature networks for FID and KID, and cached feature statistics of real images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FeatureNetwork:
     """A network from images to features.
 
     Attributes:
-        name: What the measures are called after: "keras" makes "fid_keras".
+        name: Suffix of the metric names: with "keras" they are "fid_keras" and "kid_keras".
         model: From images float32 [N,S,S,3] in [-1,1] to features [N,D].
     """
 
@@ -43,31 +43,31 @@ class FeatureNetwork:
     model: keras.Model
 
     def __post_init__(self):
-        # XLA would compile the network anew for every number of images.
+        # XLA would recompile the network for each batch size.
         self.model.compile(jit_compile=False)
 
     def __call__(self, stored: np.ndarray) -> np.ndarray:
         """Features float32 [N,D] of images uint8 [N,S,S,3]."""
         images = (stored / np.float32(127.5) - 1).astype(np.float32)
-        parts = range(0, len(images), _AT_ONCE)
+        starts = range(0, len(images), _AT_ONCE)
         return np.concatenate(
-            [self.model.predict_on_batch(images[start : start + _AT_ONCE]) for start in parts]
+            [self.model.predict_on_batch(images[start : start + _AT_ONCE]) for start in starts]
         )
 
     def digest(self) -> str:
         """Hash of the layers and the weights."""
         described = json.dumps(json.loads(self.model.to_json())["config"])
-        # Names that Keras gives count what was made before.
+        # Keras's automatic names contain a counter of everything built before.
         for number, name in enumerate(_names(self.model)):
             described = described.replace(f'"{name}"', f'"{number}"')
-        found = hashlib.sha256(described.encode())
+        digest = hashlib.sha256(described.encode())
         for weight in self.model.weights:
-            found.update(np.ascontiguousarray(weight.numpy()))
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(weight.numpy()))
+        return digest.hexdigest()
 
 
 def _names(model: keras.Model) -> list[str]:
-    """Of a model and all that it consists of."""
+    """Names of a model and all its layers, recursively."""
     parts = [
         _names(part) if isinstance(part, keras.Model) else [part.name] for part in model.operations
     ]
@@ -77,15 +77,14 @@ def _names(model: keras.Model) -> list[str]:
 def inception(weights: str = "") -> FeatureNetwork:
     """InceptionV3 of keras.applications: 2048 features, trained on ImageNet.
 
-    These are not the weights of the published FID: figures are called `fid_keras` and cannot be
-    compared with those of papers. Images are resized to 299 pixels, bilinearly, and smoothed
-    where they are larger.
+    These are not the weights of the published FID, so the metric is called `fid_keras` and is not
+    comparable with FID in papers. Images are resized bilinearly to 299 pixels, with antialiasing.
 
     Args:
-        weights: File of the weights without its top, in Keras's layout; "": Keras downloads them.
+        weights: File with the weights without the top, in Keras's layout; "": Keras downloads them.
 
     Raises:
-        UserError: The file is missing or is something else, or the weights cannot be downloaded.
+        UserError: The file is missing or invalid, or the download fails.
     """
     body = load_application(
         lambda source: keras.applications.InceptionV3(
@@ -103,45 +102,45 @@ def inception(weights: str = "") -> FeatureNetwork:
 def load_application(
     build: Callable[[str], keras.Model], name: str, weights: str = ""
 ) -> keras.Model:
-    """A frozen network of keras.applications with weights from a file, or as downloaded by Keras.
+    """A frozen network of keras.applications, with weights from a file or downloaded by Keras.
 
     Args:
-        build: From "imagenet" or a file's name to the network.
-        name: For messages.
+        build: From "imagenet" or a file name to the network.
+        name: Name of the network in error messages.
         weights: The file; "": Keras downloads the weights.
 
     Raises:
-        UserError: The file is missing or is something else, or the weights cannot be downloaded.
+        UserError: The file is missing or invalid, or the download fails.
     """
     if weights and not Path(weights).is_file():
         raise UserError(f"weights of {name}: {weights}: no such file")
     try:
         model = build(weights or "imagenet")
     except Exception as error:
-        # Readers and downloads raise nearly anything, a bare Exception too.
+        # Loading and downloading can raise nearly anything, even a bare Exception.
         if weights:
-            message = f"{weights}: not {name}'s weights without its top, in Keras's layout"
+            message = f"{weights}: expected {name} weights without the top, in Keras's layout"
         else:
-            message = f"{name}'s weights cannot be downloaded ({error}); give their file"
+            message = f"{name} weights cannot be downloaded ({error}); pass a weights file"
         raise UserError(message) from error
     model.trainable = False
     return model
 
 
 def classifier_features(classifier: Classifier) -> FeatureNetwork:
-    """Stand-in for InceptionV3: the yardstick classifier of built-in faces.
+    """Stand-in for InceptionV3: the judge, a classifier of built-in faces.
 
-    Features are the means, over the image, of what each of its convolutions finds. They know what
-    tells expressions and attributes of built-in faces apart, and nothing else.
+    The features are the spatial means of the output of each of its convolutions. They represent
+    only what distinguishes the expressions and attributes of built-in faces.
     """
-    found = [layer.output for layer in classifier.model.layers if type(layer) is keras.layers.ReLU]
-    return _means("proxy_classifier", classifier.model.inputs[0], found)
+    maps = [layer.output for layer in classifier.model.layers if type(layer) is keras.layers.ReLU]
+    return _means("proxy_classifier", classifier.model.inputs[0], maps)
 
 
 def random_features(size: int) -> FeatureNetwork:
-    """Stand-in for InceptionV3: a seeded network that has learnt nothing.
+    """Stand-in for InceptionV3: a seeded, untrained network.
 
-    Its features tell colours and textures apart, but not what an image shows.
+    Its features distinguish colours and textures, but not the content of an image.
 
     Args:
         size: Side of the images, in pixels.
@@ -152,34 +151,34 @@ def random_features(size: int) -> FeatureNetwork:
     return _means("proxy_random", network.inputs[0], network.outputs)
 
 
-def _means(name: str, images: Any, found: list[Any]) -> FeatureNetwork:
-    means = [keras.layers.GlobalAveragePooling2D()(maps) for maps in found]
+def _means(name: str, images: Any, maps: list[Any]) -> FeatureNetwork:
+    means = [keras.layers.GlobalAveragePooling2D()(features) for features in maps]
     return FeatureNetwork(name, keras.Model(images, keras.layers.Concatenate()(means)))
 
 
-def measure_name(kind: str, network: FeatureNetwork, count: int, split: str) -> str:
-    """The name of a measure, with its protocol: "fid_keras_5k_val".
+def metric_name(kind: str, network: FeatureNetwork, count: int, split: str) -> str:
+    """The name of a metric, including its protocol, such as "fid_keras_5k_val".
 
     Args:
         kind: "fid" or "kid".
-        network: Whose features are compared.
-        count: Images of each set.
-        split: Of the real images.
+        network: The feature network.
+        count: Number of images in each set.
+        split: Split of the real images.
     """
     number = f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
     return f"{kind}_{network.name}_{number}_{split}"
 
 
 def image_statistics(network: FeatureNetwork, batches: Iterable[Any]) -> Statistics:
-    """Statistics of the features of images, which are first rounded to 8 bits as files are.
+    """Statistics of the features of images, which are first rounded to 8 bits like image files.
 
     Args:
-        network: Whose features.
+        network: The feature network.
         batches: Images float32 [N,S,S,3] in [-1,1].
 
     Raises:
-        UserError: Images with values that are no finite numbers.
-        ValueError: Images of another shape or range.
+        UserError: Images contain NaN or infinite values.
+        ValueError: Images have another shape or range.
     """
     statistics = Statistics(network.model.output_shape[-1])
     for images in batches:
@@ -194,21 +193,21 @@ def real_statistics(
     network: FeatureNetwork,
     batches: Callable[[], Iterable[Any]],
 ) -> Statistics:
-    """Statistics of real images: from a folder, or made and put there.
+    """Loads the feature statistics of real images from a cache folder, or computes and saves them.
 
-    They are found again for the same arguments, network and way to draw built-in faces. Images
-    of a data set that changed under its old name and path are not noticed: delete the folder then.
-    A file that cannot be read is made anew, with a warning.
+    The cache key covers the arguments, the network and the code that draws built-in faces. It does
+    not notice images that change under the same name and path: delete the folder in that case.
+    A file that cannot be read is recomputed, with a warning.
 
     Args:
-        folder: Where they are kept; None: they are not.
-        arguments: All that determines the images (data set, path, size, split, count, seed), of
-            values that JSON knows.
-        network: Whose features.
-        batches: Gives the images, as for `image_statistics`; called only if it must be.
+        folder: The cache folder; None: no cache.
+        arguments: Everything that determines the images (data set, path, size, split, count, seed),
+            as JSON-serialisable values.
+        network: The feature network.
+        batches: Returns the images, as for `image_statistics`; called only on a cache miss.
 
     Raises:
-        UserError: As of `image_statistics`, or the folder cannot be written to.
+        UserError: See `image_statistics`; or the folder is not writable.
     """
     if folder is None:
         return image_statistics(network, batches())
@@ -217,7 +216,7 @@ def real_statistics(
         try:
             return _read(path, network.model.output_shape[-1])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            logger.warning("%s: damaged (%s); it is made anew", path, error)
+            logger.warning("%s: damaged (%s); recomputing it", path, error)
     statistics = image_statistics(network, batches())
     try:
         _write(statistics, path)
@@ -229,10 +228,10 @@ def real_statistics(
 def _key(arguments: Mapping[str, Any], network: FeatureNetwork) -> str:
     described = json.dumps(dict(arguments), sort_keys=True)
     versions = (tf.__version__, keras.__version__)
-    found = hashlib.sha256(repr((described, network.name, network.digest(), versions)).encode())
+    digest = hashlib.sha256(repr((described, network.name, network.digest(), versions)).encode())
     for file in sorted(Path(synthetic.__file__).parent.glob("*.py")):
-        found.update(file.read_bytes())
-    return found.hexdigest()[:16]
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 _ARRAYS = ("mean", "scatter", "keys", "sample")
@@ -248,7 +247,7 @@ def _read(path: Path, dimensions: int) -> Statistics:
 
 
 def _write(statistics: Statistics, path: Path) -> None:
-    """Whole or not at all."""
+    """Writes the file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.npz")
     arrays = {name: getattr(statistics, name) for name in _ARRAYS}

@@ -1,4 +1,4 @@
-"""The best, the median and the worst of what was measured, for a report."""
+"""The best, median and worst examples of each metric, for a report."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from tfface import html
-from tfface.metrics.bootstrap import NOTHING_MADE, Roles
+from tfface.metrics.bootstrap import NO_ROLES, ImageRoles
 
-_EACH = 2  # Examples of each.
-_MOST = 512  # Examples of a measure whose images are kept.
+_EACH = 2  # Examples shown of each group (best, median, worst).
+_MOST = 512  # Examples of a metric whose images are kept.
 
 _Example = tuple[float, str, list[np.ndarray]]  # Score, name, images.
 
@@ -24,13 +24,13 @@ class _Shown:
     kept: list[_Example] = dataclasses.field(default_factory=list)
 
     def median(self, count: int) -> list[_Example]:
-        """Those kept that are nearest to the median of all, from low to high."""
+        """The kept examples nearest to the median of all scores, sorted by score."""
         middle = np.median(self.scores)
         nearest = sorted(self.kept, key=lambda example: abs(example[0] - middle))[:count]
         return sorted(nearest, key=_score)
 
     def prune(self) -> None:
-        """Forgets images that are neither among the best, the worst nor near the median."""
+        """Drops images that are not among the best, the worst or those near the median."""
         if len(self.kept) > _MOST:
             self.kept.sort(key=_score)
             ends = self.kept[:_EACH] + self.kept[-_EACH:]
@@ -43,9 +43,9 @@ def _score(example: _Example) -> float:
 
 
 class Gallery:
-    """A `tfface.metrics.bootstrap.Watch` that keeps images, with 8 bits for a colour.
+    """A `tfface.metrics.bootstrap.Observer` that keeps example images, in 8 bits per channel.
 
-    Of more than 512 examples of a measure it keeps the best, the worst, and those near the median.
+    Above 512 examples of a metric it keeps only the best, the worst and those near the median.
     """
 
     def __init__(self):
@@ -53,29 +53,29 @@ class Gallery:
 
     def __call__(
         self,
-        measure: str,
+        metric: str,
         names: list[str],
         images: dict[str, Any],
         scores: np.ndarray,
-        roles: Roles = NOTHING_MADE,
+        roles: ImageRoles = NO_ROLES,
     ) -> None:
-        """Keeps some examples."""
-        shown = self._shown.setdefault(measure, _Shown(tuple(images)))
-        rows = zip(*(_levels(some) for some in images.values()), strict=True)
+        """Keeps the examples of a batch."""
+        shown = self._shown.setdefault(metric, _Shown(tuple(images)))
+        rows = zip(*(_levels(batch) for batch in images.values()), strict=True)
         for score, name, row in zip(scores, names, rows, strict=True):
             shown.scores.append(float(score))
-            # Copies: a view would keep its whole batch.
+            # Copies: a view would keep the whole batch in memory.
             shown.kept.append((float(score), name, [image.copy() for image in row]))
         shown.prune()
 
     def sections(self) -> list[str]:
-        """Parts of a report, one for each measure."""
+        """Report sections, one for each metric."""
         return [
             html.section(
-                f"Best, median and worst: {measure}",
+                f"Best, median and worst: {metric}",
                 html.faces(shown.captions, _chosen(shown), group=_EACH),
             )
-            for measure, shown in self._shown.items()
+            for metric, shown in self._shown.items()
         ]
 
 

@@ -1,4 +1,4 @@
-"""Faces made from label maps in many styles."""
+"""Evaluation of label-map-guided synthesis: faces from label maps in many styles."""
 
 from __future__ import annotations
 
@@ -20,56 +20,66 @@ from tfface.evaluation.real_images import ENOUGH, evaluate_maps, held_out_batche
 from tfface.evaluation.segmenter import Segmenter
 from tfface.evaluation.synthesis import REGIONS, evaluate_synthesis
 from tfface.evaluation.synthetic_truth import SHOWN, draw, held_out
-from tfface.metrics.bootstrap import Watch, unwatched
+from tfface.metrics.bootstrap import Observer, no_observer
 from tfface.metrics.tables import SEED, Row
 
 _STYLES, _STEPS = 4, 6
-_KINDS = ("made", "untrained", "real")
+_KINDS = ("generated", "untrained", "real")
 _ROWS = (
     *(
-        Row(title, tuple(f"segmentation/{kind}/{measure}" for kind in _KINDS), unit)
-        for measure, title, unit in (
-            ("miou", "mIoU of the label map, found again; untrained", "number"),
-            ("pixel_accuracy", "its pixels; untrained", "share"),
+        Row(title, tuple(f"segmentation/{kind}/{metric}" for kind in _KINDS), unit)
+        for metric, title, unit in (
+            ("miou", "mIoU of the re-segmented generated image; untrained network", "number"),
+            (
+                "pixel_accuracy",
+                "pixel accuracy of the re-segmented generated image; untrained network",
+                "share",
+            ),
         )
     ),
-    Row("difference of two styles on one map", ("diversity/made", "", "diversity/real")),
-    Row("power at periods of 2 and 4 pixels, relative to real", ("grid/ratio", "", ""), "number"),
+    Row("difference between two styles on one map", ("diversity/generated", "", "diversity/real")),
+    Row(
+        "spectral power at periods of 2 and 4 pixels, relative to real images",
+        ("grid/ratio", "", ""),
+        "number",
+    ),
     *(
         Row(
-            f"{region}'s colour between maps, one style; between styles, one map",
+            f"difference of the {region} colour between two maps in one style; "
+            "between two styles on one map",
             (f"colours/{region}/same_style", f"colours/{region}/same_map", ""),
         )
         for region in REGIONS
     ),
     *(
         Row(
-            f"{region}'s colour from the reference's; from another's",
-            tuple(f"palette/{kind}/{region}" for kind in ("made", "other", "true")),
+            f"difference of the {region} colour from the reference; from another reference",
+            tuple(f"palette/{kind}/{region}" for kind in ("generated", "other", "true")),
         )
         for region in REGIONS
     ),
     *(
         Row(
             f"style of a reference: {title}; copy of the reference",
-            tuple(f"reference/{kind}/{measure}" for kind in ("made", "copy", "true")),
+            tuple(f"reference/{kind}/{metric}" for kind in ("generated", "copy", "true")),
             unit,
         )
-        for measure, title, unit in (("error", "error", "error"), ("psnr", "PSNR", "dB"))
+        for metric, title, unit in (("error", "error", "error"), ("psnr", "PSNR", "dB"))
     ),
 )
 
 
 class LabelMaps(Evaluation):
-    """Of methods that make many faces of one label map."""
+    """Evaluation of methods that generate many faces from one label map."""
 
     judged_by = "segmenter"
     counts = 64, 8
-    table = ("made", "baseline", "real renders"), _ROWS
+    table = ("generated", "baseline", "real renders"), _ROWS
     baselines = (
-        "An untrained generator shows what chance scores, real renders of the same label maps in "
-        "other people's colours what could be reached at best. Colours are means over a part of "
-        "the face."
+        "Where a row names two values separated by a semicolon, the second one is in the column "
+        "'baseline'. An untrained generator shows the score of chance; real renders of the same "
+        "label maps in other people's colours are the best possible result. Colours are means over "
+        "a face part."
     )
 
     def judge(
@@ -82,9 +92,9 @@ class LabelMaps(Evaluation):
         return segmenter.train_segmenter(size, steps=steps, cache=cache)
 
     def against_truth(
-        self, judges: Sequence[Segmenter], count: int, seed: int, watch: Watch = unwatched
+        self, judges: Sequence[Segmenter], count: int, seed: int, observer: Observer = no_observer
     ) -> dict[str, Any]:
-        """As of `evaluate_synthesis`."""
+        """See `evaluate_synthesis`."""
         method, size = self.method, self.method.config.data.size
         tf.keras.utils.set_random_seed(SEED)
         random = method.build()
@@ -93,15 +103,20 @@ class LabelMaps(Evaluation):
             seeds = tf.fill([len(labels)], tf.constant(number, tf.int64))
             return method.paint(random, labels, method.style_of_seeds(random, seeds)).numpy()
 
-        makers = self._of_seed, untrained, self._of_face
-        return evaluate_synthesis(*makers, size, count, _STYLES, seed, judges[0], watch)
+        generators = self._of_seed, untrained, self._of_face
+        return evaluate_synthesis(*generators, size, count, _STYLES, seed, judges[0], observer)
 
     def without_truth(
-        self, judge: None, source: Source, count: int | None, split: str, watch: Watch = unwatched
+        self,
+        judge: None,
+        source: Source,
+        count: int | None,
+        split: str,
+        observer: Observer = no_observer,
     ) -> dict[str, Any]:
-        """As of `evaluate_maps`."""
-        batches = held_out_batches(source, split, count or ENOUGH, "painting label maps")
-        return evaluate_maps(self._of_seed, self._of_face, batches, _STYLES, watch)
+        """See `evaluate_maps`."""
+        batches = held_out_batches(source, split, count or ENOUGH, "generating from label maps")
+        return evaluate_maps(self._of_seed, self._of_face, batches, _STYLES, observer)
 
     def _of_seed(self, labels: np.ndarray, number: int) -> np.ndarray:
         seeds = np.full(len(labels), number, np.int64)
@@ -112,7 +127,7 @@ class LabelMaps(Evaluation):
         return self.client.predict(inputs, "reference")["image"]
 
     def show(self) -> list[str]:
-        """Label maps in many styles, in those of other faces, and in their own."""
+        """Label maps in many styles, in the styles of other faces, and in their own."""
         size = self.method.config.data.size
         people = held_out(SHOWN, SEED)
         maps = render(people, size, ("label_map",))["label_map"]
@@ -130,9 +145,8 @@ class LabelMaps(Evaluation):
             html.section(
                 "One label map, many styles",
                 html.text(
-                    "Label maps of people that were not in training were sent as PNGs to the "
-                    "server, each with the numbers of some styles. A column is one style on "
-                    "different maps.",
+                    "Label maps of people not seen in training were sent to the server as PNGs, "
+                    "each with several style seeds. A column is one style on different maps.",
                     soft=True,
                 ),
                 html.faces(("label map", *(f"style {seed}" for seed in seeds)), styles),
@@ -140,7 +154,7 @@ class LabelMaps(Evaluation):
             html.section(
                 "Styles of other faces",
                 html.text(
-                    "The style of each face in the first row, on three label maps.", soft=True
+                    "Three label maps in the style of each face in the first row.", soft=True
                 ),
                 html.faces(
                     ("label map", *(f"reference {i + 1}" for i in range(SHOWN))),
@@ -152,9 +166,9 @@ class LabelMaps(Evaluation):
             ),
             html.section(
                 "Their own styles",
-                html.text("A face made again from its label map and its own style.", soft=True),
+                html.text("A face reconstructed from its label map and its own style.", soft=True),
                 html.faces(
-                    ("label map", "made", "truth"),
+                    ("label map", "reconstruction", "ground truth"),
                     [("", list(row)) for row in zip(shown, own, truths, strict=True)],
                 ),
             ),

@@ -1,4 +1,4 @@
-"""What can be measured on photographs, which nobody has seen edited in truth."""
+"""Metrics on photographs, where the ground truth of an edit is unknown."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from tfface.data.base import Source
 from tfface.data.label_map_ops import colour_labels
 from tfface.evaluation.classifier import Classifier
 from tfface.metrics.bootstrap import (
-    NOTHING_MADE,
+    NO_ROLES,
     RANGE,
-    Roles,
-    Tally,
-    Watch,
-    compared,
+    ImageRoles,
+    Measurements,
+    Observer,
+    image_errors,
     means,
+    no_observer,
     ratio,
-    unwatched,
 )
 from tfface.metrics.segmentation import Confusion, confusions, summary
 from tfface.metrics.tables import Row
 from tfface.progress import progress
 
 ENOUGH = 512
-"""How many images, at most, edits are measured on, and of a data set without an end all is."""
+"""Default number of images for edits, and for everything on an endless data set."""
 
 UNKNOWN = (
     "Not measured: errors inside and outside the region that should change, PSNR of edits, and "
-    "whether hidden parts are guessed right, because nobody has a photograph of the same person "
-    "with the edit; and whether the person is kept, unless there is a network that tells people "
-    "apart (--embedding)."
+    "whether occluded parts are filled in correctly, because there is no photograph of the same "
+    "person with the edit; and whether the identity is preserved, unless an embedding network is "
+    "given (--embedding)."
 )
-"""What a report says of photographs."""
+"""Text for reports on photographs."""
 
-COLUMNS = "edited or made", "copy of the input", "real images"
+COLUMNS = "edited or generated", "copy of the input", "real images"
 ROWS = (
     *(
-        Row(title, tuple(f"{kind}/{measure}" for kind in ("edited", "copy", "real")))
-        for measure, title in (
-            ("accuracy", "asked expression seen"),
-            ("right", "exchanged attribute right"),
-            ("others", "other attributes kept"),
-            ("all_others", "all others kept"),
+        Row(title, tuple(f"{kind}/{metric}" for kind in ("edited", "copy", "real")))
+        for metric, title in (
+            ("accuracy", "target-expression accuracy"),
+            ("right", "target-attribute accuracy"),
+            ("others", "other attributes preserved"),
+            ("all_others", "all other attributes preserved"),
         )
     ),
     Row("change of the image", ("edited/change", "copy/change", ""), "error"),
-    Row("error of an image made again", ("reconstruction/error", "", ""), "error"),
-    Row("its PSNR", ("reconstruction/psnr", "", ""), "dB"),
-    Row("difference of two styles on one map", ("diversity/made", "", "")),
-    Row("parts found: mIoU", ("segmentation/miou", "", ""), "number"),
-    Row("parts found: F1", ("segmentation/mean_f1", "", ""), "number"),
-    Row("parts found: pixels", ("segmentation/pixel_accuracy", "", "")),
+    Row("reconstruction error", ("reconstruction/error", "", ""), "error"),
+    Row("reconstruction PSNR", ("reconstruction/psnr", "", ""), "dB"),
+    Row("difference between two styles on one map", ("diversity/generated", "", "")),
+    Row("segmentation mIoU", ("segmentation/miou", "", ""), "number"),
+    Row("segmentation F1", ("segmentation/mean_f1", "", ""), "number"),
+    Row("segmentation pixel accuracy", ("segmentation/pixel_accuracy", "", "")),
 )
-"""Of the table of what this module measures."""
+"""Rows of the table of this module's metrics."""
 
 _BATCH = 32
-_AGAIN = "error of an image made again"
+_RECONSTRUCTION = "reconstruction error"
 
 Batches = Iterator[dict[str, np.ndarray]]
 
@@ -68,21 +68,21 @@ Batches = Iterator[dict[str, np.ndarray]]
 def held_out_batches(
     source: Source, split: str, count: int | None, title: str, where: Any = None
 ) -> Batches:
-    """A split's first images, with a progress bar on a terminal.
+    """The first images of a split, with a progress bar on a terminal.
 
     Args:
         source: The data set.
-        split: Of it.
-        count: How many; None, or more than there are: all, or 512 if there is no end.
-        title: Of the progress bar.
-        where: As of `Source.batches`.
+        split: Split of the data set.
+        count: Number of images; None, or more than available: all, or 512 of an endless data set.
+        title: Title of the progress bar.
+        where: As for `Source.batches`.
 
     Yields:
-        Batches as of `Source.batches`.
+        Batches of NumPy arrays, with the fields of `Source.batches`.
     """
-    there = source.count(split)
-    count = count or there or ENOUGH
-    count, seen = count if there is None else min(count, there), 0
+    available = source.count(split)
+    count = count or available or ENOUGH
+    count, seen = count if available is None else min(count, available), 0
     with progress() as bar:
         task = bar.add_task(title, total=count)
         for batch in source.batches(split, _BATCH, where=where):
@@ -98,42 +98,43 @@ def evaluate_classes(
     batches: Batches,
     classes: tuple[str, ...],
     classifier: Classifier,
-    watch: Watch = unwatched,
+    observer: Observer = no_observer,
 ) -> dict[str, Any]:
-    """Gives images each of the classes, and their own.
+    """Edits images to each expression class, including their own.
 
     Args:
         edit: From images and indices into the classes to edited images.
-        batches: With `image` and `expression`.
+        batches: Batches with `image` and `expression`.
         classes: Names of the expressions.
-        classifier: Trained on images of this data set.
-        watch: Is shown the edits.
+        classifier: The judge, trained on images of this data set.
+        observer: Receives the edited images.
 
     Returns:
-        `people`, the number of images; for `edited` and `copy` (the input) the `accuracy`, the
-        share in which the classifier sees what was asked for, and the `change` to the input, as a
-        share of the range; `real/accuracy` of the images as they are and with their own class;
-        `reconstruction`, as of `compared`, of images given the class that they have.
+        `people`, the number of images; for `edited` and `copy` (the input) `accuracy`, the share
+        of images in which the classifier sees the target expression, and `change`, the mean
+        absolute difference to the input as a share of the pixel value range; `real/accuracy`, the
+        accuracy on the unedited images; `reconstruction`, the `image_errors` of images edited to
+        their own class.
     """
-    tally, people, kinds = Tally(), 0, len(classes)
+    measurements, people, kinds = Measurements(), 0, len(classes)
     for batch in batches:
         image, own = batch["image"], batch["expression"]
         people += len(image)
-        asked = np.tile(np.arange(kinds, dtype=np.int32), len(image))
-        given = np.repeat(image, kinds, axis=0)
-        made = np.asarray(edit(given, asked))
-        for kind, images in (("edited", made), ("copy", given)):
-            right = classifier.expressions(images) == asked
-            change = compared(images, given)["error"]
-            tally.add(kind, {"accuracy": means(right), "change": change}, per=kinds)
-        tally.add("real", {"accuracy": means(classifier.expressions(image) == own)})
-        again = made[np.arange(len(image)) * kinds + own]
-        _add_again(tally, again, image, watch)
-        others = {name: made[i::kinds] for i, name in enumerate(classes)}
-        change = np.abs(made - given).mean((1, 2, 3)).reshape(-1, kinds).mean(1) / RANGE
-        roles, shown = Roles(tuple(others), "input"), {"input": image, **others}
-        watch("change of the image", [""] * len(image), shown, change, roles)
-    return {"people": people, **tally.result()}
+        targets = np.tile(np.arange(kinds, dtype=np.int32), len(image))
+        inputs = np.repeat(image, kinds, axis=0)
+        edited = np.asarray(edit(inputs, targets))
+        for kind, images in (("edited", edited), ("copy", inputs)):
+            right = classifier.expressions(images) == targets
+            change = image_errors(images, inputs)["error"]
+            measurements.add(kind, {"accuracy": means(right), "change": change}, per_person=kinds)
+        measurements.add("real", {"accuracy": means(classifier.expressions(image) == own)})
+        reconstruction = edited[np.arange(len(image)) * kinds + own]
+        _add_reconstruction(measurements, reconstruction, image, observer)
+        by_class = {name: edited[i::kinds] for i, name in enumerate(classes)}
+        change = np.abs(edited - inputs).mean((1, 2, 3)).reshape(-1, kinds).mean(1) / RANGE
+        roles, shown = ImageRoles(tuple(by_class), "input"), {"input": image, **by_class}
+        observer("change of the image", [""] * len(image), shown, change, roles)
+    return {"people": people, **measurements.result()}
 
 
 def evaluate_pairs(
@@ -142,35 +143,36 @@ def evaluate_pairs(
     split: str,
     count: int | None,
     classifier: Classifier,
-    watch: Watch = unwatched,
+    observer: Observer = no_observer,
 ) -> dict[str, Any]:
-    """Exchanges each attribute between images that have it and that lack it.
+    """Exchanges each attribute between images that have it and images that lack it.
 
     Args:
         transfer: From sources, references, indices of attributes and strengths float32 [N] to
             edited images.
         source: A data set opened with the attributes.
-        split: Of it.
-        count: The most pairs for each attribute; None: all.
-        classifier: Trained on images of this data set.
-        watch: Is shown the edits.
+        split: Split of the data set.
+        count: Maximum number of pairs for each attribute; None: all.
+        classifier: The judge, trained on images of this data set.
+        observer: Receives the edited images.
 
     Returns:
-        `pairs` in all; for `edited` and `copy` (the source) `right`, `others` and `all_others` as
-        of `evaluate_exchange`, and the `change` to the source; `real/right` and `real/others` of
-        the images as they are; `reconstruction`, as of `compared`, of a strength of 0.
+        `pairs`, the total number; for `edited` and `copy` (the source) `right`, `others` and
+        `all_others` as in `evaluate_exchange`, and `change`, the mean absolute difference to the
+        source; `real/right` and `real/others`, the accuracy on the unedited images;
+        `reconstruction`, the `image_errors` at strength 0.
     """
-    tally, number = Tally(), 0
+    measurements, number = Measurements(), 0
     for i, name in enumerate(source.attributes):
         sides = (
             held_out_batches(source, split, count, f"{how} {name}", (name, value))
             for how, value in (("with", True), ("without", False))
         )
         for pair in zip(*sides, strict=False):
-            there = min(len(side["image"]) for side in pair)
-            number += there
-            image, truth = (
-                np.stack([side[field][:there] for side in pair], 1).reshape(
+            common = min(len(side["image"]) for side in pair)
+            number += common
+            image, labels = (
+                np.stack([side[field][:common] for side in pair], 1).reshape(
                     -1, *pair[0][field].shape[1:]
                 )
                 for field in ("image", "attributes")
@@ -178,23 +180,28 @@ def evaluate_pairs(
             index = np.full(len(image), i, np.int32)
             strengths = np.ones(len(image), np.float32)
             reference = swapped(image)
-            asked = truth == 1
-            real = exchange_rows(classifier.attributes(image) == asked, i)
-            tally.add("real", {name: real[name] for name in ("right", "others")}, per=2)
-            asked[:, i] = ~asked[:, i]
+            wanted = labels == 1
+            real = exchange_rows(classifier.attributes(image) == wanted, i)
+            measurements.add(
+                "real", {name: real[name] for name in ("right", "others")}, per_person=2
+            )
+            wanted[:, i] = ~wanted[:, i]
             edited = np.asarray(transfer(image, reference, index, strengths))
             for kind, images in (("edited", edited), ("copy", image)):
-                rows = exchange_rows(classifier.attributes(images) == asked, i)
-                rows["change"] = compared(images, image)["error"]
+                rows = exchange_rows(classifier.attributes(images) == wanted, i)
+                rows["change"] = image_errors(images, image)["error"]
                 for group in (kind, f"{kind}/by_attribute/{name}"):
-                    tally.add(group, rows, per=2)
-            names = [f"{'with' if value else 'without'} {name}" for value in asked[:, i]]
+                    measurements.add(group, rows, per_person=2)
+            names = [f"{'with' if value else 'without'} {name}" for value in wanted[:, i]]
             shown = {"input": image, "reference": reference, "edited": edited}
-            roles, change = Roles(("edited",), "input", per=2), compared(edited, image)["error"]
-            watch("change of the image", names, shown, ratio(change), roles)
-            again = np.asarray(transfer(image, reference, index, 0 * strengths))
-            _add_again(tally, again, image, watch, per=2)
-    return {"pairs": number, **tally.result()}
+            roles, change = (
+                ImageRoles(("edited",), "input", per_person=2),
+                image_errors(edited, image)["error"],
+            )
+            observer("change of the image", names, shown, ratio(change), roles)
+            reconstruction = np.asarray(transfer(image, reference, index, 0 * strengths))
+            _add_reconstruction(measurements, reconstruction, image, observer, per_person=2)
+    return {"pairs": number, **measurements.result()}
 
 
 def evaluate_maps(
@@ -202,86 +209,96 @@ def evaluate_maps(
     of_face: Callable[[np.ndarray, np.ndarray], np.ndarray],
     batches: Batches,
     styles: int,
-    watch: Watch = unwatched,
+    observer: Observer = no_observer,
 ) -> dict[str, Any]:
-    """Makes images again from their label maps and their own styles, and in other styles.
+    """Generates faces from label maps in several styles, and reconstructs the images.
 
     Args:
-        of_seed: From label maps and the number of a style to faces.
-        of_face: From label maps and images whose style they are to have to faces.
-        batches: With `image` and `label_map`.
-        styles: How many other styles.
-        watch: Is shown the faces.
+        of_seed: From label maps and a style seed to faces.
+        of_face: From label maps and images with the desired style to faces.
+        batches: Batches with `image` and `label_map`.
+        styles: Number of style seeds.
+        observer: Receives the generated faces.
 
     Returns:
-        `maps`; `diversity/made`, the mean difference of two styles on one map; `reconstruction`,
-        as of `compared`.
+        `maps`, the number of label maps; `diversity/generated`, the mean difference between two
+        styles on one map; `reconstruction`, the `image_errors` of faces generated from the label
+        map and style of the same image.
     """
-    tally, maps = Tally(), 0
+    measurements, maps = Measurements(), 0
     for batch in batches:
         image, labels = batch["image"], batch["label_map"]
         maps += len(image)
-        made = {f"style {n}": of_seed(labels, n) for n in range(1, styles + 1)}
-        pairs = combinations(made.values(), 2)
+        styled = {f"style {n}": of_seed(labels, n) for n in range(1, styles + 1)}
+        pairs = combinations(styled.values(), 2)
         differences = [np.abs(a - b).mean((1, 2, 3), np.float64) / RANGE for a, b in pairs]
-        tally.add("diversity", {"made": means(np.stack(differences, 1))})
-        again = of_face(labels, image)
-        also = {"label map": colour_labels(labels), **made}
-        _add_again(tally, again, image, watch, also, Roles(tuple(made), answers=True))
-    return {"maps": maps, **tally.result()}
+        measurements.add("diversity", {"generated": means(np.stack(differences, 1))})
+        reconstruction = of_face(labels, image)
+        also = {"label map": colour_labels(labels), **styled}
+        roles = ImageRoles(tuple(styled), alternatives=True)
+        _add_reconstruction(measurements, reconstruction, image, observer, also, roles)
+    return {"maps": maps, **measurements.result()}
 
 
 def evaluate_segments(
-    segment: Callable[[np.ndarray], np.ndarray], batches: Batches, watch: Watch = unwatched
+    segment: Callable[[np.ndarray], np.ndarray], batches: Batches, observer: Observer = no_observer
 ) -> dict[str, Any]:
-    """Compares the label maps found in images with the true ones.
+    """Compares predicted label maps with the ground truth.
 
     Args:
         segment: From images to class ids [N,S,S].
-        batches: With `image` and `label_map`.
-        watch: Is shown the label maps.
+        batches: Batches with `image` and `label_map`.
+        observer: Receives the label maps.
 
     Returns:
-        `segmentation`: `images`, and the measures of `Confusion.result`; their `intervals`.
+        `segmentation`, with the number of `images` and the metrics of `Confusion.result`; and their
+        `intervals`.
     """
-    tally, total, images = Tally(), Confusion(), 0
+    measurements, total, images = Measurements(), Confusion(), 0
     for batch in batches:
         image, truth = batch["image"], batch["label_map"]
-        found = segment(image)
-        counts = confusions(found, truth)
-        total.add(found, truth)
+        predicted = segment(image)
+        counts = confusions(predicted, truth)
+        total.add(predicted, truth)
         images += len(image)
-        measures = summary(counts)
-        tally.add("segmentation", dict.fromkeys(measures, counts))
-        shown = {"input": image, "found": colour_labels(found), "truth": colour_labels(truth)}
-        watch("pixels of other parts", [""] * len(image), shown, 1.0 - measures["pixel_accuracy"])
-    intervals = tally.result()["intervals"]
+        metrics = summary(counts)
+        measurements.add("segmentation", dict.fromkeys(metrics, counts))
+        shown = {"input": image, "segmentation": colour_labels(predicted)}
+        shown["ground truth"] = colour_labels(truth)
+        scores = 1.0 - metrics["pixel_accuracy"]
+        observer("wrongly segmented pixels", [""] * len(image), shown, scores)
+    intervals = measurements.result()["intervals"]
     segmentation = {"images": images, **total.result()}
     return {"segmentation": segmentation, "intervals": intervals}
 
 
-def _add_again(
-    tally: Tally,
-    again: Any,
+def _add_reconstruction(
+    measurements: Measurements,
+    reconstruction: Any,
     image: np.ndarray,
-    watch: Watch,
+    observer: Observer,
     also: dict[str, tf.Tensor] | None = None,
-    roles: Roles = NOTHING_MADE,
-    per: int = 1,
+    roles: ImageRoles = NO_ROLES,
+    per_person: int = 1,
 ) -> None:
-    rows = compared(again, image)
-    tally.add("reconstruction", rows, per)
-    shown = {"input": image, "made again": again, **(also or {})}
-    watch(_AGAIN, [""] * len(image), shown, ratio(rows["error"]), roles)
+    rows = image_errors(reconstruction, image)
+    measurements.add("reconstruction", rows, per_person)
+    shown = {"input": image, "reconstruction": reconstruction, **(also or {})}
+    observer(_RECONSTRUCTION, [""] * len(image), shown, ratio(rows["error"]), roles)
 
 
 def swapped(values: np.ndarray) -> np.ndarray:
-    """Of pairs that follow each other, each one's other: [2N,...] to [2N,...]."""
+    """Swaps the two members of each consecutive pair, [2N,...]."""
     return values.reshape(-1, 2, *values.shape[1:])[:, ::-1].reshape(values.shape)
 
 
 def exchange_rows(right: np.ndarray, exchanged: int) -> dict[str, np.ndarray]:
-    """Rows, for `Tally.add`, of what is right, bool [N,A], after an attribute was exchanged."""
+    """Rows, for `Measurements.add`, after an attribute was exchanged.
+
+    Args:
+        right: Whether each attribute has the expected value, bool [N,A].
+        exchanged: Index of the exchanged attribute.
+    """
     others = np.delete(right, exchanged, axis=1)
     return {
         "right": means(right[:, exchanged]),

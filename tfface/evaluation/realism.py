@@ -1,4 +1,4 @@
-"""How like real images, and like the true ones, those are that a method made: FID to identity."""
+"""Realism metrics: similarity of generated images to real images and to the ground truth."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from tfface.evaluation.features import (
     FeatureNetwork,
     classifier_features,
     inception,
-    measure_name,
+    metric_name,
     random_features,
     real_statistics,
 )
 from tfface.evaluation.identity import Embedding
 from tfface.evaluation.lpips import Lpips, lpips, perceptual_random
-from tfface.metrics.bootstrap import NOTHING_MADE, Roles, Tally, Watch, means, unwatched
+from tfface.metrics.bootstrap import (
+    NO_ROLES,
+    ImageRoles,
+    Measurements,
+    Observer,
+    means,
+    no_observer,
+)
 from tfface.metrics.distribution import (
     Patches,
     Statistics,
@@ -33,32 +40,34 @@ from tfface.metrics.distribution import (
 from tfface.metrics.images import diversity, levels, ms_ssim, ms_ssim_name, ssim
 from tfface.metrics.tables import Row
 
-KINDS = {"made": "made", "copy": "copy of the input", "target": "real"}
-"""What is judged: what was made, what it was made of, and what it should be; as a set, other real
-images where nobody knows that."""
+KINDS = {"generated": "generated", "copy": "copy of the input", "target": "ground truth or real"}
+"""Column titles. The target is the ground truth; where that is unknown, a set of other real images,
+for which only set metrics are computed."""
 
 _PATCHES_OF = 512
-"""Images of each set, at most, that SWD compares: 300 kB each."""
+"""Maximum number of images in each set for SWD, which needs 300 kB for each."""
 
 _LEAST = 4
-"""Images of each set, at least, that are compared: KID's subsets are half of them."""
+"""Minimum number of images in each set; KID's subsets have half of them."""
 
 _BATCH = 32
-_SMALLEST = 32  # Side of images that the perceptual networks take.
+_SMALLEST = 32  # Smallest image side that the perceptual networks accept.
 
 
 @dataclasses.dataclass(frozen=True)
 class Judges:
-    """Files of networks that judge images; where one is missing, a stand-in with another name.
+    """Weights files of the networks for realism metrics.
+
+    Without a file, a stand-in network is used and the metric has another name.
 
     Attributes:
-        inception: InceptionV3's weights for FID and KID, as of
-            `tfface.evaluation.features.inception`; "": Keras downloads them; None: the classifier
-            of expressions and attributes, or a network that has learnt nothing.
-        lpips: VGG16's weights and those of LPIPS's heads, as of `tfface.evaluation.lpips.lpips`;
-            None: a network that has learnt nothing.
-        embedding: A network that tells people apart, as of `Embedding`; None: on built-in faces the
-            classifier, which knows what they are made of; of others identity is not measured.
+        inception: InceptionV3 weights for FID and KID, see `tfface.evaluation.features.inception`;
+            "": Keras downloads them; None: the features of the judge classifier, or of an untrained
+            network.
+        lpips: VGG16 weights and LPIPS heads, see `tfface.evaluation.lpips.lpips`; None: an
+            untrained network.
+        embedding: An embedding network for identity, see `Embedding`; None: the identity head of
+            the judge classifier for built-in faces; no identity metric for other data.
     """
 
     inception: str | None = None
@@ -67,11 +76,11 @@ class Judges:
 
 
 class _Set:
-    """Features of a set of images, and patches of the first ones.
+    """Feature statistics of a set of images, and patches of the first ones.
 
     Args:
-        network: Whose features.
-        most: Images, at most, whose patches are taken.
+        network: The feature network.
+        most: Maximum number of images from which patches are taken.
     """
 
     def __init__(self, network: FeatureNetwork, most: int):
@@ -80,31 +89,31 @@ class _Set:
         self.patches, self.patched = Patches(), 0
 
     def add(self, images: Any) -> None:
-        """Counts some."""
+        """Adds a batch, float32 [N,S,S,3] in [-1,1]."""
         stored = levels(images)
         self.statistics.add(self._network(stored), image_keys(stored))
         self.add_patches(stored)
 
     def add_patches(self, stored: np.ndarray) -> None:
-        """Takes patches of the first images, uint8."""
-        some = stored[: self._most - self.patched]
-        if len(some):
-            self.patches.add(some)
-            self.patched += len(some)
+        """Adds patches of uint8 images, up to the maximum number of images."""
+        images = stored[: self._most - self.patched]
+        if len(images):
+            self.patches.add(images)
+            self.patched += len(images)
 
 
 class Realism:
-    """A `Watch` that judges as images what a method made.
+    """An `Observer` that computes realism metrics of generated images.
 
     Args:
-        judges: Files of networks.
-        source: The data set that has the real images.
-        split: Of it.
-        classifier: Of expressions and attributes, if there is one.
-        watch: Is shown the same.
+        judges: Weights files of the networks.
+        source: The data set of the real images.
+        split: Split of the data set.
+        classifier: The judge classifier, if there is one.
+        observer: Another observer to pass everything on to.
 
     Raises:
-        UserError: A file is missing or is something else.
+        UserError: A file is missing or invalid.
     """
 
     def __init__(
@@ -113,10 +122,10 @@ class Realism:
         source: Source,
         split: str,
         classifier: Classifier | None = None,
-        watch: Watch = unwatched,
+        observer: Observer = no_observer,
     ):
-        self._source, self._split, self._watch = source, split, watch
-        size, self._tally = source.data.size, Tally()
+        self._source, self._split, self._observer = source, split, observer
+        size, self._measurements = source.data.size, Measurements()
         self._ms_ssim = ms_ssim_name(size)
         if judges.inception is not None:
             self._network = inception(judges.inception)
@@ -129,101 +138,108 @@ class Realism:
             self._distance = lpips(size, *judges.lpips)
         elif size >= _SMALLEST:
             self._distance = perceptual_random(size)
-        self._same: Callable[[Any, Any], np.ndarray] | None = None
+        self._similarity: Callable[[Any, Any], np.ndarray] | None = None
         if judges.embedding:
-            self._same = Embedding(judges.embedding).similarity
-        elif classifier is not None and classifier.knows_people:
-            self._same = classifier.similarity
-        there = source.count(split)
-        self._patched = _PATCHES_OF if there is None else min(there, _PATCHES_OF)
+            self._similarity = Embedding(judges.embedding).similarity
+        elif classifier is not None and classifier.has_identity:
+            self._similarity = classifier.similarity
+        available = source.count(split)
+        self._patched = _PATCHES_OF if available is None else min(available, _PATCHES_OF)
         self._sets: dict[str, _Set] = {}
-        self._answers = False
+        self._has_alternatives = False
 
     def __call__(
         self,
-        measure: str,
+        metric: str,
         names: list[str],
         images: dict[str, Any],
         scores: np.ndarray,
-        roles: Roles = NOTHING_MADE,
+        roles: ImageRoles = NO_ROLES,
     ) -> None:
-        """Judges some examples."""
-        self._watch(measure, names, images, scores, roles)
-        captions = {"made": roles.made, "copy": (roles.source,), "target": (roles.truth,)}
-        shown = {
-            kind: [np.clip(np.asarray(images[name], np.float32), -1, 1) for name in some]
-            for kind, some in captions.items()
-            if all(some)
+        """Adds a batch of examples."""
+        self._observer(metric, names, images, scores, roles)
+        captions = {
+            "generated": roles.generated,
+            "copy": (roles.source,),
+            "target": (roles.ground_truth,),
         }
-        if roles.answers and self._distance is not None:
-            spread = diversity(np.stack(shown["made"], 1), self._distance)
-            self._tally.add("made", {f"diversity_{self._distance.name}": means(spread)})
-        if roles.truth:
+        shown = {
+            kind: [np.clip(np.asarray(images[name], np.float32), -1, 1) for name in of_kind]
+            for kind, of_kind in captions.items()
+            if all(of_kind)
+        }
+        if roles.alternatives and self._distance is not None:
+            spread = diversity(np.stack(shown["generated"], 1), self._distance)
+            rows = {f"diversity_{self._distance.name}": means(spread)}
+            self._measurements.add("generated", rows)
+        if roles.ground_truth:
             (truth,) = shown["target"]
-            for kind, (some, *_) in shown.items():
-                self._tally.add(kind, self._pairs(some, truth), roles.per)
-        elif roles.source and self._same:
+            for kind, (batch, *_) in shown.items():
+                self._measurements.add(kind, self._pairs(batch, truth), roles.per_person)
+        elif roles.source and self._similarity:
             (source,) = shown["copy"]
-            kept = np.stack([self._same(made, source) for made in shown["made"]], 1)
-            self._tally.add("made", {"identity": means(kept)}, roles.per)
-        # One that gives several answers is judged as a set by these alone.
-        self._answers |= roles.answers
-        if roles.answers or not self._answers:
-            for kind, some in shown.items():
-                for made in some:
-                    self._set(kind).add(made)
+            similarities = [self._similarity(batch, source) for batch in shown["generated"]]
+            rows = {"identity": means(np.stack(similarities, 1))}
+            self._measurements.add("generated", rows, roles.per_person)
+        # If a method generates alternatives, they alone are the generated set.
+        self._has_alternatives |= roles.alternatives
+        if roles.alternatives or not self._has_alternatives:
+            for kind, batches in shown.items():
+                for batch in batches:
+                    self._set(kind).add(batch)
 
     def _set(self, kind: str) -> _Set:
         return self._sets.setdefault(kind, _Set(self._network, self._patched))
 
-    def _pairs(self, made: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows, for `Tally.add`, of what compares images with the true ones."""
-        rows = {"ssim": ssim(made, truth), self._ms_ssim: ms_ssim(made, truth)}
+    def _pairs(self, images: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows, for `Measurements.add`, of metrics that compare images with the ground truth."""
+        rows = {"ssim": ssim(images, truth), self._ms_ssim: ms_ssim(images, truth)}
         if self._distance is not None:
-            rows[self._distance.name] = self._distance(made, truth)
-        if self._same is not None:
-            rows["identity"] = self._same(made, truth)
+            rows[self._distance.name] = self._distance(images, truth)
+        if self._similarity is not None:
+            rows["identity"] = self._similarity(images, truth)
         return {name: means(values) for name, values in rows.items()}
 
     def result(self, cache: Path | None) -> dict[str, Any]:
-        """The figures of what has been shown.
+        """The metrics of all observed images.
 
         Args:
-            cache: Folder in which the statistics of real images are kept; None: they are not.
+            cache: Cache folder for the statistics of real images; None: no cache.
 
         Returns:
-            By kind, of KINDS: where the truth is known `ssim`, `ms_ssim` (named by its scales), the
-            perceptual distance, and `identity`, the cosine of what is known of the two persons; as
-            a set FID, KID and its deviation, named by their protocol, and `swd`, with those of its
-            levels; of several answers their diversity, the mean perceptual distance of two of them.
-            `intervals` as of `Tally.result`. Empty if nothing was made.
+            By kind in KINDS: where the ground truth is known `ssim`, `ms_ssim` (named by its number
+            of scales), the perceptual distance, and `identity`, the cosine similarity to the person
+            in the ground truth (where it is unknown, in the input); for the set FID, KID and its
+            standard deviation, named by their protocol, and `swd`, also by level; for alternatives
+            their diversity, the mean perceptual distance of two of them. `intervals`, see
+            `Measurements.result`. Empty if there are no generated images.
         """
-        if "made" not in self._sets:
+        if "generated" not in self._sets:
             return {}
-        found, there = self._tally.result(), self._source.count(self._split)
-        number = self._sets["made"].statistics.count
-        count = number if there is None else min(number, there)
-        if "target" not in self._sets and (there is None or there >= 2 * count):
+        result, available = self._measurements.result(), self._source.count(self._split)
+        number = self._sets["generated"].statistics.count
+        count = number if available is None else min(number, available)
+        if "target" not in self._sets and (available is None or available >= 2 * count):
             for images in self._images(count, count):
                 self._set("target").add(images)
         statistics, patches = self._real(count, cache)
-        for kind, some in self._sets.items():
-            number = some.statistics.count
+        for kind, images in self._sets.items():
+            number = images.statistics.count
             if min(number, count) < _LEAST:
                 continue
-            known = found.setdefault(kind, {})
+            metrics = result.setdefault(kind, {})
             fid, kid = (
-                measure_name(name, self._network, number, self._split) for name in ("fid", "kid")
+                metric_name(name, self._network, number, self._split) for name in ("fid", "kid")
             )
-            distance = kernel_distance(some.statistics, statistics)
-            known[fid] = frechet_distance(some.statistics, statistics)
-            known[kid], known[f"{kid}_std"] = distance["mean"], distance["std"]
-            if some.patched == min(count, _PATCHES_OF):
-                known |= swd(some.patches, patches)
-        return found
+            distance = kernel_distance(images.statistics, statistics)
+            metrics[fid] = frechet_distance(images.statistics, statistics)
+            metrics[kid], metrics[f"{kid}_std"] = distance["mean"], distance["std"]
+            if images.patched == min(count, _PATCHES_OF):
+                metrics |= swd(images.patches, patches)
+        return result
 
     def _real(self, count: int, cache: Path | None) -> tuple[Statistics, Patches]:
-        """Of the split's first images."""
+        """Statistics and patches of the split's first images."""
         source = self._source
         arguments = {
             "data": dataclasses.asdict(source.data),
@@ -234,32 +250,32 @@ class Realism:
         drawn = _Set(self._network, self._patched)
 
         def images(count: int) -> Iterator[np.ndarray]:
-            for some in self._images(count):
-                drawn.add_patches(levels(some))
-                yield some
+            for batch in self._images(count):
+                drawn.add_patches(levels(batch))
+                yield batch
 
-        made = real_statistics(cache, arguments, self._network, lambda: images(count))
-        if not drawn.patched:  # The statistics were kept, patches are not.
+        statistics = real_statistics(cache, arguments, self._network, lambda: images(count))
+        if not drawn.patched:  # The statistics came from the cache, which has no patches.
             for _ in images(min(count, self._patched)):
                 pass
-        return made, drawn.patches
+        return statistics, drawn.patches
 
     def _images(self, count: int, skipped: int = 0) -> Iterator[np.ndarray]:
-        """So many images of the split, in batches, after those that are skipped."""
+        """Yields batches of `count` images of the split, after the first `skipped` ones."""
         first = -skipped
         for batch in self._source.batches(self._split, _BATCH):
-            some = batch["image"].numpy()[max(-first, 0) : max(count - first, 0)]
+            images = batch["image"].numpy()[max(-first, 0) : max(count - first, 0)]
             first += len(batch["image"])
-            if len(some):
-                yield some
+            if len(images):
+                yield images
             if first >= count:
                 return
 
 
-def table(found: dict[str, Any]) -> tuple[tuple[str, ...], tuple[Row, ...]]:
-    """The titles and rows of a table of `Realism.result`, which is the figure "likeness"."""
-    measures = dict.fromkeys(measure for kind in KINDS for measure in found.get(kind, {}))
+def table(result: dict[str, Any]) -> tuple[tuple[str, ...], tuple[Row, ...]]:
+    """Column titles and rows of a table of `Realism.result`, under the key "realism"."""
+    metrics = dict.fromkeys(metric for kind in KINDS for metric in result.get(kind, {}))
     return tuple(KINDS.values()), tuple(
-        Row(measure, tuple(f"likeness/{kind}/{measure}" for kind in KINDS), "digits")
-        for measure in measures
+        Row(metric, tuple(f"realism/{kind}/{metric}" for kind in KINDS), "digits")
+        for metric in metrics
     )

@@ -1,4 +1,4 @@
-"""Segmentation, and edits of expressions that come with it."""
+"""Evaluation of segmentation, alone and together with expression edits."""
 
 from __future__ import annotations
 
@@ -23,69 +23,72 @@ from tfface.evaluation.classifier import Classifier
 from tfface.evaluation.expressions import Expressions
 from tfface.evaluation.real_images import Batches, evaluate_segments, held_out_batches
 from tfface.evaluation.synthetic_truth import SHOWN, draw, held_out
-from tfface.metrics.bootstrap import Watch, joined, unwatched
+from tfface.metrics.bootstrap import Observer, merge_results, no_observer
 from tfface.metrics.tables import SEED, Row
 
 _AT_ONCE = 32
 _ROWS = (
-    Row("parts found: mIoU", ("segmentation/miou", "", ""), "number"),
-    Row("parts found: F1", ("segmentation/mean_f1", "", ""), "number"),
-    Row("parts found: pixels", ("segmentation/pixel_accuracy", "", "")),
+    Row("segmentation mIoU", ("segmentation/miou", "", ""), "number"),
+    Row("segmentation F1", ("segmentation/mean_f1", "", ""), "number"),
+    Row("segmentation pixel accuracy", ("segmentation/pixel_accuracy", "", "")),
 )
 
 
 class Segmentation(Evaluation):
-    """Of networks that find the parts of a face, and do nothing else."""
+    """Evaluation of networks that only segment faces."""
 
     counts = 256, 16
     table = Evaluation.real_table
-    baselines = unmeasured = "Label maps are compared with the true ones."
+    baselines = unmeasured = "Predicted label maps are compared with the ground truth."
 
     def against_truth(
-        self, judges: Sequence[Any], count: int, seed: int, watch: Watch = unwatched
+        self, judges: Sequence[Any], count: int, seed: int, observer: Observer = no_observer
     ) -> dict[str, Any]:
-        """The `segmentation` of held-out people."""
+        """The `segmentation` metrics on held-out people."""
         batches = _faces(self.method.config.data.size, count, seed)
-        return evaluate_segments(_segment(self.client), batches, watch)
+        return evaluate_segments(_segment(self.client), batches, observer)
 
     def without_truth(
-        self, judge: None, source: Source, count: int | None, split: str, watch: Watch = unwatched
+        self,
+        judge: None,
+        source: Source,
+        count: int | None,
+        split: str,
+        observer: Observer = no_observer,
     ) -> dict[str, Any]:
-        """As of `evaluate_segments`."""
-        return _segments(self.client, source, count, split, watch)
+        """See `evaluate_segments`."""
+        return _segments(self.client, source, count, split, observer)
 
     def show(self) -> list[str]:
         """Held-out people, and their label maps."""
         people = held_out(SHOWN, SEED)
         images = draw(people, self.method.config.data.size)
-        columns = "input", "found", "truth"
+        columns = "input", "segmentation", "ground truth"
         rows = [("", [p, *maps]) for p, maps in _shown(self.client, people, images)]
         return [html.section("Held-out faces", html.faces(columns, rows))]
 
 
 class SegmentedExpressions(Expressions):
-    """Of methods that give a face another expression, and find its parts."""
+    """Evaluation of methods that change a face's expression and segment it."""
 
     table = Expressions.table[0], (*Expressions.table[1], *_ROWS)
-    baselines = (
-        f"{Expressions.baselines} The regions outside and inside are those that expressions move."
-    )
+    baselines = f"{Expressions.baselines} The edited region is the one that expressions move."
 
     def against_truth(
-        self, judges: Sequence[Classifier], count: int, seed: int, watch: Watch = unwatched
+        self, judges: Sequence[Classifier], count: int, seed: int, observer: Observer = no_observer
     ) -> dict[str, Any]:
-        """Those of `Expressions`, and the `segmentation` of four times as many people.
+        """The metrics of `Expressions`, and `segmentation` for four times as many people.
 
-        With a data set of label maps apart, the `segmentation` is that of its split "test", and of
-        all images unless it is a small sample.
+        With a separate data set of label maps, `segmentation` is computed on its split "test": on
+        the whole split unless the sample is small.
         """
         if self._labelled is not None:
             most = None if count >= self.counts[0] else 4 * count
-            found = _segments(self.client, self._labelled, most, "test", watch)
+            segmentation = _segments(self.client, self._labelled, most, "test", observer)
         else:
             batches = _faces(self.method.config.data.size, 4 * count, seed)
-            found = evaluate_segments(_segment(self.client), batches, watch)
-        return joined(super().against_truth(judges, count, seed, watch), found)
+            segmentation = evaluate_segments(_segment(self.client), batches, observer)
+        return merge_results(super().against_truth(judges, count, seed, observer), segmentation)
 
     def without_truth(
         self,
@@ -93,11 +96,12 @@ class SegmentedExpressions(Expressions):
         source: Source,
         count: int | None,
         split: str,
-        watch: Watch = unwatched,
+        observer: Observer = no_observer,
     ) -> dict[str, Any]:
-        """Those of `Expressions`, and of `evaluate_segments` on the data set with label maps."""
-        figures = _segments(self.client, self._labelled or source, count, split, watch)
-        return joined(super().without_truth(judge, source, count, split, watch), figures)
+        """The metrics of `Expressions`, and `evaluate_segments` on the data set with label maps."""
+        segmentation = _segments(self.client, self._labelled or source, count, split, observer)
+        edits = super().without_truth(judge, source, count, split, observer)
+        return merge_results(edits, segmentation)
 
     @property
     def _labelled(self) -> Source | None:
@@ -105,11 +109,11 @@ class SegmentedExpressions(Expressions):
         return data and open_source(data, fields=("label_map",))
 
     def show_beside(self, other: Evaluation, name: str) -> list[str]:
-        """Below each other: a row has the label maps as well."""
+        """The sections of both models one after the other, as their rows are too long to align."""
         return Evaluation.show_beside(self, other, name)
 
     def show(self) -> list[str]:
-        """Held-out people with their label maps and each expression; edited parts."""
+        """Held-out people with their label maps and each expression, and edited face parts."""
         people, regions = held_out(SHOWN, SEED), self.method.config.regions
         images = draw(people, self.method.config.data.size)
         faces, parts = [], []
@@ -125,15 +129,15 @@ class SegmentedExpressions(Expressions):
             html.section(
                 "Held-out faces",
                 html.text(
-                    "People that were not in training, sent as PNGs to the server. Beside each the "
-                    "parts that the segmentation network found, and the true ones.",
+                    "People not seen in training, sent to the server as PNGs. Beside each face its "
+                    "segmentation by the network, and the ground truth.",
                     soft=True,
                 ),
-                html.faces(("input", "found", "truth", *EXPRESSIONS), faces),
+                html.faces(("input", "segmentation", "ground truth", *EXPRESSIONS), faces),
             ),
             html.section(
-                "Parts",
-                html.text("What the local generators made, and the face fused from it.", soft=True),
+                "Face parts",
+                html.text("The outputs of the local generators, and the fused face.", soft=True),
                 html.faces(("input", *regions, "fused"), parts),
             ),
         ]
@@ -142,19 +146,19 @@ class SegmentedExpressions(Expressions):
 def _faces(size: int, count: int, seed: int) -> Batches:
     people = held_out(count, seed)
     for start in range(0, count, _AT_ONCE):
-        some = {name: value[start : start + _AT_ONCE] for name, value in people.items()}
-        drawn = render(some, size, ("image", "label_map"))
+        factors = {name: value[start : start + _AT_ONCE] for name, value in people.items()}
+        drawn = render(factors, size, ("image", "label_map"))
         yield {name: value.numpy() for name, value in drawn.items()}
 
 
 def _segments(
-    client: FaceClient, source: Source, count: int | None, split: str, watch: Watch
+    client: FaceClient, source: Source, count: int | None, split: str, observer: Observer
 ) -> dict[str, Any]:
     if source.count(split) == 0:
         raise UserError(f"the data set {source.data.name!r} has no images in the split {split!r}")
-    batches = held_out_batches(source, split, count, "finding face parts")
+    batches = held_out_batches(source, split, count, "segmenting faces")
     with user_errors(source):
-        return evaluate_segments(_segment(client), batches, watch)
+        return evaluate_segments(_segment(client), batches, observer)
 
 
 def _segment(client: FaceClient) -> Callable[[np.ndarray], np.ndarray]:
@@ -164,12 +168,12 @@ def _segment(client: FaceClient) -> Callable[[np.ndarray], np.ndarray]:
 def _shown(
     client: FaceClient, people: dict, images: list[Image]
 ) -> list[tuple[Image, list[Image]]]:
-    """Images of built-in faces, and their label maps: found and true."""
+    """Images of built-in faces with their label maps: predicted and ground truth."""
     truths = render(people, images[0].size[0], ("label_map",))["label_map"]
-    found = client.segment(images)
+    predictions = client.segment(images)
     return [
         (image, [_coloured(labels), _coloured(truth)])
-        for image, labels, truth in zip(images, found, truths, strict=True)
+        for image, labels, truth in zip(images, predictions, truths, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The yardstick of faces made from label maps: a segmenter that has seen real renders only."""
+"""The judge of faces generated from label maps: a segmenter trained on real renders only."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import SyntheticFaces
 from tfface.errors import UserError
 from tfface.evaluation import classifier
-from tfface.evaluation.cache import Trained, kept
+from tfface.evaluation.cache import Trained, load_or_train
 from tfface.losses.segmentation import entropy_and_dice
 from tfface.metrics.segmentation import Confusion
 
 STEPS = 2300
 HELD_OUT = 512
 _BATCH = 4
-_TOLD = 64  # Faces told at a time.
-# Of a seed's 2^34 faces, where the segmenter's begin: those before are the methods'.
+_PREDICTED = 64  # Faces segmented at a time.
+# The segmenter's first batch among a seed's 2^34 faces; methods are trained on the earlier ones.
 _FIRST = 2**33 // _BATCH
 _RATE = 0.01
-_BETA_2 = 0.99  # Learns faster in so few steps than Adam's usual 0.999.
-_NOISE = 0.1  # The most white noise on a training image, as a standard deviation.
+_BETA_2 = 0.99  # Converges faster in so few steps than Adam's default of 0.999.
+_NOISE = 0.1  # Maximum standard deviation of white noise on a training image.
 _BLURRED = 1 / 3  # Share of the training images that are blurred.
 _DOWN = (32, 48, 64, 64)  # Channels at 1/2, 1/4, 1/8 and 1/16 of the side.
 _UP = (48, 32, 16)  # Channels at 1/8, 1/4 and 1/2 of it.
@@ -37,11 +37,11 @@ _FULL = 16  # Channels at the full side.
 
 @dataclasses.dataclass(frozen=True)
 class Segmenter:
-    """Finds the parts of built-in faces.
+    """Segments built-in faces.
 
     Attributes:
         model: From images [N,S,S,3] in [-1,1] to logits [N,S,S,19] in the order of CLASSES_19.
-        accuracy: `pixel_accuracy` and `miou` on held-out real renders, as of `Confusion`.
+        accuracy: `pixel_accuracy` and `miou` on held-out real renders, see `Confusion`.
     """
 
     model: keras.Model
@@ -51,8 +51,8 @@ class Segmenter:
         """Class ids int32 [N,S,S], indices into CLASSES_19, of images [N,S,S,3] in [-1,1]."""
         images = np.asarray(images)
         parts = [
-            self.model.predict_on_batch(images[start : start + _TOLD]).argmax(axis=3)
-            for start in range(0, len(images), _TOLD)
+            self.model.predict_on_batch(images[start : start + _PREDICTED]).argmax(axis=3)
+            for start in range(0, len(images), _PREDICTED)
         ]
         return np.concatenate(parts).astype(np.int32)
 
@@ -60,23 +60,23 @@ class Segmenter:
 def train_segmenter(
     size: int, seed: int = 0, steps: int = STEPS, cache: str | Path | None = None
 ) -> Segmenter:
-    """Trains a segmenter on built-in faces of the split "train"; same arguments, same weights.
+    """Trains a segmenter on built-in faces of the split "train", deterministically.
 
-    Some images are blurred a little and all have a little noise, so that what is measured of a
-    generator's faces are their shapes rather than slight artefacts. The network is a U-Net
-    (Ronneberger et al. 2015); its sizes, the disturbances and the loss are ours.
+    Some images are slightly blurred and all have slight noise, so that the segmenter judges the
+    shapes of generated faces rather than slight artefacts. The network is a U-Net (Ronneberger et
+    al. 2015); its sizes, the augmentation and the loss are ours.
 
     Args:
         size: Side of the images, in pixels; a multiple of 16.
-        seed: Seed of weights, faces and disturbances.
+        seed: Seed of the weights, faces and augmentation.
         steps: Training steps.
-        cache: Folder in which the segmenter is kept, and found the next time.
+        cache: Folder where the segmenter is cached; None: no cache.
 
     Returns:
         The segmenter, with its accuracy on the split "val".
 
     Raises:
-        UserError: A size that is no multiple of 16, or that built-in faces do not have.
+        UserError: The size is not a multiple of 16, or built-in faces cannot have it.
     """
     deepest = 2 ** len(_DOWN)
     if size % deepest:
@@ -89,11 +89,11 @@ def train_segmenter(
         return model, _accuracy(Segmenter(model, {}), size, steps)
 
     files = (__file__, classifier.__file__)
-    return Segmenter(*kept(cache, "segmenter", (size, seed, steps), files, train))
+    return Segmenter(*load_or_train(cache, "segmenter", (size, seed, steps), files, train))
 
 
 def _build(size: int, seed: int) -> keras.Model:
-    # Every layer has its own seed: the global one, which others rely on, is left alone.
+    # Every layer has its own seed, so the global one is not touched.
     seeds = itertools.count(100 * seed)
     layers = keras.layers
 
@@ -117,11 +117,11 @@ def _build(size: int, seed: int) -> keras.Model:
 
 
 def _batches(size: int, seed: int) -> tf.data.Dataset:
-    """Endless batches: disturbed images, label maps."""
+    """Endless batches: augmented images, label maps."""
     faces = SyntheticFaces(Data(size=size), fields=("label_map",))
 
-    @tf.autograph.experimental.do_not_convert  # Takes longer, for nothing.
-    def disturbed(number, batch):
+    @tf.autograph.experimental.do_not_convert  # Conversion takes time and is not needed.
+    def augmented(number, batch):
         keys = tf.random.experimental.stateless_split(
             tf.stack([tf.constant(seed, tf.int64), number]), 3
         )
@@ -134,14 +134,15 @@ def _batches(size: int, seed: int) -> tf.data.Dataset:
         return image, batch["label_map"]
 
     drawn = faces.batches("train", _BATCH, seed=seed, start=_FIRST)
-    return drawn.enumerate().map(disturbed).prefetch(2)
+    return drawn.enumerate().map(augmented).prefetch(2)
 
 
 def _accuracy(segmenter: Segmenter, size: int, steps: int) -> dict[str, float]:
-    """Of the split "val"."""
-    faces = SyntheticFaces(Data(size=size), fields=("label_map",)).batches("val", _TOLD)
+    """Accuracy on the split "val"."""
+    faces = SyntheticFaces(Data(size=size), fields=("label_map",)).batches("val", _PREDICTED)
     confusion = Confusion()
-    for batch in faces.take(classifier.held_out(steps * _BATCH, HELD_OUT, _TOLD) // _TOLD):
+    count = classifier.held_out(steps * _BATCH, HELD_OUT, _PREDICTED)
+    for batch in faces.take(count // _PREDICTED):
         confusion.add(segmenter.label_maps(batch["image"]), batch["label_map"])
     result = confusion.result()
     return {name: result[name] for name in ("pixel_accuracy", "miou")}

@@ -1,4 +1,8 @@
-"""Held-out built-in faces, whose edits are compared with their true renders."""
+"""Held-out built-in faces, whose edits are compared with the ground truth.
+
+The renderer can draw the same person with another expression or attribute, so the ground truth of
+an edit is known.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +18,28 @@ from tfface.evaluation.classifier import Classifier, first_face
 from tfface.metrics.bootstrap import means, ratio
 from tfface.progress import progress
 
-# Training faces have intensities uniform in [0.7, 1]; an edit is asked for a name only.
 INTENSITY = 0.85
+"""Expression intensity of the ground truth: the mean of the training faces, uniform in [0.7, 1]."""
+
 BATCH = 32
 SHOWN = 6
-"""Rows of images in a report, about."""
+"""Approximate number of image rows in a report."""
 
 _HALF = 0.5  # Decibels.
-ERROR = "error to the true render"
+ERROR = "error to the ground truth"
 
 
 def held_out(count: int, seed: int, attributes: tuple[str, ...] = (), where=None) -> dict:
-    """Factors of people of the split "test": others for every seed.
+    """Factors of people in the split "test", different ones for each seed.
 
-    With attributes, Smiling and Mouth_Slightly_Open are drawn on their own, on neutral faces.
+    With attributes, the faces are neutral and Smiling and Mouth_Slightly_Open are independent of
+    the expression.
 
     Args:
-        count: How many people.
-        seed: Which ones.
-        attributes: As of `SyntheticFaces`.
-        where: (attribute, value) to put on every face.
+        count: Number of people.
+        seed: Seed that selects the people.
+        attributes: As for `SyntheticFaces`.
+        where: (attribute, value) that every face gets.
 
     Returns:
         Factors, as from `sample_factors`.
@@ -48,39 +54,42 @@ def draw(factors: dict, size: int) -> list[Image.Image]:
 
 
 def chunks(factors: dict, count: int, chunk: int, title: str) -> Iterator[dict]:
-    """Some faces at a time, with a progress bar on a terminal."""
+    """Yields the factors in chunks, with a progress bar on a terminal."""
     with progress() as bar:
         for start in bar.track(range(0, count, chunk), description=title):
             yield {name: value[start : start + chunk] for name, value in factors.items()}
 
 
-def verdicts(
-    asked: str,
+def success_rows(
+    name: str,
     verdicts: Sequence[np.ndarray],
-    rows: dict[str, np.ndarray],
-    copied: dict[str, np.ndarray],
+    edited: dict[str, np.ndarray],
+    inputs: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Rows of edits that show what was asked, and of those that are nearer to the truth as well.
+    """Rows, for `Measurements.add`, of edits that show the target and that improve over the input.
 
-    A caricature shows it, and a copy has a small error: it takes both to have done what was asked.
+    A caricature shows the target and a copy of the input has a small error; a successful edit must
+    show the target and be closer to the ground truth than the input.
 
     Args:
-        asked: What the share of those that show it is called.
-        verdicts: Of one judge or two, which show it, bool [N].
-        rows: Of the edits, as of `compared`.
-        copied: Of the inputs. Those that are their own true render are left out.
+        name: Name of the share of edits that show the target.
+        verdicts: For one or two judges, whether each edit shows the target, bool [N].
+        edited: Errors of the edits, from `image_errors`.
+        inputs: Errors of the inputs; inputs identical to their ground truth are left out.
     """
-    before = ratio(copied["psnr"])
+    before = ratio(inputs["psnr"])
     with np.errstate(divide="ignore", invalid="ignore"):
-        gain = 10 * np.log10(before / ratio(rows["psnr"]))  # In dB.
-    found = {}
+        gain = 10 * np.log10(before / ratio(edited["psnr"]))  # In dB.
+    rows = {}
     for prefix, shows in zip(("", "second/"), verdicts, strict=False):
-        found[f"{prefix}{asked}"] = means(shows)
-        found[f"{prefix}improved_over_input"] = means(shows & (gain > 0), before > 0)
-        found[f"{prefix}improved_by_half_db"] = means(shows & (gain >= _HALF), before > 0)
-    return found
+        rows[f"{prefix}{name}"] = means(shows)
+        rows[f"{prefix}improved_over_input"] = means(shows & (gain > 0), before > 0)
+        rows[f"{prefix}improved_by_half_db"] = means(shows & (gain >= _HALF), before > 0)
+    return rows
 
 
-def kept_person(judge: Classifier, made: np.ndarray, source: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows of how like the person in images is to the one in those that they were made of."""
-    return {"identity": means(judge.similarity(made, source))} if judge.knows_people else {}
+def identity_rows(
+    judge: Classifier, edited: np.ndarray, source: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Rows, for `Measurements.add`, of the identity similarity of edits to their inputs."""
+    return {"identity": means(judge.similarity(edited, source))} if judge.has_identity else {}

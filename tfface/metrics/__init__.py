@@ -1,1 +1,1 @@
-"""Measures of edited faces."""
+"""Metrics of generated and edited images, label maps and image sets."""

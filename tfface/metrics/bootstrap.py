@@ -1,4 +1,4 @@
-"""Figures of a sample of people, with their confidence intervals."""
+"""Metrics over a sample of people, with bootstrap confidence intervals."""
 
 from __future__ import annotations
 
@@ -12,69 +12,69 @@ import numpy as np
 from tfface.metrics.segmentation import summary
 
 RANGE = 2.0
-"""Of the pixels' values: images are in [-1,1]."""
+"""Width of the pixel value range: images are in [-1,1]."""
 
 LEVEL = 0.95
-"""Of the confidence intervals."""
+"""Confidence level of the intervals."""
 
 _RESAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Roles:
-    """Which of some images are what, by their captions.
+class ImageRoles:
+    """The role of each image shown to an `Observer`, by caption.
 
     Attributes:
-        made: What a method made; none: nothing to judge as images.
-        source: What it was made of; what a copy of the input would be.
-        truth: What it should be.
-        answers: Whether those that were made are several answers to one question.
-        per: So many examples that follow each other are one person.
+        generated: Captions of the generated images; empty: there are none.
+        source: Caption of the input images.
+        ground_truth: Caption of the ground truth; "": there is none.
+        alternatives: Whether the generated images are several results for the same input.
+        per_person: How many consecutive examples belong to one person.
     """
 
-    made: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()
     source: str = ""
-    truth: str = ""
-    answers: bool = False
-    per: int = 1
+    ground_truth: str = ""
+    alternatives: bool = False
+    per_person: int = 1
 
 
-NOTHING_MADE = Roles()
+NO_ROLES = ImageRoles()
 
 
-class Watch(Protocol):
-    """Is shown what was measured."""
+class Observer(Protocol):
+    """Called with the images and scores of each evaluated batch."""
 
     def __call__(
         self,
-        measure: str,
+        metric: str,
         names: list[str],
         images: dict[str, Any],
         scores: np.ndarray,
-        roles: Roles = NOTHING_MADE,
+        roles: ImageRoles = NO_ROLES,
     ) -> None:
-        """Is shown some examples.
+        """Receives a batch of examples.
 
         Args:
-            measure: What was measured.
-            names: Of the examples.
+            metric: Name of the metric.
+            names: Name of each example.
             images: By caption, [N,S,S,3] in [-1,1].
-            scores: Of the examples, float [N], the lower the better.
-            roles: Which of the images are what.
+            scores: Metric value of each example, float [N]; lower is better.
+            roles: Roles of the images.
         """
 
 
-def unwatched(*shown: Any) -> None:
-    """A `Watch` that does nothing."""
+def no_observer(*_: Any) -> None:
+    """An `Observer` that does nothing."""
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
-    """Of sums [...,2] the first as a share of the second; NaN of nothing."""
+    """The ratio of the first to the second of two sums [...,2]; NaN if the second is 0."""
     return sums[..., 0] / np.where(sums[..., 1] > 0, sums[..., 1], np.nan)
 
 
 def _decibels(sums: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio of mean squared errors; NaN without any."""
+    """Peak signal-to-noise ratio of mean squared errors; NaN if the error is 0."""
     squared = ratio(sums)
     return -10.0 * np.log10(np.where(squared > 0, squared, np.nan))
 
@@ -90,27 +90,29 @@ _STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def means(values: Any, where: Any = True) -> np.ndarray:
-    """Rows [N,2] of a measure that is a mean of values [N,...], of those `where` is true."""
+    """Sum and count, float64 [N,2], of the values [N,...] of each example where `where` is true."""
     values = np.asarray(values, np.float64)
     where = np.broadcast_to(where, values.shape)
     axes = tuple(range(1, values.ndim))
     return np.stack([np.where(where, values, 0.0).sum(axes), where.sum(axes)], 1)
 
 
-def compared(made: Any, truth: Any, inside: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Rows of the measures of images that have a true counterpart.
+def image_errors(
+    images: Any, ground_truth: Any, inside: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Errors of images with respect to the ground truth, for `Measurements.add`.
 
     Args:
-        made: Images [N,S,S,3] in [-1,1].
-        truth: What they should be, of the same shape.
-        inside: bool [N,S,S], where they should differ from what they were made of.
+        images: [N,S,S,3] in [-1,1].
+        ground_truth: The same shape.
+        inside: bool [N,S,S], the region that the edit should change.
 
     Returns:
-        `error`, the mean absolute difference as a share of the range of the pixels' values, and
-        with `inside` that within and without, `error_inside` and `error_outside`; `psnr`, in dB of
-        the mean squared error. Each float64 [N,2], for `Tally.add`.
+        By metric, float64 [N,2] as from `means`: `error`, the mean absolute difference as a share
+        of the pixel value range; with `inside` also `error_inside` and `error_outside` that region;
+        `psnr`, the mean squared error, which `Measurements.result` converts to dB.
     """
-    difference = (np.asarray(made, np.float64) - np.asarray(truth, np.float64)) / RANGE
+    difference = (np.asarray(images, np.float64) - np.asarray(ground_truth, np.float64)) / RANGE
     absolute = np.abs(difference)
     rows = {"error": means(absolute), "psnr": means(np.square(difference))}
     if inside is not None:
@@ -119,57 +121,57 @@ def compared(made: Any, truth: Any, inside: np.ndarray | None = None) -> dict[st
     return rows
 
 
-class Tally:
-    """Sums over people, and the measures that are functions of them.
+class Measurements:
+    """Collects sums per person and computes metrics from them.
 
-    A measure is the ratio of two sums, but for those that the last part of its name says: `psnr`,
-    the decibels of such a ratio, and `pixel_accuracy`, `miou` and `mean_f1` of confusions.
+    A metric is the ratio of two sums, unless the last part of its name is `psnr` (such a ratio in
+    decibels) or `pixel_accuracy`, `miou` or `mean_f1` (computed from confusion matrices).
     """
 
     def __init__(self):
         self._rows: dict[str, list[np.ndarray]] = {}
 
-    def add(self, kind: str, rows: dict[str, np.ndarray], per: int = 1) -> None:
-        """Counts some examples.
+    def add(self, kind: str, rows: dict[str, np.ndarray], per_person: int = 1) -> None:
+        """Adds a batch of examples.
 
         Args:
-            kind: Of what, such as "edited"; may have slashes.
-            rows: By measure [N,2] as of `means`, or [N,19,19] as of `confusions`.
-            per: So many examples that follow each other are one person.
+            kind: Prefix of the metric names, such as "edited"; may contain slashes.
+            rows: By metric, [N,2] as from `means` or [N,19,19] as from `confusions`.
+            per_person: How many consecutive examples belong to one person.
         """
         for name, values in rows.items():
-            people = values.reshape(-1, per, *values.shape[1:]).sum(1, dtype=np.float64)
+            people = values.reshape(-1, per_person, *values.shape[1:]).sum(1, dtype=np.float64)
             self._rows.setdefault(f"{kind}/{name}", []).append(people)
 
     def result(self) -> dict[str, Any]:
-        """The measures by the parts of their names; None where there is nothing to measure.
+        """All metrics as a nested dict, by the parts of their names; None where undefined.
 
-        `intervals` has those of their 95 % confidence intervals, [low, high], by bootstrap
-        (Efron 1979, percentiles) over people: the same for the same people.
+        `intervals` has the same structure with the 95 % confidence intervals [low, high], by
+        percentile bootstrap over people (Efron 1979); the same people give the same intervals.
         """
-        figures: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
         intervals: dict[str, Any] = {}
         for name, parts in self._rows.items():
             rows = np.concatenate(parts)
             statistic = _STATISTICS.get(name.rpartition("/")[2], ratio)
-            _put(figures, name, _number(statistic(rows.sum(0))))
-            found = statistic(np.tensordot(_resamples(len(rows)), rows, 1))
-            found = found[np.isfinite(found)]
+            _put(metrics, name, _number(statistic(rows.sum(0))))
+            resampled = statistic(np.tensordot(_resamples(len(rows)), rows, 1))
+            resampled = resampled[np.isfinite(resampled)]
             tails = 100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2
-            _put(intervals, name, [float(p) for p in np.percentile(found, tails)]
-                 if len(found) else None)  # fmt: skip
-        return {**figures, "intervals": intervals}
+            _put(intervals, name, [float(p) for p in np.percentile(resampled, tails)]
+                 if len(resampled) else None)  # fmt: skip
+        return {**metrics, "intervals": intervals}
 
 
-def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Two results, with the intervals of both."""
+def merge_results(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Merges two results, including their intervals."""
     intervals = {**first["intervals"], **second["intervals"]}
     return {**first, **second, "intervals": intervals}
 
 
 @functools.lru_cache(maxsize=1)
 def _resamples(people: int) -> np.ndarray:
-    """How often each of the people is in each sample, float64 [samples,people]."""
+    """How often each person occurs in each bootstrap sample, float64 [samples,people]."""
     random = np.random.default_rng(people)
     drawn = random.multinomial(people, np.full(people, 1.0 / people), _RESAMPLES)
     return drawn.astype(np.float64)

@@ -1,4 +1,4 @@
-"""How well label maps agree with the true ones."""
+"""Segmentation metrics: pixel accuracy, IoU and F1 of label maps."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ _KINDS = len(CLASSES_19)
 
 
 class Confusion:
-    """Counts the pixels of label maps by true and found class, over a whole set.
+    """Confusion matrix of the pixels of label maps, over a whole set.
 
-    With t the pixels of a class in the truth, f those found and b those that are both, its IoU is
-    b / (t + f - b) and its F1 (Dice) 2 b / (t + f). All counts are sums over the set, so that large
-    areas weigh more than small ones and the order and size of batches do not matter.
+    With t the ground-truth pixels of a class, f the predicted ones and b the intersection, the IoU
+    of the class is b / (t + f - b) and its F1 (Dice) 2 b / (t + f). All counts are sums over the
+    set, so large areas weigh more than small ones, and the order and size of batches do not matter.
 
     Attributes:
-        counts: int64 [19,19] of pixels; rows are true classes, columns found ones.
+        counts: int64 [19,19], pixels by ground-truth class (rows) and predicted class (columns).
     """
 
     def __init__(self):
         self.counts = np.zeros((_KINDS, _KINDS), np.int64)
 
-    def add(self, found: Any, truth: Any) -> None:
-        """Counts a batch.
+    def add(self, predicted: Any, ground_truth: Any) -> None:
+        """Adds a batch.
 
         Args:
-            found: Integers [N,H,W] of 0 to 18, indices into CLASSES_19.
-            truth: The true ones, of the same shape.
+            predicted: Integers [N,H,W] from 0 to 18, indices into CLASSES_19.
+            ground_truth: The same shape.
 
         Raises:
-            ValueError: Not integers, of another shape, or with ids outside 0 to 18.
+            ValueError: The values are not integers from 0 to 18, or the shapes differ.
         """
-        self.counts += confusions(found, truth).sum(0)
+        self.counts += confusions(predicted, ground_truth).sum(0)
 
     def result(self) -> dict[str, Any]:
-        """The measures of all that was added; shares from 0 to 1.
+        """The metrics of everything added, from 0 to 1.
 
         Returns:
-            `pixel_accuracy`, the share of the pixels that have their true class; `miou`, the mean
-            IoU of the classes that occur in the truth; `mean_f1`, the mean F1 of those without the
-            background (None if there are none); and by name of CLASSES_19 `iou_by_class`,
-            `f1_by_class` and `share_by_class`, of the truth's pixels. A class that occurs in what
-            was found only has IoU, F1 and share 0; one that occurs in neither has None for each.
+            `pixel_accuracy`, the share of pixels with the correct class; `miou`, the mean IoU of
+            the classes in the ground truth; `mean_f1`, the mean F1 of the same classes without the
+            background (None if there are none); and by name in CLASSES_19 `iou_by_class`,
+            `f1_by_class` and `share_by_class` (share of the ground-truth pixels). A class that was
+            predicted but is not in the ground truth has 0 for each; one that is in neither None.
 
         Raises:
             ValueError: Nothing was added.
@@ -65,24 +65,28 @@ class Confusion:
         }
 
 
-def confusions(found: Any, truth: Any) -> np.ndarray:
-    """Counts the pixels of each label map; arguments and errors as of `Confusion.add`.
+def confusions(predicted: Any, ground_truth: Any) -> np.ndarray:
+    """Confusion matrix of each label map; for arguments and errors see `Confusion.add`.
 
     Returns:
-        int64 [N,19,19]; rows are true classes, columns found ones.
+        int64 [N,19,19]; rows are ground-truth classes, columns predicted classes.
     """
-    found, truth = _checked("found", found), _checked("truth", truth)
-    if found.shape != truth.shape:
-        raise ValueError(f"found is {found.shape}, truth {truth.shape}: expected one shape")
-    pairs = truth.astype(np.int64) * _KINDS + found
+    predicted = _checked("predicted", predicted)
+    ground_truth = _checked("ground_truth", ground_truth)
+    if predicted.shape != ground_truth.shape:
+        raise ValueError(
+            f"predicted is {predicted.shape}, ground_truth {ground_truth.shape}: "
+            "expected the same shape"
+        )
+    pairs = ground_truth.astype(np.int64) * _KINDS + predicted
     counts = [np.bincount(pair.ravel(), minlength=_KINDS**2) for pair in pairs]
     return np.reshape(counts, (-1, _KINDS, _KINDS)).astype(np.int64)
 
 
 def summary(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """`pixel_accuracy`, `miou` and `mean_f1` [...] of counts [...,19,19], as of `Confusion.result`.
+    """`pixel_accuracy`, `miou` and `mean_f1` [...] of counts [...,19,19]; see `Confusion.result`.
 
-    NaN where there is nothing to measure.
+    NaN where undefined.
     """
     iou, f1 = _by_class_of(counts)
     truth = counts.sum(-1)
@@ -95,7 +99,7 @@ def summary(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _by_class_of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """IoU and F1 [...,19]; 0 for a class without pixels."""
+    """IoU and F1 [...,19] by class; 0 for a class without pixels."""
     both = np.diagonal(counts, axis1=-2, axis2=-1)
     either = counts.sum(-1) + counts.sum(-2)
     return both / np.maximum(either - both, 1), 2 * both / np.maximum(either, 1)

@@ -1,4 +1,4 @@
-"""Figures by name, and tables of them."""
+"""Metrics by name, and tables of them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 SEED = 1
-"""Of the people that are measured and shown."""
+"""Default seed of the evaluated people."""
 
-KINDS = {"edited": "edited", "copy": "copy of the input", "target": "true render"}
-"""Titles of what is measured of methods that edit images."""
+KINDS = {"edited": "edited", "copy": "copy of the input", "target": "ground truth"}
+"""Column titles for methods that edit images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table of figures.
+    """A row of a table of metrics.
 
     Attributes:
-        title: What was measured.
-        names: The figures, one for each column; "" where there is none.
-        unit: "share" and "error", shown in percent; "dB"; "number"; or "digits", four of them.
+        title: Title of the row.
+        names: Name of the metric in each column; "" for an empty cell.
+        unit: "share" and "error", shown in percent; "dB"; "number" (three decimals); or "digits"
+            (four significant digits).
     """
 
     title: str
@@ -29,50 +30,55 @@ class Row:
 
 
 Table = tuple[tuple[str, ...], tuple[Row, ...]]
-"""Titles of columns, and rows."""
+"""Column titles, and rows."""
 
 
 def rows_of(kinds: Mapping[str, str], rows: Mapping[str, tuple[str, str]]) -> tuple[Row, ...]:
-    """Rows of the same measure of several kinds: measure to title and unit."""
+    """Rows with one column for each kind.
+
+    Args:
+        kinds: Prefixes of the metric names, one for each column.
+        rows: From metric to title and unit.
+    """
     return tuple(
-        Row(title, tuple(f"{kind}/{measure}" for kind in kinds), unit)
-        for measure, (title, unit) in rows.items()
+        Row(title, tuple(f"{kind}/{metric}" for kind in kinds), unit)
+        for metric, (title, unit) in rows.items()
     )
 
 
 EDITED = {
     "improved_over_input": (
-        "improved over the input: shows it, with a higher PSNR to the truth",
+        "improved over the input (target shown and PSNR to the ground truth above the input's)",
         "share",
     ),
-    "improved_by_half_db": ("improved by 0.5 dB or more", "share"),
-    "second/improved_over_input": ("improved over the input, by a second judge", "share"),
-    "identity": ("person of the input kept: cosine", "number"),
-    "error_outside": ("error outside", "error"),
-    "error_inside": ("error inside", "error"),
+    "improved_by_half_db": ("improved by at least 0.5 dB", "share"),
+    "second/improved_over_input": ("improved over the input, second judge", "share"),
+    "identity": ("identity similarity to the input (cosine)", "number"),
+    "error_outside": ("error outside the edited region", "error"),
+    "error_inside": ("error inside the edited region", "error"),
     "psnr": ("PSNR", "dB"),
 }
-"""Measures of edits that have a true render, for `rows_of`."""
+"""Rows for edits whose ground truth is known, for `rows_of`."""
 
 
-def flat(figures: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers of nested figures by their names, joined by slashes, such as `edited/accuracy`."""
+def flat(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Flattens nested metrics: names joined by slashes, such as `edited/accuracy`, to numbers."""
     return {
-        name: float(value) for name, value in _leaves(figures) if isinstance(value, int | float)
+        name: float(value) for name, value in _leaves(metrics) if isinstance(value, int | float)
     }
 
 
 def table(
-    rows: tuple[Row, ...], figures: Mapping[str, Any], intervals: bool = True
+    rows: tuple[Row, ...], metrics: Mapping[str, Any], intervals: bool = True
 ) -> list[list[str]]:
-    """Rows of text, without those that nothing was measured for.
+    """The rows as text; rows without any value are left out.
 
     Args:
-        rows: What to show.
-        figures: Nested figures, with their 95 % confidence `intervals`.
-        intervals: Whether to show these too.
+        rows: The rows to show.
+        metrics: Nested metrics, with their 95 % confidence `intervals`.
+        intervals: Whether to show the intervals.
     """
-    values = dict(_leaves(figures))
+    values = dict(_leaves(metrics))
     lines = []
     for row in rows:
         if any(name in values for name in row.names):
@@ -81,12 +87,12 @@ def table(
     return lines
 
 
-def _leaves(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
-    for key, value in figures.items():
+def _leaves(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    leaves = []
+    for key, value in metrics.items():
         nested = isinstance(value, Mapping)
-        found += _leaves(value, f"{prefix}{key}/") if nested else [(f"{prefix}{key}", value)]
-    return found
+        leaves += _leaves(value, f"{prefix}{key}/") if nested else [(f"{prefix}{key}", value)]
+    return leaves
 
 
 def _cell(values: Mapping[str, Any], name: str, unit: str, intervals: bool) -> str:

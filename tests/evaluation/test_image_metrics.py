@@ -1,4 +1,4 @@
-"""Measures of pairs of images, and diversity."""
+"""Metrics of pairs of images, and diversity."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ SEEDS = st.integers(0, 2**16)
 
 
 def images(seed, count=3, size=32):
-    """Smooth images in [-1,1], as faces are smooth."""
+    """Piecewise constant images in [-1,1]."""
     random = np.random.default_rng(seed)
     rough = random.uniform(-1, 1, (count, size // 8, size // 8, 3))
     return rough.repeat(8, 1).repeat(8, 2).astype(np.float32)
 
 
-def noisy(found, seed, amount):
-    noise = np.random.default_rng(seed).uniform(-amount, amount, found.shape)
-    return (found + noise).clip(-1, 1).astype(np.float32)
+def noisy(images, seed, amount):
+    noise = np.random.default_rng(seed).uniform(-amount, amount, images.shape)
+    return (images + noise).clip(-1, 1).astype(np.float32)
 
 
-def test_ssim_is_that_of_scikit_image():
+def test_ssim_matches_scikit_image():
     truth = images(0)
     found = noisy(truth, 1, 0.3)
     expected = [
@@ -51,7 +51,7 @@ def test_ssim_is_that_of_scikit_image():
     assert 0.1 < max(expected) < 0.95
 
 
-def test_ms_ssim_of_five_scales_is_the_published_one():
+def test_ms_ssim_with_five_scales_matches_tensorflow():
     import tensorflow as tf
 
     truth = images(0, 1, 168)
@@ -72,13 +72,13 @@ def test_ms_ssim_of_five_scales_is_the_published_one():
         (512, "ms_ssim"),
     ],
 )
-def test_the_name_of_ms_ssim_tells_how_many_scales_fit(size, name):
+def test_ms_ssim_name_states_the_number_of_scales(size, name):
     assert ms_ssim_name(size) == name
 
 
 @pytest.mark.parametrize("size", [11, 21, 41])
-def test_as_many_scales_as_the_name_tells_can_be_computed(size):
-    """At the smallest size of each number of scales; of one scale it is SSIM."""
+def test_ms_ssim_at_the_smallest_size_of_each_number_of_scales(size):
+    """With one scale it equals SSIM."""
     random = np.random.default_rng(0)
     truth = random.uniform(-1, 1, (2, size, size, 3))
     np.testing.assert_allclose(ms_ssim(truth, truth), 1.0, atol=1e-6)
@@ -92,28 +92,28 @@ def test_as_many_scales_as_the_name_tells_can_be_computed(size):
 def test_similarity_is_symmetric_and_falls_with_noise(seed):
     truth = images(seed)
     little, much = noisy(truth, seed + 1, 0.1), noisy(truth, seed + 1, 0.8)
-    for measure in (ssim, ms_ssim):
-        near, far = measure(little, truth), measure(much, truth)
+    for metric in (ssim, ms_ssim):
+        near, far = metric(little, truth), metric(much, truth)
         assert near.shape == (3,) and near.dtype == np.float64
         assert (near > far).all()
-        np.testing.assert_allclose(measure(truth, little), near, atol=1e-5)
-        np.testing.assert_allclose(measure(truth, truth), 1.0)
+        np.testing.assert_allclose(metric(truth, little), near, atol=1e-5)
+        np.testing.assert_allclose(metric(truth, truth), 1.0)
 
 
 def test_diversity_is_the_mean_over_pairs():
     values = np.array([[-1.0, 0.0, 1.0], [0.5, 0.5, 0.5]])
-    made = np.broadcast_to(values[..., None, None, None], (2, 3, 4, 4, 3))
-    np.testing.assert_allclose(diversity(made), [(0.5 + 1.0 + 0.5) / 3, 0.0])
-    assert diversity(made, lambda a, b: np.ones(2)).tolist() == [1.0, 1.0]
+    images = np.broadcast_to(values[..., None, None, None], (2, 3, 4, 4, 3))
+    np.testing.assert_allclose(diversity(images), [(0.5 + 1.0 + 0.5) / 3, 0.0])
+    assert diversity(images, lambda a, b: np.ones(2)).tolist() == [1.0, 1.0]
     with pytest.raises(ValueError, match="at least two"):
-        diversity(made[:, :1])
+        diversity(images[:, :1])
 
 
-def test_images_that_are_none_are_refused():
+def test_invalid_images_are_rejected():
     good = images(0)
     with pytest.raises(ValueError, match=r"expected \[-1,1\]"):
         ssim(good * 100, good)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         ssim(good, good[:1])
     with pytest.raises(ValueError, match="4 axes"):
         ssim(good[0], good[0])
