@@ -1,10 +1,11 @@
-"""Calls any exported model; needs no TensorFlow, but gRPC and the messages in `serving.proto`.
+"""Calls any exported model; needs only gRPC and `serving.proto`, not TensorFlow.
 
     pip install grpcio-tools
     python predict.py sargan image_bytes=@me.jpg expression=happy --out happy.png
     python predict.py mask_guided label_map_bytes=@map.png seed=7 --target serving.example:8500
 
-`NAME=@FILE` sends a file's bytes, `NAME=TEXT` a word or a number; the model tells which it expects.
+`NAME=@FILE` sends the content of a file, `NAME=TEXT` a string or a number, according to the model's
+signature.
 """
 
 import argparse
@@ -13,10 +14,10 @@ from pathlib import Path
 
 import grpc
 
-# Compiled as it starts, from the file beside this one.
+# Compiled at the start, from the file next to this one.
 protos, services = grpc.protos_and_services("serving.proto")
 
-# Every request may be repeated: it only computes. UNAVAILABLE is a server that has gone or is full.
+# Every request can be repeated, as it only computes. UNAVAILABLE: the server is lost or overloaded.
 OPTIONS = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -35,7 +36,7 @@ OPTIONS = {
 
 
 def connect(target):
-    """A channel without gRPC's limit of 4 MB, that balances and tries again."""
+    """A channel without gRPC's limit of 4 MB, with load balancing and retries."""
     return grpc.insecure_channel(
         target,
         [
@@ -54,13 +55,13 @@ def input_types(stub, model, signature, timeout):
     reply = stub.GetModelMetadata(request, timeout=timeout)
     reply.metadata["signature_def"].Unpack(signatures)
     if signature not in signatures.signature_def:
-        known = ", ".join(n for n in sorted(signatures.signature_def) if not n.startswith("__"))
-        raise SystemExit(f"{model} has no signature {signature!r}, only {known}")
+        names = ", ".join(n for n in sorted(signatures.signature_def) if not n.startswith("__"))
+        raise SystemExit(f"{model} has no signature {signature!r}, only {names}")
     return {name: info.dtype for name, info in signatures.signature_def[signature].inputs.items()}
 
 
 def fill(tensor, dtype, text):
-    """Makes a tensor of shape [1], one image's part of a batch."""
+    """Fills a tensor of shape [1], for a batch of one."""
     tensor.dtype = dtype
     tensor.tensor_shape.dim.add(size=1)
     if dtype == protos.DT_STRING:
@@ -73,14 +74,14 @@ def fill(tensor, dtype, text):
 
 
 def main():
-    """Sends one image, writes the image that comes back."""
+    """Sends one request and writes the returned image."""
     parser = argparse.ArgumentParser(description="Call an exported model on TF Serving.")
     parser.add_argument("model", help="the model's name")
     parser.add_argument("inputs", nargs="+", metavar="NAME=VALUE", help="NAME=@FILE or NAME=TEXT")
     parser.add_argument("--target", default="127.0.0.1:8500", help="HOST:PORT, or dns:///HOST:PORT")
     parser.add_argument("--signature", default="bytes", help="default: bytes")
     parser.add_argument("--out", type=Path, default=Path("out.png"), help="default: out.png")
-    parser.add_argument("--timeout", type=float, default=30, help="seconds (30)")
+    parser.add_argument("--timeout", type=float, default=30, help="seconds; default: 30")
     arguments = parser.parse_args()
 
     with connect(arguments.target) as channel:

@@ -1,4 +1,4 @@
-"""Checks compose.yaml by its schema, and the dashboard's queries by Prometheus' grammar."""
+"""Validates compose.yaml against its schema, and the dashboard's queries as PromQL."""
 
 import json
 from importlib.resources import files
@@ -12,7 +12,7 @@ SERVING = Path(__file__).parents[1]
 
 schema = json.loads(files("compose").joinpath("config/compose_spec.json").read_text())
 compose = yaml.safe_load((SERVING / "compose.yaml").read_text())
-compose.pop("name")  # younger than this schema
+compose.pop("name")  # newer than this schema
 jsonschema.validate(compose, schema)
 
 dashboard = json.loads((SERVING / "grafana" / "dashboards" / "serving.json").read_text())

@@ -1,4 +1,4 @@
-"""The servers that the tests of the deployment share; `make test-deployment` runs them."""
+"""Fixtures of the deployment tests, which `make test-deployment` runs."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[2] / "tests"))  # tiny_models
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """A model's folder with a version 1."""
+    """A model folder with version 1."""
     from tiny_models import save
 
     path = tmp_path_factory.mktemp("models") / "g"

@@ -1,4 +1,4 @@
-"""`python ovms_calls.py grpc|http HOST:PORT`: what Intel's client gets, as JSON."""
+"""`python ovms_calls.py grpc|http HOST:PORT`: prints the results of Intel's client as JSON."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ try:
 except ovmsclient.tfs_compat.base.errors.ModelServerError as error:
     refused = type(error).__name__
 metadata = client.get_model_metadata("g", 1)
-if sys.argv[1] == "http":  # there the client hands on what the server says
+if sys.argv[1] == "http":  # over HTTP the client passes on the server's message
     metadata = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
 print(
     json.dumps(

@@ -1,4 +1,4 @@
-"""The programs that the tests start: embedded servers, nginx, and what runs apart from pytest."""
+"""Processes that the tests start: embedded servers, nginx and other programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENVIRONMENT = CHECKOUT / "build" / "deployment"
 
 
 def need(name):
-    """The path of a program; a test without it fails."""
+    """The path of a program; fails the test if it is not installed."""
     path = shutil.which(name, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
     if path is None:
         pytest.fail(f"this test needs {name}, which is not on the PATH", pytrace=False)
@@ -28,7 +28,7 @@ def need(name):
 
 
 def need_environment():
-    """The Python of the tests' own environment."""
+    """The Python interpreter of the tests' separate environment."""
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         pytest.fail(f"this test needs {python}: run it by make test-deployment", pytrace=False)
@@ -36,7 +36,7 @@ def need_environment():
 
 
 def run(*command, **options):
-    """What a command prints; it must succeed."""
+    """The output of a command, which must succeed."""
     done = subprocess.run(
         [str(c) for c in command], capture_output=True, text=True, timeout=120, **options
     )
@@ -55,7 +55,7 @@ def is_open(port):
 
 
 class Replica:
-    """An embedded server as a process of its own, always on the same port."""
+    """An embedded server in its own process, always on the same port."""
 
     def __init__(self, base_path, log, *flags):
         self.port = free_port()
@@ -94,7 +94,7 @@ def replicas(count, base_path, folder):
 
 
 def shipped_conf(pid, listen=(8500, 8501), grpc_ports=(1, 2, 3)):
-    """serving/nginx.conf with addresses of this machine in place of the containers'; no REST."""
+    """serving/nginx.conf with local addresses in place of the containers'; without REST."""
     text = (SERVING / "nginx.conf").read_text()
     places = {f"server serving-{n}:8500 ": f"server 127.0.0.1:{port} "
               for n, port in enumerate(grpc_ports, 1)}  # fmt: skip
@@ -112,8 +112,8 @@ class Proxy:
     """nginx with the shipped configuration.
 
     Attributes:
-        port: Where gRPC clients call.
-        calls: Its log of requests.
+        port: Port for gRPC clients.
+        calls: The request log.
     """
 
     def __init__(self, servers, folder):

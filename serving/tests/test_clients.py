@@ -1,5 +1,7 @@
-"""Clients without tfface against the embedded server. Need Node.js and the environment that
-`make test-deployment` makes."""
+"""Clients without tfface against the embedded server.
+
+Need Node.js and the environment that `make test-deployment` creates.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION = 3, 5, 9
 
 @pytest.fixture(scope="module")
 def rest_flags():
-    """None while the embedded server has no REST."""
+    """Flags for REST; None if the embedded server has no REST API."""
     known = run(sys.executable, "-m", "tfface.serve", "--help", cwd=CHECKOUT)
     return [f"--rest_api_port={free_port()}"] if "--rest_api_port" in known else None
 

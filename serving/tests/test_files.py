@@ -1,5 +1,7 @@
-"""The files against the schemas of the programs that read them. Needs kubectl and the environment
-that `make test-deployment` makes."""
+"""Validates the deployment files against the schemas of the programs that read them.
+
+Needs kubectl and the environment that `make test-deployment` creates.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,16 @@ KINDS = {"namespace", "configmap", "service", "persistentvolumeclaim", "deployme
          "poddisruptionbudget", "horizontalpodautoscaler", "networkpolicy"}  # fmt: skip
 
 
-def test_kubernetes_takes_what_kustomize_makes(tmp_path):
+def test_kustomize_output_is_valid(tmp_path):
     python = need_environment()
-    made = tmp_path / "made.yaml"
-    made.write_text(run(need("kubectl"), "kustomize", SERVING))
+    built = tmp_path / "built.yaml"
+    built.write_text(run(need("kubectl"), "kustomize", SERVING))
     command = [python, "-m", "kubernetes_validate", "--strict"]
     for version in ("1.29", "1.37"):
-        done = subprocess.run([*command, "-k", version, made], capture_output=True, text=True)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, said
-        assert {line.split("resource ")[1].split("/")[0] for line in said.splitlines()} == KINDS
+        done = subprocess.run([*command, "-k", version, built], capture_output=True, text=True)
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        assert {line.split("resource ")[1].split("/")[0] for line in output.splitlines()} == KINDS
 
 
 def test_compose_file_and_queries():
@@ -29,8 +31,8 @@ def test_compose_file_and_queries():
     )
 
 
-def test_docker_compose_takes_the_file():
-    """Where there is docker compose; its schema is checked above in any case."""
+def test_docker_compose_accepts_the_file():
+    """Only if docker compose is installed; the schema is always checked above."""
     known = subprocess.run(["sh", "-c", "docker compose version"], capture_output=True)
     if known.returncode == 0:
         made = run("docker", "compose", "--file", SERVING / "compose.yaml", "config", "--quiet")

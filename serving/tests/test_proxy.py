@@ -31,7 +31,7 @@ def proxy(servers, tmp_path_factory):
 
 
 class Callers:
-    """Threads that call without a pause; gRPC sends nothing a second time, even where it could."""
+    """Threads that call without a pause; gRPC's own retries are disabled."""
 
     def __init__(self, port, count):
         self.answers, self.errors = [], []
@@ -79,7 +79,7 @@ def test_all_servers_get_requests(servers, proxy):
         wait_for(lambda server=server: f"127.0.0.1:{server.port}" in proxy.calls.read_text())
 
 
-def test_messages_have_no_limit(proxy):
+def test_large_messages_pass(proxy):
     image = faces(1).repeat(5000, axis=0)  # 15 MB
     reply = Stubs(proxy).predict(request(image=image, expression=["happy"] * 5000))
     assert reply.outputs["count"].int_val == [5000]
@@ -101,7 +101,7 @@ def test_no_request_fails_while_servers_are_killed_and_a_version_is_loaded(serve
         wait_for(lambda: callers.errors or set(callers.answers[-50:]) == {2})
     assert callers.errors == []
     assert set(callers.answers) == {1, 2}
-    # Some were on their way when their server was killed, and were given to another.
+    # Some requests were running when their server was killed, and were passed on to another one.
     repeated = [line for line in proxy.calls.read_text().splitlines() if "," in line.split("by")[1]]
     assert repeated
 
@@ -111,7 +111,7 @@ def state(stub):
     return next((v.state for v in versions if v.version == 2), None)
 
 
-def test_without_any_server_clients_are_told_at_once(servers, proxy):
+def test_clients_fail_at_once_without_any_server(servers, proxy):
     stubs = Stubs(proxy)
     for server in servers:
         server.kill()
@@ -121,7 +121,7 @@ def test_without_any_server_clients_are_told_at_once(servers, proxy):
     for server in servers:
         server.start()
         server.wait_until_ready()
-    wait_for(lambda: answers(stubs))  # by itself, once the servers are back
+    wait_for(lambda: answers(stubs))  # without a restart of the proxy, once the servers are back
 
 
 def answers(stubs):

@@ -11,7 +11,7 @@ const definition = loader.loadSync(path.join(__dirname, '..', 'serving.proto'), 
 const { serving } = grpc.loadPackageDefinition(definition).tensorflow;
 const signatures = definition['tensorflow.serving.SignatureDefMap'];
 
-// Every request may be repeated: it only computes. UNAVAILABLE is a server that has gone or is full.
+// Every request can be repeated, as it only computes. UNAVAILABLE: the server is lost or overloaded.
 const SERVICE_CONFIG = {
   loadBalancingConfig: [{ round_robin: {} }],
   methodConfig: [{
@@ -28,7 +28,7 @@ const OPTIONS = {
   'grpc.service_config': JSON.stringify(SERVICE_CONFIG),
 };
 
-/** A tensor of one dimension: of strings and Buffers, or of numbers as DT_FLOAT or DT_INT64. */
+/** A 1-D tensor of strings and Buffers, or of numbers as DT_FLOAT or DT_INT64. */
 function tensor(values, dtype = 'DT_STRING') {
   const field = { DT_STRING: 'string_val', DT_FLOAT: 'float_val', DT_INT64: 'int64_val' }[dtype];
   return {
@@ -39,7 +39,7 @@ function tensor(values, dtype = 'DT_STRING') {
 }
 
 class FaceClient {
-  /** @param {string} target HOST:PORT, or dns:///HOST:PORT @param {string} model its name there */
+  /** @param {string} target HOST:PORT, or dns:///HOST:PORT @param {string} model its name on the server */
   constructor(target, model, { credentials = grpc.credentials.createInsecure(), timeout = 30 } = {}) {
     this.model = model;
     this.timeout = timeout;

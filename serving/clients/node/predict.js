@@ -4,7 +4,7 @@
 const fs = require('node:fs');
 const { FaceClient, tensor } = require('./client');
 
-/** The tensor of NAME=@FILE or NAME=TEXT, of the type that the model expects. */
+/** Converts @FILE or TEXT to a tensor of the given dtype. */
 function parse(text, dtype) {
   if (text.startsWith('@')) return tensor([fs.readFileSync(text.slice(1))]);
   return tensor([dtype === 'DT_STRING' ? text : Number(text)], dtype);
