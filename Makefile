@@ -15,7 +15,7 @@ REFERENCE_PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9; do
 REFERENCE := .venv-reference
 RECORDED := build/reference
 
-.PHONY: demo bench-quality faults soak notebooks test test-deployment reference lint clean setup
+.PHONY: demo bench-quality faults soak notebooks test test-deployment reference lint docs package clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -76,6 +76,22 @@ $(NODE)/node_modules: $(NODE)/package-lock.json
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# build/docs/index.html; warnings are errors, and so are links that lead nowhere within the
+# repository. Links to other sites are not checked. Runs the pages' examples first.
+docs: $(READY) $(VENV)/.ready-docs
+	$(BIN)/python -m pytest -m "not slow" tests/repository/test_docs.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+$(VENV)/.ready-docs: setup.py $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+# Builds dist/, installs the wheel into a new environment and edits a face outside of the checkout.
+# Needs a package registry.
+package: $(READY)
+	$(BIN)/python tests/repository/package.py
 
 # Exports and layers in TensorFlow 2.15 and beside tensorflow-addons: docs/reference.md.
 reference: $(READY) $(REFERENCE)/.ready

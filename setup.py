@@ -30,6 +30,7 @@ setup(
     packages=find_packages(include=["tfface", "tfface.*"]),
     package_data={
         "tfface": [
+            "py.typed",
             "methods/*/presets/*.yaml",
             "methods/*/README.md",
             "methods/*/models/*/*",
@@ -50,6 +51,7 @@ setup(
         "tuning": TUNING,
         "weights": WEIGHTS,
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],
+        "docs": ["sphinx>=8.1", "furo>=2025.7", "myst-parser>=4"],
         "dev": [
             *SERVING,
             *TUNING,
