@@ -1,4 +1,4 @@
-"""Domain alignment beyond the contract: what the method promises, and mistakes."""
+"""Domain alignment beyond the contract: generation, losses, previews and invalid options."""
 
 import keras
 import numpy as np
@@ -43,8 +43,8 @@ def nets(opened):
 @pytest.fixture(scope="module")
 def batch(opened):
     method, source = opened
-    made = next(iter(method.batches(source, "train", 4, seed=0)))
-    return {**made, "paired": tf.constant([1.0, 0.0, 0.0, 1.0])}
+    batch = next(iter(method.batches(source, "train", 4, seed=0)))
+    return {**batch, "paired": tf.constant([1.0, 0.0, 0.0, 1.0])}
 
 
 def with_options(method, **options):
@@ -55,7 +55,7 @@ def with_options(method, **options):
 
 
 def take_steps(method, nets, batches):
-    """Training steps as the engine takes them, but not compiled; the terms of the last one."""
+    """Runs training steps like the engine, but not compiled; returns the terms of the last one."""
     tf.config.run_functions_eagerly(True)
     try:
         optimizers = make_optimizers(method, nets, adam)
@@ -68,28 +68,27 @@ def take_steps(method, nets, batches):
     return dict(zip(names, values.numpy(), strict=True))
 
 
-def test_images_do_not_mix(opened, nets, batch):
-    """A result is the same in any order, and alone."""
+def test_results_do_not_depend_on_the_rest_of_the_batch(opened, nets, batch):
     method = opened[0]
-    given, exemplar = method.encode(batch["condition"]), batch["exemplar"]
-    whole = method.generate(nets, given, exemplar)
+    condition, exemplar = method.encode(batch["condition"]), batch["exemplar"]
+    whole = method.generate(nets, condition, exemplar)
     order = [2, 0, 3, 1]
-    turned = method.generate(nets, tf.gather(given, order), tf.gather(exemplar, order))
-    alone = method.generate(nets, given[1:2], exemplar[1:2])
+    permuted = method.generate(nets, tf.gather(condition, order), tf.gather(exemplar, order))
+    alone = method.generate(nets, condition[1:2], exemplar[1:2])
     for name, value in whole.items():
-        np.testing.assert_allclose(turned[name], tf.gather(value, order), atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(permuted[name], tf.gather(value, order), atol=1e-4, err_msg=name)
         np.testing.assert_allclose(alone[name], value[1:2], atol=1e-4, err_msg=name)
 
 
-def test_the_exemplars_label_map_is_not_needed(opened, nets, batch):
+def test_inference_does_not_need_the_exemplars_label_map(opened, nets, batch):
     method = opened[0]
-    given, exemplar = method.encode(batch["condition"]), batch["exemplar"]
-    without = method.generate(nets, given, exemplar)
-    with_it = method.generate(nets, given, exemplar, batch["exemplar_label_map"])
-    assert set(with_it) - set(without) == {"warped_labels"}
+    condition, exemplar = method.encode(batch["condition"]), batch["exemplar"]
+    without = method.generate(nets, condition, exemplar)
+    with_labels = method.generate(nets, condition, exemplar, batch["exemplar_label_map"])
+    assert set(with_labels) - set(without) == {"warped_labels"}
     for name, value in without.items():
-        np.testing.assert_allclose(with_it[name], value, atol=1e-5, err_msg=name)
-    np.testing.assert_allclose(tf.reduce_sum(with_it["warped_labels"], -1), 1.0, atol=1e-5)
+        np.testing.assert_allclose(with_labels[name], value, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(tf.reduce_sum(with_labels["warped_labels"], -1), 1.0, atol=1e-5)
     for signature in method.signatures(nets).values():
         names = {name.removesuffix("_bytes") for name in signature.inputs}
         assert names == {"condition", "exemplar"}
@@ -97,9 +96,9 @@ def test_the_exemplars_label_map_is_not_needed(opened, nets, batch):
 
 def test_the_result_depends_on_condition_and_exemplar(opened, nets, batch):
     method = opened[0]
-    given, exemplar = method.encode(batch["condition"]), batch["exemplar"]
-    image = method.generate(nets, given, exemplar)["image"]
-    for changed in ((given[::-1], exemplar), (given, exemplar[::-1])):
+    condition, exemplar = method.encode(batch["condition"]), batch["exemplar"]
+    image = method.generate(nets, condition, exemplar)["image"]
+    for changed in ((condition[::-1], exemplar), (condition, exemplar[::-1])):
         assert np.abs(method.generate(nets, *changed)["image"] - image).max() > 1e-3
 
 
@@ -109,7 +108,7 @@ def test_the_result_depends_on_condition_and_exemplar(opened, nets, batch):
     [{"alignment.kind": "dense"}, {"alignment.solver": "sinkhorn", "alignment.iterations": 10}],
     ids=lambda options: next(iter(options.values())),
 )
-def test_it_trains_with_other_alignments(opened, batch, options):
+def test_training_with_dense_and_sinkhorn_alignment_updates_weights(opened, batch, options):
     method = with_options(opened[0], **options)
     keras.utils.set_random_seed(2)
     nets = method.build()
@@ -121,15 +120,15 @@ def test_it_trains_with_other_alignments(opened, batch, options):
     assert {"generator/warp", "generator/mask", "generator/cycle", "generator/contextual"} < set(
         terms
     )
-    made = method.generate(nets, method.encode(batch["condition"]), batch["exemplar"])
-    assert ("index" in made) == (method.config.alignment.kind == "block")
+    result = method.generate(nets, method.encode(batch["condition"]), batch["exemplar"])
+    assert ("index" in result) == (method.config.alignment.kind == "block")
     assert len(method.preview(nets, batch)) == 6
 
 
-def test_all_blocks_retrieved_are_dense_attention(opened, nets, batch):
-    """All weights are 1 then, so the blocks' bias is the same everywhere."""
-    given = opened[0].encode(batch["condition"])
-    arguments = (nets, given, batch["exemplar"], batch["exemplar_label_map"])
+def test_retrieving_all_blocks_equals_dense_attention(opened, nets, batch):
+    """All weights are 1 then, so that all blocks have the same bias."""
+    condition = opened[0].encode(batch["condition"])
+    arguments = (nets, condition, batch["exemplar"], batch["exemplar_label_map"])
     block, dense = (
         with_options(opened[0], **options).generate(*arguments)
         for options in ({"alignment.top_k": (SIZE // 2 // 4) ** 2}, {"alignment.kind": "dense"})
@@ -148,18 +147,18 @@ def terms_of(method, nets, batch):
     return {k: float(v) for k, v in method.loss("generator", nets, batch)[1].items()}
 
 
-def test_examples_that_are_no_pairs_get_no_losses_of_pairs(opened, nets, batch):
+def test_pair_losses_ignore_examples_that_are_not_pairs(opened, nets, batch):
     method = opened[0]
     terms = terms_of(method, nets, batch)
     assert all(terms[name] > 1e-3 for name in PAIR_TERMS)
-    # Another target of what is no pair (1 and 2) changes the losses to the target, not of pairs.
+    # Another target for examples 1 and 2, which are not pairs, changes the other losses only.
     unpaired = batch["paired"][:, None, None, None] == 0.0
     other = {**batch, "image": tf.where(unpaired, -batch["image"], batch["image"])}
     found = terms_of(method, nets, other)
     for name in PAIR_TERMS:
         assert found[name] == pytest.approx(terms[name], rel=1e-4), name
     assert found["perceptual"] != pytest.approx(terms["perceptual"], rel=1e-3)
-    # Of a pair it changes them.
+    # Another target for pairs changes the pair losses.
     other = {**batch, "image": tf.where(unpaired, batch["image"], -batch["image"])}
     found = terms_of(method, nets, other)
     assert all(found[name] != pytest.approx(terms[name], rel=1e-3) for name in PAIR_TERMS)
@@ -169,8 +168,8 @@ def test_examples_that_are_no_pairs_get_no_losses_of_pairs(opened, nets, batch):
         assert found[name] == pytest.approx(terms[name], rel=1e-4), name
 
 
-def test_losses_of_a_batch_are_the_means_of_those_of_its_halves(opened, nets, batch):
-    """What several devices see of a batch adds up to the same loss."""
+def test_losses_of_a_batch_are_the_means_of_the_losses_of_its_halves(opened, nets, batch):
+    """So that the loss does not depend on the number of devices."""
     whole = terms_of(opened[0], nets, batch)
     halves = [{k: v[i : i + 2] for k, v in batch.items()} for i in (0, 2)]
     found = [terms_of(opened[0], nets, half) for half in halves]
@@ -179,7 +178,7 @@ def test_losses_of_a_batch_are_the_means_of_those_of_its_halves(opened, nets, ba
         assert mean == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
-def test_the_total_is_the_weighted_sum_and_weights_of_0_leave_terms_out(opened, nets, batch):
+def test_total_is_the_weighted_sum_and_weight_0_omits_a_term(opened, nets, batch):
     method = opened[0]
     total, terms = method.loss("generator", nets, batch)
     weights = {**vars(method.config.weights)}
@@ -187,37 +186,41 @@ def test_the_total_is_the_weighted_sum_and_weights_of_0_leave_terms_out(opened, 
     expected = sum(weights[k] * float(v) for k, v in terms.items())
     assert float(total) == pytest.approx(expected, rel=1e-5)
     options = {f"weights.{name}": 0.0 for name in ("domain", "mask", "cycle")}
-    left = terms_of(with_options(method, **options), nets, batch)
-    assert set(terms) - set(left) == {"domain", "mask", "cycle"}
-    none = DomainAlignment(method.config)  # Without a perceptual network, as a loaded run is.
-    left = terms_of(none, nets, batch)
-    assert set(terms) - set(left) == {"pair_features", "perceptual", "contextual"}
+    remaining = terms_of(with_options(method, **options), nets, batch)
+    assert set(terms) - set(remaining) == {"domain", "mask", "cycle"}
+    loaded = DomainAlignment(method.config)  # Without a perceptual network, like a loaded run.
+    remaining = terms_of(loaded, nets, batch)
+    assert set(terms) - set(remaining) == {"pair_features", "perceptual", "contextual"}
 
 
-def test_halves_and_shares():
+def test_shares_are_class_fractions_and_half_inverts_double():
     labels = tf.constant([[[0, 0, 1, 1], [0, 13, 1, 1]]])
-    made = shares(labels)
-    assert made.shape == (1, 1, 2, 19)
-    assert (made[0, 0, 0, 0], made[0, 0, 0, 13], made[0, 0, 1, 1]) == (0.75, 0.25, 1.0)
+    fractions = shares(labels)
+    assert fractions.shape == (1, 1, 2, 19)
+    assert (fractions[0, 0, 0, 0], fractions[0, 0, 0, 13], fractions[0, 0, 1, 1]) == (
+        0.75,
+        0.25,
+        1.0,
+    )
     x = normal(1, 4, 6, 2)
     np.testing.assert_allclose(half(double(x)), x, rtol=1e-6)
 
 
-def test_preview_frames_only_the_rims_of_the_blocks_that_were_found(opened, nets, batch):
+def test_preview_draws_frames_around_query_and_retrieved_blocks(opened, nets, batch):
     method = opened[0]
     columns = method.preview(nets, batch)
-    made = method.generate(nets, method.encode(batch["condition"]), batch["exemplar"])
+    result = method.generate(nets, method.encode(batch["condition"]), batch["exemplar"])
     side = 2 * method.config.alignment.block_side
     across = SIZE // side
-    place = np.arange(SIZE) % side
-    rim = np.isin(place, (0, side - 1))
-    rim = rim[:, None] | rim[None]
+    offset = np.arange(SIZE) % side
+    border = np.isin(offset, (0, side - 1))
+    border = border[:, None] | border[None]
     for name, plain in (
         ("condition", colour_labels(batch["condition"])),
         ("exemplar", batch["exemplar"]),
     ):
         changed = (columns[name].numpy() != plain.numpy()).any(-1)
-        assert changed.any((1, 2)).all() and not changed[:, ~rim].any(), name
+        assert changed.any((1, 2)).all() and not changed[:, ~border].any(), name
         assert (columns[name].numpy() >= plain.numpy()).all()  # Towards white.
     blocks = (columns["exemplar"].numpy() != batch["exemplar"].numpy()).any(-1)
     blocks = blocks.reshape(4, across, side, across, side).any((2, 4)).reshape(4, -1)
@@ -225,14 +228,14 @@ def test_preview_frames_only_the_rims_of_the_blocks_that_were_found(opened, nets
     query = query.reshape(4, across, side, across, side).any((2, 4)).reshape(4, -1)
     assert (query.sum(1) == 1).all()
     for i in range(4):
-        found = made["index"][i, int(np.argmax(query[i]))].numpy()
-        assert set(np.flatnonzero(blocks[i])) == set(found)
+        retrieved = result["index"][i, int(np.argmax(query[i]))].numpy()
+        assert set(np.flatnonzero(blocks[i])) == set(retrieved)
     np.testing.assert_array_equal(columns["image of the condition"], batch["image"])
-    np.testing.assert_allclose(columns["result"], made["image"], atol=1e-5)
+    np.testing.assert_allclose(columns["result"], result["image"], atol=1e-5)
 
 
 @pytest.mark.slow
-def test_lines_are_drawn_trained_on_and_edited_from(opened, tmp_path, capsys):
+def test_line_conditions_in_training_and_edit(opened, tmp_path, capsys):
     method, source = opened
     method = with_options(method, condition="lines")
     assert method.takes == "lines"
@@ -253,20 +256,20 @@ def test_lines_are_drawn_trained_on_and_edited_from(opened, tmp_path, capsys):
     words = [str(tmp_path / "run"), "--exemplar", str(tmp_path / "exemplar.png")]
     words += ["--out", str(tmp_path / "out"), "--condition"]
     assert edit([*words, str(tmp_path / "lines.png")]) == 0
-    made = load_image(tmp_path / "out" / "lines-face.png")
+    result = load_image(tmp_path / "out" / "lines-face.png")
     lines = load_label_map(tmp_path / "lines.png", lines=True)[None].astype(np.int32)
     exemplar = np.asarray(load_image(tmp_path / "exemplar.png"), np.float32)[None] / 127.5 - 1.0
     expected = method.generate(nets, method.encode(tf.constant(lines)), tf.constant(exemplar))
     expected = np.asarray(to_image(expected["image"][0].numpy()), int)
-    assert np.abs(np.asarray(made, int) - expected).max() <= 1
-    # A label map is no drawing of lines.
+    assert np.abs(np.asarray(result, int) - expected).max() <= 1
+    # A label map is not a valid line drawing.
     capsys.readouterr()
     save_label_map(np.maximum(batches[0]["label_map"][0], 1), tmp_path / "full.png")
     assert edit([*words, str(tmp_path / "full.png")]) == 2
     assert "expected a line drawing" in capsys.readouterr().err
 
 
-# Mistakes.
+# Invalid options and data.
 
 
 @pytest.mark.parametrize(
@@ -278,8 +281,8 @@ def test_lines_are_drawn_trained_on_and_edited_from(opened, tmp_path, capsys):
         (["--alignment.top_k", "0"], "alignment.top_k is 0: expected 1 to 16"),
         (["--data.size", "64", "--alignment.top_k", "65"], "top_k is 65: expected 1 to 64"),
         (["--fusion_side", "6"], "fusion_side is 6: expected a divisor of 16"),
-        (["--paired", "1.5"], "paired is 1.5: expected a share from 0 to 1"),
-        (["--paired", "-0.1"], "paired is -0.1: expected a share from 0 to 1"),
+        (["--paired", "1.5"], "paired is 1.5: expected 0 to 1"),
+        (["--paired", "-0.1"], "paired is -0.1: expected 0 to 1"),
         (
             ["--perceptual", "none"],
             "weights.pair_features is 10, but perceptual is 'none': expected 0",
@@ -305,19 +308,19 @@ def test_lines_are_drawn_trained_on_and_edited_from(opened, tmp_path, capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_mistakes_in_options_are_told(capfd, tmp_path, options, expected):
+def test_invalid_options_print_an_error(capfd, tmp_path, options, expected):
     argv = ["domain_alignment", "--preset", "tiny", "--run", str(tmp_path / "run"), *options]
     try:
         status = train(argv)
     except SystemExit as stopped:
         status = stopped.code
-    told = capfd.readouterr().err.strip()
-    assert status == 2 and "Traceback" not in told
-    assert expected in " ".join(told.splitlines()[-1].split()), told
+    error = capfd.readouterr().err.strip()
+    assert status == 2 and "Traceback" not in error
+    assert expected in " ".join(error.splitlines()[-1].split()), error
     assert not (tmp_path / "run").exists()
 
 
-def test_data_without_label_maps_are_told(tmp_path, capfd):
+def test_data_without_label_maps_print_an_error(tmp_path, capfd):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for i in range(4):
@@ -327,8 +330,7 @@ def test_data_without_label_maps_are_told(tmp_path, capfd):
     assert "label_map" in capfd.readouterr().err.strip().splitlines()[-1]
 
 
-def test_a_run_is_loaded_without_the_perceptual_network(opened, nets, tmp_path):
-    """Its weights need not be there to use a run."""
+def test_loading_a_run_does_not_need_the_perceptual_network(opened, nets, tmp_path):
     options = {"perceptual": "vgg19", "vgg_weights": "/nowhere/vgg.h5"}
     write_run(tmp_path / "run", "domain_alignment", with_options(opened[0], **options), nets)
     assert tfface.load(str(tmp_path / "run")).method.perceptual is None

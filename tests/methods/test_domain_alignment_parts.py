@@ -1,4 +1,4 @@
-"""Parts of domain alignment: conditions, losses, and the network of the perceptual losses."""
+"""Domain alignment: conditions, losses, and the network of the perceptual losses."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def normal(*shape, seed=0):
 
 @st.composite
 def drawings(draw):
-    """A few lines on an empty square of any size, of codes 0 to LINE."""
+    """Random codes 0 to LINE on some pixels of an empty square of any size."""
     size = draw(st.integers(1, 40))
     random = np.random.default_rng(draw(st.integers(0, 99)))
     codes = random.integers(0, LINE + 1, (2, size, size))
@@ -40,39 +40,40 @@ def drawings(draw):
 
 @quick
 @given(drawings())
-def test_line_channels_are_city_block_distances_between_two_maps_of_lines(lines):
-    made = line_channels(tf.constant(lines, tf.int32)).numpy()
+def test_line_channels_are_lines_and_city_block_distances(lines):
+    channels = line_channels(tf.constant(lines, tf.int32)).numpy()
     size = lines.shape[1]
-    assert made.shape == (2, size, size, CHANNELS["lines"]) and CHANNELS["lines"] == 15
-    assert made.dtype == np.float32
-    np.testing.assert_array_equal(made[..., 0], lines > 0)
-    np.testing.assert_array_equal(made[..., 14], (lines > 0) & (lines != LINE))
+    assert channels.shape == (2, size, size, CHANNELS["lines"]) and CHANNELS["lines"] == 15
+    assert channels.dtype == np.float32
+    np.testing.assert_array_equal(channels[..., 0], lines > 0)
+    np.testing.assert_array_equal(channels[..., 14], (lines > 0) & (lines != LINE))
     for i, part in enumerate(PARTS):
-        for image, found in zip(lines == CLASSES_19.index(part), made[..., 1 + i], strict=True):
-            if not image.any():
-                np.testing.assert_array_equal(found, 1.0)
+        masks = lines == CLASSES_19.index(part)
+        for mask, computed in zip(masks, channels[..., 1 + i], strict=True):
+            if not mask.any():
+                np.testing.assert_array_equal(computed, 1.0)
                 continue
-            expected = distance_transform_cdt(~image, "taxicab") * 286 / (3 * 255 * size)
-            np.testing.assert_allclose(found, expected, rtol=1e-5)
-            assert found.max() < 1.0  # Only what is absent saturates.
+            expected = distance_transform_cdt(~mask, "taxicab") * 286 / (3 * 255 * size)
+            np.testing.assert_allclose(computed, expected, rtol=1e-5)
+            assert computed.max() < 1.0  # Only channels of absent parts saturate.
 
 
-def test_parts_of_the_line_channels_are_those_that_are_drawn():
+def test_line_channels_cover_all_outlined_parts():
     assert PARTS == OUTLINED
 
 
-def test_a_label_map_is_one_channel_a_class():
+def test_label_map_is_encoded_as_one_channel_per_class():
     labels = tf.constant(np.random.default_rng(0).integers(0, 19, (2, 8, 8)), tf.int32)
-    made = encode(labels, "labels")
-    assert made.shape == (2, 8, 8, CHANNELS["labels"]) and made.dtype == tf.float32
-    np.testing.assert_array_equal(tf.argmax(made, -1), labels)
-    np.testing.assert_array_equal(tf.reduce_sum(made, -1), np.ones((2, 8, 8)))
+    channels = encode(labels, "labels")
+    assert channels.shape == (2, 8, 8, CHANNELS["labels"]) and channels.dtype == tf.float32
+    np.testing.assert_array_equal(tf.argmax(channels, -1), labels)
+    np.testing.assert_array_equal(tf.reduce_sum(channels, -1), np.ones((2, 8, 8)))
 
 
 # Losses.
 
 
-def test_hinge_losses_by_hand():
+def test_hinge_losses_match_hand_computed_values():
     real = [tf.constant([2.0, 0.5]), tf.constant([[-1.0]])]
     fake = [tf.constant([-2.0, 0.0]), tf.constant([[3.0]])]
     # First scale (0 + .5)/2 + (0 + 1)/2, second 2 + 4.
@@ -90,36 +91,36 @@ def test_feature_matching_sums_maps_and_averages_scales():
 
 @quick
 @given(st.lists(st.tuples(st.floats(0, 9), st.booleans()), min_size=1, max_size=6), st.floats(0, 9))
-def test_weights_of_pairs_make_a_mean_that_of_pairs_whatever_the_others_are(examples, other):
+def test_pair_weights_turn_a_batch_mean_into_the_mean_over_pairs(examples, other):
     values, paired = (np.float32(x) for x in zip(*examples, strict=True))
-    wanted = values[paired > 0].mean() if paired.any() else 0.0
+    expected = values[paired > 0].mean() if paired.any() else 0.0
     weights = losses.pair_weights(tf.constant(paired)).numpy()
-    assert (values * weights).mean() == pytest.approx(wanted, rel=1e-5)
+    assert (values * weights).mean() == pytest.approx(expected, rel=1e-5)
     changed = np.where(paired > 0, values, np.float32(other))
-    assert (changed * weights).mean() == pytest.approx(wanted, rel=1e-5)
+    assert (changed * weights).mean() == pytest.approx(expected, rel=1e-5)
 
 
-def test_regions_count_alike_in_a_balanced_distance():
-    """One pixel of 16 is of class 1 and differs by 4, the others by 1; or all by 2."""
+def test_region_distance_weights_regions_equally():
+    """Image 1: the one pixel of class 1 differs by 4, 15 others by 1. Image 2: all by 2."""
     label_map = np.zeros((2, 4, 4), np.int32)
     label_map[0, 0, 0] = 1
     a = np.ones((2, 4, 4, 3), np.float32)
     a[0, 0, 0], a[1] = 4.0, 2.0
     pixels = [(15 + 4) / 16, 2.0]
     for balance in (0.0, 0.25, 1.0):
-        found = region_distance(tf.constant(a), tf.zeros_like(a), label_map, 3, balance)
+        computed = region_distance(tf.constant(a), tf.zeros_like(a), label_map, 3, balance)
         expected = [
             balance * r + (1 - balance) * p for r, p in zip([2.5, 2.0], pixels, strict=True)
         ]
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        np.testing.assert_allclose(computed, expected, rtol=1e-6)
 
 
-def test_a_distance_is_a_mean_of_each_example():
+def test_distance_is_the_mean_absolute_difference_of_each_example():
     a = tf.constant([[[1.0, -1.0]], [[0.0, 4.0]]])
     np.testing.assert_allclose(distance(a, tf.zeros_like(a)), [1.0, 2.0])
 
 
-def test_domain_alignment_is_of_directions():
+def test_domain_alignment_loss_ignores_feature_length():
     a = normal(2, 4, 4, 6)
     assert float(losses.domain_alignment(a, 3.0 * a)) == pytest.approx(0.0, abs=1e-6)
     assert float(losses.domain_alignment(a, normal(2, 4, 4, 6, seed=1))) > 0.1
@@ -130,101 +131,104 @@ def test_domain_alignment_is_of_directions():
 
 
 def one_hot(*rows):
-    """Label maps of one row of places each."""
+    """One-hot label maps with one row of positions each."""
     return tf.one_hot(tf.constant(rows)[:, None], 19)
 
 
-def test_a_perfect_warp_of_the_label_map_costs_nothing():
+def test_warped_mask_loss_is_0_for_a_perfect_warp():
     condition, exemplar = one_hot([0, 1, 2, 13]), one_hot([13, 2, 1, 0])
     assert float(losses.warped_mask(condition, condition, exemplar)) == pytest.approx(0, abs=1e-6)
-    # All of one place's weight on another class: -log 1e-10 over four places.
+    # One of four positions has the wrong class: -log(1e-10) / 4.
     wrong = one_hot([0, 1, 2, 2])
-    found = float(losses.warped_mask(wrong, condition, exemplar))
-    assert found == pytest.approx(-np.log(1e-10) / 4, rel=1e-4)
+    loss = float(losses.warped_mask(wrong, condition, exemplar))
+    assert loss == pytest.approx(-np.log(1e-10) / 4, rel=1e-4)
 
 
-def test_a_class_that_the_exemplar_lacks_costs_nothing():
+def test_warped_mask_loss_ignores_classes_missing_in_the_exemplar():
     condition, exemplar, warped = one_hot([1, 14]), one_hot([1, 13]), one_hot([1, 13])
     assert float(losses.warped_mask(warped, condition, exemplar)) == pytest.approx(0, abs=1e-6)
-    # Of two exemplars each counts for itself: the second one has a hat.
+    # Each exemplar of a batch counts for itself: only the second has a hat.
     pair = [tf.concat(x, 0) for x in ((warped,) * 2, (condition,) * 2, (exemplar, condition))]
     assert float(losses.warped_mask(*pair)) == pytest.approx(-np.log(1e-10) / 4, rel=1e-4)
-    # Nothing in common, nothing to count.
+    # Without common classes the loss is 0.
     assert float(losses.warped_mask(warped, one_hot([14, 15]), exemplar)) == 0.0
 
 
-def test_the_background_counts_if_the_exemplar_has_one():
+def test_warped_mask_loss_includes_the_background_if_the_exemplar_has_one():
     condition, warped = one_hot([0, 1]), one_hot([1, 1])
     without, with_it = one_hot([1, 1]), one_hot([0, 1])
     assert float(losses.warped_mask(warped, condition, without)) == pytest.approx(0, abs=1e-6)
-    found = float(losses.warped_mask(warped, condition, with_it))
-    assert found == pytest.approx(-np.log(1e-10) / 2, rel=1e-4)
+    loss = float(losses.warped_mask(warped, condition, with_it))
+    assert loss == pytest.approx(-np.log(1e-10) / 2, rel=1e-4)
 
 
 def centred(x):
     return x - tf.reduce_mean(x, -1, keepdims=True)
 
 
-def test_contextual_loss_is_almost_nothing_for_the_same_features():
+def test_contextual_loss_is_nearly_0_for_equal_features():
     x = normal(2, 6, 6, 16)
     assert 0.0 <= float(losses.contextual(x, x)) < 0.01
 
 
 @quick
 @given(st.integers(0, 99), st.integers(2, 6), st.integers(2, 6))
-def test_contextual_loss_does_not_depend_on_places(seed, height, width):
-    """On both together; on one of them too, once no place has another mean than the others."""
-    made, exemplar = normal(1, height, width, 8, seed=seed), normal(1, height, width, 8, seed=100)
+def test_contextual_loss_is_invariant_to_permuted_positions(seed, height, width):
+    """Of both inputs together; of either one as well if all positions have the same mean."""
+    generated, exemplar = (
+        normal(1, height, width, 8, seed=seed),
+        normal(1, height, width, 8, seed=100),
+    )
     order = np.random.default_rng(seed).permutation(height * width)
 
-    def moved(x):
+    def permuted(x):
         return tf.reshape(tf.gather(tf.reshape(x, (1, -1, 8)), order, axis=1), x.shape)
 
-    expected = float(losses.contextual(made, exemplar))
-    assert float(losses.contextual(moved(made), moved(exemplar))) == pytest.approx(
+    expected = float(losses.contextual(generated, exemplar))
+    assert float(losses.contextual(permuted(generated), permuted(exemplar))) == pytest.approx(
         expected, rel=1e-3, abs=1e-5
     )
-    made, exemplar = centred(made), centred(exemplar)
-    expected = float(losses.contextual(made, exemplar))
-    for pair in ((moved(made), exemplar), (made, moved(exemplar))):
+    generated, exemplar = centred(generated), centred(exemplar)
+    expected = float(losses.contextual(generated, exemplar))
+    for pair in ((permuted(generated), exemplar), (generated, permuted(exemplar))):
         assert float(losses.contextual(*pair)) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_contextual_loss_grows_with_unlikeness():
+def test_contextual_loss_grows_with_dissimilarity():
     exemplar, other = normal(2, 6, 6, 16), normal(2, 6, 6, 16, seed=1)
-    found = [float(losses.contextual(exemplar + a * other, exemplar)) for a in (0, 0.3, 1, 3)]
-    assert found == sorted(found) and found[-1] > found[0] + 0.3
+    values = [float(losses.contextual(exemplar + a * other, exemplar)) for a in (0, 0.3, 1, 3)]
+    assert values == sorted(values) and values[-1] > values[0] + 0.3
 
 
-def test_contextual_loss_asks_each_made_feature_to_be_like_one_of_the_exemplars():
+def test_contextual_loss_matches_each_generated_feature_to_its_most_similar_one():
     exemplar = centred(normal(1, 4, 4, 8))
     one = tf.broadcast_to(exemplar[:, :1, :1], exemplar.shape)
     assert float(losses.contextual(one, exemplar)) < 0.01
-    # All of the exemplar's are alike: each gets a sixteenth.
+    # All 16 features of the exemplar are equal, so that each gets the similarity 1/16.
     assert float(losses.contextual(exemplar, one)) == pytest.approx(np.log(16), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["unlike", "the same", "zero", "constant"])
-def test_gradients_of_the_contextual_loss_are_finite(kind):
+def test_contextual_loss_has_finite_gradients(kind):
     exemplar = normal(2, 4, 4, 8)
-    made = {
+    generated = {
         "unlike": normal(2, 4, 4, 8, seed=1),
         "the same": exemplar,
         "zero": tf.zeros_like(exemplar),
         "constant": tf.ones_like(exemplar),
     }[kind]
     with tf.GradientTape() as tape:
-        tape.watch(made)
-        loss = losses.contextual(made, exemplar)
+        tape.watch(generated)
+        loss = losses.contextual(generated, exemplar)
     assert np.isfinite(float(loss))
-    assert np.isfinite(tape.gradient(loss, made)).all()
+    assert np.isfinite(tape.gradient(loss, generated)).all()
 
 
 # The perceptual network.
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_random_features_are_the_same_in_two_calls(size):
+def test_random_features_are_reproducible(size):
     images = tf.random.stateless_uniform((2, size, size, 3), (0, 0), -1, 1)
     keras.utils.set_random_seed(1)
     first = perceptual_network("random", size)
@@ -235,7 +239,7 @@ def test_random_features_are_the_same_in_two_calls(size):
         assert a.shape[:3] == (2, size >> i, size >> i) and np.std(a) > 0
 
 
-def test_the_perceptual_network_is_frozen_but_lets_gradients_through():
+def test_perceptual_network_is_frozen_but_passes_gradients():
     network = perceptual_network("random", 32)
     assert not network.trainable_variables and network.variables
     images = tf.random.stateless_uniform((1, 32, 32, 3), (0, 0), -1, 1)
@@ -248,7 +252,7 @@ def test_the_perceptual_network_is_frozen_but_lets_gradients_through():
 
 @pytest.fixture(scope="module")
 def vgg(tmp_path_factory):
-    """VGG19 with random weights whose features neither vanish nor explode, and their file."""
+    """VGG19 with random weights, scaled so that features do not vanish, and the weights' file."""
     keras.utils.set_random_seed(0)
     body = keras.applications.VGG19(include_top=False, weights=None, input_shape=(32, 32, 3))
     for layer in body.layers:
@@ -259,19 +263,19 @@ def vgg(tmp_path_factory):
     return body, str(path)
 
 
-def test_vgg_features_are_those_of_keras_on_its_own_preprocessing(vgg):
+def test_vgg_features_equal_those_of_keras_with_its_preprocessing(vgg):
     body, path = vgg
     network = perceptual_network("vgg19", 32, path)
     assert not network.trainable_variables
     levels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
-    found = network(tf.constant(levels / 127.5 - 1.0))
+    features = network(tf.constant(levels / 127.5 - 1.0))
     names = [f"block{i}_conv2" for i in range(1, 6)]
     reference = keras.Model(body.inputs, [body.get_layer(name).output for name in names])
     expected = reference(keras.applications.vgg19.preprocess_input(levels.copy()))
-    assert len(found) == 5
-    for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+    assert len(features) == 5
+    for i, (a, b) in enumerate(zip(features, expected, strict=True)):
         assert a.shape[1:3] == (32 >> i, 32 >> i)
-        assert np.std(b) > 0.1 and np.min(b) == 0.0  # Behind the activation.
+        assert np.std(b) > 0.1 and np.min(b) == 0.0  # After the activation.
         np.testing.assert_allclose(a, b, atol=1e-4 * float(np.max(b)))
 
 

@@ -1,8 +1,8 @@
 """Attention-guided domain alignment (CVIU 2023): a face from a drawing in an exemplar's style.
 
-`networks.py` encoders, correspondence, generator, discriminator; `conditions.py` what the networks
-see of a label map or of lines; `losses.py` the objective; `method.py` data, phases, and how the
-networks are put together; `serving.py` what an exported model offers. The alignment itself is
+`networks.py`: encoders, correspondence, generator, discriminator; `conditions.py`: label maps and
+line drawings as channels; `losses.py`: the objective; `method.py`: data, phases, and the
+combination of the networks; `serving.py`: signatures of an exported model. The alignment itself is
 `tfface.layers.BlockAlignment`.
 """
 

@@ -18,16 +18,17 @@ from tfface.config import (
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the exemplar's features are carried to the condition's places.
+    """How the exemplar's features are warped to the positions of the condition.
 
     Attributes:
-        kind: "block": attention to the blocks that a top-k retrieves; "dense": to all pixels.
-        block_side: Side of a block, in pixels of the features, of which the image has half.
-        top_k: Retrieved blocks.
-        epsilon: Entropy of the transport that the top-k is.
-        temperature: Of the attention's softmax over cosines.
-        solver: Of the transport: the converged plan in "closed_form", or "sinkhorn" iterations.
-        iterations: Of Sinkhorn.
+        kind: "block": attention to the blocks retrieved by a top-k; "dense": to all pixels.
+        block_side: Side of a block, in pixels of the features, whose side is half the image's.
+        top_k: Number of retrieved blocks.
+        epsilon: Weight of the entropy in the optimal transport of the top-k.
+        temperature: Temperature of the attention's softmax over cosines.
+        solver: Solver of the transport: the converged plan in "closed_form", or "sinkhorn"
+            iterations.
+        iterations: Number of Sinkhorn iterations.
     """
 
     kind: Literal["block", "dense"] = "block"
@@ -43,12 +44,12 @@ class Alignment:
         check_above_zero(self, "epsilon", "temperature", group="alignment.")
 
     def check(self, size: int) -> None:
-        """Raises a UserError unless blocks and their number fit images of this side."""
+        """Raises a UserError unless block side and top_k fit images of this side."""
         side = size // 2
         check(
             self.block_side >= 1 and side % self.block_side == 0,
             f"alignment.block_side is {self.block_side}: expected a divisor of {side}, the side of "
-            f"the features of {size} pixels",
+            f"the features for images of {size} pixels",
         )
         blocks = (side // self.block_side) ** 2
         check(
@@ -63,8 +64,8 @@ class Discriminator:
 
     Attributes:
         width: Channels of the first convolution.
-        layers: Convolutions before the last one.
-        rate: Its learning rate relative to the others'.
+        layers: Number of convolutions before the last one.
+        rate: Learning rate relative to that of the other networks.
     """
 
     width: int = 64
@@ -81,16 +82,16 @@ class Weights:
     """Weights of the terms of the objective.
 
     Attributes:
-        adversarial: Of the hinge loss.
-        discriminator_features: Of the discriminator's feature matching.
-        pixel: Of the difference to the target, of pairs only.
-        pair_features: Of the perceptual feature matching, of pairs only.
-        perceptual: Of the perceptual loss to the target.
-        contextual: Of the contextual loss to the exemplar.
-        domain: Of the domain alignment loss.
-        cycle: Of the exemplar carried there and back.
-        mask: Of the warped label map.
-        warp: Of the warped exemplar's difference to the target, of pairs only.
+        adversarial: Weight of the hinge loss.
+        discriminator_features: Weight of the discriminator's feature matching.
+        pixel: Weight of the pixel difference from the target, for pairs only.
+        pair_features: Weight of the perceptual feature matching, for pairs only.
+        perceptual: Weight of the perceptual loss against the target.
+        contextual: Weight of the contextual loss against the exemplar.
+        domain: Weight of the domain alignment loss.
+        cycle: Weight of the cycle loss: the exemplar warped to the condition and back.
+        mask: Weight of the loss of the warped label map.
+        warp: Weight of the difference of the warped exemplar from the target, for pairs only.
     """
 
     adversarial: float = 10.0
@@ -112,25 +113,26 @@ class Weights:
 class DomainAlignmentConfig(MethodConfig):
     """Domain alignment (CVIU 2023): a face from a label map or lines, in an exemplar's style.
 
-    The paper's own figures are not public. The defaults are those of its relatives CoCosNet and
+    The paper's own values are not public. The defaults are those of its relatives CoCosNet and
     RABIT for faces at 256 pixels where they have them, and ours elsewhere; see the card.
 
     Attributes:
-        condition: What the shape is given by: a "labels" map of 19 classes, or a drawing of "lines"
-            of which 15 channels are made.
+        condition: Input that defines the shape: "labels", a map of 19 classes, or "lines", a
+            drawing that is converted to 15 channels.
         width: Channels of the encoders' first convolution.
-        encoder_blocks: SPADE blocks in each encoder.
-        channels: Of the features that are compared.
+        encoder_blocks: Number of SPADE blocks in each encoder.
+        channels: Channels of the features that are compared.
         gen_width: Channels of the generator's last block.
-        spade_width: Channels between a condition and its modulation of the generator.
+        spade_width: Channels of the hidden convolutions of the SPADE layers.
         discriminator: The discriminator.
-        alignment: How the exemplar's features are carried to the condition's places.
-        fusion_side: Side of the grid of places whose long-range correlation weights the fusion.
-        paired: Share of the training examples whose exemplar shows how the target looks.
+        alignment: How the exemplar's features are warped to the positions of the condition.
+        fusion_side: Side of the grid of positions whose long-range correlations weight the fusion.
+        paired: Share of the training examples whose exemplar has the appearance of the target.
         perceptual: Network of the perceptual losses: "vgg19", a seeded "random" one, or "none".
-        vgg_weights: File of VGG19's weights in Keras's layout; empty: Keras downloads them.
-        region_balance: Share of the pixel difference in which all regions of the label map count
-            alike, however small they are.
+        vgg_weights: File with VGG19's weights in Keras's layout; empty: Keras downloads them.
+        region_balance: Weight, 0 to 1, of the mean over the regions of the label map, in which
+            small and large regions count equally, in the pixel loss; the rest is the mean over
+            pixels.
         weights: Weights of the terms of the objective.
         data: The data set.
         adam: The optimisers.
@@ -169,11 +171,11 @@ class DomainAlignmentConfig(MethodConfig):
         check(
             self.fusion_side >= 1 and side % self.fusion_side == 0,
             f"fusion_side is {self.fusion_side}: expected a divisor of {side}, the side of the "
-            f"features of {self.data.size} pixels",
+            f"features for images of {self.data.size} pixels",
         )
         for name in ("paired", "region_balance"):
             value = getattr(self, name)
-            check(0 <= value <= 1, f"{name} is {value}: expected a share from 0 to 1")
+            check(0 <= value <= 1, f"{name} is {value}: expected 0 to 1")
         check_least(self, 0, "encoder_blocks")
         for name in ("pair_features", "perceptual", "contextual"):
             weight = getattr(self.weights, name)

@@ -1,4 +1,4 @@
-"""Domain alignment as a method. What is the paper's and what its relatives', says the card."""
+"""Domain alignment as a method; the card states the source of each part."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("tfface")
 
 
 class DomainAlignment(Method):
-    """Makes a face of the shape that a label map or a drawing gives, in the style of an exemplar.
+    """Generates a face with the shape of a label map or drawing and the style of an exemplar.
 
     Args:
         config: The config.
@@ -69,8 +69,8 @@ class DomainAlignment(Method):
         method = cls(config)
         if config.perceptual == "random":
             logger.warning(
-                "perceptual losses use random features, not VGG19's: a stand-in that knows nothing "
-                "of what an image shows"
+                "the perceptual losses use random features instead of VGG19's; use them for trials "
+                "only"
             )
         if config.perceptual != "none":
             method.perceptual = perceptual_network(
@@ -85,18 +85,18 @@ class DomainAlignment(Method):
     def build(self) -> Networks:
         """New networks."""
         c = self.config
-        size, given = c.data.size, CHANNELS[c.condition]
+        size, channels = c.data.size, CHANNELS[c.condition]
         return {
             **{
                 name: Encoder(size, inputs, c.width, c.encoder_blocks, c.spade_width, name=name)
-                for name, inputs in (("condition_encoder", given), ("exemplar_encoder", 3))
+                for name, inputs in (("condition_encoder", channels), ("exemplar_encoder", 3))
             },
             "correspondence": Correspondence(size // 2, 4 * c.width, c.channels),
             "generator": Generator(
-                size, given, c.width, c.gen_width, c.spade_width, c.channels, c.fusion_side
+                size, channels, c.width, c.gen_width, c.spade_width, c.channels, c.fusion_side
             ),
             "discriminator": Discriminator(
-                size, given, c.discriminator.width, c.discriminator.layers
+                size, channels, c.discriminator.width, c.discriminator.layers
             ),
         }
 
@@ -113,13 +113,13 @@ class DomainAlignment(Method):
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
-        """Batches of `Source.exemplars`, with the weights of pairs and the condition.
+        """Batches of `Source.exemplars` with `pair_weight` and `condition`.
 
-        `pair_weight` float32 [B] as of `losses.pair_weights`; `condition` int32 [B,S,S].
+        `pair_weight` float32 [B] is from `losses.pair_weights`; `condition` is int32 [B,S,S].
         """
 
         @tf.autograph.experimental.do_not_convert
-        def complete(batch):
+        def add_inputs(batch):
             return {
                 **batch,
                 "pair_weight": losses.pair_weights(batch["paired"]),
@@ -128,96 +128,102 @@ class DomainAlignment(Method):
 
         paired = self.config.paired
         data = source.exemplars(split, batch_size, seed=seed, start=start, paired=paired)
-        return data.map(complete)
+        return data.map(add_inputs)
 
-    # The alignment and what is made of it.
+    # Alignment and generation.
 
     def condition(self, batch: Batch) -> tf.Tensor:
-        """What gives a batch its shapes, int32 [B,S,S]: its label maps, or lines drawn of them."""
+        """The conditions of a batch, int32 [B,S,S]: its label maps, or lines drawn from them."""
         return batch["label_map"] if self.takes == "label_map" else _lines(batch)
 
     def encode(self, condition: tf.Tensor) -> tf.Tensor:
-        """Codes int32 [B,S,S] to the channels that the networks see."""
+        """Codes int32 [B,S,S] to the input channels of the networks, float32 [B,S,S,C]."""
         return encode(condition, self.config.condition)
 
     def generate(
         self,
         nets: Networks,
-        given: tf.Tensor,
+        condition: tf.Tensor,
         exemplar: tf.Tensor,
         labels: tf.Tensor | None = None,
         training: bool = False,
     ) -> dict[str, tf.Tensor]:
-        """Aligns exemplars to conditions, and paints.
+        """Aligns exemplars to conditions and generates images.
 
         Args:
             nets: The networks.
-            given: Conditions float32 [B,S,S,C], as from `encode`.
+            condition: Conditions float32 [B,S,S,C], as from `encode`.
             exemplar: Images [B,S,S,3] in [-1,1].
-            labels: The exemplars' label maps int32 [B,S,S], to be carried along.
+            labels: The exemplars' label maps int32 [B,S,S], to be warped as well.
             training: Whether this is training.
 
         Returns:
-            `image` [B,S,S,3]; `weight` of the fusion [B,S/2,S/2,1]; `warped` [B,S/2,S/2,3];
-            `query` and `key`; `compared`, the condition's features that the query is made of; with
-            labels `warped_labels` [B,S/2,S/2,19]; with block alignment `index` and `weights` of the
-            retrieved blocks.
+            `image` [B,S,S,3]; `weight` of the fusion [B,S/2,S/2,1]; `warped`, the aligned exemplar
+            [B,S/2,S/2,3]; `query` and `key`; `compared`, the condition's features from which the
+            query is computed; with labels `warped_labels` [B,S/2,S/2,19]; with block alignment
+            `index` and `weights` of the retrieved blocks.
         """
-        fine, middle, compared = nets["condition_encoder"](given, training=training)
+        fine, middle, compared = nets["condition_encoder"](condition, training=training)
         e_fine, e_middle, e_compared = nets["exemplar_encoder"](exemplar, training=training)
         query, _ = nets["correspondence"](compared, training=training)
         _, key = nets["correspondence"](e_compared, training=training)
-        carried = [half(exemplar), e_fine, e_middle]
+        values = [half(exemplar), e_fine, e_middle]
         if labels is not None:
-            carried.append(shares(labels))
-        found = self.align(query, key, tf.concat(carried, -1))
-        parts = tf.split(found["aligned"], [x.shape[-1] for x in carried], -1)
-        inputs = [given, fine, middle, *parts[:3]]
+            values.append(shares(labels))
+        alignment = self.align(query, key, tf.concat(values, -1))
+        aligned = tf.split(alignment["aligned"], [x.shape[-1] for x in values], -1)
+        inputs = [condition, fine, middle, *aligned[:3]]
         image, weight = nets["generator"](inputs, training=training)
-        made = {"image": image, "weight": weight, "warped": parts[0], "query": query, "key": key}
-        made["compared"] = compared
+        result = {
+            "image": image,
+            "weight": weight,
+            "warped": aligned[0],
+            "query": query,
+            "key": key,
+            "compared": compared,
+        }
         if labels is not None:
-            made["warped_labels"] = parts[3]
-        if "index" in found:
-            made |= {"index": found["index"], "weights": found["weight"]}
-        return made
+            result["warped_labels"] = aligned[3]
+        if "index" in alignment:
+            result |= {"index": alignment["index"], "weights": alignment["weight"]}
+        return result
 
-    # Use.
+    # Inference.
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
-        """The condition with one block framed, the exemplar with those retrieved for it, and so on.
+        """The condition with one block framed, the exemplar with its retrieved blocks, the result.
 
-        The frames of retrieved blocks are the brighter the more the block counts.
+        The frames of retrieved blocks with larger weights are brighter.
         """
-        made = self.generate(nets, self.encode(batch["condition"]), batch["exemplar"])
+        result = self.generate(nets, self.encode(batch["condition"]), batch["exemplar"])
         condition, exemplar = colour_labels(batch["condition"]), batch["exemplar"]
-        if "index" in made:
-            condition, exemplar = self._framed(condition, exemplar, made)
-        weight = tf.repeat(2.0 * made["weight"] - 1.0, 3, -1)
+        if "index" in result:
+            condition, exemplar = self._add_frames(condition, exemplar, result)
+        weight = tf.repeat(2.0 * result["weight"] - 1.0, 3, -1)
         return {
             "condition": condition,
             "exemplar": exemplar,
-            "warped": double(tf.clip_by_value(made["warped"], -1.0, 1.0)),
+            "warped": double(tf.clip_by_value(result["warped"], -1.0, 1.0)),
             "fusion weight": double(weight),
-            "result": made["image"],
+            "result": result["image"],
             "image of the condition": batch["image"],
         }
 
-    def _framed(self, condition, exemplar, made):
-        """Frames a query block beside the nose's bridge, an eye in most faces, and its finds."""
+    def _add_frames(self, condition, exemplar, result):
+        """Frames a query block, which shows an eye in most faces, and the retrieved blocks."""
         side = self.config.alignment.block_side
         across = self.config.data.size // 2 // side
         block = int(0.45 * across) * across + int(0.35 * across)
         blocks = across * across
         query = tf.repeat(tf.one_hot([block], blocks), tf.shape(condition)[0], 0)
-        index, weights = made["index"][:, block], made["weights"][:, block]
+        index, weights = result["index"][:, block], result["weights"][:, block]
         strength = 0.4 + 0.6 * weights / tf.reduce_max(weights, -1, keepdims=True)
-        found = tf.reduce_max(tf.one_hot(index, blocks) * strength[..., None], 1)
+        retrieved = tf.reduce_max(tf.one_hot(index, blocks) * strength[..., None], 1)
         frame = _frame(2 * side)
-        return _mark(condition, query, frame), _mark(exemplar, found, frame)
+        return _draw_frames(condition, query, frame), _draw_frames(exemplar, retrieved, frame)
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """As of `serving.signatures`."""
+        """See `serving.signatures`."""
         return serving.signatures(self, nets)
 
 
@@ -231,14 +237,14 @@ def _lines(batch: Batch) -> tf.Tensor:
 
 
 def _frame(side: int) -> tf.Tensor:
-    """[side,side] of ones at the rim."""
+    """A frame [side,side]: 1 at the border, 0 inside."""
     frame = np.ones((side, side), np.float32)
     frame[1:-1, 1:-1] = 0.0
     return tf.constant(frame)
 
 
-def _mark(images: tf.Tensor, strength: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
-    """Draws white frames round blocks, of a strength [B,blocks] in [0,1] each."""
+def _draw_frames(images: tf.Tensor, strength: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
+    """Draws white frames around blocks, with opacities `strength` [B,blocks] in [0,1]."""
     across = int(round(strength.shape[1] ** 0.5))
     side = frame.shape[0]
     grid = tf.reshape(strength, (-1, across, 1, across, 1)) * frame[:, None, :]

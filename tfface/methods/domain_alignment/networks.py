@@ -1,7 +1,7 @@
-"""Networks of domain alignment, after those of its relatives CoCosNet and RABIT.
+"""Networks of domain alignment, modelled on its relatives CoCosNet and RABIT.
 
-The paper's (CVIU 2023) are not public. All statistics are of one image (instance and positional
-normalisation), so that results do not depend on the batch or on the number of devices.
+The paper's (CVIU 2023) are not public. All normalisation statistics are per image (instance and
+positional normalisation), so that results do not depend on the batch or on the number of devices.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfface.layers import (
 
 _SLOPE = 0.2
 _COARSEST = 8  # Side of the generator's first feature map; CoCosNet.
-_WIDEST = 16  # Its channels relative to the last one's, at most; CoCosNet.
+_WIDEST = 16  # Maximum channels of a block relative to the last one; CoCosNet.
 
 
 def _act(x):
@@ -31,7 +31,7 @@ def _act(x):
 
 
 def _spade_block(x, condition, filters: int, width: int, name: str):
-    """Residual block of two SPADE, LeakyReLU, convolution; CoCosNet, SPADE."""
+    """Residual block of two times SPADE, LeakyReLU, convolution; CoCosNet, SPADE."""
     middle = min(x.shape[-1], filters)
     shortcut = x
     if x.shape[-1] != filters:
@@ -44,7 +44,7 @@ def _spade_block(x, condition, filters: int, width: int, name: str):
 
 
 def _norm_conv(x, filters: int, kernel: int, stride: int, name: str):
-    """Convolution with spectral norm, instance norm without affine transform; CoCosNet."""
+    """Convolution with spectral normalisation, then instance norm without weights; CoCosNet."""
     x = SpectralConv2D(
         filters, kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_conv"
     )(x)
@@ -53,22 +53,22 @@ def _norm_conv(x, filters: int, kernel: int, stride: int, name: str):
 
 @keras.saving.register_keras_serializable("tfface.domain_alignment")
 class Encoder(Network):
-    """Features of a condition or of an exemplar, to be compared and to paint with.
+    """Features of a condition or of an exemplar, for matching and for generation.
 
-    CoCosNet's feature generator with RABIT's return to half the image's side, with a skip
-    connection in place of its dilated convolutions.
+    CoCosNet's feature generator, up-sampled to half the image's side like RABIT's, but with a skip
+    connection in place of dilated convolutions.
 
     Args:
         size: Side S of the images, a multiple of 32.
-        channels: Of the input.
+        channels: Channels of the input.
         width: Channels w of the first convolution.
-        blocks: SPADE blocks, conditioned on the input, at the coarsest side S/4.
-        spade_width: As of `Spade`.
+        blocks: Number of SPADE blocks, conditioned on the input, at the coarsest side S/4.
+        spade_width: As in `Spade`.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Input: [B,S,S,channels]. Outputs, float32, side S/2: [..,2w], [..,4w] for the generator, and
-    [..,4w] to be compared.
+    Input: [B,S,S,channels]. Outputs, float32, side S/2: [..,2w] and [..,4w] for the generator, and
+    [..,4w] for matching.
 
     Example:
         >>> import tensorflow as tf
@@ -97,12 +97,12 @@ class Encoder(Network):
         }
         with precision(dtype):
             inputs = keras.Input((size, size, channels), name="inputs")
-            small = keras.layers.AveragePooling2D(4, name="small")(inputs) if blocks else None
+            pooled = keras.layers.AveragePooling2D(4, name="small")(inputs) if blocks else None
             fine = _norm_conv(_act(_norm_conv(inputs, width, 3, 1, "c1")), 2 * width, 4, 2, "c2")
             middle = _norm_conv(_act(fine), 4 * width, 3, 1, "c3")
             x = _norm_conv(_act(middle), 8 * width, 4, 2, "c4")
             for i in range(blocks):
-                x = _spade_block(x, small, 8 * width, spade_width, f"block{i}")
+                x = _spade_block(x, pooled, 8 * width, spade_width, f"block{i}")
             x = _norm_conv(_act(x), 4 * width, 3, 1, "c5")
             x = keras.layers.UpSampling2D(2, name="up")(x)
             x = keras.layers.Add(name="skip")([x, middle])
@@ -112,19 +112,19 @@ class Encoder(Network):
 
 
 @keras.saving.register_keras_serializable("tfface.domain_alignment")
-class AddPlaces(keras.layers.Layer):
-    """Concatenates each place's x and y, in [-1,1], and its distance to the middle."""
+class AddCoordinates(keras.layers.Layer):
+    """Concatenates x and y of each position, in [-1,1], and its distance from the centre."""
 
     def call(self, inputs):
         """[B,H,W,C] to [B,H,W,C+3]."""
         _, height, width, _ = inputs.shape
         y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-        places = ops.cast(np.stack([x, y, np.hypot(x, y)], -1)[None], inputs.dtype)
-        places = ops.repeat(places, ops.shape(inputs)[0], 0)
-        return ops.concatenate([inputs, places], -1)
+        coordinates = ops.cast(np.stack([x, y, np.hypot(x, y)], -1)[None], inputs.dtype)
+        coordinates = ops.repeat(coordinates, ops.shape(inputs)[0], 0)
+        return ops.concatenate([inputs, coordinates], -1)
 
     def compute_output_shape(self, input_shape):
-        """Three more channels."""
+        """The input's shape with three more channels."""
         return (*input_shape[:-1], input_shape[-1] + 3)
 
 
@@ -132,18 +132,18 @@ class AddPlaces(keras.layers.Layer):
 class Correspondence(Network):
     """Projects features of both domains into one space; CoCosNet, with two residual blocks.
 
-    The trunk is shared by the domains and sees where it is (CoCosNet's option `use_coordconv`); the
-    last 1x1 convolutions are the domains' own.
+    The trunk is shared by the domains and gets the coordinates of positions (CoCosNet's option
+    `use_coordconv`); the last 1x1 convolution is separate for each domain.
 
     Args:
         side: Side of the features.
         inputs: Channels of the features.
-        channels: Of the projections.
+        channels: Channels of the projections.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Input: [B,side,side,inputs]. Outputs, float32: query (of a condition) and key (of an exemplar),
-    [B,side,side,channels] each.
+    Input: [B,side,side,inputs]. Outputs, float32: query (used for conditions) and key (used for
+    exemplars), [B,side,side,channels] each.
 
     Example:
         >>> import tensorflow as tf
@@ -159,7 +159,7 @@ class Correspondence(Network):
         arguments = {"side": side, "inputs": inputs, "channels": channels}
         with precision(dtype):
             features = keras.Input((side, side, inputs), name="features")
-            x = AddPlaces(name="places")(features)
+            x = AddCoordinates(name="places")(features)
             width = x.shape[-1]
             for i in range(2):
                 skip = x
@@ -179,26 +179,27 @@ class Correspondence(Network):
 
 @keras.saving.register_keras_serializable("tfface.domain_alignment")
 class Generator(Network):
-    """Paints a face from a condition and from what was aligned to it; SPADE blocks, RABIT's order.
+    """Generates a face from a condition and the features aligned to it by SPADE blocks.
 
-    Coarse blocks see the fused features, the one of the features' side both kinds of them, the last
-    one the condition itself and the warped exemplar. CoCosNet's non-local block is left out.
+    The order of the features in the blocks is RABIT's: coarse blocks are conditioned on the fused
+    4w features, the block at half the image's side on the fused 2w and 4w features, the last block
+    on the condition itself and the warped exemplar. CoCosNet's non-local block is left out.
 
     Args:
         size: Side S of the images, a multiple of 32.
         condition: Channels of the condition.
         width: Channels w of the encoders' first convolution.
-        gen_width: Channels of the last block; twice as many at half the side, up to 16 times.
-        spade_width: As of `Spade`.
-        channels: As of `AdaptiveFusion`.
-        fusion_side: As of `AdaptiveFusion`.
+        gen_width: Channels of the last block, doubled each time the side is halved, up to 16 times.
+        spade_width: As in `Spade`.
+        channels: As in `AdaptiveFusion`.
+        fusion_side: `side` of `AdaptiveFusion`.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Inputs: condition [B,S,S,condition]; its features [B,S/2,S/2,2w] and [B,S/2,S/2,4w]; aligned to
-    it the exemplar's image [B,S/2,S/2,3] and its features of the same kinds. Outputs, float32:
-    image [B,S,S,3] in [-1,1]; fusion weight [B,S/2,S/2,1] in [0,1], 1 where only the exemplar
-    counts.
+    Inputs: condition [B,S,S,condition]; its features [B,S/2,S/2,2w] and [B,S/2,S/2,4w]; the aligned
+    exemplar image [B,S/2,S/2,3] and the aligned exemplar features of the same two shapes. Outputs,
+    float32: image [B,S,S,3] in [-1,1]; fusion weight [B,S/2,S/2,1] in [0,1], where 1 uses only the
+    exemplar.
 
     Example:
         >>> import tensorflow as tf
@@ -233,39 +234,41 @@ class Generator(Network):
         }
         side = size // 2
         with precision(dtype):
-            given = keras.Input((size, size, condition), name="condition")
+            condition_map = keras.Input((size, size, condition), name="condition")
             own = [keras.Input((side, side, n * width), name=f"condition_{n}w") for n in (2, 4)]
             warped = keras.Input((side, side, 3), name="warped")
-            others = [keras.Input((side, side, n * width), name=f"aligned_{n}w") for n in (2, 4)]
-            weight = AdaptiveFusion(channels, fusion_side, name="fusion")(own[1], others[1])
+            aligned = [keras.Input((side, side, n * width), name=f"aligned_{n}w") for n in (2, 4)]
+            weight = AdaptiveFusion(channels, fusion_side, name="fusion")(own[1], aligned[1])
             fine, middle = (
                 Blend(name=f"blend_{n}w")([weight, other, mine])
-                for n, other, mine in zip((2, 4), others, own, strict=True)
+                for n, other, mine in zip((2, 4), aligned, own, strict=True)
             )
             colours = keras.layers.Multiply(name="trusted")([weight, warped])
             colours = keras.layers.UpSampling2D(2, name="trusted_up")(colours)
-            finest = keras.layers.Concatenate(name="finest")([given, colours])
+            finest = keras.layers.Concatenate(name="finest")([condition_map, colours])
             both = keras.layers.Concatenate(name="both")([fine, middle])
 
             x = None
-            for at in _sides(size):
-                if at < side:
-                    seen = keras.layers.AveragePooling2D(side // at, name=f"middle_{at}")(middle)
+            for n in _sides(size):
+                if n < side:
+                    modulation = keras.layers.AveragePooling2D(side // n, name=f"middle_{n}")(
+                        middle
+                    )
                 else:
-                    seen = both if at == side else finest
-                filters = gen_width * min(_WIDEST, size // at)
+                    modulation = both if n == side else finest
+                filters = gen_width * min(_WIDEST, size // n)
                 if x is None:
-                    x = keras.layers.Conv2D(filters, 3, padding="same", name="start")(seen)
+                    x = keras.layers.Conv2D(filters, 3, padding="same", name="start")(modulation)
                 else:
-                    x = keras.layers.UpSampling2D(2, name=f"up_{at}")(x)
-                x = _spade_block(x, seen, filters, spade_width, f"block_{at}")
-            # LeakyReLU, written out: TensorFlow's graph optimiser fails, loudly, at the operation's
-            # gradient behind the addition of a residual block.
+                    x = keras.layers.UpSampling2D(2, name=f"up_{n}")(x)
+                x = _spade_block(x, modulation, filters, spade_width, f"block_{n}")
+            # LeakyReLU, written out: TensorFlow's graph optimiser logs errors for the gradient of
+            # the operation after the addition of a residual block.
             x = ops.maximum(x, _SLOPE * x)
             x = keras.layers.Conv2D(3, 3, padding="same", name="image_conv")(x)
             image = keras.layers.Activation("tanh", dtype="float32", name="image")(x)
             super().__init__(
-                [given, *own, warped, *others],
+                [condition_map, *own, warped, *aligned],
                 [image, to_float32(weight, "weight")],
                 arguments=arguments,
                 name=name,
@@ -274,7 +277,7 @@ class Generator(Network):
 
 @keras.saving.register_keras_serializable("tfface.domain_alignment")
 class Blend(keras.layers.Layer):
-    """[weight, a, b] to weight * a + (1 - weight) * b."""
+    """Maps [weight, a, b] to weight * a + (1 - weight) * b."""
 
     def call(self, inputs):
         """Blends."""
@@ -284,18 +287,19 @@ class Blend(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfface.domain_alignment")
 class Discriminator(Network):
-    """Two patch discriminators, on the images and on their halves; CoCosNet, pix2pixHD.
+    """Two patch discriminators, for images at full and half size; CoCosNet, pix2pixHD.
 
     Args:
         size: Side S of the images.
         condition: Channels of the condition.
-        width: Channels of the first convolution, doubled by each next one.
-        layers: Convolutions before the last one, all but the last of them halving the map.
+        width: Channels of the first convolution; each further one doubles them.
+        layers: Number of convolutions before the last one; all but the last of these have stride 2.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Inputs: condition [B,S,S,condition], images [B,S,S,3]. Outputs, float32: of each of the two
-    the feature maps of all convolutions; the last one of each, of one channel, is the logits.
+    Inputs: condition [B,S,S,condition], images [B,S,S,3]. Outputs, float32: the feature maps of all
+    convolutions of the first discriminator, then of the second; the last map of each, with one
+    channel, holds the logits.
 
     Example:
         >>> import tensorflow as tf
@@ -319,14 +323,14 @@ class Discriminator(Network):
     ):
         arguments = {"size": size, "condition": condition, "width": width, "layers": layers}
         with precision(dtype):
-            given = keras.Input((size, size, condition), name="condition")
+            condition_map = keras.Input((size, size, condition), name="condition")
             image = keras.Input((size, size, 3), name="image")
-            x = keras.layers.Concatenate(name="both")([given, image])
+            x = keras.layers.Concatenate(name="both")([condition_map, image])
             ends = []
             for scale in range(self.scales):
                 ends += _patches(x, width, layers, f"d{scale}")
                 x = keras.layers.AveragePooling2D(3, 2, "same", name=f"half{scale}")(x)
-            super().__init__([given, image], ends, arguments=arguments, name=name)
+            super().__init__([condition_map, image], ends, arguments=arguments, name=name)
 
 
 def _patches(x, width: int, layers: int, name: str) -> list:
@@ -344,14 +348,14 @@ def _patches(x, width: int, layers: int, name: str) -> list:
 
 
 def _prelu(name: str):
-    """PReLU of a single parameter, 0.25 at first: PyTorch's default."""
+    """PReLU with a single parameter, initially 0.25, as in PyTorch."""
     return keras.layers.PReLU(
         alpha_initializer=keras.initializers.Constant(0.25), shared_axes=(1, 2, 3), name=name
     )
 
 
 def _sides(size: int) -> list[int]:
-    """Sides of the generator's feature maps, doubled from the coarsest to the image's."""
+    """Sides of the generator's feature maps, from the coarsest to the image's, each doubled."""
     sides = [size]
     while sides[0] % 2 == 0 and sides[0] > _COARSEST:
         sides.insert(0, sides[0] // 2)

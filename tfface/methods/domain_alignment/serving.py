@@ -1,4 +1,4 @@
-"""What an exported model of domain alignment offers."""
+"""Signatures of an exported model of domain alignment."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from tfface.methods.base import Method, Networks, Signature
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
-    """`serving_default` on codes and float images, `bytes` on encoded ones."""
+    """`serving_default` for class codes and float images, `bytes` for encoded ones."""
     size, lines = method.config.data.size, method.takes == "lines"
     text = tf.TensorSpec([None], tf.string)
     image, labels = example_image(size), example_labels(size, lines)
 
-    def paint(condition, exemplar):
+    def generate(condition, exemplar):
         condition = check_labels(condition, lines)
-        made = method.generate(nets, method.encode(condition), exemplar)
-        return {"image": made["image"], "warped": made["warped"]}
+        result = method.generate(nets, method.encode(condition), exemplar)
+        return {"image": result["image"], "warped": result["warped"]}
 
-    def paint_bytes(condition_bytes, exemplar_bytes):
+    def generate_bytes(condition_bytes, exemplar_bytes):
         condition = to_label_squares(condition_bytes, size, lines)
-        made = paint(condition, to_squares(exemplar_bytes, size))
-        return {"image_bytes": encode_squares(made["image"])}
+        result = generate(condition, to_squares(exemplar_bytes, size))
+        return {"image_bytes": encode_squares(result["image"])}
 
     return {
         "serving_default": Signature(
-            paint,
+            generate,
             {
                 "condition": tf.TensorSpec([None, size, size], tf.int32),
                 "exemplar": tf.TensorSpec([None, size, size, 3], tf.float32),
@@ -35,7 +35,7 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
             {"condition": labels, "exemplar": image},
         ),
         "bytes": Signature(
-            paint_bytes,
+            generate_bytes,
             {"condition_bytes": text, "exemplar_bytes": text},
             {
                 "condition_bytes": encode_labels(labels),

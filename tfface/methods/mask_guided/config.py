@@ -10,12 +10,12 @@ from tfface.config import Adam, Data, MethodConfig, Train, check, check_above_ze
 
 @dataclass(frozen=True)
 class Mapping:
-    """The style encoder, which makes style codes of latents.
+    """The style encoder, which maps latents to style codes.
 
     Attributes:
-        width: Units of its hidden layers.
-        layers: Its hidden layers.
-        rate: Its learning rate relative to the others'.
+        width: Units of the hidden layers.
+        layers: Number of hidden layers.
+        rate: Learning rate relative to that of the other networks.
     """
 
     width: int = 512
@@ -32,10 +32,10 @@ class Weights:
     """Weights of the terms of the objective.
 
     Attributes:
-        r1: Of the discriminator's gradient penalty on real faces (gamma of R1).
-        style: Of the style code's reconstruction.
-        diversity: Of the diversity.
-        reconstruction: Of the image's reconstruction from its label map and its own style.
+        r1: Weight of the discriminator's gradient penalty on real faces (gamma of R1).
+        style: Weight of the reconstruction of the style code.
+        diversity: Weight of the diversity loss.
+        reconstruction: Weight of the reconstruction of an image from its label map and its style.
     """
 
     r1: float = 1.0
@@ -51,30 +51,33 @@ class Weights:
 class MaskGuidedConfig(MethodConfig):
     """Mask-guided synthesis (FCS 2022): many different faces that fit one label map.
 
-    The paper's own figures are not public. The defaults are those of StarGAN v2, whose passages on
-    losses, training and evaluation its references follow in order; see the card.
+    The paper's own values are not public. The defaults are those of StarGAN v2, whose sections on
+    losses, training and evaluation cite the same works in the same order as the paper; see the
+    card.
 
     Attributes:
-        latent_dim: Numbers in a latent, drawn from a normal distribution.
-        style_dim: Numbers in a style code.
-        base_channels: Channels at the image's full side, doubled by each halving.
-        max_channels: The most channels.
-        mapping: The style encoder, which makes style codes of latents.
+        latent_dim: Dimension of a latent, which is drawn from a normal distribution.
+        style_dim: Dimension of a style code.
+        base_channels: Channels at the full image size, doubled each time the size is halved.
+        max_channels: Maximum number of channels.
+        mapping: The style encoder, which maps latents to style codes.
         injection: How the label map enters the generator: through an "encoder", by "spade"
             modulation, or by convolutions whose kernels are "predicted" from it (CC-FPSE).
         injection_width: Channels between the label map and its modulation or kernels.
-        upsampling: Of the generator: "nearest" (StarGAN v2), or "bilinear", which leaves no grid.
-        normalization: Of the generator's features, of one image: "instance", each channel
-            (StarGAN v2), which makes bright specks (StyleGAN 2, section 2); or "layer", all
+        upsampling: Up-sampling in the generator: "nearest" (StarGAN v2), or "bilinear", which
+            avoids grid artefacts.
+        normalization: Normalisation in the generator, per image: "instance", each channel
+            (StarGAN v2), which can cause bright spots (StyleGAN 2, section 2); or "layer", all
             channels together.
-        disc_condition: What the discriminator sees besides the image: the "label_map", or "none".
-        diversity: "dsgan": the distance of two faces of one map, up to a share of steps; "msgan":
-            the reciprocal of this distance relative to that of their latents.
-        diversity_steps: Steps in which the weight of the diversity falls to 0, linearly; 0: it
-            stays.
-        reference_step: Whether faces in the styles of other images of the batch are judged, too.
-        region_balance: Share of the reconstruction's difference in which all regions of the label
-            map count alike, however small they are.
+        disc_condition: Input of the discriminator besides the image: the "label_map", or "none".
+        diversity: "dsgan": the distance of two faces for one label map; "msgan": the reciprocal of
+            this distance relative to that of their latents.
+        diversity_steps: Steps over which the weight of the diversity falls linearly to 0; 0: it is
+            constant.
+        reference_step: Whether to train also with styles of other images of the batch.
+        region_balance: Weight, 0 to 1, of the mean over the regions of the label map, in which
+            small and large regions count equally, in the reconstruction loss; the rest is the mean
+            over pixels.
         weights: Weights of the terms of the objective.
         data: The data set.
         adam: The optimisers.

@@ -1,7 +1,7 @@
-"""Networks of mask-guided synthesis: StarGAN v2's (its code, `core/model.py`), from a label map.
+"""Networks of mask-guided synthesis: those of StarGAN v2's code (`core/model.py`) for label maps.
 
-The paper's own are not public. Blocks activate before they convolve, and a residual sum is divided
-by sqrt(2). All statistics are of one image.
+The paper's own networks are not public. Residual blocks apply activations before convolutions, and
+divide the sum by sqrt(2). All normalisation statistics are per image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class AdaIN(keras.layers.Layer):
     """Adaptive instance normalisation (Huang and Belongie 2017): IN(x)(1 + gamma(s)) + beta(s).
 
     Args:
-        normalization: "instance", or "layer" in its place.
+        normalization: "instance", or "layer" to normalise all channels together.
 
     Inputs: features [B,H,W,C], style codes [B,D]. Output: [B,H,W,C].
     """
@@ -32,7 +32,7 @@ class AdaIN(keras.layers.Layer):
         self.norm = _normalization(normalization, affine=False, name="norm")
 
     def build(self, features_shape, style_shape):
-        """Makes the affine transform."""
+        """Builds the affine transform."""
         self.affine = keras.layers.Dense(
             2 * features_shape[-1], kernel_initializer="he_normal", name="affine"
         )
@@ -54,14 +54,14 @@ class AdaIN(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfface.mask_guided")
 class PredictedConv2D(keras.layers.Layer):
-    """A convolution that every place predicts from a label map (CC-FPSE, Liu et al. 2019).
+    """A convolution with kernels predicted from a label map (CC-FPSE, Liu et al. 2019).
 
-    A 3x3 convolution of each channel with kernels of the place's own, then a 1x1 convolution, and a
-    gate in [0,1], also predicted.
+    A depthwise 3x3 convolution with a different kernel at every position, then a 1x1 convolution,
+    multiplied by a gate in [0,1]. Kernels and gate are predicted from the label map.
 
     Args:
         filters: Channels of the result.
-        width: Channels between the label map and kernels; 128 in CC-FPSE.
+        width: Channels between the label map and the kernels; 128 in CC-FPSE.
 
     Inputs: features [B,H,W,C], label map [B,H,W,D]. Output: [B,H,W,filters].
     """
@@ -74,8 +74,8 @@ class PredictedConv2D(keras.layers.Layer):
         self.gate = _conv(filters, "gate", activation="sigmoid")
 
     def build(self, features_shape, label_map_shape):
-        """Makes the convolutions."""
-        # As small at first as a convolution's own kernel would be, by He's rule.
+        """Builds the convolutions."""
+        # The predicted kernels initially have the scale of He initialisation.
         self.kernels = keras.layers.Conv2D(
             9 * features_shape[-1],
             3,
@@ -95,12 +95,12 @@ class PredictedConv2D(keras.layers.Layer):
         hidden = self.shared(label_map)
         kernels = ops.split(self.kernels(hidden), 9, axis=-1)
         padded = ops.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        moved = (padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
-        x = sum(k * m for k, m in zip(kernels, moved, strict=True))
+        shifted = (padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
+        x = sum(k * s for k, s in zip(kernels, shifted, strict=True))
         return self.mix(x) * self.gate(hidden)
 
     def compute_output_shape(self, features_shape, label_map_shape):
-        """Other channels."""
+        """The shape of the features, with `filters` channels."""
         return (*features_shape[:-1], self.filters)
 
     def get_config(self) -> dict:
@@ -115,8 +115,8 @@ def _conv(filters: int, name: str, kernel: int = 3, **options) -> keras.layers.C
 
 
 def _act(x):
-    # LeakyReLU, written so that TensorFlow's graph optimiser does not know it: where the result of
-    # the convolution before it also goes elsewhere, it fails, loudly, to make one of both.
+    # LeakyReLU, written so that TensorFlow's graph optimiser does not recognise it: it logs errors
+    # when it fails to fuse it with a convolution whose result is also used elsewhere.
     return 0.5 * (1.0 + _SLOPE) * x + 0.5 * (1.0 - _SLOPE) * ops.abs(x)
 
 
@@ -144,7 +144,7 @@ def _sum(x, shortcut, name: str):
 
 
 def _block(x, filters: int, name: str, down: bool = False, norm: bool = False):
-    """Residual block, whose second half is at half the side."""
+    """Residual block, with optional normalisation and down-sampling after one convolution."""
     shortcut = _shortcut(x, filters, name)
     for i, channels in enumerate((x.shape[-1], filters)):
         if norm:
@@ -161,13 +161,13 @@ def _widths(base: int, most: int, count: int) -> list[int]:
 
 @keras.saving.register_keras_serializable("tfface.mask_guided")
 class StyleEncoder(Network):
-    """Latents to style codes: the paper's style encoder, StarGAN v2's mapping network.
+    """Maps latents to style codes: the paper's style encoder, StarGAN v2's mapping network.
 
     Args:
-        latent_dim: Numbers in a latent.
-        style_dim: Numbers in a code.
+        latent_dim: Dimension of a latent.
+        style_dim: Dimension of a style code.
         width: Units of the hidden layers.
-        layers: Hidden layers; StarGAN v2 has 4 for all domains and 3 for each.
+        layers: Number of hidden layers; StarGAN v2 has 4 shared ones and 3 for each domain.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -207,17 +207,17 @@ class StyleEncoder(Network):
 
 
 @keras.saving.register_keras_serializable("tfface.mask_guided")
-class Judge(Network):
-    """The trunk of the style decoder and of the discriminator: residual blocks down to one vector.
+class ResidualEncoder(Network):
+    """Maps images to vectors by residual blocks; style decoder and discriminator.
 
-    Without any normalisation, as the R1 penalty asks for.
+    It has no normalisation, as needed for the R1 penalty.
 
     Args:
         size: Side S of the images, a power of 2, at least 8.
         inputs: Channels of the input.
-        outputs: Numbers in the result.
+        outputs: Dimension of the output.
         base: Channels at the full side.
-        most: The most channels.
+        most: Maximum number of channels.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -225,8 +225,8 @@ class Judge(Network):
 
     Example:
         >>> import tensorflow as tf
-        >>> from tfface.methods.mask_guided import Judge
-        >>> style_decoder = Judge(size=32, inputs=3, outputs=8, base=4, most=8)
+        >>> from tfface.methods.mask_guided import ResidualEncoder
+        >>> style_decoder = ResidualEncoder(size=32, inputs=3, outputs=8, base=4, most=8)
         >>> style_decoder(tf.zeros([2, 32, 32, 3])).shape
         TensorShape([2, 8])
     """
@@ -239,7 +239,7 @@ class Judge(Network):
         base: int = 64,
         most: int = 512,
         dtype=None,
-        name: str = "judge",
+        name: str = "encoder",
     ):
         arguments = {
             "size": size,
@@ -265,27 +265,27 @@ class Judge(Network):
 
 @keras.saving.register_keras_serializable("tfface.mask_guided")
 class Generator(Network):
-    """Label map and style code to face.
+    """Generates a face from a label map and a style code.
 
     The style enters by AdaIN. The label map enters as the input of an encoder (StarGAN v2 with a
-    map in place of its source image), or in every block behind the AdaIN, its classes' shares
-    averaged to the block's side: by SPADE's modulation, or by predicted convolutions.
+    map in place of its source image), or after the AdaIN of every block, average-pooled to the
+    block's side: by SPADE modulation or by predicted convolutions.
 
     Args:
         size: Side S of the images, a power of 2, at least 32.
         classes: Channels of the label map.
-        style_dim: Numbers in a style code.
+        style_dim: Dimension of a style code.
         base: Channels at the full side.
-        most: The most channels.
+        most: Maximum number of channels.
         injection: "encoder", "spade" or "predicted".
         injection_width: Channels between the label map and its modulation or kernels.
         upsampling: "nearest" or "bilinear".
-        normalization: "instance" or "layer"; of an encoder "instance" in any case.
+        normalization: "instance" or "layer"; an encoder of the label map always has "instance".
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
     Inputs: one-hot label maps [B,S,S,classes], style codes [B,style_dim]. Output: [B,S,S,3]
-    float32, of about [-1,1]: StarGAN v2 bounds it by nothing.
+    float32, in about [-1,1]: like StarGAN v2's, the output is not bounded.
 
     Example:
         >>> import tensorflow as tf
@@ -342,7 +342,7 @@ class Generator(Network):
 
 
 def _start(label_map, widths: list[int], encode: bool):
-    """The map at the side of the bottleneck: encoded, or only averaged and convolved."""
+    """The map at the bottleneck's side: encoded by blocks, or only pooled and convolved."""
     if not encode:
         factor = 2 ** (len(widths) - 1)
         return _conv(widths[-1], "start")(keras.layers.AveragePooling2D(factor)(label_map))
@@ -355,7 +355,7 @@ def _start(label_map, widths: list[int], encode: bool):
 
 
 def _injection(kind: str, width: int):
-    """A function (x, map, filters, name) that activates and convolves, with the map if asked."""
+    """A function (x, map, filters, name) for activation, convolution and injection of the map."""
 
     def encoder(x, label_map, filters, name):
         return _conv(filters, f"{name}_conv")(_act(x))
@@ -373,7 +373,7 @@ def _injection(kind: str, width: int):
 def _styled_block(
     x, style, maps: list, filters: int, inject, upsampling: str, normalization: str, name: str
 ):
-    """Residual block with AdaIN; its second half is at the side of the second map."""
+    """Residual block with AdaIN, up-sampled to the side of the second map if that is larger."""
     up = x.shape[1] != maps[1].shape[1]
     shortcut = _shortcut(x, filters, name)
     for i, label_map in enumerate(maps):

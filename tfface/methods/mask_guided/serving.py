@@ -1,4 +1,4 @@
-"""What an exported model of mask-guided synthesis offers."""
+"""Signatures of an exported model of mask-guided synthesis."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from tfface.methods.base import Method, Networks, Signature
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
-    """Styles from a seed (`serving_default`, `bytes`), from a face (`reference...`), as codes.
+    """Signatures for styles from seeds, from reference faces, and as style codes.
 
-    A code that one signature returns can be given to `style_code`, between two others as well.
+    Seeds: `serving_default`, `bytes`; faces: `reference`, `reference_bytes`; codes: `style_code`,
+    which accepts codes returned by the other signatures and interpolations of them.
     """
     size = method.config.data.size
     text = tf.TensorSpec([None], tf.string)
@@ -21,44 +22,44 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     labels, image = example_labels(size), example_image(size)
     map_png, seed = encode_labels(labels), tf.constant([1], tf.int64)
 
-    def paint(label_map, code):
-        made = method.paint(nets, check_labels(label_map), code)
-        return {"image": made, "style_code": code}
+    def generate(label_map, code):
+        image = method.generate(nets, check_labels(label_map), code)
+        return {"image": image, "style_code": code}
 
-    def paint_bytes(label_map_bytes, code):
-        made = method.paint(nets, to_label_squares(label_map_bytes, size), code)
-        return {"image_bytes": encode_squares(made)}
+    def generate_bytes(label_map_bytes, code):
+        image = method.generate(nets, to_label_squares(label_map_bytes, size), code)
+        return {"image_bytes": encode_squares(image)}
 
-    def of_face(reference):
+    def face_style(reference):
         return method.style_of_faces(nets, reference)
 
     return {
         "serving_default": Signature(
-            lambda label_map, seed: paint(label_map, method.style_of_seeds(nets, seed)),
+            lambda label_map, seed: generate(label_map, method.style_of_seeds(nets, seed)),
             {"label_map": maps, "seed": tf.TensorSpec([None], tf.int64)},
             {"label_map": labels, "seed": seed},
         ),
         "bytes": Signature(
-            lambda label_map_bytes, seed: paint_bytes(
+            lambda label_map_bytes, seed: generate_bytes(
                 label_map_bytes, method.style_of_seeds(nets, seed)
             ),
             {"label_map_bytes": text, "seed": tf.TensorSpec([None], tf.int64)},
             {"label_map_bytes": map_png, "seed": seed},
         ),
         "reference": Signature(
-            lambda label_map, reference: paint(label_map, of_face(reference)),
+            lambda label_map, reference: generate(label_map, face_style(reference)),
             {"label_map": maps, "reference": images},
             {"label_map": labels, "reference": image},
         ),
         "reference_bytes": Signature(
-            lambda label_map_bytes, reference_bytes: paint_bytes(
-                label_map_bytes, of_face(to_squares(reference_bytes, size))
+            lambda label_map_bytes, reference_bytes: generate_bytes(
+                label_map_bytes, face_style(to_squares(reference_bytes, size))
             ),
             {"label_map_bytes": text, "reference_bytes": text},
             {"label_map_bytes": map_png, "reference_bytes": example_png(image)},
         ),
         "style_code": Signature(
-            lambda label_map, style_code: paint(label_map, style_code),
+            lambda label_map, style_code: generate(label_map, style_code),
             {
                 "label_map": maps,
                 "style_code": tf.TensorSpec([None, method.config.style_dim], tf.float32),
