@@ -1,4 +1,4 @@
-"""`python -m tfface.prepare`: look at a data set, or make what training reads."""
+"""`python -m tfface.prepare`: preview a data set, or prepare files for training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfface.prepare_files import (
 )
 
 _FOLDERS = """\
-Sorts CelebA's images into a folder per class, by rules on their attributes:
+Sorts the images of CelebA into one folder per class, by rules on their attributes:
 
   python -m tfface.prepare folders --path CELEBA --out FACES \\
       --rule neutral=-Smiling,-Mouth_Slightly_Open \\
@@ -30,20 +30,20 @@ Sorts CelebA's images into a folder per class, by rules on their attributes:
       --rule open=-Smiling,+Mouth_Slightly_Open
 
 copies every image that has neither attribute to FACES/{train,val,test}/neutral, and so on.
-Images that answer no rule are left out; one that answers two rules is a mistake. Train on the
+Images that match no rule are skipped; an image that matches two rules is an error. Train on the
 result with `--data.name folder --data.path FACES`.
 """
 _LINES = """\
-Draws the outlines of a label map's parts, and with --photo also the edges that a photograph has
-outside the inner face, as a PNG in the colours of the parts (white: other lines), to be edited by
-hand if wanted and given to models whose condition is a line drawing. Lines are one pixel wide and
-break when the drawing is made smaller: give the model's own size with --size.
+Draws the outlines of the face parts in a label map, and with --photo also the edges of a
+photograph outside the inner face, as a PNG in the colours of the parts (white: other lines). The
+drawing can be edited by hand, and is the input of models whose condition is a line drawing. Lines
+are one pixel wide and would break when downscaled: set --size to the size of the model.
 """
 _EXEMPLARS = """\
-Writes exemplars.txt into the folder of CelebAMask-HQ (over one that is there): for every image
-the most similar other ones of its split, the most similar first. Methods that paint in the style of
-an exemplar then train with these. Images are compared by VGG19's features, which without a GPU
-takes hours for all 30,000.
+Writes exemplars.txt to the folder of CelebAMask-HQ, replacing an existing one: for every image
+the most similar other images of its split, most similar first. Exemplar-based methods then train
+with these pairs. Images are compared by VGG19 features, which takes hours for all 30,000 images
+without a GPU.
 """
 _COLUMNS = 8
 _DRAWN = 256
@@ -68,21 +68,40 @@ def _rule(text: str) -> tuple[str, tuple[tuple[str, bool], ...]]:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser("prepare", description=__doc__.split(": ", 1)[1])
+    parser = Parser("prepare", description="Preview a data set, or prepare files for training.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    about = "draw a contact sheet of a data set and count what is in it"
+    about = "draw a contact sheet of a data set, and count its images and attributes"
     sheet = verbs.add_parser("preview", help=about, description=about)
     add = sheet.add_argument
-    add("--data.name", choices=tuple(SOURCES), default="synthetic", help="data set (synthetic)")
-    add("--data.path", default="", metavar="FOLDER", help="folder of the data set")
-    add("--data.size", type=_count, default=64, metavar="N", help="side of the images (64)")
+    add(
+        "--data.name",
+        choices=tuple(SOURCES),
+        default="synthetic",
+        help="data set (default: %(default)s)",
+    )
+    add(
+        "--data.path",
+        default="",
+        metavar="FOLDER",
+        help="folder of the data set (not for built-in faces)",
+    )
+    add(
+        "--data.size",
+        type=_count,
+        default=64,
+        metavar="N",
+        help="side of the images in pixels (default: %(default)s)",
+    )
     add("--attributes", nargs="+", default=[], metavar="NAME",
-        help="a row of images with and one without each of these")  # fmt: skip
-    add("--classes", nargs="+", default=[], metavar="NAME", help="only these classes (all)")
-    add("--split", choices=SPLITS, default="train", help="split to show (train)")
-    add("--count", type=_count, default=64, metavar="N", help="images to show, about (64)")
-    add("--out", default="sheet.png", metavar="FILE", help="image to write (sheet.png)")
+        help="show a row of images with and a row without each of these attributes")  # fmt: skip
+    add("--classes", nargs="+", default=[], metavar="NAME",
+        help="show only these classes (default: all)")  # fmt: skip
+    add("--split", choices=SPLITS, default="train", help="split to show (default: %(default)s)")
+    add("--count", type=_count, default=64, metavar="N",
+        help="approximate number of images to show (default: %(default)s)")  # fmt: skip
+    add("--out", default="sheet.png", metavar="FILE",
+        help="image to write (default: %(default)s)")  # fmt: skip
 
     about = "draw built-in faces, each with its label map, as PNG files"
     drawn = verbs.add_parser("faces", help=about, description=about)
@@ -93,43 +112,50 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--size", type=_count, default=64, metavar="N",
         help="side of the images in pixels, a multiple of 32 (default: 64)")  # fmt: skip
     add("--split", choices=SPLITS, default="test",
-        help="split to draw from; test: people whom no model has seen (default: test)")  # fmt: skip
+        help="split to draw from; no shipped model has seen the people of test "
+        "(default: %(default)s)")  # fmt: skip
 
-    about = "make class folders from CelebA"
+    about = "create class folders from CelebA"
     as_it_is = argparse.RawDescriptionHelpFormatter
     sort = verbs.add_parser("folders", help=about, description=_FOLDERS, formatter_class=as_it_is)
     add = sort.add_argument
     add("--path", required=True, metavar="FOLDER", help="folder of CelebA")
-    add("--out", required=True, metavar="FOLDER", help="folder to make")
+    add("--out", required=True, metavar="FOLDER", help="folder to create")
     add("--rule", type=_rule, action="append", required=True, metavar="CLASS=RULE",
-        help="attributes that the images of a class have (+) or lack (-)")  # fmt: skip
-    add("--limit", type=_count, metavar="N", help="most images per class and split (all)")
+        help="attributes that the images of a class must have (+) or lack (-)")  # fmt: skip
+    add("--limit", type=_count, metavar="N",
+        help="maximum number of images per class and split (default: all)")  # fmt: skip
 
-    about = "compose the part masks of CelebAMask-HQ to label maps, which are read much faster"
+    about = "combine the part masks of CelebAMask-HQ into label maps, which load much faster"
     compose = verbs.add_parser("label_maps", help=about, description=about)
     compose.add_argument("--path", required=True, metavar="FOLDER", help="folder of CelebAMask-HQ")
 
-    about = "draw the lines of a label map"
+    about = "draw the outlines of a label map"
     drawing = verbs.add_parser("lines", help=about, description=_LINES, formatter_class=as_it_is)
     add = drawing.add_argument
-    add("map", metavar="MAP.png", help="label map, of class ids or in the classes' colours")
-    add("--photo", metavar="FILE", help="photograph that the label map belongs to")
-    add("--size", type=_count, metavar="N", help="side of the drawing (as the label map's square)")
-    add("--out", default="lines.png", metavar="FILE", help="image to write (lines.png)")
+    add("map", metavar="MAP.png", help="label map with class ids or class colours")
+    add("--photo", metavar="FILE", help="photograph of the label map")
+    add("--size", type=_count, metavar="N",
+        help="side of the drawing in pixels (default: the label map's shorter side)")  # fmt: skip
+    add("--out", default="lines.png", metavar="FILE",
+        help="image to write (default: %(default)s)")  # fmt: skip
 
-    about = "list for each image of CelebAMask-HQ the most similar ones, as exemplars"
+    about = "list the most similar images of each image of CelebAMask-HQ, as exemplars"
     alike = verbs.add_parser(
         "exemplars", help=about, description=_EXEMPLARS, formatter_class=as_it_is
     )
     add = alike.add_argument
     add("--path", required=True, metavar="FOLDER", help="folder of CelebAMask-HQ")
-    add("--count", type=_count, default=20, metavar="N", help="images to list for each (20)")
+    add("--count", type=_count, default=20, metavar="N",
+        help="number of images to list for each image (default: %(default)s)")  # fmt: skip
     add("--weights", default="", metavar="FILE",
-        help="VGG19's weights without its top, in Keras's layout (downloaded)")  # fmt: skip
+        help="VGG19's weights without top, in Keras's layout (default: download)")  # fmt: skip
     add("--features", choices=("vgg19", "random"), default="vgg19",
-        help="random: of a network that has learnt nothing, which tells light and colours apart "
-        "at best; for work without VGG19's weights (vgg19)")  # fmt: skip
-    add("--size", type=_count, default=256, metavar="N", help="side to compare them at (256)")
+        help="network to compare images with; random: an untrained network, which separates "
+        "only brightness and colours, if VGG19's weights are not available "
+        "(default: %(default)s)")  # fmt: skip
+    add("--size", type=_count, default=256, metavar="N",
+        help="side in pixels at which images are compared (default: %(default)s)")  # fmt: skip
 
     return parser.parse_args(argv)
 
@@ -168,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         rules = dict(arguments.rule)
         if len(rules) < len(arguments.rule):
-            raise UserError("--rule: each class needs one rule, but a class is named twice")
+            raise UserError("--rule: expected one rule per class, but a class has several")
         folders(Path(arguments.path), Path(arguments.out), rules, arguments.limit)
     return 0
 
@@ -182,22 +208,22 @@ def preview(
     count: int = 64,
     out: Path = Path("sheet.png"),
 ) -> None:
-    """Writes a contact sheet, and prints the numbers of images.
+    """Writes a contact sheet, and prints the number of images per split and class or attribute.
 
-    With attributes: a row with and a row without each. Otherwise a row per class, for built-in
-    faces a row per person and a column per expression, for CelebAMask-HQ a row of label maps under
-    every row of images.
+    With attributes, there is a row with and a row without each. Otherwise there is a row per class;
+    for built-in faces a row per person and a column per expression; for CelebAMask-HQ a row of
+    label maps below every row of images.
 
     Args:
         data: The data set.
         attributes: Attributes to compare.
-        classes: Classes to show; empty: all.
+        classes: Classes to show; empty for all.
         split: Split to show.
-        count: Number of images, about.
+        count: Approximate number of images.
         out: File to write.
 
     Raises:
-        UserError: As from `tfface.data.open_source`; or the file cannot be written.
+        UserError: See `tfface.data.open_source`; or the file cannot be written.
     """
     import_tensorflow()
 
@@ -244,7 +270,7 @@ def _first(
     where: tuple[str, bool] | None = None,
     field: str = "image",
 ) -> list:
-    """The first images of a split, fewer if it has fewer: arrays [S,S,3] in [-1,1]."""
+    """The first `count` images of a split, or all if it has fewer: arrays [S,S,3] in [-1,1]."""
     if source.data.name == "synthetic":
         return _draw(source, source.factors(split, 0, count, where))
     from tfface.data.files import user_errors
@@ -254,14 +280,14 @@ def _first(
 
 
 def _draw(source, factors: dict) -> list:
-    """Built-in faces; drawn eagerly, as tracing their pipeline takes longer than a few faces do."""
+    """Renders built-in faces eagerly: for a few faces, tracing would take longer."""
     from tfface.data import synthetic
 
     return list(synthetic.render(factors, source.data.size, ("image",))["image"].numpy())
 
 
 def _people(source, split: str, count: int) -> tuple[tuple[str, ...], list]:
-    """Built-in faces: captions and rows of the same person under every expression."""
+    """Captions, and a row for each person with every expression, of built-in faces."""
     from tfface.data import synthetic
 
     number = -(-count // len(source.classes))
@@ -279,11 +305,11 @@ def _print_histogram(data: Data, source, split: str) -> None:
 
         drawn = synthetic.render(source.factors(split, 0, _DRAWN), 32, ("attributes",))
         values = drawn["attributes"].numpy().sum(axis=0)
-        number, found = _DRAWN, dict(zip(synthetic.ATTRIBUTES, values, strict=True))
+        number, counts = _DRAWN, dict(zip(synthetic.ATTRIBUTES, values, strict=True))
     else:
-        number, found = source.count(split), source.histogram(split)
+        number, counts = source.count(split), source.histogram(split)
     print(f"\nof {number} in {split}:")
-    for name, members in found.items():
+    for name, members in counts.items():
         print(f"  {members:7}  {members / max(number, 1):4.0%}  {name}")
 
 

@@ -1,4 +1,4 @@
-"""The files that `tfface.prepare` makes: class folders, label maps, drawings, exemplars."""
+"""Files written by `tfface.prepare`: class folders, label maps, line drawings, exemplars."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Rules = dict[str, tuple[tuple[str, bool], ...]]
 
 
 def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> None:
-    """Copies CelebA's images into `out/{train,val,test}/CLASS`; whole or not at all.
+    """Copies CelebA's images to `out/{train,val,test}/CLASS`, atomically.
 
     Args:
         path: Folder of CelebA.
-        out: Folder to make; must not exist, or be empty.
-        rules: Attributes that the images of each class have (True) or lack (False).
-        limit: Most images per class and split.
+        out: Folder to create; it must not exist or be empty.
+        rules: Attributes that the images of each class must have (True) or lack (False).
+        limit: Maximum number of images per class and split.
 
     Raises:
-        UserError: `out` has something in it, an unknown attribute, an image that answers two
-            rules, a rule that no training image answers.
+        UserError: `out` is not empty, an attribute is unknown, an image matches two rules, or no
+            training image matches a rule.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: is not empty; name a new folder, or remove this one first")
+        raise UserError(f"{out} is not empty: expected a new or empty folder")
     import_tensorflow()
 
     from tfface.data import open_source
@@ -45,7 +45,7 @@ def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> No
         _check_exclusive(classes)
         for name, files in classes.items():
             if split == "train" and not files:
-                raise UserError(f"--rule {name}: no training image answers it")
+                raise UserError(f"rule {name}: no training image matches")
             classes[name] = files[:limit]
     temporary = out.absolute().with_name(f".{out.absolute().name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -64,13 +64,13 @@ def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> No
 
 
 def compose_label_maps(path: Path) -> None:
-    """Writes `CelebAMask-HQ-label/{i}.png` for every image that has none yet.
+    """Writes missing label maps `CelebAMask-HQ-label/{i}.png`.
 
     Args:
         path: Folder of CelebAMask-HQ.
 
     Raises:
-        UserError: No such data set, too many bad masks, or a file cannot be written.
+        UserError: No such data set, too many unreadable masks, or a file cannot be written.
     """
     import_tensorflow()
 
@@ -84,13 +84,13 @@ def draw(label_map: str | Path, photo: str | Path | None, size: int | None, out:
     """Writes a line drawing; see `tfface.data.lines`.
 
     Args:
-        label_map: A label map; its central square is drawn.
-        photo: The photograph that it belongs to, of any size.
-        size: Side of the drawing in pixels; None: as the central square.
+        label_map: A label map, of which the central square is drawn.
+        photo: Photograph of the label map, of any size.
+        size: Side of the drawing in pixels; None for the side of the central square.
         out: File to write.
 
     Raises:
-        UserError: A file cannot be read or written, or the two are not of one shape.
+        UserError: A file cannot be read or written, or the two have different proportions.
     """
     from tfface.data import images, lines
     from tfface.data.label_maps import load_label_map, save_colours, to_labels
@@ -102,7 +102,7 @@ def draw(label_map: str | Path, photo: str | Path | None, size: int | None, out:
         (height, width), (across, down) = labels.shape, photograph.size
         if abs(across * height - down * width) > max(across, down):
             raise UserError(
-                f"--photo {photo}: is {across}x{down}, but {label_map} is {width}x{height}; "
+                f"{photo} is {across}x{down}, but {label_map} is {width}x{height}; "
                 "expected the same proportions"
             )
         photograph = images.to_array(photograph, size)
@@ -139,32 +139,31 @@ def draw_faces(split: str, count: int, size: int, out: Path) -> None:
 def list_exemplars(
     path: Path, count: int = 20, *, features: str = "vgg19", weights: str = "", size: int = 256
 ) -> None:
-    """Writes `exemplars.txt`, see `tfface.data.files.FileSource.exemplars`; whole or not at all.
+    """Writes `exemplars.txt` (see `tfface.data.files.FileSource.exemplars`), atomically.
 
     Images are compared by the features relu5_2 of `perceptual_network`; see
     `tfface.data.retrieval.similar_images`.
 
     Args:
         path: Folder of CelebAMask-HQ.
-        count: Images to list for each, as far as its split has so many others.
-        features: "vgg19"; or "random", a stand-in that has learnt nothing: what it finds alike is
-            as bright and of the same colours at best, whatever it shows.
-        weights: File of VGG19's weights without its top, in Keras's layout; "": Keras downloads
-            them.
-        size: Side that images are compared at, in pixels; RABIT's util/retrieve_ref_vgg.py: 256.
+        count: Number of images to list for each image, or fewer in a small split.
+        features: "vgg19"; or "random" for an untrained stand-in, which finds images of similar
+            brightness and colours at best.
+        weights: File of VGG19's weights without top, in Keras's layout; "" to download them.
+        size: Side in pixels at which images are compared; 256 in RABIT's util/retrieve_ref_vgg.py.
 
     Raises:
-        UserError: No such data set, too many bad images, no split with two of them, weights that
-            are missing or something else, or the folder cannot be written to.
+        UserError: No such data set, too many unreadable images, no split with two images, missing
+            or unsuitable weights, or the folder cannot be written to.
     """
     data = Data("celebamask_hq", str(path), size)
     check_path(data)
     if weights and features != "vgg19":
-        raise UserError(f"--weights {weights}: is of no use with --features {features}")
+        raise UserError(f"weights {weights}: expected features vgg19, not {features}")
     if weights and not Path(weights).is_file():
-        raise UserError(f"--weights {weights}: no such file")
+        raise UserError(f"weights {weights}: no such file")
     if not os.access(path, os.W_OK):
-        raise UserError(f"--path {path}: exemplars.txt cannot be written here: no permission")
+        raise UserError(f"{path}: exemplars.txt cannot be written: no permission")
     import_tensorflow()
 
     from tfface.data import open_source
@@ -175,11 +174,11 @@ def list_exemplars(
     source = open_source(data)
     network, lines = _network(features, size, weights), []
     for split in SPLITS:
-        found = similar_images(source, split, network, count)
-        print(f"{split:5}  {len(found):7}")
-        lines += [",".join(names) + "\n" for names in found]
+        similar = similar_images(source, split, network, count)
+        print(f"{split:5}  {len(similar):7}")
+        lines += [",".join(names) + "\n" for names in similar]
     if not lines:
-        raise UserError(f"{path}: no split has two images that could be compared")
+        raise UserError(f"{path}: no split has two images to compare")
     try:
         write_text(path / EXEMPLARS, "".join(lines))
     except OSError as error:
@@ -188,18 +187,18 @@ def list_exemplars(
 
 
 def _network(features: str, size: int, weights: str):
-    """The perceptual network; its mistakes in the words of this verb's options."""
+    """The perceptual network; errors name the options of `list_exemplars`."""
     from tfface.layers.perceptual import perceptual_network
 
     try:
         return perceptual_network(features, size, weights)
     except UserError as error:
         if weights:
-            expected = "not VGG19's weights without its top, in Keras's layout"
-            raise UserError(f"--weights {weights}: {expected}") from error
+            problem = "expected VGG19's weights without top, in Keras's layout"
+            raise UserError(f"weights {weights}: {problem}") from error
         raise UserError(
-            "VGG19's weights cannot be downloaded; give their file with --weights, or do with "
-            "--features random"
+            "VGG19's weights cannot be downloaded; set the option weights to their file, or the "
+            "option features to random"
         ) from error
 
 
@@ -210,6 +209,6 @@ def _check_exclusive(classes: dict[str, list[Path]]) -> None:
             other = owner.setdefault(file, name)
             if other != name:
                 raise UserError(
-                    f"--rule: {file.name} answers both {other} and {name}; "
-                    "add attributes so that each image answers one rule"
+                    f"{file.name} matches the rules of both {other} and {name}; add attributes so "
+                    f"that each image matches only one"
                 )

@@ -1,4 +1,4 @@
-"""Options: schedules, presets, the parser and its messages."""
+"""Options: schedules, presets, the parser and its error messages."""
 
 import dataclasses
 import re
@@ -36,7 +36,7 @@ def parse(*argv):
 
 
 def refused(capsys, *argv):
-    """The message of a command line that is refused."""
+    """The error message of a command line."""
     with pytest.raises(SystemExit) as stopped:
         parse(*argv)
     assert stopped.value.code == 2
@@ -46,12 +46,12 @@ def refused(capsys, *argv):
 
 
 @given(rates, steps)
-def test_constant_schedule(rate, step):
+def test_the_constant_schedule_keeps_the_rate(rate, step):
     assert learning_rate(Adam(rate), step, 100) == rate
 
 
 @given(rates, steps, every, factors)
-def test_step_schedule(rate, step, every, factor):
+def test_the_step_schedule_multiplies_the_rate_every_interval(rate, step, every, factor):
     adam = Adam(rate, schedule="step", decay_every=every, decay_factor=factor)
     now = learning_rate(adam, step, 1)
     assert learning_rate(adam, every - 1, 1) == rate
@@ -61,7 +61,9 @@ def test_step_schedule(rate, step, every, factor):
 
 
 @given(rates, steps, st.integers(1, 5000), st.integers(1, 5000), every)
-def test_linear_schedule(rate, step, start, length, every):
+def test_the_linear_schedule_decreases_to_zero_between_start_and_end(
+    rate, step, start, length, every
+):
     adam = Adam(rate, schedule="linear", decay_start=start, decay_every=every)
     total = start + length
     now = learning_rate(adam, step, total)
@@ -74,7 +76,7 @@ def test_linear_schedule(rate, step, start, length, every):
     fine = learning_rate(dataclasses.replace(adam, decay_every=1), step, total)
     expected = rate * (1 - min(max(step - start, 0) / length, 1))
     assert fine == pytest.approx(expected, abs=1e-9)
-    # The rate changes in every decay_every-th step only, and lags by less than one change.
+    # The rate changes every decay_every steps only, and lags by less than one change.
     assert learning_rate(adam, step // every * every, total) == now
     assert (
         fine - 1e-9
@@ -86,7 +88,7 @@ def test_linear_schedule(rate, step, start, length, every):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("preset", ["paper", "demo", "tiny"])
-def test_presets_come_back(method, preset):
+def test_presets_survive_yaml_and_are_immutable(method, preset):
     name, config, asked = parse(method, "--preset", preset)
     assert (name, asked) == (method, RunOptions())
     text = yaml.safe_dump(to_dict(config))
@@ -96,8 +98,8 @@ def test_presets_come_back(method, preset):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_rates_that_fall_in_our_presets_fall_to_nothing(method):
-    """The default of SARGAN's schedule is its authors' code's, whose rate hardly falls."""
+def test_linear_schedules_of_our_presets_end_near_zero(method):
+    """Unlike SARGAN's default, which follows its authors' code, where the rate hardly changes."""
     for preset in set(presets(method)) - {"paper", "tiny"}:
         _, config, _ = parse(method, "--preset", preset)
         adam, steps = config.adam, config.train.steps
@@ -106,21 +108,21 @@ def test_rates_that_fall_in_our_presets_fall_to_nothing(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_without_a_preset_it_is_the_demo(method):
+def test_the_default_preset_is_demo(method):
     assert parse(method) == parse(method, "--preset", "demo")
     assert parse(method, "--preset=tiny") == parse(method, "--preset", "tiny")
     assert set(presets(method)) >= {"paper", "demo", "tiny"}
 
 
-def test_defaults_are_the_papers():
-    """`paper.yaml` states what the classes' defaults are, but for the data set and reporting."""
+def test_defaults_are_those_of_the_paper_preset():
+    """Except for the data set and reporting."""
     for method, config_class in CONFIGS.items():
         paper, default = parse(method, "--preset", "paper")[1], config_class()
         assert dataclasses.asdict(paper.adam) == dataclasses.asdict(default.adam), method
         assert paper.train.steps == default.train.steps
 
 
-def test_later_options_win(tmp_path):
+def test_later_options_override_earlier_ones(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("width: 8\ndata: {size: 96}\n")
     _, config, asked = parse(
@@ -134,7 +136,7 @@ def test_later_options_win(tmp_path):
     assert asked == RunOptions(run="here")
 
 
-def test_printed_config_is_a_config(tmp_path, capsys):
+def test_a_printed_config_can_be_loaded(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         parse("sargan", "--preset", "tiny", "--width", "8", "--print_config")
     assert not stopped.value.code
@@ -149,8 +151,8 @@ def test_printed_config_is_a_config(tmp_path, capsys):
     ("argv", "expected"),
     [
         (["elegnt"], "elegant"),
-        (["sargan", "--preset", "pape"], r"no preset 'pape' of sargan; .*paper"),
-        (["sargan", "--preset"], "--preset is given no value"),
+        (["sargan", "--preset", "pape"], r"sargan has no preset 'pape'; .*paper"),
+        (["sargan", "--preset"], "--preset needs a value"),
         (["sargan", "--trian.steps", "3"], "train.steps"),
         (["sargan", "--train.stps", "3"], "perhaps you mean 'train.steps'"),
         (["sargan", "--widht=3"], "perhaps you mean 'width'"),
@@ -178,7 +180,7 @@ def test_printed_config_is_a_config(tmp_path, capsys):
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )
-def test_mistakes(capsys, argv, expected):
+def test_mistakes_on_the_command_line_name_the_option(capsys, argv, expected):
     assert re.search(expected, refused(capsys, *argv))
 
 
@@ -191,7 +193,7 @@ def test_mistakes(capsys, argv, expected):
         ("train: {steps: many}\n", "steps"),
     ],
 )
-def test_mistakes_in_a_file(tmp_path, capsys, text, expected):
+def test_mistakes_in_an_option_file_name_the_option(tmp_path, capsys, text, expected):
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     assert re.search(expected, refused(capsys, "sargan", "--config", str(file)))
@@ -200,12 +202,12 @@ def test_mistakes_in_a_file(tmp_path, capsys, text, expected):
 @pytest.mark.parametrize(
     "values", [{"widht": 3}, {"data": {"size": "big"}}, {"train": {"stepz": 3}}, {"width": None}]
 )
-def test_from_dict_refuses(values):
+def test_from_dict_rejects_unknown_names_and_invalid_values(values):
     with pytest.raises(UserError):
         from_dict(CONFIGS["sargan"], values)
 
 
-# What a parser's or Python's own words would look like in a message.
+# Words of a parser or of Python that must not appear in messages.
 INTERNALS = re.compile(r"<class|NestedArg|Namespace\(|Union\[|object at|typing\.|Traceback|None\b")
 LEAVES = {
     method: [n for n, kind in option_types(kind).items() if "." in n and n.count(".") == 1]
@@ -233,8 +235,8 @@ WRONG = st.sampled_from(
 )
 
 
-def told(function, *arguments):
-    """The message of a mistake, "" if it is none."""
+def message_of(function, *arguments):
+    """The message of a UserError, "" if there is none."""
     try:
         function(*arguments)
     except UserError as error:
@@ -244,16 +246,16 @@ def told(function, *arguments):
 
 
 @given(pairs, WRONG)
-def test_messages_are_not_the_parsers(pair, value):
+def test_messages_contain_no_python_internals(pair, value):
     method, name = pair
     for given_value in (value, [value], {name: value}, 1.5, True, None):
-        message = told(from_dict, CONFIGS[method], {name: given_value})
+        message = message_of(from_dict, CONFIGS[method], {name: given_value})
         assert not INTERNALS.search(message), message
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_wrong_name_is_answered_with_the_right_one(method):
-    """A letter left out, too many or in another's place; the leaf alone; something after it."""
+def test_misspelt_names_are_corrected(method):
+    """A missing, additional or swapped letter; the last part alone; an additional part."""
     known = option_types(CONFIGS[method])
     for name in LEAVES[method]:
         group, _, leaf = name.partition(".")
@@ -262,10 +264,8 @@ def test_a_wrong_name_is_answered_with_the_right_one(method):
         for typed in (*(f"{group}.{end}" for end in wrong), leaf):
             if typed in known:
                 continue
-            message = told(from_dict, CONFIGS[method], {typed: 1})
-            answer = re.fullmatch(
-                f"there is no option '{typed}'; perhaps you mean '(.*)'.", message
-            )
+            message = message_of(from_dict, CONFIGS[method], {typed: 1})
+            answer = re.fullmatch(f"unknown option '{typed}'; perhaps you mean '(.*)'.", message)
             assert answer and answer[1].endswith(f".{leaf}"), message
             assert answer[1] == name or typed == leaf
 
@@ -275,7 +275,7 @@ def test_a_wrong_name_is_answered_with_the_right_one(method):
     [
         (
             ["domain_alignment", "--top_k", "3"],
-            "no option --top_k; perhaps you mean 'alignment.top",
+            "unknown option --top_k; perhaps you mean 'alignment.top",
         ),
         (["domain_alignment", "--alignment.topk", "3"], "perhaps you mean 'alignment.top_k'"),
         (["domain_alignment", "--alignment", "dense"], "expected its options, such as alignment.k"),
@@ -288,7 +288,7 @@ def test_a_wrong_name_is_answered_with_the_right_one(method):
         (["seg_hierarchical", "--labelled", "3"], "expected its options, such as labelled.name"),
         (["sargan", "--weights.change", "-1"], "weights.change is -1: expected 0 or more"),
         (["sargan", "--weights.change", "much"], "weights.change is 'much': expected a number"),
-        (["sargan", "--weights.change"], "--weights.change is given no value"),
+        (["sargan", "--weights.change"], "--weights.change needs a value"),
         (
             ["sargan", "--classes", "happy"],
             "classes has only one name, happy: expected two or more",
@@ -296,12 +296,12 @@ def test_a_wrong_name_is_answered_with_the_right_one(method):
         (["sargan", "--classes", "[happy"], "classes is '\\[happy': expected a list"),
         (["sargan", "--data.flip", "maybe"], "data.flip is 'maybe': expected true or false"),
         (["sargan", "--train.steps", "1.5"], "train.steps is '1.5': expected a whole number"),
-        (["sargan", "--change=yes"], "--change takes no value"),
-        (["sargan", "happy"], "'happy' is no option: expected --NAME VALUE"),
+        (["sargan", "--change=yes"], "--change does not accept a value"),
+        (["sargan", "happy"], "'happy' is not an option: expected --NAME VALUE"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_options_are_answered_with_the_right_one(capsys, argv, expected):
+def test_messages_suggest_options_or_values(capsys, argv, expected):
     message = refused(capsys, *argv)
     assert re.search(expected, message) and not INTERNALS.search(message)
 
@@ -314,7 +314,7 @@ def test_wrong_options_are_answered_with_the_right_one(capsys, argv, expected):
         ("[2001-01-01, ~x]", ("2001-01-01", "~x")),
     ],
 )  # fmt: skip
-def test_names_stay_as_they_are_written(tmp_path, text, names):
+def test_lists_of_names_are_not_parsed_as_yaml_values(tmp_path, text, names):
     folder = {"data.name": "folder", "data.path": "x"}
     words = [word for name, value in folder.items() for word in (f"--{name}", value)]
     config = parse("sargan", *words, "--classes", text)[1]
@@ -325,7 +325,7 @@ def test_names_stay_as_they_are_written(tmp_path, text, names):
     assert from_dict(CONFIGS["sargan"], yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
 
 
-def test_a_group_can_be_given_as_a_whole():
+def test_a_group_can_be_set_as_a_whole():
     config = parse("sargan", "--weights", "{change: 2, r1: 3}", "--classifier={steps: 5}")[1]
     assert (config.weights.change, config.weights.r1, config.classifier.steps) == (2.0, 3.0, 5)
     words = ["--labelled.path", "x", "--labelled.size", "64"]
@@ -352,19 +352,19 @@ def test_help_describes_every_option(method, capsys):
     )
 
 
-def test_nearest():
+def test_nearest_suggests_a_similar_name_or_nothing():
     assert nearest("Eyeglases", ("Bangs", "Eyeglasses")) == "; perhaps you mean 'Eyeglasses'?"
     assert nearest("x", ("Bangs", "Eyeglasses")) == ""
     assert nearest("--model_base", ("--model_name", "--model_base_path")).endswith("_path'?")
 
 
 @pytest.mark.parametrize("look_up", [get_method, get_config])
-def test_unknown_method(look_up):
+def test_an_unknown_method_is_an_error_with_a_suggestion(look_up):
     with pytest.raises(UserError, match="no method 'sargn'; perhaps you mean 'sargan'"):
         look_up("sargn")
 
 
-def test_parts_are_checked_on_their_own():
+def test_groups_validate_their_values():
     with pytest.raises(UserError, match="data.size is 16"):
         Data(size=16)
     with pytest.raises(UserError, match="train.keep is 0"):

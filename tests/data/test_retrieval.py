@@ -81,8 +81,8 @@ def test_most_alike_is_what_all_similarities_say(monkeypatch):
         (["--size", "50"], "multiple of 32"),
         (["--feature", "vgg16"], "perhaps you mean '--features'"),
         (["--features", "vgg16"], "invalid choice"),
-        (["--weights", "nowhere.h5"], "--weights nowhere.h5: no such file"),
-        (["--weights", "x", "--features", "random"], "of no use with --features random"),
+        (["--weights", "nowhere.h5"], "weights nowhere.h5: no such file"),
+        (["--weights", "x", "--features", "random"], "expected features vgg19, not random"),
     ],
 )
 def test_mistakes_with_exemplars_need_no_tensorflow(
@@ -99,7 +99,7 @@ def test_mistakes_with_weights_and_few_images(tmp_path, capsys):
     (tmp_path / "wrong.h5").write_text("no weights")
     words = ["exemplars", "--path", str(tmp_path), "--size", "32"]
     for options, message in (
-        (["--weights", str(tmp_path / "wrong.h5")], "wrong.h5: not VGG19's weights"),
+        (["--weights", str(tmp_path / "wrong.h5")], "wrong.h5: expected VGG19's weights"),
         (["--features", "random"], "no split has two images"),
     ):
         assert main([*words, *options]) == 2

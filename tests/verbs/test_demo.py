@@ -15,20 +15,20 @@ from tfface.methods.base import Task
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["--metod", "sargan"], "perhaps you mean '--method'?"),
         (["--steps", "0"], "--steps is 0: expected at least 1"),
         (["--method", "gan"], "invalid choice"),
     ],
 )
-def test_mistakes_are_told_in_one_line(words, said, capsys):
+def test_mistakes_are_reported_in_one_line(words, expected, capsys):
     assert main(words) == 2
-    told = capsys.readouterr().err
-    assert said in told and told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
 
 
-def test_help_needs_no_tensorflow():
+def test_help_does_not_import_tensorflow():
     code = (
         "import sys\nfrom tfface.demo import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
@@ -39,24 +39,24 @@ def test_help_needs_no_tensorflow():
 
 
 @pytest.mark.parametrize("task", Task)
-def test_tables_of_every_task_have_a_figure_for_each_column(task):
+def test_table_rows_have_a_metric_for_each_column(task):
     evaluation = EVALUATIONS[task]
     assert evaluation.counts[0] > evaluation.counts[1] > 0
     for columns, rows in (evaluation.table, evaluation.real_table):
         assert rows and all(len(row.names) == len(columns) for row in rows)
 
 
-def test_a_server_that_cannot_start_is_told(tmp_path):
+def test_a_server_that_cannot_start_is_a_user_error(tmp_path):
     from tfface.demo import serving
     from tfface.errors import UserError
 
-    with pytest.raises(UserError, match="the server did not start; it said: .*no such"):
+    with pytest.raises(UserError, match="the server did not start: .*no such"):
         with serving(tmp_path / "nothing", "m", tmp_path / "log"):
             pass
 
 
 @pytest.mark.slow
-def test_demo_from_end_to_end(tmp_path, capsys):
+def test_demo_trains_serves_evaluates_and_reuses_the_networks(tmp_path, capsys):
     out = tmp_path / "runs" / "demo"
     words = ["--preset", "tiny", "--out", str(out)]
     assert main(words) == 0
@@ -67,8 +67,8 @@ def test_demo_from_end_to_end(tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert not re.search(r"(src|href)=\"(?!data:image/png;base64,)", page)
     assert page.count("<img") == page.count(' alt="') > 30
-    assert "<svg" in page and "true render" in page
-    # What has been trained is used again.
+    assert "<svg" in page and "ground truth" in page
+    # Trained networks are reused.
     assert main(words) == 0
     again = json.loads((out / "figures.json").read_text())
     assert {k: again[k] for k in ("edited", "classifier")} == {

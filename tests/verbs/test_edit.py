@@ -49,16 +49,16 @@ def differs(a, b):
 
 
 @pytest.mark.parametrize("options", [[], ["--expression", "all"]])
-def test_all_expressions(root, tmp_path, options):
-    made = edit(root, tmp_path, "sargan", *options)
-    assert list(made) == [f"face0-{name}.png" for name in CLASSES]
-    assert differs(made["face0-happy.png"], made["face0-sad.png"])
+def test_every_expression_is_written_by_default(root, tmp_path, options):
+    images = edit(root, tmp_path, "sargan", *options)
+    assert list(images) == [f"face0-{name}.png" for name in CLASSES]
+    assert differs(images["face0-happy.png"], images["face0-sad.png"])
 
 
-def test_one_expression(root, tmp_path):
-    made = edit(root, tmp_path, "sargan", "--expression", "sad", "happy", source="face1.png")
-    assert set(made) == {"face1-sad.png", "face1-happy.png"}
-    assert made["face1-sad.png"].size == (90, 60)
+def test_only_the_requested_expressions_are_written(root, tmp_path):
+    images = edit(root, tmp_path, "sargan", "--expression", "sad", "happy", source="face1.png")
+    assert set(images) == {"face1-sad.png", "face1-happy.png"}
+    assert images["face1-sad.png"].size == (90, 60)
 
 
 def options_of(trained):
@@ -68,19 +68,19 @@ def options_of(trained):
 
 
 @pytest.mark.parametrize("size", [(50, 70), (90, 60), (64, 64)])
-def test_size_and_surroundings_are_kept(trained, size):
+def test_size_and_pixels_outside_the_face_box_are_unchanged(trained, size):
     image = face(5, *size)
-    [[[(_, made)]]] = trained.editor(options_of(trained)).edit([image])
-    assert made.size == size
+    [[[(_, edited)]]] = trained.editor(options_of(trained)).edit([image])
+    assert edited.size == size
     left, upper, right, lower = face_box(*size)
-    before, after = np.asarray(image), np.asarray(made)
+    before, after = np.asarray(image), np.asarray(edited)
     outside = np.ones(before.shape[:2], bool)
     outside[upper:lower, left:right] = False
     np.testing.assert_array_equal(after[outside], before[outside])
     assert differs(after[~outside], before[~outside])
 
 
-def test_images_do_not_mix(trained):
+def test_an_edit_does_not_depend_on_the_other_images_of_a_batch(trained):
     images = [face(i, 40 + i, 50) for i in range(3)]
     together = trained.editor(options_of(trained)).edit(images)
     for image, rows in zip(images, together, strict=True):
@@ -88,38 +88,38 @@ def test_images_do_not_mix(trained):
         assert np.abs(np.asarray(alone, int) - np.asarray(rows[0][0][1], int)).max() <= 1
 
 
-def test_the_edit_is_the_network(root):
+def test_an_edit_at_the_networks_size_is_the_generators_output(root):
     trained = tfface.load(str(root / "sargan"))
-    face_image = face(7, 32, 32)  # The networks' own size: nothing is resized.
-    [[[(name, made)]]] = trained.editor({"expression": ["sad"]}).edit([face_image])
+    face_image = face(7, 32, 32)  # The networks' size: nothing is resized.
+    [[[(name, edited)]]] = trained.editor({"expression": ["sad"]}).edit([face_image])
     image = to_array(face_image, 32)[None]
     label = np.eye(3, dtype=np.float32)[[2]]
     expected = np.clip(trained.nets["generator"]([image, label]), -1, 1)[0]
     assert name == "sad"
-    assert np.abs(np.asarray(made) - (expected + 1) * 127.5).max() <= 1
+    assert np.abs(np.asarray(edited) - (expected + 1) * 127.5).max() <= 1
 
 
-def test_swap(root, tmp_path):
-    made = edit(
+def test_attribute_transfer_writes_one_image_per_reference(root, tmp_path):
+    images = edit(
         root, tmp_path, "elegant", "--attribute", "Smiling", "--reference", "face1.png"
     )  # fmt: skip
-    assert list(made) == ["face0-Smiling-1.png"]
+    assert list(images) == ["face0-Smiling-1.png"]
 
 
-def test_strengths_and_references(root, tmp_path):
+def test_strengths_are_columns_and_references_rows(root, tmp_path):
     made = edit(
         root, tmp_path, "elegant", "--attribute", "Smiling",
         "--reference", "face1.png", "face2.png", "--strength", "0", "0.5", "1",
     )  # fmt: skip
     assert set(made) == {f"face0-Smiling-{r}-{s}.png" for r in (1, 2) for s in ("0", "0.5", "1")}
-    # Strength 0 is the reconstruction, whatever the reference.
+    # Strength 0 is the reconstruction, for any reference.
     assert not differs(made["face0-Smiling-1-0.png"], made["face0-Smiling-2-0.png"])
     assert differs(made["face0-Smiling-1-1.png"], made["face0-Smiling-2-1.png"])
     ends = [np.asarray(made[f"face0-Smiling-1-{s}.png"], int) for s in ("0", "0.5", "1")]
     assert differs(ends[0], ends[1]) and differs(ends[1], ends[2])
 
 
-def test_matrix_of_three_references(root, tmp_path):
+def test_a_matrix_interpolates_between_three_references(root, tmp_path):
     references = [f"face{i}.png" for i in (1, 2, 3)]
     made = edit(
         root, tmp_path, "elegant", "--attribute", "Smiling", "--reference", *references,
@@ -127,7 +127,7 @@ def test_matrix_of_three_references(root, tmp_path):
     )  # fmt: skip
     grid = made.pop("grid.png")
     assert set(made) == {f"face0-Smiling-{r}-{c}.png" for r in (1, 2, 3) for c in (1, 2, 3)}
-    assert min(grid.size) > 3 * 128  # Rows of the matrix, and the input before each.
+    assert min(grid.size) > 3 * 128  # Rows of the matrix, each with the input.
     corners = {(1, 1): 0, (1, 3): 1, (3, 1): 2, (3, 3): 3}
     trained = tfface.load(str(root / "elegant"))
     image = load_image(root / "face0.png")
@@ -141,7 +141,7 @@ def test_matrix_of_three_references(root, tmp_path):
         assert not differs(made[f"face0-Smiling-{row}-{column}.png"], expected)
 
 
-def test_matrix_of_two_attributes(root, tmp_path):
+def test_a_matrix_interpolates_between_two_attributes(root, tmp_path):
     made = edit(
         root, tmp_path, "elegant", "--attribute", "Smiling", "Eyeglasses",
         "--reference", "face1.png", "face2.png", "--matrix", "2",
@@ -159,7 +159,7 @@ def test_matrix_of_two_attributes(root, tmp_path):
         assert not differs(made[f"{name}-{cell}.png"], expected)
 
 
-def test_several_attributes_at_once(root, tmp_path):
+def test_several_attributes_are_transferred_together(root, tmp_path):
     options = ["--attribute", "Smiling", "Eyeglasses", "--reference", "face1.png"]
     strengths = ["--strength", "0.5", "1"]
     made = edit(root, tmp_path / "two", "elegant", *options, "face2.png", *strengths)
@@ -167,7 +167,7 @@ def test_several_attributes_at_once(root, tmp_path):
     matrix = edit(root, tmp_path / "matrix", "elegant", *options, "face2.png", "--matrix", "3")
     for strength, cell in (("0.5", "2-2"), ("1", "3-3")):
         expected = matrix[f"face0-Smiling-Eyeglasses-{cell}.png"]
-        # In the middle of the matrix the two of them have the strength 0.5, as here.
+        # In the centre of the matrix both attributes have strength 0.5, as here.
         assert not differs(made[f"face0-Smiling+Eyeglasses-{strength}.png"], expected)
     one = edit(root, tmp_path / "one", "elegant", *options)
     twice = edit(root, tmp_path / "twice", "elegant", *options, "face1.png")
@@ -176,22 +176,22 @@ def test_several_attributes_at_once(root, tmp_path):
     assert differs(one[name], made[name])
 
 
-def test_folder_with_a_bad_image(root, tmp_path, capsys):
+def test_unreadable_images_of_a_folder_are_skipped_with_status_2(root, tmp_path, capsys):
     folder = tmp_path / "faces"
     folder.mkdir()
     face(1, 40, 50).save(folder / "a.png")
     face(2, 40, 50).save(folder / "b.jpg")
     face(3, 60, 50).save(folder / "b.png")
-    (folder / "notes.txt").write_text("not an image, not meant")
+    (folder / "notes.txt").write_text("not an image")
     (folder / "bad.jpg").write_bytes(b"\xff\xd8 not an image")
     made = edit(root, tmp_path, "sargan", "--expression", "sad", "--grid", source=folder, status=2)
     assert set(made) == {"a-sad.png", "b_jpg-sad.png", "b_png-sad.png", "grid.png"}
-    told = capsys.readouterr().err
-    assert "skipped:" in told and "bad.jpg" in told
-    assert "1 of 4 images could not be read" in told
+    error = capsys.readouterr().err
+    assert "skipped:" in error and "bad.jpg" in error
+    assert "1 of 4 images could not be read" in error
 
 
-def test_bad_images(root, tmp_path, capsys):
+def test_a_single_unreadable_image_is_an_error_that_names_the_file(root, tmp_path, capsys):
     face(0, 15, 15).save(tmp_path / "small.png")
     face(0, 500, 20).save(tmp_path / "long.png")
     (tmp_path / "bad.png").write_bytes(b"garbage")
@@ -210,11 +210,11 @@ def test_bad_images(root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("method", "options", "expected"),
     [
-        ("sargan", ["--strength", "1"], "--strength is no option of sargan; it has --expression"),
+        ("sargan", ["--strength", "1"], "--strength is not an option of sargan; its options: expr"),
         ("sargan", ["--expression", "hapy"], "no expression 'hapy'; perhaps you mean 'happy'"),
-        ("elegant", ["--expression", "happy"], "--expression is no option of elegant"),
+        ("elegant", ["--expression", "happy"], "--expression is not an option of elegant"),
         ("elegant", [], "--reference is missing"),
-        ("elegant", ["--reference", "face1.png"], "--attribute is missing: the name of what is"),
+        ("elegant", ["--reference", "face1.png"], "--attribute is missing: expected one of Ey"),
         ("elegant", ["--reference", "face1.png", "--attribute", "Smilng"], "mean 'Smiling'"),
         (
             "elegant",
@@ -235,12 +235,14 @@ def test_bad_images(root, tmp_path, capsys):
             "elegant",
             ["--reference", *["face1.png"] * 3, "--attribute", "Smiling", "--matrix", "2",
              "--strength", "1"],
-            "--strength is no option of a matrix",
+            "--strength cannot be combined with a matrix",
         ),
         ("elegant", ["--reference", "facing.png", "--attribute", "Smiling"], "no such file"),
     ],
 )  # fmt: skip
-def test_wrong_options(root, capsys, tmp_path, method, options, expected):
+def test_unsuitable_options_are_errors_that_name_the_flag(
+    root, capsys, tmp_path, method, options, expected
+):
     words = [root / w if w.startswith("fac") else w for w in options]
     message = failure(
         capsys, root, root / method, root / "face0.png", "--out", tmp_path / "out", *words
@@ -249,11 +251,11 @@ def test_wrong_options(root, capsys, tmp_path, method, options, expected):
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_runs(root, capsys, tmp_path):
+def test_a_missing_run_checkpoint_or_image_is_an_error(root, capsys, tmp_path):
     image = root / "face0.png"
     assert "no such run folder" in failure(capsys, root, tmp_path / "none", image)
-    assert "is no run folder" in failure(capsys, root, tmp_path, image)
-    assert "has no checkpoint of step 5; it has 0" in failure(
+    assert "is not a run folder" in failure(capsys, root, tmp_path, image)
+    assert "has no checkpoint of step 5; available: 0" in failure(
         capsys, root, root / "sargan", image, "--step", "5"
     )
     assert "no such file" in failure(capsys, root, root / "sargan", tmp_path / "x.png")
@@ -261,8 +263,8 @@ def test_wrong_runs(root, capsys, tmp_path):
     assert "has no images" in failure(capsys, root, root / "sargan", tmp_path / "empty")
 
 
-def test_averages_are_used(tmp_path):
-    """A run holds last and averaged weights; what is loaded are the averaged ones."""
+def test_loading_a_run_uses_its_averaged_weights(tmp_path):
+    """A run contains the latest and the averaged weights; the averaged ones are loaded."""
     trained = write_tiny_run(tmp_path / "run", "sargan", classes=list(CLASSES))
     assert trained.method.config.train.ema_half_life > 0
     from tfface.engine.checkpoint import Checkpoints
@@ -279,12 +281,12 @@ def test_averages_are_used(tmp_path):
     assert any((v.numpy() != 0.25).any() for v in loaded.nets["discriminator"].variables)
 
 
-# Faces made from label maps.
+# Faces generated from label maps.
 
 
 @pytest.fixture(scope="module")
 def aligned(root):
-    """A run that takes label maps, and some of those; the networks' images have 32 pixels."""
+    """A run that takes label maps, and a label map; the networks' images have 32 pixels."""
     run = write_tiny_run(root / "aligned", "domain_alignment")
     save_label_map(plain_face(48), root / "map.png")
     return run
@@ -294,8 +296,8 @@ def plain_face(size, width=None):
     return example_labels(size).numpy()[0][:, :width]
 
 
-def paint(root, tmp_path, condition, *options, status=0):
-    """Makes faces of a label map or a folder of them; returns the files written."""
+def generate(root, tmp_path, condition, *options, status=0):
+    """Generates faces from a label map or a folder of them; returns the files written."""
     out = tmp_path / "out"
     words = [str(root / w) if w.startswith("face") else str(w) for w in options]
     argv = [str(root / "aligned"), "--condition", str(condition), "--out", str(out), *words]
@@ -303,13 +305,13 @@ def paint(root, tmp_path, condition, *options, status=0):
     return {p.name: load_image(p) for p in sorted(out.iterdir())} if out.exists() else {}
 
 
-def test_faces_from_a_label_map(root, aligned, tmp_path):
-    # Of the networks' own size: random weights blow up the last bits of a resized image.
+def test_each_exemplar_gives_a_face_for_a_label_map(root, aligned, tmp_path):
+    # Of the networks' size: random weights would amplify rounding errors of resizing.
     exemplars = [face(8, 32, 32), face(9, 32, 32)]
     files = [tmp_path / "face-a.png", tmp_path / "face-b.png"]
     for exemplar, file in zip(exemplars, files, strict=True):
         exemplar.save(file)
-    made = paint(root, tmp_path, root / "map.png", "--exemplar", *map(str, files), "--grid")
+    made = generate(root, tmp_path, root / "map.png", "--exemplar", *map(str, files), "--grid")
     grid = made.pop("grid.png")
     assert list(made) == ["map-face-1.png", "map-face-2.png"]
     assert all(image.size == (32, 32) for image in made.values())
@@ -318,36 +320,38 @@ def test_faces_from_a_label_map(root, aligned, tmp_path):
     labels = to_labels(plain_face(48), 32)[None]
     for i, exemplar in enumerate(exemplars, 1):
         exemplar = to_array(exemplar, 32)[None]
-        given = aligned.method.encode(tf.constant(labels))
-        expected = aligned.method.generate(aligned.nets, given, tf.constant(exemplar))["image"][0]
+        encoded = aligned.method.encode(tf.constant(labels))
+        expected = aligned.method.generate(aligned.nets, encoded, tf.constant(exemplar))["image"][0]
         assert np.abs(np.asarray(made[f"map-face-{i}.png"]) - (expected + 1) * 127.5).max() <= 1
 
 
-def test_the_grid_shows_label_maps_in_their_colours(root, aligned, tmp_path):
-    made = paint(root, tmp_path, root / "map.png", "--exemplar", "face1.png", "--grid")
+def test_the_grid_shows_label_maps_in_class_colours(root, aligned, tmp_path):
+    made = generate(root, tmp_path, root / "map.png", "--exemplar", "face1.png", "--grid")
     assert list(made) == ["grid.png", "map-face.png"]
     shown = {tuple(c) for c in np.asarray(made["grid.png"]).reshape(-1, 3)}
     assert {tuple(c) for c in colour(plain_face(48)[12:36:4, 12:36:4]).reshape(-1, 3)} <= shown
 
 
-def test_faces_from_a_folder_of_label_maps(root, aligned, tmp_path, capsys):
-    """Ids and colours are the same; other shapes are cropped; what cannot be read is named."""
+def test_label_maps_of_a_folder_may_have_ids_or_colours_and_any_shape(
+    root, aligned, tmp_path, capsys
+):
+    """Ids and colours give the same face; other shapes are cropped; unreadable files are named."""
     folder = tmp_path / "maps"
     folder.mkdir()
     save_label_map(plain_face(48), folder / "a.png")
     save_colours(plain_face(48), folder / "b.png")
     save_label_map(plain_face(48, width=40), folder / "c.png")
     Image.fromarray(colour(plain_face(48))).save(folder / "d.jpg")
-    made = paint(root, tmp_path, folder, "--exemplar", "face1.png", status=2)
+    made = generate(root, tmp_path, folder, "--exemplar", "face1.png", status=2)
     assert set(made) == {"a-face.png", "b-face.png", "c-face.png"}
     assert all(image.size == (32, 32) for image in made.values())
     assert not differs(made["a-face.png"], made["b-face.png"])
     assert differs(made["a-face.png"], made["c-face.png"])
-    told = capsys.readouterr().err
-    assert "d.jpg: not a PNG" in told and "1 of 4 images could not be read" in told
+    error = capsys.readouterr().err
+    assert "d.jpg: not a PNG" in error and "1 of 4 images could not be read" in error
 
 
-def test_label_maps_do_not_mix(aligned):
+def test_a_face_does_not_depend_on_the_other_label_maps_of_a_batch(aligned):
     maps = [plain_face(40 + i) for i in range(3)]
     options = {"exemplar": [face(9, 40, 40)]}
     together = aligned.editor(options).edit(maps)
@@ -358,15 +362,15 @@ def test_label_maps_do_not_mix(aligned):
 
 
 def refused(capsys, *argv):
-    """All that a command that fails says on stderr."""
+    """The stderr of a command that fails."""
     assert main([str(a) for a in argv]) == 2
-    told = capsys.readouterr().err.strip()
-    assert "Traceback" not in told and told.splitlines()[-1].startswith("tfface.edit: error: ")
-    return told
+    error = capsys.readouterr().err.strip()
+    assert "Traceback" not in error and error.splitlines()[-1].startswith("tfface.edit: error: ")
+    return error
 
 
 @pytest.mark.usefixtures("aligned")
-def test_bad_label_maps(root, tmp_path, capsys):
+def test_an_unreadable_label_map_is_an_error_that_names_the_file(root, tmp_path, capsys):
     labels = plain_face(48)
     Image.fromarray(np.where(labels == 1, 255, 0).astype(np.uint8)).save(tmp_path / "skin.png")
     Image.fromarray(colour(labels)).save(tmp_path / "map.jpg")
@@ -380,26 +384,26 @@ def test_bad_label_maps(root, tmp_path, capsys):
         "bad.png": "bad.png: not a",
         "missing.png": "no such file",
     }.items():
-        told = refused(capsys, root / "aligned", "--condition", tmp_path / name, *out)
-        assert name in told and expected in told
+        error = refused(capsys, root / "aligned", "--condition", tmp_path / name, *out)
+        assert name in error and expected in error
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("aligned")
-def test_wrong_inputs_of_methods(root, tmp_path, capsys):
+def test_an_input_that_does_not_fit_the_method_is_an_error(root, tmp_path, capsys):
     image, labels = root / "face0.png", ["--condition", root / "map.png"]
     for argv, expected in {
-        ("aligned",): "expected one of: an image to edit, or --condition with a label map",
-        ("aligned", image, *labels): "expected one of: an image to edit, or --condition",
-        ("sargan",): "expected one of: an image to edit, or --condition",
+        ("aligned",): "expected either images to edit, or --condition with a label map",
+        ("aligned", image, *labels): "expected either images to edit, or --condition",
+        ("sargan",): "expected either images to edit, or --condition",
         ("sargan", *labels): "is a run of sargan, which needs an image to edit",
         ("aligned", image, "--exemplar", image): "is a run of domain_alignment, which needs "
         "--condition",
-        ("aligned", *labels): "--exemplar is missing: a face whose style the result shall have",
+        ("aligned", *labels): "--exemplar is missing: expected a face",
         ("aligned", *labels, "--exemplar", root / "none.png"): "none.png: no such file",
-        ("aligned", *labels, "--expression", "happy"): "is no option of domain_alignment; it has "
-        "--exemplar",
-        ("sargan", image, "--exemplar", image): "--exemplar is no option of sargan",
+        ("aligned", *labels, "--expression", "happy"): "--expression is not an option of "
+        "domain_alignment; its options: exemplar",
+        ("sargan", image, "--exemplar", image): "--exemplar is not an option of sargan",
     }.items():
         message = failure(capsys, root, root / argv[0], *argv[1:], "--out", tmp_path / "out")
         assert expected in message, argv

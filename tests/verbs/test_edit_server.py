@@ -36,7 +36,7 @@ OPTIONS = {
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("inputs")
     for i in range(3):
-        # Of the networks' own size: random weights blow up the last bits of a resized image.
+        # Of the networks' size: random weights would amplify rounding errors of resizing.
         small = image(i, (6, 6)).resize((32, 32), Image.Resampling.BICUBIC)
         small.save(root / f"face{i}.png")
     save_label_map(example_labels(48).numpy()[0], root / "map.png")
@@ -45,19 +45,19 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Run folder and server of a method with random weights, made when they are asked for."""
-    folder, made = tmp_path_factory.mktemp("served"), {}
+    """Run folder and server of a method with random weights, created on first use."""
+    folder, servers = tmp_path_factory.mktemp("served"), {}
 
     def get(name):
-        if name not in made:
+        if name not in servers:
             trained = write_tiny_run(folder / name, name, **OPTIONS[name])
             export._save(trained, folder / "models" / name / "1")
             server = Server(folder / "models" / name, model_name=name, warm_up=False).start()
-            made[name] = folder / name, server
-        return made[name]
+            servers[name] = folder / name, server
+        return servers[name]
 
     yield get
-    for _, server in made.values():
+    for _, server in servers.values():
         server.stop()
 
 
@@ -80,7 +80,7 @@ def edited(out, *argv):
         "mask_guided --mask map.png --seed 7 --reference face1.png face2.png --interpolate 3",
     ],
 )
-def test_the_files_are_those_of_a_run(served, root, tmp_path, words):
+def test_a_server_gives_the_same_files_as_the_run(served, root, tmp_path, words):
     method, *rest = words.split()
     rest = [root / word if word.endswith(".png") else word for word in rest]
     run, server = served(method)
@@ -95,7 +95,7 @@ def test_the_files_are_those_of_a_run(served, root, tmp_path, words):
 
 
 @pytest.mark.slow
-def test_faces_and_segmentation_of_a_served_seg_hierarchical(served, root, tmp_path):
+def test_a_served_seg_hierarchical_gives_the_runs_faces_and_segmentation(served, root, tmp_path):
     run, server = served("seg_hierarchical")
     name = tfface.load(str(run)).method.config.classes[0]
     argv = [root / "face0.png", "--expression", name, "--grid"]
@@ -120,7 +120,7 @@ def address(rest):
     return ["--server", rest.url, "--model", NAME]
 
 
-def test_images_and_folders_over_rest(address, root, tmp_path):
+def test_images_and_folders_are_edited_over_rest(address, root, tmp_path):
     folder = tmp_path / "faces"
     folder.mkdir()
     for i in range(3):
@@ -139,7 +139,7 @@ def test_images_and_folders_over_rest(address, root, tmp_path):
         assert np.array_equal(made[f"{i}-happy.png"], 255 - np.asarray(image(i, (20 + i, 20))))
 
 
-def test_a_bad_image_of_a_folder_is_skipped(address, tmp_path, capsys):
+def test_an_unreadable_image_of_a_folder_is_skipped(address, tmp_path, capsys):
     image().save(tmp_path / "a.png")
     (tmp_path / "bad.png").write_bytes(b"garbage")
     out = tmp_path / "out"
@@ -149,53 +149,56 @@ def test_a_bad_image_of_a_folder_is_skipped(address, tmp_path, capsys):
     assert "1 of 2 images could not be read" in capsys.readouterr().err
 
 
-def told(capsys, *argv):
-    """The one line of a command that fails."""
+def failure(capsys, *argv):
+    """The message of a command that fails, which is one line."""
     assert main([str(a) for a in argv]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("tfface.edit: error: ")
     return line.removeprefix("tfface.edit: error: ")
 
 
-def test_what_the_server_refuses_is_one_line(address, root, capsys):
-    message = told(capsys, *address, root / "face0.png", "--expression", "unhappy")
+def test_server_errors_are_reported_in_one_line(address, root, capsys):
+    message = failure(capsys, *address, root / "face0.png", "--expression", "unhappy")
     assert message == (
         "INVALID_ARGUMENT: assertion failed: [unknown expression; expected one of happy, sad; "
         'received] ["unhappy"] [[{{node Assert}}]]'
     )
-    message = told(capsys, *address[:3], "nope", root / "face0.png", "--expression", "happy")
+    message = failure(capsys, *address[:3], "nope", root / "face0.png", "--expression", "happy")
     assert message == "NOT_FOUND: Servable not found for request: Latest(nope)"
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("face0.png", "--expression: expected names, as a server does not list those that there"),
-        ("face0.png --expression all", "--expression: expected names"),
-        ("face0.png --strength 1", "--strength is no option of the served model; it has --expres"),
-        ("face0.png --matrix 3", "--matrix is no option of the served model; it has --expression"),
-        ("face0.png --step 3", "--step is for a run, not for --server"),
+        ("face0.png", "--expression must name expressions"),
+        ("face0.png --expression all", "--expression must name expressions"),
+        (
+            "face0.png --strength 1",
+            "--strength is not an option of the served model; its opt",
+        ),
+        ("face0.png --matrix 3", "--matrix is not an option of the served model"),
+        ("face0.png --step 3", "--step cannot be combined with --server"),
         ("--condition map.png --expression happy", " needs an image to edit"),
-        ("", "expected one of: an image to edit, or --condition with a label map"),
+        ("", "expected either images to edit, or --condition with a label map"),
         ("none.png --expression happy", "none.png: no such file"),
         ("face0.png --reference none.png", "none.png: no such file"),
     ],
 )
-def test_mistakes(address, root, capsys, options, expected):
+def test_unsuitable_options_are_errors_that_name_the_flag(address, root, capsys, options, expected):
     words = [root / word if word.endswith(".png") else word for word in options.split()]
-    assert expected in told(capsys, *address, *words)
+    assert expected in failure(capsys, *address, *words)
 
 
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["--server", "localhost", "a.png"], "'localhost': expected HOST:PORT of the gRPC API, or"),
-        (["--model", "faces", "run", "a.png"], "--model is for --server"),
+        (["--server", "localhost", "a.png"], "'localhost': expected HOST:PORT"),
+        (["--model", "faces", "run", "a.png"], "--model needs --server"),
         ([], "expected a run folder, or --server"),
     ],
 )
-def test_mistakes_with_the_address(capsys, argv, expected):
-    assert expected in told(capsys, *argv)
+def test_an_unsuitable_address_or_run_is_an_error(capsys, argv, expected):
+    assert expected in failure(capsys, *argv)
 
 
 def signature(*inputs):
@@ -211,31 +214,31 @@ STYLES = signature("label_map_bytes", "seed")
 @pytest.mark.parametrize(
     ("signatures", "options", "expected"),
     [
-        ({}, {}, "model m at t has no signature `bytes` as tfface.export writes"),
-        (signature("x"), {}, "model m at t has no signature `bytes`"),
-        (EXPRESSIONS, {"seed": [1]}, "--seed is no option of the served model; it has --express"),
-        (signature("image_bytes"), {"expression": ["a"]}, "--expression is no option .* has none"),
-        (TRANSFERS, {"attribute": ["a"]}, "--reference is missing"),
-        (TRANSFERS, {"reference": ["a.png"]}, "--attribute is missing: the name of what is exch"),
+        ({}, {}, "model m at t has no `bytes` signature"),
+        (signature("x"), {}, "model m at t has no `bytes` signature"),
+        (EXPRESSIONS, {"seed": [1]}, "^seed is not an option of the served model; .*: expression"),
+        (signature("image_bytes"), {"expression": ["a"]}, "^expression is not an .*: none"),
+        (TRANSFERS, {"attribute": ["a"]}, "^reference is missing"),
+        (TRANSFERS, {"reference": ["a.png"]}, "^attribute is missing"),
         (
             TRANSFERS,
             {"reference": ["x"], "attribute": ["a", "b"]},
-            "2 changes at once: .* exported",
+            "the served model cannot transfer 2 attributes at once: .*export it again",
         ),
         (SEVERAL, {"reference": ["x"], "attribute": ["a"], "matrix": 3}, "received 1 and 1"),
         (SEVERAL, {"reference": ["x", "y", "z"], "attribute": ["a", "b"]}, "3 references for 2 a"),
-        (signature("condition_bytes", "exemplar_bytes"), {}, "--exemplar is missing"),
-        (STYLES, {"interpolate": 1}, "--interpolate is 1: expected at least 2"),
-        (STYLES, {"seed": [1], "interpolate": 3}, "--interpolate needs two styles or more"),
+        (signature("condition_bytes", "exemplar_bytes"), {}, "^exemplar is missing"),
+        (STYLES, {"interpolate": 1}, "^interpolate is 1: expected at least 2"),
+        (STYLES, {"seed": [1], "interpolate": 3}, "^interpolate needs at least two styles"),
     ],
 )
-def test_options_that_do_not_fit_the_served_model(signatures, options, expected):
+def test_editor_errors_name_arguments_not_flags(signatures, options, expected):
     client = types.SimpleNamespace(model="m", target="t")
     with pytest.raises(UserError, match=expected):
         Editor(Model(client, signatures), options)
 
 
-def test_a_segmentation_network_alone_gives_its_label_map():
+def test_a_segmentation_model_gives_a_coloured_label_map():
     client = types.SimpleNamespace(segment=lambda files: [np.full((4, 4), 3) for _ in files])
     editor = Editor(Model(client, signature("image_bytes")), {})
     [[[(name, made)]]] = editor.edit(["a.png"])
@@ -243,14 +246,14 @@ def test_a_segmentation_network_alone_gives_its_label_map():
     assert np.array_equal(made, colour(np.full((4, 4), 3)))
 
 
-def test_images_that_would_be_written_to_one_file(address, root, tmp_path, capsys):
+def test_inputs_with_the_same_output_name_are_an_error(address, root, tmp_path, capsys):
     image().save(tmp_path / "face0.png")
     argv = [*address, root / "face0.png", tmp_path / "face0.png", "--expression", "happy"]
-    assert "several images would be edited into face0_png-*.png" in told(capsys, *argv)
+    assert "several images would be written to face0_png-*.png" in failure(capsys, *argv)
 
 
 @pytest.mark.slow
-def test_over_rest_tensorflow_is_not_imported(address, root, tmp_path):
+def test_editing_over_rest_does_not_import_tensorflow(address, root, tmp_path):
     code = (
         "import sys; from tfface.edit import main\n"
         "status = main(sys.argv[1:])\n"

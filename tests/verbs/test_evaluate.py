@@ -1,4 +1,4 @@
-"""`tfface.evaluate` on networks with random weights, and its mistakes."""
+"""`tfface.evaluate` on networks with random weights, and its error messages."""
 
 import json
 import re
@@ -32,9 +32,9 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 class Judge(Classifier):
-    """Tells what a few pixels say."""
+    """Classifies by a few pixels."""
 
-    knows_people = False
+    has_identity = False
 
     def expressions(self, images):
         return (np.abs(np.asarray(images)[:, 8:16, 8:16].mean((1, 2, 3))) * 1e4).astype(int) % 8
@@ -44,7 +44,7 @@ class Judge(Classifier):
 
 
 class Second(Judge):
-    """Tells something else."""
+    """Always disagrees with `Judge`."""
 
     def expressions(self, images):
         return (super().expressions(images) + 1) % 8
@@ -60,7 +60,7 @@ class Finder(Segmenter):
 
 @pytest.fixture(autouse=True)
 def judges(monkeypatch):
-    """Yardsticks that need no training, and faces without a pipeline."""
+    """Classifiers and segmenters that need no training, and faces without a pipeline."""
 
     def knows(size, names, architecture="plain", **_):
         judge = {"plain": Judge, "residual": Second}[architecture]
@@ -107,7 +107,7 @@ def figures_of(run, *words):
     return json.loads((run / "evaluation" / "0" / "figures.json").read_text())
 
 
-def test_expressions_twice(sargan, capsys):
+def test_expressions_are_judged_by_two_classifiers_reproducibly(sargan, capsys):
     figures = figures_of(sargan, "--count", "5")
     told = capsys.readouterr().out
     assert (figures["method"], figures["step"], figures["people"]) == ("sargan", 0, 5)
@@ -117,17 +117,17 @@ def test_expressions_twice(sargan, capsys):
         assert f"{100 * figures[kind]['error_inside']:.2f} %" in told
         low, high = figures["intervals"][kind]["second"]["accuracy"]
         assert low <= figures[kind]["second"]["accuracy"] <= high
-        # They never see the same.
+        # They never agree.
         assert figures[kind]["accuracy"] + figures[kind]["second"]["accuracy"] <= 1
     assert figures["classifier"] == figures["second_classifier"] == {"all": 1.0}
-    assert "asked expression seen, by a second judge" in told
-    assert "improved over the input, by a second judge" in told
+    assert "target-expression accuracy, second judge" in told
+    assert "improved over the input, second judge" in told
     assert figures["copy"]["error_inside"] > 0.005 and figures["target"]["error"] == 0
     folder = sargan / "evaluation" / "0"
     page = (folder / "report.html").read_text()
-    assert "The second judge, a classifier of another architecture: all 100.0%" in page
+    assert "second classifier, which has another architecture: all 100.0%" in page
     assert not re.search(r"(src|href)=\"(?!data:image/png;base64,)", page)
-    assert all(word in page for word in ("best", "median", "worst", "true render", "copy of the"))
+    assert all(word in page for word in ("best", "median", "worst", "ground truth", "copy of the"))
     assert page.count("<img") == 18
     before = (folder / "figures.json").read_bytes()
     assert main([str(sargan), "--count", "5"]) == 0
@@ -136,7 +136,7 @@ def test_expressions_twice(sargan, capsys):
     assert (folder / "two" / "figures.json").read_bytes() != before
 
 
-def test_exchange(tmp_path):
+def test_attribute_transfer_is_measured_by_attribute_and_for_several(tmp_path):
     figures = figures_of(write(tmp_path / "elegant", "elegant"), "--count", "3")
     assert figures["pairs"] == 3 and set(figures["edited"]["by_attribute"]) == {
         "Eyeglasses", "Smiling"
@@ -150,26 +150,26 @@ def test_exchange(tmp_path):
     assert "several" in figures["intervals"]
 
 
-def test_synthesis(tmp_path):
+def test_synthesis_is_measured_by_segmentation_diversity_and_colours(tmp_path):
     figures = figures_of(write(tmp_path / "mask", "mask_guided"), "--count", "3")
     assert figures["maps"] == 3
     assert {"segmentation", "diversity", "colours", "palette", "reference"} <= set(figures)
 
 
-def test_alignment_to_lines(tmp_path):
+def test_domain_alignment_can_be_evaluated_with_line_drawings(tmp_path):
     run = write(tmp_path / "align", "domain_alignment", "--condition", "lines")
     figures = figures_of(run, "--count", "3")
     assert figures["pairs"] == 3
-    assert figures["painted"]["error"] > figures["target"]["error"] == 0
+    assert figures["generated"]["error"] > figures["target"]["error"] == 0
 
 
-def test_a_segmentation_network_alone(segmenter, monkeypatch, capsys):
-    """A network that is always right has the IoU 1 in every class that occurs."""
+def test_a_perfect_segmentation_network_has_miou_1(segmenter, monkeypatch, capsys):
+    """And the report of an untrained one lists all classes."""
     figures = figures_of(segmenter, "--count", "40")["segmentation"]
     assert figures["images"] == 40 and set(figures["iou_by_class"]) == set(CLASSES_19)
     assert 0 < figures["pixel_accuracy"] < 0.9
     told = capsys.readouterr().out
-    assert all(name in told for name in ("parts found: mIoU", *CLASSES_19))
+    assert all(name in told for name in ("segmentation mIoU", *CLASSES_19))
 
     trained = tfface.load(str(segmenter))
     truth = render(held_out(50, SEED), trained.method.config.data.size, ("label_map",))["label_map"]
@@ -185,7 +185,7 @@ def test_a_segmentation_network_alone(segmenter, monkeypatch, capsys):
     assert found["images"] == 50 and found["pixel_accuracy"] == found["miou"] == 1.0
 
 
-def test_photographs_that_have_moved(tmp_path):
+def test_path_evaluates_on_a_data_set_that_has_moved(tmp_path):
     photographs = make_celeba(tmp_path / "photographs", 60)
     words = ["--data.name", "celeba", "--data.path", str(photographs)]
     run = write(tmp_path / "run", "elegant", *words, "--attributes", "[Eyeglasses,Smiling]")
@@ -200,7 +200,7 @@ def test_photographs_that_have_moved(tmp_path):
     assert "Not measured: errors inside and outside" in page
 
 
-def test_measures_for_a_search(sargan):
+def test_small_samples_omit_the_second_classifier(sargan):
     trained = tfface.load(str(sargan))
     found = flat(measure(trained, count=4))
     few = flat(measure(trained, small=True))
@@ -220,15 +220,15 @@ def test_measures_for_a_search(sargan):
         (["RUN", "--count", "0"], "--count is 0: expected at least 1"),
         (["RUN", "--split", "tests"], "invalid choice: 'tests'"),
         (["RUN", "--step", "9"], "has no checkpoint of step 9"),
-        (["RUN/checkpoints"], "is no run folder: it has no method.txt"),
+        (["RUN/checkpoints"], "is not a run folder: it has no method.txt"),
         (["RUN", "--pth", "x"], "perhaps you mean '--path'?"),
-        (["EXPORT"], "is an export: expected the run folder that it was made of"),
+        (["EXPORT"], "is an export: expected the run folder that was exported"),
         (["EMPTY"], "has no checkpoint yet"),
         (["MOVED"], "data.path is 'nowhere': no such folder"),
         (["MOVED", "--path", "gone"], "--path is 'gone': no such folder"),
     ],
 )
-def test_mistakes_are_told(sargan, tmp_path, capsys, words, message):
+def test_mistakes_are_reported_in_one_line(sargan, tmp_path, capsys, words, message):
     for name in ("EMPTY", "MOVED"):
         (tmp_path / name).mkdir()
         for file in ("method.txt", "config.yaml"):
@@ -243,11 +243,11 @@ def test_mistakes_are_told(sargan, tmp_path, capsys, words, message):
     first = words[0].replace("RUN", str(sargan))
     first = str(tmp_path / first) if first.isupper() else first
     assert main([first, *words[1:]]) == 2
-    told = capsys.readouterr().err
-    assert message in told and told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
 
 
-def test_mistakes_and_help_need_no_tensorflow(tmp_path):
+def test_help_and_mistakes_do_not_import_tensorflow(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     code = (
         "import sys\nfrom tfface.evaluate import main\n"
@@ -257,10 +257,10 @@ def test_mistakes_and_help_need_no_tensorflow(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "--count" in done.stdout
-    assert "is no run folder" in done.stderr
+    assert "is not a run folder" in done.stderr
 
 
-def test_an_edit_writes_the_label_map_in_its_colours(segmenter, tmp_path):
+def test_editing_with_a_segmentation_network_writes_a_coloured_label_map(segmenter, tmp_path):
     from PIL import Image
 
     from tfface.data.label_maps import load_label_map
@@ -276,8 +276,7 @@ def test_an_edit_writes_the_label_map_in_its_colours(segmenter, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_measures_as_it_goes(tmp_path):
-    """What is measured goes to the metrics, and training is the same as without."""
+def test_evaluations_during_training_are_logged_and_do_not_affect_it(tmp_path):
 
     def train(name, every):
         options = {"steps": 3, "log_every": 1, "evaluate_every": every, "jit": "off"}

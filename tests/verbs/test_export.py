@@ -1,4 +1,4 @@
-"""`tfface.export`, and weights that come from the authors' checkpoints."""
+"""`tfface.export`, and conversion of the authors' checkpoints."""
 
 import json
 import sys
@@ -46,7 +46,7 @@ def exported(request, tmp_path_factory):
     return trained, root / "models" / "face" / "1"
 
 
-def test_a_version_is_complete(exported):
+def test_a_version_has_a_model_card_and_a_warm_up_request_per_signature(exported):
     trained, version = exported
     assert [p.name for p in version.parent.iterdir()] == ["1"]
     card = (version / "assets.extra/model_card.md").read_text()
@@ -64,7 +64,7 @@ def test_a_version_is_complete(exported):
     assert names == list(signatures)
 
 
-def test_bytes_equal_the_edit_verb(exported):
+def test_the_bytes_signature_gives_the_edits_of_the_editor(exported):
     trained, version = exported
     file, reference = png(1, 70, 50), png(2, 40, 60)
     if trained.name == "sargan":
@@ -84,12 +84,12 @@ def test_bytes_equal_the_edit_verb(exported):
     made = load_image(result)
     assert made.size == expected.size == (70, 50)
     difference = np.abs(np.asarray(made, int) - np.asarray(expected, int))
-    # The two resizings round differently, and the networks sharpen that at single pixels.
+    # The two resizing implementations round differently, which the networks amplify.
     assert np.percentile(difference, 99) <= 6 and difference.mean() < 1
     assert np.abs(np.asarray(made, int) - np.asarray(load_image(file), int)).max() > 8
 
 
-def test_versions_are_numbered(exported, tmp_path):
+def test_a_version_gets_the_next_number(exported, tmp_path):
     trained, _ = exported
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
@@ -97,8 +97,8 @@ def test_versions_are_numbered(exported, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["7", "8", "notes"]
 
 
-def test_a_failed_export_leaves_nothing(exported, tmp_path, monkeypatch):
-    trained = tfface.load(str(exported[0].path))  # To be spoiled.
+def test_a_failed_export_leaves_no_files(exported, tmp_path, monkeypatch):
+    trained = tfface.load(str(exported[0].path))  # A copy to modify.
 
     def fail(*_):
         raise RuntimeError("differs")
@@ -108,7 +108,7 @@ def test_a_failed_export_leaves_nothing(exported, tmp_path, monkeypatch):
         export_run(trained, tmp_path)
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
-    # What the check is for: other weights in the file than in the networks.
+    # The check detects weights that differ between the file and the networks.
     monkeypatch.setattr("tfface.export._write_warm_up", _spoil)
     with pytest.raises(RuntimeError, match="the export differs from the networks by"):
         export_run(trained, tmp_path)
@@ -122,7 +122,7 @@ def _spoil(trained, path):
             variable.assign_add(tf.fill(variable.shape, 0.1))
 
 
-def test_wrong_places(exported, tmp_path, capsys):
+def test_unsuitable_paths_are_errors(exported, tmp_path, capsys):
     trained, _ = exported
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file is not a folder"):
@@ -132,7 +132,7 @@ def test_wrong_places(exported, tmp_path, capsys):
     assert main([str(tmp_path / "none"), str(tmp_path / "out")]) == 2
     assert main([str(tmp_path), str(tmp_path / "out")]) == 2
     first, second = capsys.readouterr().err.strip().splitlines()
-    assert "none: no such run folder" in first and "is no run folder" in second
+    assert "none: no such run folder" in first and "is not a run folder" in second
     assert not (tmp_path / "out").exists()
 
 
@@ -169,7 +169,7 @@ def randomised(net):
     return net
 
 
-def test_convert_sargan(tmp_path, monkeypatch):
+def test_convert_writes_the_weights_of_sargan_to_a_run(tmp_path, monkeypatch):
     from tfface.layers.discriminator import Discriminator
     from tfface.methods.sargan.networks import Generator
 
@@ -185,7 +185,7 @@ def test_convert_sargan(tmp_path, monkeypatch):
     check_run(run, {"generator": theirs[0], "discriminator": theirs[1]})
 
 
-def test_convert_elegant(tmp_path, monkeypatch):
+def test_convert_writes_the_weights_of_elegant_to_a_run(tmp_path, monkeypatch):
     from tfface.methods.elegant.networks import Decoder, Discriminator, Encoder
 
     theirs = {
@@ -213,7 +213,7 @@ def check_run(run, expected):
             np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=f"{name} {a.path}")
 
 
-def test_assign_refuses():
+def test_assign_rejects_missing_unknown_or_misshapen_parameters():
     from tfface.layers.discriminator import Discriminator
 
     net = Discriminator(32, 3, 4, 4)
@@ -246,7 +246,9 @@ def _state(net):
     return state
 
 
-def test_without_pytorch(monkeypatch, tmp_path, capsys):
+def test_converting_without_pytorch_is_an_error_that_says_how_to_install_it(
+    monkeypatch, tmp_path, capsys
+):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match=r"needs PyTorch: pip install 'tfface\[weights\]'"):
         torch_weights.read_checkpoint("G.ckpt")

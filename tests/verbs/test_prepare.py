@@ -24,7 +24,7 @@ def rules(*texts):
     return [word for text in texts for word in ("--rule", text)]
 
 
-def test_folders(small, tmp_path, capsys):
+def test_folders_sorts_each_split_by_rules_and_preview_shows_the_classes(small, tmp_path, capsys):
     out = tmp_path / "faces"
     chosen = rules("plain=-Smiling,-Bangs", "smile=+Smiling")
     assert main(["folders", "--path", str(small), "--out", str(out), *chosen]) == 0
@@ -58,7 +58,7 @@ def test_folders(small, tmp_path, capsys):
     assert "train  28" in printed and "smile" in printed
 
 
-def test_folders_limit(small, tmp_path):
+def test_folders_limit_applies_to_each_class_and_split(small, tmp_path):
     out = tmp_path / "faces"
     out.mkdir()
     words = ["--path", str(small), "--out", str(out), "--limit", "2", *rules("all=+Smiling")]
@@ -71,12 +71,12 @@ def test_folders_limit(small, tmp_path):
     [
         (["a=Smiling"], "expected a rule like"),
         (["../a=+Smiling"], "expected a rule like"),
-        (["a=+Smiling", "a=-Smiling"], "named twice"),
+        (["a=+Smiling", "a=-Smiling"], "expected one rule per class"),
         (["a=+Smilin"], "perhaps you mean 'Smiling'"),
-        (["a=+Smiling", "b=+Bangs"], "answers both a and b"),
+        (["a=+Smiling", "b=+Bangs"], "matches the rules of both a and b"),
     ],
 )
-def test_wrong_rules_write_nothing(small, tmp_path, capsys, chosen, message):
+def test_invalid_rules_are_errors_and_write_nothing(small, tmp_path, capsys, chosen, message):
     words = ["--path", str(small), "--out", str(tmp_path / "faces"), *rules(*chosen)]
     assert main(["folders", *words]) == 2
     error = capsys.readouterr().err
@@ -84,11 +84,11 @@ def test_wrong_rules_write_nothing(small, tmp_path, capsys, chosen, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_class_without_training_images(tmp_path, capsys):
+def test_a_class_without_training_images_is_an_error(tmp_path, capsys):
     make_celeba(tmp_path, 10)
     words = ["--path", str(tmp_path), "--out", str(tmp_path / "faces"), *rules("a=+Smiling")]
     assert main(["folders", *words]) == 2
-    assert "--rule a: no training image" in capsys.readouterr().err
+    assert "rule a: no training image" in capsys.readouterr().err
 
 
 def test_an_interrupted_copy_leaves_nothing(small, tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ def test_an_interrupted_copy_leaves_nothing(small, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_folder_is_left_alone(small, tmp_path, capsys):
+def test_a_nonempty_output_folder_is_an_error_and_unchanged(small, tmp_path, capsys):
     (tmp_path / "mine.txt").touch()
     words = ["--path", str(small), "--out", str(tmp_path), *rules("a=+Smiling")]
     assert main(["folders", *words]) == 2
@@ -109,7 +109,7 @@ def test_a_full_folder_is_left_alone(small, tmp_path, capsys):
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_preview_of_celeba(small, tmp_path, capsys):
+def test_preview_of_celeba_counts_attributes_and_draws_rows(small, tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
     words = ["--data.name", "celeba", "--data.path", str(small), "--data.size", "32"]
     chosen = ["--attributes", "Smiling", "Bangs", "--count", "12", "--out", str(sheet)]
@@ -120,7 +120,7 @@ def test_preview_of_celeba(small, tmp_path, capsys):
     assert main(["preview", *words, "--split", "test", "--out", str(sheet)]) == 0
 
 
-def test_preview_of_built_in_faces(tmp_path, capsys):
+def test_preview_of_built_in_faces_draws_a_row_per_person(tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
     words = ["preview", "--data.size", "32", "--out", str(sheet), "--count", "4"]
     assert main([*words, "--classes", "happy", "sad"]) == 0
@@ -140,20 +140,20 @@ def test_preview_of_built_in_faces(tmp_path, capsys):
         (["preview", "--count", "0"], "at least 1"),
     ],
 )
-def test_mistakes(words, message, capsys):
+def test_mistakes_are_reported_in_one_line(words, message, capsys):
     assert main(words) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
-def test_an_empty_class_is_named(tmp_path, capsys):
+def test_an_empty_class_folder_is_an_error_that_names_it(tmp_path, capsys):
     make_folders(tmp_path, {"happy": 2})
     (tmp_path / "sad").mkdir()
     assert main(["preview", "--data.name", "folder", "--data.path", str(tmp_path)]) == 2
     assert "sad: has no images" in capsys.readouterr().err
 
 
-def test_help_needs_no_tensorflow():
+def test_help_does_not_import_tensorflow():
     code = (
         "import sys\nfrom tfface.prepare import main\n"
         "try:\n    main(['folders', '--help'])\n"

@@ -1,4 +1,4 @@
-"""The command line: what the verbs say, and `tfface.train` from start to end on real files."""
+"""The command line: messages of the verbs, and `tfface.train` end to end on image files."""
 
 import json
 import shlex
@@ -70,7 +70,7 @@ def failure(capfd, call, *argv):
 
 
 @pytest.mark.slow
-def test_train_elegant_on_celeba(celeba, tmp_path, capfd):
+def test_elegant_trains_on_celeba_and_continues(celeba, tmp_path, capfd):
     run = tmp_path / "run"
     argv = ["elegant", "--preset", "tiny", "--data.name", "celeba", "--data.path", str(celeba)]
     assert main([*argv, "--run", str(run), "--train.steps", "4"]) == 0
@@ -78,16 +78,15 @@ def test_train_elegant_on_celeba(celeba, tmp_path, capfd):
     assert "attributes/disc1" in lines(run)[0]
     assert {"discriminator/disc1", "generator/reconstruction"} <= set(lines(run)[1])
     assert main([*argv, "--run", str(run), "--train.steps", "5"]) == 0
-    told = capfd.readouterr().out
-    assert "continued from step 4" in told and "step 5/5" in told
+    out = capfd.readouterr().out
+    assert "continued from step 4" in out and "step 5/5" in out
     trained = tfface.load(str(run))
     assert trained.step == 5 and trained.method.config.attributes == ("Eyeglasses", "Smiling")
     assert len((run / "command.txt").read_text().splitlines()) == 2
 
 
 @pytest.mark.slow
-def test_interrupt_and_continue(faces, tmp_path):
-    """Ctrl-C saves and says how to continue; what follows is as if nothing had happened."""
+def test_ctrl_c_saves_and_the_printed_command_gives_the_uninterrupted_run(faces, tmp_path):
     common = [
         "sargan", "--preset", "tiny", "--data.name", "folder", "--data.path", str(faces),
         "--adam.schedule", "constant", "--train.log_every", "1", "--train.preview_every", "100000",
@@ -111,16 +110,16 @@ def test_interrupt_and_continue(faces, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130, err
-    stopped, told = err.strip().splitlines()[-2:]
+    stopped, hint = err.strip().splitlines()[-2:]
     done = int(stopped.split("stopped at step ")[1].split()[0])
     assert tfface.load(str(run)).step == done
-    _, _, words = told.partition("continue with: ")
+    _, _, words = hint.partition("continue with: ")
     steps = ["--train.steps", str(done + 3)]
-    # As printed, in another process: the metrics of both must agree.
+    # The printed command, in another process, gives the same metrics.
     subprocess.run(f"{words} {shlex.join(steps)}", shell=True, check=True, cwd=ROOT)
     whole = tmp_path / "whole"
     assert main([*common, *steps, "--run", str(whole)]) == 0
-    # Threads add up in the order in which they end: on a busy machine the last bits differ.
+    # The order of parallel sums varies on a busy machine, and with it the last bits.
     for found, expected in zip(lines(run), lines(whole), strict=True):
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-7)
     nets = [tfface.load(str(path)).nets for path in (run, whole)]
@@ -130,7 +129,7 @@ def test_interrupt_and_continue(faces, tmp_path):
             np.testing.assert_allclose(a.numpy(), b.numpy(), 1e-5, 1e-7, err_msg=path)
 
 
-def test_run_with_other_options_is_refused(faces, tmp_path, capfd):
+def test_a_run_with_other_options_is_an_error_that_lists_them(faces, tmp_path, capfd):
     from tfface.engine.run import Run
     from tfface.testing import tiny_method
 
@@ -143,56 +142,56 @@ def test_run_with_other_options_is_refused(faces, tmp_path, capfd):
     assert "method was 'sargan'" in failure(capfd, main, "elegant", *argv[1:])
 
 
-def test_mistakes(faces, celeba, tmp_path, capfd):
-    def told(*argv):
+def test_mistakes_exit_with_status_2_and_name_the_value(faces, celeba, tmp_path, capfd):
+    def error(*argv):
         return failure(capfd, main, *argv)
 
-    assert "elegant" in told("elegnt")
-    assert "no preset 'tny'" in told("sargan", "--preset", "tny")
-    assert "perhaps you mean 'train.steps'" in told("sargan", "--train.stepz", "3")
+    assert "elegant" in error("elegnt")
+    assert "no preset 'tny'" in error("sargan", "--preset", "tny")
+    assert "perhaps you mean 'train.steps'" in error("sargan", "--train.stepz", "3")
     tiny = ["sargan", "--preset", "tiny"]
-    assert "width" in told(*tiny, "--width", "wide")
+    assert "width" in error(*tiny, "--width", "wide")
     missing = str(tmp_path / "nowhere")
-    assert f"{missing!r}: no such folder" in told(
+    assert f"{missing!r}: no such folder" in error(
         *tiny, "--data.name", "folder", "--data.path", missing
     )
-    assert f"labelled.path is {missing!r}: no such folder" in told(
+    assert f"labelled.path is {missing!r}: no such folder" in error(
         "seg_hierarchical", "--preset", "tiny", "--labelled.name", "celebamask_hq",
         "--labelled.path", missing, "--labelled.size", "32",
     )  # fmt: skip
-    assert "data.path is" in told(  # Not labelled.path, which is of no effect.
+    assert "data.path is" in error(  # Not labelled.path, which has no effect here.
         "seg_hierarchical", "--preset", "paper", "--only_segmenter", "true", "--data.path", missing
     )
-    assert "'hapy'" in told(*tiny, "--classes", "[hapy, sad]")
+    assert "'hapy'" in error(*tiny, "--classes", "[hapy, sad]")
     folder = ["--data.name", "folder", "--data.path", str(faces)]
-    assert "perhaps you mean 'happy'" in told(*tiny, *folder, "--classes", "[hapy, sad]")
+    assert "perhaps you mean 'happy'" in error(*tiny, *folder, "--classes", "[hapy, sad]")
     elegant = ["elegant", "--preset", "tiny"]
-    assert "'Smilng'" in told(*elegant, "--attributes", "[Smilng]")
-    assert "perhaps you mean 'Smiling'" in told(
+    assert "'Smilng'" in error(*elegant, "--attributes", "[Smilng]")
+    assert "perhaps you mean 'Smiling'" in error(
         *elegant, "--data.name", "celeba", "--data.path", str(celeba), "--attributes", "[Smilng]"
     )
-    assert "has no attributes" in told(*elegant, *folder)
+    assert "has no attributes" in error(*elegant, *folder)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "a.tex").write_text("")
-    assert "no run folder" in told(*tiny, "--run", str(tmp_path / "thesis"))
-    assert "train.replicas is 99" in told(
+    assert "not a run folder" in error(*tiny, "--run", str(tmp_path / "thesis"))
+    assert "train.replicas is 99" in error(
         *tiny, "--train.replicas", "99", "--run", str(tmp_path / "r")
     )
 
 
-def test_a_run_with_other_options_than_there_are_is_told(tmp_path, capfd):
+def test_an_unknown_option_in_a_runs_config_is_an_error(tmp_path, capfd):
     run = tmp_path / "run"
     run.mkdir()
     (run / "method.txt").write_text("sargan\n")
     (run / "config.yaml").write_text("width: 4\nlambda_rec: 1.0\n")
-    said = f"{run}/config.yaml: there is no option 'lambda_rec'; perhaps you mean 'weights.recon"
-    assert said in failure(capfd, main, "sargan", "--preset", "tiny", "--run", str(run))
+    expected = f"{run}/config.yaml: unknown option 'lambda_rec'; perhaps you mean 'weights.recon"
+    assert expected in failure(capfd, main, "sargan", "--preset", "tiny", "--run", str(run))
     with pytest.raises(tfface.errors.UserError, match="another version of tfface") as error:
         tfface.load(run)
-    assert said in str(error.value)
+    assert expected in str(error.value)
 
 
-def test_a_full_disk_is_told(monkeypatch, tmp_path, capfd):
+def test_a_full_disk_is_an_error_that_names_the_file(monkeypatch, tmp_path, capfd):
     def fail(self):
         raise OSError(28, "No space left on device", str(tmp_path / "run"))
 
@@ -222,28 +221,28 @@ for verb in sys.argv[1].split():
 
 
 @pytest.mark.parametrize("method", tfface.list_methods())
-def test_help_of_a_method(method, capsys):
+def test_help_of_a_method_lists_options_and_presets(method, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([method, "--help"])
-    told = capsys.readouterr().out
+    text = capsys.readouterr().out
     assert not stopped.value.code
-    assert "--data.batch_size" in told and "--preset" in told and "tiny" in told
+    assert "--data.batch_size" in text and "--preset" in text and "tiny" in text
 
 
-def test_help_and_mistakes_import_no_tensorflow():
-    """One process for all verbs: importing is what takes the time."""
+def test_help_and_mistakes_do_not_import_tensorflow():
+    """One process for all verbs, because imports take most of the time."""
     verbs = " ".join(v for v in cli.VERBS if (ROOT / "tfface" / f"{v}.py").exists())
     subprocess.run([sys.executable, "-c", NO_TENSORFLOW, verbs], check=True, cwd=ROOT)
 
 
-def test_console_command(monkeypatch, capsys):
+def test_the_console_command_runs_verbs_and_suggests_names(monkeypatch, capsys):
     def call(*argv):
         monkeypatch.setattr(sys, "argv", ["tfface", *argv])
         return cli.main()
 
     assert call() == call("--help") == 0
-    told = capsys.readouterr().out
-    assert all(verb in told for verb in cli.VERBS)
+    usage = capsys.readouterr().out
+    assert all(verb in usage for verb in cli.VERBS)
     assert call("--version") == 0
     assert capsys.readouterr().out.strip() == tfface.__version__
     assert call("trian") == 2
@@ -255,8 +254,8 @@ def test_console_command(monkeypatch, capsys):
         ("export", "--st", "--step"),
     ):
         assert call(verb, "a", word, "b") == 2
-        told = f"tfface.{verb}: error: unknown option {word}; perhaps you mean '{meant}'?\n"
-        assert capsys.readouterr().err == told
+        expected = f"tfface.{verb}: error: unknown option {word}; perhaps you mean '{meant}'?\n"
+        assert capsys.readouterr().err == expected
         with pytest.raises(SystemExit):
             call(verb, "--help")
         assert f"usage: tfface {verb} [" in capsys.readouterr().out
@@ -270,17 +269,17 @@ def test_console_command(monkeypatch, capsys):
         (OSError(28, "No space left on device"), 2, "the disk is full"),
     ],
 )
-def test_how_commands_end(error, status, message, capsys):
+def test_expected_errors_are_one_line_and_an_exit_status(error, status, message, capsys):
     @cli.command
     def verb(argv):
         raise error
 
     assert verb([]) == status
-    (told,) = capsys.readouterr().err.splitlines()
-    assert message in told
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
-def test_other_errors_keep_their_traceback():
+def test_unexpected_errors_keep_their_traceback():
     @cli.command
     def verb(argv):
         raise OSError(5, "Input/output error")

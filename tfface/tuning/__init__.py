@@ -1,1 +1,1 @@
-"""Searches for the best options of a method."""
+"""Hyperparameter search with Keras Tuner."""

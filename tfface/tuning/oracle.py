@@ -1,4 +1,4 @@
-"""Keras Tuner's oracles, which propose trials: none twice, and their state survives a kill."""
+"""Keras Tuner oracles that propose no trial twice and whose state survives a kill."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tfface.engine.run import write_text
 from tfface.tuning.study import Parameter, Plan
 
 FAILURES = 3
-"""So many failed trials in a row end a study."""
+"""Number of consecutive failed trials that ends a study."""
 
-EPOCHS, _FACTOR = 9, 3  # Hyperband counts steps in ninths.
+EPOCHS, _FACTOR = 9, 3  # An epoch of Hyperband is a ninth of the steps.
 _CANDIDATES = 100
 
 
 class _StudyOracle:
-    """Added to an oracle of Keras Tuner.
+    """Mixin for Keras Tuner oracles.
 
     Args:
         plan: The study.
-        **options: Of the oracle.
+        **options: Arguments of the oracle.
 
     Attributes:
-        ended: Why the search has ended before all trials of the study; "" if it has not.
+        ended: Why the search ended before all trials of the study; "" if it did not.
     """
 
     def __init__(self, plan: Plan, **options):
@@ -39,32 +39,32 @@ class _StudyOracle:
         super().__init__(
             objective=keras_tuner.Objective(study.objective.measure, study.objective.direction),
             hyperparameters=_space(plan.parameters),
-            seed=study.seed + 1,  # 0 is none to Keras Tuner.
+            seed=study.seed + 1,  # Keras Tuner treats 0 as no seed.
             max_consecutive_failed_trials=FAILURES,
             **options,
         )
         self.plan, self.ended = plan, ""
-        self.max_trials = study.trials  # Hyperband's does not take it as an argument.
+        self.max_trials = study.trials  # HyperbandOracle does not accept it as an argument.
         self.verbose = 0
         self._ended_before = 0
 
     def populate_space(self, trial_id):
-        """As of the overridden one, with exact values that were not tried before.
+        """Like the overridden method, but with exact values that were not tried before.
 
-        The first trial is what the study starts from.
+        The first trial has the values of the study's base config.
         """
         if not self.trials and (start := self.plan.start()):
             return {"status": "RUNNING", "values": start}
-        found = super().populate_space(trial_id)
-        if found["status"] != "RUNNING":
+        proposal = super().populate_space(trial_id)
+        if proposal["status"] != "RUNNING":
             return self._stopped()
-        values = self._exact(found["values"])
+        values = self._exact(proposal["values"])
         if self._duplicate(values):
-            values = self._instead()
+            values = self._replacement()
         return {"status": "RUNNING", "values": values} if values else self._stopped()
 
     def end_trial(self, trial):
-        """As of the overridden one; the values stay those that were proposed, not rounded."""
+        """Like the overridden method, but keeps the proposed values, which are not rounded."""
         trial.hyperparameters = self.trials[trial.trial_id].hyperparameters
         super().end_trial(trial)
 
@@ -73,17 +73,17 @@ class _StudyOracle:
         self.ended = (
             f"all {count} combinations of the options were tried"
             if len(self._tried_so_far) >= count
-            else "no other values were found in the ranges of the options"
+            else "no new values were found in the ranges of the options"
         )
         self.save()
         return {"status": "STOPPED"}
 
-    def _instead(self) -> dict | None:
-        """Values instead of those that were tried before; None if there are none."""
+    def _replacement(self) -> dict | None:
+        """Values to try instead of duplicates; None if there are none."""
         return self._random_values()
 
     def _random_values(self):
-        """Values at random that were not tried; None if there are none."""
+        """Random values that were not tried; None if there are none."""
         values = super()._random_values()
         if values:
             return self._exact(values)
@@ -91,19 +91,19 @@ class _StudyOracle:
         if count == math.inf:
             return None
         first = random.Random(self._seed_state).randrange(count)
-        places = ((first + number) % count for number in range(count))
-        combinations = map(self.plan.combination, places)
+        numbers = ((first + offset) % count for offset in range(count))
+        combinations = map(self.plan.combination, numbers)
         return next((v for v in combinations if not self._duplicate(v)), None)
 
     def _exact(self, values: dict) -> dict:
         return {p.name: p.exact(values[p.name]) for p in self.plan.parameters}
 
     def _compute_values_hash(self, values):
-        """Of the exact values alone: however long Hyperband trains them, they are the same."""
+        """Hash of the exact values only, regardless of how long Hyperband trains them."""
         return super()._compute_values_hash(self._exact(values))
 
     def _check_consecutive_failures(self):
-        """Raises a RuntimeError for failures since the study was begun or gone on with."""
+        """Raises a RuntimeError for consecutive failures since the study was started or resumed."""
         last = [self.trials[name] for name in self.end_order[self._ended_before :][-FAILURES:]]
         if len(last) == FAILURES and all(trial.status == "FAILED" for trial in last):
             raise RuntimeError(f"consecutive failures: {FAILURES}")
@@ -111,7 +111,7 @@ class _StudyOracle:
     def get_state(self):
         return {**super().get_state(), "ended": self.ended}
 
-    # Keras Tuner writes these files in place, and finds them by a pattern.
+    # Keras Tuner would write these files in place, and find them with a glob pattern.
     def save(self):
         write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
 
@@ -120,7 +120,7 @@ class _StudyOracle:
 
     def reload(self):
         state = json.loads(Path(self._get_oracle_fname()).read_text())
-        # A trial whose file alone was written before a kill has not begun.
+        # Ignore a trial file that was written just before a kill: the trial has not begun.
         for name in state["start_order"]:
             self.trials[name] = Trial.from_state(json.loads(self._trial_file(name).read_text()))
         self.set_state(state)
@@ -138,25 +138,25 @@ class _Random(_StudyOracle, RandomSearchOracle):
 
 
 class _Bayesian(_StudyOracle, BayesianOptimizationOracle):
-    def _instead(self):
-        """The most promising one of many that were not tried."""
+    def _replacement(self):
+        """The most promising of many random values that were not tried."""
         candidates = [self._random_values() for _ in range(_CANDIDATES)]
         if candidates[0] is None:
             return None
         space = self.hyperparameters.space
-        places = [[hp.value_to_prob(values[hp.name]) for hp in space] for values in candidates]
-        mean, deviation = self.gpr.predict(np.array(places), return_std=True)
+        points = [[hp.value_to_prob(values[hp.name]) for hp in space] for values in candidates]
+        mean, deviation = self.gpr.predict(np.array(points), return_std=True)
         return candidates[int(np.argmin(mean - self.beta * deviation))]
 
 
 class _Hyperband(_StudyOracle, HyperbandOracle):
-    """Brackets may have fewer trials than they should: where values run out, or trials fail.
+    """Allows incomplete brackets, when values run out or trials fail.
 
-    Keras Tuner's own would wait for them for ever, and train none any longer.
+    Keras Tuner's own oracle would wait for the missing trials forever.
     """
 
     def populate_space(self, trial_id):
-        """The next trial of a bracket: one that goes on from a better trial, or a new one."""
+        """The next trial of a bracket: a new one, or one that continues a good trial."""
         while True:
             for bracket in self._brackets:
                 if values := self._new(bracket, trial_id) or self._promoted(bracket, trial_id):
@@ -185,24 +185,24 @@ class _Hyperband(_StudyOracle, HyperbandOracle):
         return {**values, "tuner/epochs": self._get_epochs(number, 0), "tuner/initial_epoch": 0}
 
     def _promoted(self, bracket: dict, trial_id: str) -> dict | None:
-        """Of each round the better third goes on, as soon as it is known to be among them."""
+        """Continues a trial as soon as it is certain to be in the best third of its round."""
         number, rounds = bracket["bracket_num"], bracket["rounds"]
         size = len(rounds[0]) if bracket.get("closed") else self._get_size(number, 0)
-        for place, (past, here) in enumerate(itertools.pairwise(rounds), start=1):
+        for index, (past, current) in enumerate(itertools.pairwise(rounds), start=1):
             trials = [self.trials[info["id"]] for info in past]
             left = size - sum(trial.status == "FAILED" for trial in trials)
-            size = max(math.ceil(left / _FACTOR), len(here))
-            begun = {info["past_id"] for info in here}
+            size = max(math.ceil(left / _FACTOR), len(current))
+            begun = {info["past_id"] for info in current}
             ready = [t for t in trials if t.status == "COMPLETED" and t.trial_id not in begun]
-            if len(here) < size and len(ready) > left - size:
+            if len(current) < size and len(ready) > left - size:
                 pick = max if self.objective.direction == "max" else min
-                better = pick(ready, key=lambda trial: trial.score)
-                here.append({"past_id": better.trial_id, "id": trial_id})
+                best = pick(ready, key=lambda trial: trial.score)
+                current.append({"past_id": best.trial_id, "id": trial_id})
                 return {
-                    **self._exact(better.hyperparameters.values),
-                    "tuner/trial_id": better.trial_id,
-                    "tuner/epochs": self._get_epochs(number, place),
-                    "tuner/initial_epoch": self._get_epochs(number, place - 1),
+                    **self._exact(best.hyperparameters.values),
+                    "tuner/trial_id": best.trial_id,
+                    "tuner/epochs": self._get_epochs(number, index),
+                    "tuner/initial_epoch": self._get_epochs(number, index - 1),
                 }
         return None
 
@@ -211,7 +211,7 @@ def make_oracle(plan: Plan) -> keras_tuner.Oracle:
     """The oracle of a study."""
     if plan.study.oracle == "hyperband":
         return _Hyperband(plan, max_epochs=EPOCHS, factor=_FACTOR)
-    if plan.study.oracle == "bayesian":  # Keras Tuner's own number may be more than all trials.
+    if plan.study.oracle == "bayesian":  # The default of Keras Tuner could exceed all trials.
         return _Bayesian(plan, num_initial_points=max(plan.study.trials // 3, 3))
     return _Random(plan)
 

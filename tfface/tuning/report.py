@@ -1,4 +1,4 @@
-"""What a study found: a report, the best configuration, and all figures."""
+"""Results of a study: report, best configuration, and all metrics."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tfface.engine.run import Run, write_text
 from tfface.tuning.study import Parameter, Plan
 from tfface.tuning.trials import COMPLETED, STOPPED, Trial, best_trial, read_trials, short
 
-_LEAST = 8  # Trials, for a forest that says anything.
+_LEAST = 8  # Minimum number of trials for a meaningful forest.
 _HOW = (
-    "A random forest of 100 trees is fitted to the trials' options and their last values of the "
-    "objective. The importance of an option is how much of the variance that the forest explains "
-    "is lost when the option's values are permuted among the trials (mean of 10 permutations), as "
-    "a share of the sum over all options. With a few dozen trials it is a hint, not a proof."
+    "Permutation importance: a random forest of 100 trees is fitted to predict the last value of "
+    "the objective from the options of the trials. The importance of an option is the loss of "
+    "explained variance when its values are permuted among the trials (mean of 10 permutations), "
+    "as a share of the sum over all options. With a few dozen trials it is only an indication."
 )
 
 
 def write_report(plan: Plan, out: Path) -> None:
-    """Writes `report.html`, `results.json` and, once a trial is completed, `best.yaml`."""
+    """Writes `report.html`, `results.json` and, if a trial is completed, `best.yaml`."""
     trials, objective = read_trials(out), plan.study.objective
     best = best_trial(trials, objective)
     shares = importance(trials, plan.parameters)
@@ -44,10 +44,10 @@ def write_report(plan: Plan, out: Path) -> None:
 
 
 def importance(trials: list[Trial], parameters: tuple[Parameter, ...]) -> dict[str, float] | None:
-    """Share of each parameter in what a random forest knows of the objective; see `_HOW`.
+    """Permutation importance of the parameters for the objective, see `_HOW`.
 
     Returns:
-        Shares by name, which add up to 1; None with too few trials, or when none matters.
+        Shares by parameter name, with sum 1; None with too few trials or if no parameter matters.
     """
     measured = _measured(trials)
     if len(measured) < _LEAST:
@@ -55,11 +55,11 @@ def importance(trials: list[Trial], parameters: tuple[Parameter, ...]) -> dict[s
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
 
-    places = [[p.place(trial.values[p.name]) for p in parameters] for trial in measured]
+    inputs = [[p.place(trial.values[p.name]) for p in parameters] for trial in measured]
     values = [trial.value for trial in measured]
-    forest = RandomForestRegressor(100, random_state=0).fit(places, values)
-    found = permutation_importance(forest, places, values, n_repeats=10, random_state=0)
-    means = [max(float(mean), 0.0) for mean in found.importances_mean]
+    forest = RandomForestRegressor(100, random_state=0).fit(inputs, values)
+    importances = permutation_importance(forest, inputs, values, n_repeats=10, random_state=0)
+    means = [max(float(mean), 0.0) for mean in importances.importances_mean]
     if not sum(means):
         return None
     return {p.name: mean / sum(means) for p, mean in zip(parameters, means, strict=True)}
@@ -70,15 +70,14 @@ def _measured(trials: list[Trial]) -> list[Trial]:
 
 
 def summary(plan: Plan, out: Path) -> str:
-    """Lines about a study that has ended: why with fewer trials than it should have, the best."""
+    """Summary of a finished study: the best trial, and why there are fewer trials than planned."""
     trials = read_trials(out)
     best = best_trial(trials, plan.study.objective)
-    told = [*_fewer(plan, out, trials), *_best(plan, best, out / "best.yaml")]
-    return "\n".join(["", *told])
+    return "\n".join(["", *_fewer(plan, out, trials), *_best(plan, best, out / "best.yaml")])
 
 
 def _fewer(plan: Plan, out: Path, trials: list[Trial]) -> list[str]:
-    """Why the search has ended with fewer trials; nothing if it has not."""
+    """Why the search ended with fewer trials than planned; [] if it did not."""
     file = out / "oracle" / "oracle.json"
     reason = json.loads(file.read_text())["ended"] if file.exists() else ""
     if not reason or len(trials) >= plan.study.trials:
@@ -90,21 +89,21 @@ def _best(plan: Plan, best: Trial | None, file: Path | str) -> list[str]:
     if not best:
         return ["no trial was completed"]
     steps, measure = plan.study.steps, plan.study.objective.measure
-    told = [f"best: trial {best.id}, {measure} {best.value:.4g} after {best.step} steps; {file}"]
+    lines = [f"best: trial {best.id}, {measure} {best.value:.4g} after {best.step} steps; {file}"]
     if best.step < steps:
-        told.append(f"no trial was trained for all {steps} steps, so this is a guess")
-    return told
+        lines.append(f"no trial was trained for all {steps} steps, so this result is preliminary")
+    return lines
 
 
 def _preset(plan: Plan, best: Trial, out: Path) -> str:
-    """The best trial's configuration as a file of options, for a training as long as the base's."""
+    """The best trial's configuration as an option file, with the base's number of steps."""
     objective = plan.study.objective
     file = shlex.quote(str((out / "best.yaml").resolve()))
     head = (
-        f"# {plan.method}, as a study of {plan.study.trials} trials found it: trial {best.id}, "
+        f"# {plan.method}: best of a study of {plan.study.trials} trials, trial {best.id}, "
         f"{objective.measure} {best.value:.4g} after {best.step} of {plan.study.steps} steps.\n"
         f"# Command:  python -m tfface.train {plan.method} --config {file}\n"
-        f"# From the study: {', '.join(f'{k} {short(v)}' for k, v in best.values.items())}\n"
+        f"# Tuned options: {', '.join(f'{k} {short(v)}' for k, v in best.values.items())}\n"
     )
     _, own = Run(out / "trials" / best.id).read_config()
     return head + yaml.safe_dump(to_dict(plan.whole(own)), sort_keys=False)
@@ -114,7 +113,7 @@ def _page(
     plan: Plan, out: Path, trials: list[Trial], best: Trial | None, shares: dict | None
 ) -> str:
     objective = plan.study.objective
-    direction = "greatest" if objective.direction == "max" else "least"
+    direction = "maximise" if objective.direction == "max" else "minimise"
     counts = ", ".join(
         f"{sum(t.status == status for t in trials)} {status}"
         for status in dict.fromkeys(t.status for t in trials)
@@ -122,10 +121,10 @@ def _page(
     parts = [
         html.text(
             f"{len(trials)} of {plan.study.trials} trials ({counts}) of {plan.study.steps} steps, "
-            f"proposed by Keras Tuner's {plan.study.oracle} search. Objective: the {direction} "
-            f"{objective.measure}, of {plan.study.images} held-out people or pairs."
+            f"proposed by Keras Tuner's {plan.study.oracle} search. Objective: {direction} "
+            f"{objective.measure}, measured on {plan.study.images} held-out people or pairs."
         ),
-        *(html.text(f"The search {told}.") for told in _fewer(plan, out, trials)),
+        *(html.text(f"The search {reason}.") for reason in _fewer(plan, out, trials)),
     ]
     if measured := _measured(trials):
         plots = [(p.name, _plot(p, measured, best, objective.measure)) for p in plan.parameters]
@@ -133,19 +132,19 @@ def _page(
             html.section(
                 f"{objective.measure} against each option",
                 html.tiles(plots),
-                html.text("Full: the best trial. Rings: trials stopped early.", soft=True),
+                html.text("Solid: the best trial. Rings: trials stopped early.", soft=True),
             )
         )
         if plan.study.also:
             others = [(name, _against(name, measured, best)) for name in plan.study.also]
-            title = f"{objective.measure} against other measures"
+            title = f"{objective.measure} against other metrics"
             parts.append(html.section(title, html.tiles(others)))
     parts.append(html.section("Importance of the options", *_importance(shares)))
     if best:
         parts.append(
             html.section(
                 "Best configuration",
-                *(html.text(f"{told}.") for told in _best(plan, best, "best.yaml")),
+                *(html.text(f"{line}.") for line in _best(plan, best, "best.yaml")),
                 html.table(["option", "value"], [[k, short(v)] for k, v in best.values.items()]),
             )
         )
@@ -156,33 +155,33 @@ def _page(
 
 def _importance(shares: dict[str, float] | None) -> list[str]:
     if shares is None:
-        return [html.text(f"Needs {_LEAST} measured trials that differ in the objective.")]
+        return [html.text(f"Needs at least {_LEAST} trials with different objective values.")]
     ranked = sorted(shares.items(), key=lambda pair: -pair[1])
     rows = [[name, f"{share:.0%}"] for name, share in ranked]
     return [html.table(["option", "importance"], rows), html.text(_HOW, soft=True)]
 
 
 def _plot(parameter: Parameter, trials: list[Trial], best: Trial | None, measure: str) -> str:
-    places = [parameter.place(trial.values[parameter.name]) for trial in trials]
+    xs = [parameter.place(trial.values[parameter.name]) for trial in trials]
     ticks = [(parameter.place(value), short(value)) for value in parameter.corners()]
-    points = _points(places, trials, best)
+    points = _points(xs, trials, best)
     return html.scatter(f"{measure} against {parameter.name}", points, ticks)
 
 
 def _against(measure: str, trials: list[Trial], best: Trial | None) -> str:
     known = [trial for trial in trials if not math.isnan(trial.figure(measure))]
     if not known:
-        return html.text("No trial has it.")
-    places = [trial.figure(measure) for trial in known]
-    ticks = [(value, short(value)) for value in (min(places), max(places))]
-    return html.scatter(f"the objective against {measure}", _points(places, known, best), ticks)
+        return html.text(f"No trial has {measure}.")
+    xs = [trial.figure(measure) for trial in known]
+    ticks = [(value, short(value)) for value in (min(xs), max(xs))]
+    return html.scatter(f"the objective against {measure}", _points(xs, known, best), ticks)
 
 
-def _points(places: list[float], trials: list[Trial], best: Trial | None) -> list[tuple]:
-    """Points of `report.scatter`: the trials' objective at these places."""
+def _points(xs: list[float], trials: list[Trial], best: Trial | None) -> list[tuple]:
+    """Points for `html.scatter`: the objective of the trials at positions `xs`."""
     kinds = ["best" if t is best else "part" if t.status == STOPPED else "" for t in trials]
     values = [trial.value for trial in trials]
-    return list(zip(places, values, kinds, strict=True))
+    return list(zip(xs, values, kinds, strict=True))
 
 
 def _table(plan: Plan, trials: list[Trial], best: Trial | None) -> list[str]:
@@ -195,7 +194,7 @@ def _table(plan: Plan, trials: list[Trial], best: Trial | None) -> list[str]:
 
     start, rows = plan.start(), []
     for trial in sorted(trials, key=rank):
-        name = f"{trial.id} (where the study starts)" if trial.values == start else trial.id
+        name = f"{trial.id} (base configuration)" if trial.values == start else trial.id
         values = [trial.value, *(trial.figure(measure) for measure in plan.study.also)]
         shown = ["-" if math.isnan(value) else f"{value:.4g}" for value in values]
         options = [short(trial.values[p.name]) for p in plan.parameters]

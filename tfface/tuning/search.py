@@ -1,4 +1,4 @@
-"""The search: Keras Tuner proposes, the one Trainer trains, `tfface.evaluation` measures."""
+"""The search: Keras Tuner proposes trials, Trainer trains, `tfface.evaluation` evaluates."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ from tfface.tuning.trials import (
     RUNNING,
     STOPPED,
     Trial,
+    describe,
     hopeless,
     read_trials,
     short,
-    tell,
 )
 
 
 def search(plan: Plan, out: Path) -> None:
-    """Runs a study, or goes on with it, in this process.
+    """Runs or continues a study in this process.
 
-    With Keras Tuner's environment variables this process is the chief, or one worker of several.
+    With Keras Tuner's environment variables this process is the chief or one of several workers.
 
     Args:
         plan: The study.
-        out: Its folder.
+        out: Folder of the study.
 
     Raises:
-        UserError: A mistake in the study, three failed trials in a row, a chief that is gone.
-        KeyboardInterrupt: A signal asks to stop; the trial at hand is saved.
+        UserError: A mistake in the study, three failed trials in a row, or an unreachable chief.
+        KeyboardInterrupt: Stopped by a signal; the current trial is saved.
     """
-    # Keras Tuner prints the traceback of every failed trial otherwise; these are told here.
+    # Otherwise Keras Tuner prints the traceback of every failed trial.
     keras_tuner.src.config.DEBUG = False
     name = os.environ.get("KERASTUNER_TUNER_ID", "")
     chief = "chief" in name
@@ -85,13 +85,13 @@ def search(plan: Plan, out: Path) -> None:
 
 
 def _explained(error: Exception, out: Path) -> Exception:
-    """What Keras Tuner means, or the error itself."""
+    """A UserError that explains an error of Keras Tuner, or the error itself."""
     if "consecutive failures" in str(error):
         failed = [trial for trial in read_trials(out) if trial.status == FAILED]
         last = failed[-oracle.FAILURES :]
         reasons = [(trial.id, trial.reason.split(". ")[0]) for trial in last]
-        told = "; ".join(f"trial {name}: {reason}" for name, reason in reasons)
-        return UserError(f"{oracle.FAILURES} trials in a row failed, so the study stops: {told}")
+        listed = "; ".join(f"trial {name}: {reason}" for name, reason in reasons)
+        return UserError(f"study stopped: {oracle.FAILURES} trials in a row failed: {listed}")
     if isinstance(error, grpc.RpcError):
         where = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
         return UserError(f"the chief at {where} does not answer: {error.details()}")
@@ -99,13 +99,13 @@ def _explained(error: Exception, out: Path) -> Exception:
 
 
 def check_measure(plan: Plan, out: Path) -> None:
-    """Evaluates untrained networks, to know the measures before anything is trained.
+    """Evaluates untrained networks, to check the names of metrics before training.
 
-    They are kept in `measures.json`. What the evaluation itself needs is trained on the way, and
-    kept for all trials.
+    The names are stored in `measures.json`. This also trains and caches the classifier or segmenter
+    that the evaluation of all trials needs.
 
     Raises:
-        UserError: The objective, or what is shown beside it, is none of them.
+        UserError: The objective, or another metric of the study, does not exist.
     """
     file = out / "measures.json"
     if not file.exists():
@@ -116,27 +116,27 @@ def check_measure(plan: Plan, out: Path) -> None:
         write_text(file, json.dumps(sorted(_measured(plan, out, untrained)), indent=1))
     known = json.loads(file.read_text())
     objective, *also = plan.study.measures()
-    for key, measure in (("objective.measure is", objective), *(("also names", m) for m in also)):
+    for key, measure in (("objective.measure is", objective), *(("also has", m) for m in also)):
         if measure not in known:
             raise UserError(
-                f"{key} {measure!r}{nearest(measure, known)}; the measures of {plan.method} are "
+                f"{key} {measure!r}{nearest(measure, known)}; the metrics of {plan.method} are "
                 f"{', '.join(known)}"
             )
 
 
 def _measured(plan: Plan, out: Path, trained: Trained) -> dict[str, float]:
-    """All measures of a run, by name; those of an untrained one on a small sample, if names allow.
+    """All metrics of a run by name; for an untrained run on a small sample where possible.
 
-    What judges images takes a while, and so does a second classifier: they are asked only if the
-    study needs them.
+    Image-quality metrics and the second classifier are slow, and computed only if the study uses
+    them.
     """
-    # Beside the study, as `tfface.evaluate` has it: one classifier serves all built-in faces.
+    # Next to the study, as in `tfface.evaluate`: all runs on built-in faces share a classifier.
     cache = out.parent / ".cache" if evaluation.evaluation_of(trained).has_truth else out / "cache"
-    asked = plan.study.measures()
-    judged = any(name.startswith("likeness/") for name in asked)
-    second = any(name.startswith("second_") or "/second/" in name for name in asked)
+    used = plan.study.measures()
+    judged = any(name.startswith("realism/") for name in used)
+    second = any(name.startswith("second_") or "/second/" in name for name in used)
     few = not (trained.step or judged or second)
-    found = evaluation.measure(
+    metrics = evaluation.measure(
         trained,
         count=None if few else plan.study.images,
         seed=plan.study.seed,
@@ -144,11 +144,11 @@ def _measured(plan: Plan, out: Path, trained: Trained) -> dict[str, float]:
         cache=cache,
         judges=evaluation.Judges() if judged else None,
     )
-    return evaluation.flat(found)
+    return evaluation.flat(metrics)
 
 
 def _describe(plan: Plan, out: Path) -> None:
-    """Tells TensorBoard what is searched."""
+    """Writes the hyperparameters and the objective for TensorBoard."""
     with _events(out):
         objective = hparams.Metric(plan.study.objective.measure)
         hparams.hparams_config([hparams.HParam(p.name) for p in plan.parameters], [objective])
@@ -164,12 +164,12 @@ def _events(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_gradients() -> Iterator[None]:
-    """Forgets the gradients of `tf.custom_gradient` that graphs made within have registered.
+    """Unregisters gradients of `tf.custom_gradient` that graphs built in the block registered.
 
-    TensorFlow keeps them for good, and with each the graph and its networks: hundreds of MB a
-    trial. Functions made within cannot be differentiated anew afterwards.
+    TensorFlow never removes them, and each keeps its graph and networks alive: hundreds of MB per
+    trial. Functions traced in the block cannot be differentiated again afterwards.
     """
-    registry = gradient_registry._registry  # There is no public way to remove one.
+    registry = gradient_registry._registry  # There is no public function to remove entries.
     before = set(registry)
     try:
         yield
@@ -184,7 +184,7 @@ class StudyTuner(BaseTuner):
 
     Args:
         plan: The study.
-        out: Its folder; `OUT/oracle` is Keras Tuner's.
+        out: Folder of the study; `OUT/oracle` is for Keras Tuner.
     """
 
     def __init__(self, plan: Plan, out: Path):
@@ -195,19 +195,19 @@ class StudyTuner(BaseTuner):
             self.oracle.reload()
 
     def save(self):
-        """Does nothing: all state is the oracle's, which saves itself."""
+        """Does nothing: the oracle saves all state."""
 
     def pre_create_trial(self):
-        """Waits a moment if there was nothing to do the last time."""
+        """Waits a second if there was no trial to run the last time."""
         if self._idle:
             time.sleep(1)
         self._idle = True
 
     def on_trial_begin(self, trial):
-        """Tells its values.
+        """Prints the values of the trial.
 
         Raises:
-            UserError: The chief is of another study than this worker.
+            UserError: The chief runs another study than this worker.
         """
         self._idle = False
         if not isinstance(self.oracle, keras_tuner.Oracle):
@@ -216,19 +216,19 @@ class StudyTuner(BaseTuner):
         print(f"\ntrial {trial.trial_id}: {values}", flush=True)
 
     def on_trial_end(self, trial):
-        """Tells its result, and writes the report."""
+        """Prints the result of the trial, and writes the report."""
         super().on_trial_end(trial)
-        print(tell(self._read(trial), self.plan.study.objective), flush=True)
+        print(describe(self._read(trial), self.plan.study.objective), flush=True)
         write_report(self.plan, self.out)
 
     def run_trial(self, trial) -> dict[str, float]:
-        """Trains and measures; returns the objective.
+        """Trains and evaluates a trial; returns the objective.
 
         Raises:
-            FailedTrialError: Training diverged, the objective is not finite, or anything else that
-                another trial may not meet.
-            FatalError: A mistake in the study or in what it needs.
-            StopSignal: A signal asked to stop; it is saved.
+            FailedTrialError: Training diverged, the objective is not finite, or another problem
+                that may not affect other trials.
+            FatalError: A mistake in the study or its data.
+            StopSignal: Stopped by a signal; the trial is saved.
         """
         path = self.out / "trials" / trial.trial_id
         keras.utils.clear_session()
@@ -242,7 +242,7 @@ class StudyTuner(BaseTuner):
             reason = str(error)
         except UserError as error:
             raise FatalError(f"trial {trial.trial_id}: {error}") from error
-        except Exception as error:  # A network that does not fit into memory, say.
+        except Exception as error:  # Such as a network that does not fit into memory.
             reason = f"{type(error).__name__}: {error}"
         record = self._read(trial)
         record.status, record.reason = FAILED, " ".join(reason.split())[:500]
@@ -251,7 +251,7 @@ class StudyTuner(BaseTuner):
 
     @contextlib.contextmanager
     def _alone(self, trial) -> Iterator[None]:
-        """Waits until a worker that was told to stop has saved this trial."""
+        """Waits until a worker that is being stopped has saved this trial."""
         folder = self.out / "trials"
         folder.mkdir(exist_ok=True)
         with open(folder / f".{trial.trial_id}.lock", "w") as lock:
@@ -262,7 +262,7 @@ class StudyTuner(BaseTuner):
         self._adopt(trial, path)
         record, objective = self._read(trial), self.plan.study.objective
         if record.status in (COMPLETED, STOPPED):
-            return record.value  # It was interrupted just before this could be told.
+            return record.value  # Interrupted just before the result was reported.
         record.status, record.reason = RUNNING, ""
         method, source = get_method(self.plan.method).open(self.plan.config(record.values))
         run = Run.create(self.plan.method, method.config, str(path))
@@ -287,7 +287,7 @@ class StudyTuner(BaseTuner):
         return record.value
 
     def _evaluate(self, record: Trial, trained: Trained) -> None:
-        """Measures, and writes it into the trial's record and for TensorBoard."""
+        """Evaluates the trial, and writes the metrics to its record and to TensorBoard."""
         study = self.plan.study
         figures = _measured(self.plan, self.out, trained)
         name = study.objective.measure
@@ -310,7 +310,7 @@ class StudyTuner(BaseTuner):
         return [*(range(every, steps, every) if every else ()), steps]
 
     def _adopt(self, trial, path: Path) -> None:
-        """Begins with a copy of the run that Hyperband continues."""
+        """Copies the run that Hyperband continues with this trial."""
         parent = trial.hyperparameters.values.get("tuner/trial_id")
         if not parent or path.exists():
             return
@@ -324,6 +324,6 @@ class StudyTuner(BaseTuner):
         file = self.out / "trials" / trial.trial_id / FILE
         if file.exists():
             return Trial(**json.loads(file.read_text()))
-        given = trial.hyperparameters.values
-        values = {p.name: p.exact(given[p.name]) for p in self.plan.parameters}
+        proposed = trial.hyperparameters.values
+        values = {p.name: p.exact(proposed[p.name]) for p in self.plan.parameters}
         return Trial(trial.trial_id, values)

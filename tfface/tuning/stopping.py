@@ -1,4 +1,4 @@
-"""Signals that ask a study to stop."""
+"""Handling of signals that stop a study."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from tfface.engine.stopping import SIGNALS
 
 
 class StopSignal(KeyboardInterrupt):
-    """A signal that asks to stop.
+    """Raised by a signal.
 
-    As a KeyboardInterrupt it passes through Keras Tuner, which takes any Exception for the failure
-    of a trial.
+    It is a KeyboardInterrupt because Keras Tuner treats any Exception as a failed trial.
 
     Args:
-        number: The signal.
+        number: Number of the signal.
 
     Attributes:
-        status: The exit status, 128 and the signal.
+        status: Exit status, 128 plus the signal number.
     """
 
     def __init__(self, number: int):
@@ -29,9 +28,9 @@ class StopSignal(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[None]:
-    """Raises a StopSignal where a signal meets the main thread.
+    """Raises a StopSignal in the main thread when a signal arrives within the block.
 
-    Signals that are ignored stay so: SIGHUP under nohup, SIGINT in the background of a script.
+    Ignored signals stay ignored: SIGHUP under nohup, SIGINT for background jobs of a script.
     """
 
     def stop(number, frame):

@@ -1,4 +1,4 @@
-"""Studies: what is searched, and how. Nothing here imports TensorFlow."""
+"""Study files: search space, objective and search algorithm. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tfface.errors import UserError
 
 Value = int | float | bool | str
 PATHS = {"data.path", "labelled.path"}
-"""Options that say where data lie: they may change while a study goes on."""
+"""Paths of data sets, which may change when a study is continued."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is searched for.
+    """The objective.
 
     Attributes:
-        measure: Name of a measure of `tfface.evaluation`, such as "edited/accuracy".
-        direction: Whether the best value is the least ("min") or the greatest ("max").
+        measure: Name of a metric of `tfface.evaluation`, such as "edited/accuracy".
+        direction: Whether to minimise ("min") or maximise ("max") it.
     """
 
     measure: str
@@ -39,11 +39,11 @@ class Objective:
 
 @dataclass(frozen=True)
 class EarlyStop:
-    """The median rule: ends a trial that is worse than half of the others were at this step.
+    """The median rule: stops a trial that is worse than the median of the others at this step.
 
     Attributes:
-        every: Steps between two evaluations of a trial; 0: no trial is ended early.
-        least: So many other trials must have been evaluated at the step.
+        every: Steps between two evaluations of a trial; 0: no early stopping.
+        least: Minimum number of other trials evaluated at the step.
     """
 
     every: int = 0
@@ -52,26 +52,26 @@ class EarlyStop:
 
 @dataclass(frozen=True)
 class Study:
-    """A study, as its file gives it.
+    """A study, as defined by its file.
 
     Attributes:
-        objective: What is searched for.
-        parameters: Dotted option of the method's config to its range, `{low: 0.1, high: 10, log:
-            true}`, or its `{values: [1, 2, 4]}`.
+        objective: The objective.
+        parameters: Search space: dotted options of the method's config with a range `{low: 0.1,
+            high: 10, log: true}` or a list `{values: [1, 2, 4]}`.
         steps: Training steps of a trial.
-        preset: The method's preset that trials start from.
-        config: A file of options, as `train --config` takes it, instead of a preset.
-        trial_options: Dotted options of the trials, but not of the best configuration: a shorter
-            schedule, say.
-        oracle: What proposes trials. "bayesian" begins with a third of them at random; "hyperband"
-            trains many for a ninth of the steps, the best third of them for a third, and the best
-            of these for all; 23 trials make it whole.
-        trials: At most so many.
-        seed: Of what is proposed, and of the images that measure.
-        also: Other measures that the report shows beside the objective, such as one at
-            whose cost it might be won.
-        images: How many people, or pairs, the measures are taken of.
-        early_stop: When to give a trial up.
+        preset: Preset of the method that is the base config of the trials.
+        config: Option file (as for `train --config`) to use instead of a preset.
+        trial_options: Dotted options that apply to trials but not to the best configuration, such
+            as a shorter schedule.
+        oracle: Search algorithm. "bayesian" starts with a third of the trials at random;
+            "hyperband" trains many trials for a ninth of the steps, the best third of them for a
+            third of the steps, and the best of these for all steps; a full round has 23 trials.
+        trials: Maximum number of trials.
+        seed: Seed of the proposals, and of the selection of evaluated people.
+        also: Other metrics to show in the report, such as one that may degrade when the objective
+            improves.
+        images: Number of people or pairs to evaluate.
+        early_stop: Early stopping of trials.
     """
 
     objective: Objective
@@ -99,13 +99,13 @@ class Study:
         check(least >= 1, f"early_stop.least is {least}: expected at least 1")
         check(
             not every or self.oracle != "hyperband",
-            f"early_stop.every is {every}: expected 0 with the oracle hyperband, which itself ends "
-            f"trials early",
+            f"early_stop.every is {every}: expected 0 with the oracle hyperband, which stops "
+            f"trials early by itself",
         )
         check(
             self.steps >= 4 or self.oracle != "hyperband",
             f"steps is {self.steps}: expected at least 4 with the oracle hyperband, which trains "
-            f"for a ninth, a third and all of them",
+            f"for a ninth, a third and all of the steps",
         )
         check(
             not (self.preset and self.config), "preset and config are both given: expected only one"
@@ -113,20 +113,20 @@ class Study:
         check(bool(self.parameters), "parameters is empty: expected at least one option")
 
     def measures(self) -> tuple[str, ...]:
-        """The objective's, and those shown beside it."""
+        """Names of the objective and of the other metrics."""
         return (self.objective.measure, *self.also)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """An option that trials differ in.
+    """An option in the search space.
 
     Attributes:
-        name: Its dotted name.
-        values: What it can be; empty: any number from `low` to `high`.
-        low: The least number.
-        high: The greatest number.
-        log: Whether the numbers are spread evenly on a logarithmic scale.
+        name: Dotted name of the option.
+        values: Allowed values; if empty, any number from `low` to `high`.
+        low: Minimum.
+        high: Maximum.
+        log: Whether to sample on a logarithmic scale.
     """
 
     name: str
@@ -136,18 +136,18 @@ class Parameter:
     log: bool = False
 
     def corners(self) -> tuple[Value, ...]:
-        """All values, or both ends."""
+        """All values of a list, or both ends of a range."""
         return self.values or (self.low, self.high)
 
     def holds(self, value: Any) -> bool:
-        """Whether a trial may have this value."""
+        """Whether the search space contains the value."""
         return value in self.values if self.values else self.low <= value <= self.high
 
     def exact(self, value: Any) -> Value:
-        """The value that was meant.
+        """The exact value for one proposed by Keras Tuner.
 
-        Keras Tuner rounds numbers to single precision between processes, makes integers of booleans
-        and may propose one more than the greatest number.
+        Keras Tuner rounds numbers to single precision between processes, converts booleans to
+        integers and may exceed the maximum by one.
         """
         if isinstance(value, str):
             return value
@@ -158,13 +158,13 @@ class Parameter:
         return min(max(value, self.low), self.high)
 
     def count(self) -> int | float:
-        """How many values there are; infinity for a range of real numbers."""
+        """Number of values; infinity for a range of real numbers."""
         if self.values:
             return len(self.values)
         return math.inf if isinstance(self.low, float) else self.high - self.low + 1
 
     def place(self, value: Any) -> float:
-        """The value on an axis: the number, its logarithm to base 10, or the index in `values`."""
+        """Position on an axis: the number, its logarithm to base 10, or the index in `values`."""
         if self.values:
             return float(self.values.index(value))
         return math.log10(value) if self.log else float(value)
@@ -172,13 +172,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study of a method, checked.
+    """A validated study of a method.
 
     Attributes:
-        method: The method's name.
+        method: Name of the method.
         study: The study.
-        base: The config that it starts from.
-        parameters: Options that trials differ in.
+        base: Base config of the trials.
+        parameters: The search space.
     """
 
     method: str
@@ -187,15 +187,15 @@ class Plan:
     parameters: tuple[Parameter, ...]
 
     def config(self, values: Mapping[str, Value]) -> Any:
-        """The config of a trial; raises a UserError for values that do not go together."""
+        """The config of a trial; raises a UserError for an invalid combination of values."""
         trial = {"train.steps": self.study.steps, **self.study.trial_options}
         return replace(replace(self.base, values), trial)
 
     def whole(self, trial: Mapping[str, Any]) -> Any:
-        """The config for a whole training like a trial's: steps and trial options as in the base.
+        """A trial's config for full training, with the base's steps, paths and trial options.
 
         Args:
-            trial: The options in the trial's run folder.
+            trial: Options of the trial's run folder.
         """
         config = from_dict(type(self.base), dict(trial))
         names = ["train.steps", *self.study.trial_options]
@@ -203,34 +203,34 @@ class Plan:
         return replace(config, {name: _get(self.base, name) for name in names})
 
     def combinations(self) -> int | float:
-        """How many trials can differ; infinity with a range of real numbers."""
+        """Number of distinct trials; infinity with a range of real numbers."""
         return math.prod(p.count() for p in self.parameters)
 
     def combination(self, number: int) -> dict[str, Value]:
-        """The values of one of finitely many combinations, counted from 0."""
+        """The values of combination `number`, counted from 0."""
         values = {}
         for p in self.parameters:
-            number, place = divmod(number, p.count())
-            values[p.name] = p.values[place] if p.values else p.low + place
+            number, index = divmod(number, p.count())
+            values[p.name] = p.values[index] if p.values else p.low + index
         return values
 
     def start(self) -> dict[str, Value] | None:
-        """The values of the config that the study starts from, if trials may have them."""
+        """The values of the base config; None if they are outside the search space."""
         values = {p.name: _get(self.base, p.name) for p in self.parameters}
         return values if all(p.holds(values[p.name]) for p in self.parameters) else None
 
 
 def read_plan(path: str | Path, method: str, config_class: type, trials: int | None = None) -> Plan:
-    """Reads and checks a study.
+    """Reads and validates a study.
 
     Args:
-        path: The file.
-        method: The method's name.
-        config_class: Its config class.
-        trials: At most so many trials, instead of what the file says.
+        path: The study file.
+        method: Name of the method.
+        config_class: Config class of the method.
+        trials: Number of trials, instead of that in the file.
 
     Raises:
-        UserError: Any mistake: names the file, the key and what was expected.
+        UserError: A mistake; names the file, the key and what was expected.
     """
     path = Path(path)
     try:
@@ -248,19 +248,19 @@ def read_plan(path: str | Path, method: str, config_class: type, trials: int | N
 
 
 def read_yaml(path: Path, loader: type = yaml.SafeLoader) -> dict:
-    """The keys and values of a file; raises a UserError, which does not name the file."""
+    """Reads a YAML mapping; raises a UserError, which does not name the file."""
     try:
         values = yaml.load(path.read_text(), loader)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"not YAML: {' '.join(str(error).split())}") from error
-    check(isinstance(values, dict), "expected keys and values")
+    check(isinstance(values, dict), "expected a mapping of keys to values")
     return values
 
 
 def _check_keys(values: dict, kind: type, where: str = "") -> None:
-    """Raises a UserError for unknown and missing keys, also of the groups within."""
+    """Raises a UserError for unknown or missing keys, also in groups."""
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in values:
         check(
@@ -279,7 +279,7 @@ def _check_keys(values: dict, kind: type, where: str = "") -> None:
 
 
 def _base(study: Study, method: str, config_class: type) -> Any:
-    """The config that the study starts from."""
+    """The base config of the trials."""
     if study.config:
         try:
             return from_dict(config_class, read_yaml(Path(study.config), Texts))
@@ -293,42 +293,40 @@ def _base(study: Study, method: str, config_class: type) -> Any:
     return from_dict(config_class, read_yaml(known[name], Texts))
 
 
-def _parameter(name: str, given: Any, base: Any) -> Parameter:
+def _parameter(name: str, spec: Any, base: Any) -> Parameter:
     where = f"parameters.{name}"
-    now = _get(base, name, "parameters")
-    check(name != "train.steps", f"{where}: expected another option; the key steps gives it")
+    default = _get(base, name, "parameters")
+    check(name != "train.steps", f"{where}: cannot be tuned; the key steps sets it")
     form = "expected {low: ..., high: ..., log: true or false} or {values: [...]}"
-    check(isinstance(given, dict), f"{where} is {given!r}: {form}")
-    for key in given:
+    check(isinstance(spec, dict), f"{where} is {spec!r}: {form}")
+    for key in spec:
         known = ("low", "high", "log", "values")
         check(key in known, f"{where} has {key!r}{nearest(str(key), known)}; {form}")
-    if "values" in given:
-        check(len(given) == 1, f"{where} has values beside {', '.join(set(given) - {'values'})}")
-        return Parameter(name, _values(where, given["values"], now))
+    if "values" in spec:
+        check(len(spec) == 1, f"{where} has values and {', '.join(set(spec) - {'values'})}: {form}")
+        return Parameter(name, _values(where, spec["values"], default))
+    check({"low", "high"} <= set(spec), f"{where} has only {', '.join(spec) or 'nothing'}: {form}")
+    low, high, log = spec["low"], spec["high"], spec.get("log", False)
     check(
-        {"low", "high"} <= set(given), f"{where} has only {', '.join(given) or 'nothing'}: {form}"
+        _is_number(default),
+        f"{where} has low and high, but is {default!r} in the base config; expected values",
     )
-    low, high, log = given["low"], given["high"], given.get("log", False)
-    check(
-        _is_number(now), f"{where} has low and high, but is {now!r} in what trials start from; "
-        "expected values",
-    )  # fmt: skip
     for key in ("low", "high"):
         check(
-            _is_number(given[key]),
-            f"{where}.{key} is {given[key]!r}: expected a number, in YAML such as 0.5 or 1.0e-4",
+            _is_number(spec[key]),
+            f"{where}.{key} is {spec[key]!r}: expected a number, in YAML such as 0.5 or 1.0e-4",
         )
         check(
-            isinstance(now, float) or isinstance(given[key], int),
-            f"{where}.{key} is {given[key]!r}: expected a whole number",
+            isinstance(default, float) or isinstance(spec[key], int),
+            f"{where}.{key} is {spec[key]!r}: expected a whole number",
         )
     check(isinstance(log, bool), f"{where}.log is {log!r}: expected true or false")
     check(low < high, f"{where} is from {low} to {high}: expected low below high")
     check(low > 0 or not log, f"{where}.low is {low}: expected above 0 with log")
-    return Parameter(name, (), type(now)(low), type(now)(high), log)
+    return Parameter(name, (), type(default)(low), type(default)(high), log)
 
 
-def _values(where: str, values: Any, now: Any) -> tuple[Value, ...]:
+def _values(where: str, values: Any, default: Any) -> tuple[Value, ...]:
     check(
         isinstance(values, list) and len(values) >= 2,
         f"{where}.values is {values!r}: expected a list of two or more",
@@ -336,16 +334,16 @@ def _values(where: str, values: Any, now: Any) -> tuple[Value, ...]:
     for value in values:
         check(
             isinstance(value, Value),
-            f"{where}.values has {value!r}: expected numbers, words, or true and false",
+            f"{where}.values has {value!r}: expected numbers, strings, or true and false",
         )
         check(
-            _is_number(value) or not _is_number(now),
+            _is_number(value) or not _is_number(default),
             f"{where}.values has {value!r}: expected numbers, in YAML such as 0.5 or 1.0e-4",
         )
-    if isinstance(now, float):
+    if isinstance(default, float):
         values = [float(value) for value in values]
     check(len({type(v) for v in values}) == 1, f"{where}.values has {values}: expected one type")
-    check(len(set(values)) == len(values), f"{where}.values names one twice: {values}")
+    check(len(set(values)) == len(values), f"{where}.values has duplicates: {values}")
     return tuple(values)
 
 
@@ -354,24 +352,24 @@ def _is_number(value: Any) -> bool:
 
 
 def _checked(plan: Plan) -> Plan:
-    """Makes the configs at the ends of all ranges, and of all pairs of them.
+    """Validates a plan by building configs at the ends of all ranges, and of all pairs of them.
 
     Returns:
-        The plan, its trial options parsed.
+        The plan, with parsed trial options.
     """
-    given = plan.study.trial_options
-    for name in map(str, given):
+    trial_options = plan.study.trial_options
+    for name in map(str, trial_options):
         _get(plan.base, name, "trial_options")
-        twice = name in ("train.steps", *(p.name for p in plan.parameters))
-        check(not twice, f"trial_options.{name} is given by another key too: expected one")
+        repeated = name in ("train.steps", *(p.name for p in plan.parameters))
+        check(not repeated, f"trial_options.{name} is already set by another key")
     corners = {p.name: p.corners() for p in plan.parameters}
     first = {name: values[0] for name, values in corners.items()}
     for number in range(max(map(len, corners.values()))):
-        values = {name: some[number % len(some)] for name, some in corners.items()}
-        options = {"train.steps": plan.study.steps, **given, **values}
+        values = {name: ends[number % len(ends)] for name, ends in corners.items()}
+        options = {"train.steps": plan.study.steps, **trial_options, **values}
         parsed = replace(plan.base, options)
     study = dataclasses.replace(
-        plan.study, trial_options={name: _get(parsed, name) for name in given}
+        plan.study, trial_options={name: _get(parsed, name) for name in trial_options}
     )
     plan = dataclasses.replace(plan, study=study)
     for values in _pairs(first, corners):
@@ -380,24 +378,27 @@ def _checked(plan: Plan) -> Plan:
 
 
 def _pairs(first: dict, corners: dict) -> Iterator[dict]:
-    """Every two options at each of their corners, and the others at their first ones."""
+    """Every pair of options at all of their corners, with the others at their first corner."""
     for pair in itertools.combinations(corners, min(2, len(corners))):
         for values in itertools.product(*(corners[name] for name in pair)):
             yield {**first, **dict(zip(pair, values, strict=True))}
 
 
 def _get(config: Any, name: str, where: str = "") -> Any:
-    """The value of a dotted option; raises a UserError for one that there is not."""
+    """The value of a dotted option; raises a UserError for an unknown option."""
     value = config
     for part in name.split("."):
         if not dataclasses.is_dataclass(value) or not hasattr(value, part):
             known = _names(config)
             raise UserError(
-                f"{where} names {name!r}, which is no option{nearest(name, known)}; expected one "
-                f"of {', '.join(known)}"
+                f"{where} has an unknown option {name!r}{nearest(name, known)}; expected one of "
+                f"{', '.join(known)}"
             )
         value = getattr(value, part)
-    check(not dataclasses.is_dataclass(value), f"{where} names {name!r}, a group: expected one")
+    check(
+        not dataclasses.is_dataclass(value),
+        f"{where} has the option group {name!r}: expected a single option",
+    )
     return value
 
 

@@ -1,4 +1,4 @@
-"""What is known of each trial: `trial.json` in its run folder."""
+"""Records of trials, stored as `trial.json` in their run folders."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ COMPLETED, STOPPED, FAILED, RUNNING = "completed", "stopped", "failed", "running
 
 @dataclass
 class Trial:
-    """A trial.
+    """Record of a trial.
 
     Attributes:
-        id: Its number, the name of its run folder.
-        values: Those of the study's parameters.
-        status: "running" (or interrupted), "completed", "stopped" by the median rule, "failed".
+        id: Number of the trial, and name of its run folder.
+        values: Values of the study's parameters.
+        status: "running" (or interrupted), "completed", "stopped" (by the median rule) or "failed".
         reason: Why it failed or was stopped.
-        evaluations: One after the other: `step`; `objective`, the value at this step; `figures`,
-            all measures by name.
+        evaluations: Evaluations in order: `step`; `objective`, the value at this step; `figures`,
+            all metrics by name.
     """
 
     id: str
@@ -48,22 +48,22 @@ class Trial:
         return self.evaluations[-1]["step"] if self.evaluations else 0
 
     def figure(self, measure: str) -> float:
-        """The last value of any measure; NaN where there is none."""
+        """The last value of a metric; NaN if there is none."""
         return (
             self.evaluations[-1]["figures"].get(measure, math.nan) if self.evaluations else math.nan
         )
 
     def at(self, step: int) -> float | None:
-        """The value at a step; None if it was not evaluated there."""
+        """The objective at a step; None if the trial was not evaluated there."""
         return next((e["objective"] for e in self.evaluations if e["step"] == step), None)
 
     def save(self, folder: Path) -> None:
-        """Writes it into its run folder."""
+        """Writes the record to a run folder."""
         write_text(folder / FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
 def read_trials(out: Path) -> list[Trial]:
-    """The trials of a study's folder, in the order of their numbers."""
+    """The trials in the folder of a study, ordered by number."""
     folder = out / "trials"
     files = [path / FILE for path in folder.iterdir()] if folder.exists() else []
     trials = [Trial(**json.loads(file.read_text())) for file in files if file.exists()]
@@ -71,7 +71,7 @@ def read_trials(out: Path) -> list[Trial]:
 
 
 def best_trial(trials: Iterable[Trial], objective: Objective) -> Trial | None:
-    """The best one of those completed trials that were trained longest; None if there is none."""
+    """The best of the completed trials that were trained longest; None if there are none."""
     completed = [trial for trial in trials if trial.status == COMPLETED]
     longest = max((trial.step for trial in completed), default=0)
     whole = [trial for trial in completed if trial.step == longest]
@@ -82,15 +82,16 @@ def best_trial(trials: Iterable[Trial], objective: Objective) -> Trial | None:
 def hopeless(
     trial: Trial, others: Iterable[Trial], objective: Objective, rule: EarlyStop
 ) -> str | None:
-    """The median rule: why a trial is to be ended at its last evaluation; None if it is not.
-
-    It is ended if its value is worse than the median of the others' values at the same step.
+    """The median rule: stops a trial that is worse than the median of the others at the same step.
 
     Args:
         trial: A trial that has just been evaluated.
-        others: The other ones, finished or not.
-        objective: What is searched for.
-        rule: How many of them are needed.
+        others: All other trials, finished or not.
+        objective: The objective.
+        rule: The minimum number of other trials.
+
+    Returns:
+        Why the trial should be stopped; None if it should continue.
     """
     values = [v for other in others if (v := other.at(trial.step)) is not None]
     if len(values) < rule.least:
@@ -102,13 +103,13 @@ def hopeless(
 
 
 def short(value: Any) -> str:
-    """A value for people."""
+    """Formats a value for messages and reports."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def tell(trial: Trial, objective: Objective) -> str:
-    """A line about a trial."""
-    words = f"trial {trial.id} {trial.status}"
+def describe(trial: Trial, objective: Objective) -> str:
+    """One line about the status and result of a trial."""
+    line = f"trial {trial.id} {trial.status}"
     if trial.evaluations:
-        words += f": {objective.measure} {trial.value:.4g} at step {trial.step}"
-    return words + (f"; {trial.reason}" if trial.reason else "")
+        line += f": {objective.measure} {trial.value:.4g} at step {trial.step}"
+    return line + (f"; {trial.reason}" if trial.reason else "")

@@ -1,4 +1,4 @@
-"""Several workers on one machine: Keras Tuner's chief and its workers, a process each."""
+"""Parallel trials on one machine: Keras Tuner's chief and workers, in one process each."""
 
 from __future__ import annotations
 
@@ -16,44 +16,43 @@ from tfface.errors import UserError
 from tfface.tuning.report import summary, write_report
 from tfface.tuning.stopping import SIGNALS, StopSignal
 from tfface.tuning.study import Plan
-from tfface.tuning.trials import RUNNING, read_trials, tell
+from tfface.tuning.trials import RUNNING, describe, read_trials
 
-_SECONDS = 120  # For a process to finish its step and save.
+_SECONDS = 120  # Time for a process to finish its step and save.
 _INTERVAL = 0.5
-# Exit statuses of a process that was asked to stop, as it began or later.
+# Exit statuses of a process that was stopped by a signal, before or after installing handlers.
 _STOPPED = {status: number for number in SIGNALS for status in (-number, 128 + number)}
 
 
 def run_workers(plan: Plan, out: Path, words: list[str], count: int) -> None:
-    """Runs a study in a chief and several workers, which write `OUT/chief.log`, `worker1.log`, ...
+    """Runs a study in a chief and several workers, which log to `chief.log`, `worker1.log`, ...
 
     Args:
         plan: The study.
-        out: Its folder.
-        words: The command line of `tfface.tune` that each process gets.
-        count: How many workers.
+        out: Folder of the study.
+        words: Command line of `tfface.tune` for each process.
+        count: Number of workers.
 
     Raises:
-        UserError: A process failed; the others have been stopped, and can be continued.
-        StopSignal: This process, or one of them, was asked to stop; all have saved their trials.
+        UserError: A process failed; the others were stopped, and the study can be continued.
+        StopSignal: A signal stopped this process or one of the others; all trials are saved.
     """
     names = [f"worker{number + 1}" for number in range(count)]
-    told = {trial.id for trial in read_trials(out) if trial.status != RUNNING}
+    reported = {trial.id for trial in read_trials(out) if trial.status != RUNNING}
     processes = {}
     try:
         port = _free_port()
         processes["chief"] = _start("chief", port, words, out, count)
-        while not _listens(
-            port
-        ):  # It looks at the measures first. Workers would ask ever seldomer.
+        # The chief checks the metrics first; meanwhile workers would back off ever longer.
+        while not _listens(port):
             _check(processes, out)
             time.sleep(_INTERVAL)
         for name in names:
             processes[name] = _start(name, port, words, out, count)
-        _watch(plan, out, processes, told)
+        _watch(plan, out, processes, reported)
     finally:
         for process in processes.values():
-            process.stdin.close()  # They stop then.
+            process.stdin.close()  # Makes the process stop.
         for process in processes.values():
             try:
                 process.wait(_SECONDS)
@@ -64,37 +63,37 @@ def run_workers(plan: Plan, out: Path, words: list[str], count: int) -> None:
     print(summary(plan, out), flush=True)
 
 
-def _watch(plan: Plan, out: Path, processes: dict[str, subprocess.Popen], told: set[str]) -> None:
-    """Tells what trials come to, until the chief or all workers have ended."""
+def _watch(
+    plan: Plan, out: Path, processes: dict[str, subprocess.Popen], reported: set[str]
+) -> None:
+    """Prints the results of trials until the chief or all workers have ended."""
     ended = False
     while not ended:
         chief, *workers = _check(processes, out)
         ended = chief == 0 or all(code == 0 for code in workers)
         for trial in read_trials(out):
-            if trial.status != RUNNING and trial.id not in told:
-                told.add(trial.id)
-                print(tell(trial, plan.study.objective), flush=True)
+            if trial.status != RUNNING and trial.id not in reported:
+                reported.add(trial.id)
+                print(describe(trial, plan.study.objective), flush=True)
         time.sleep(_INTERVAL)
 
 
 def _check(processes: dict[str, subprocess.Popen], out: Path) -> list[int | None]:
-    """Statuses of the processes; None: it runs.
+    """Exit statuses of the processes; None for running ones.
 
     Raises:
-        UserError: One has failed.
-        StopSignal: One was asked to stop.
+        UserError: A process failed.
+        StopSignal: A process was stopped by a signal.
     """
     codes = {name: process.poll() for name, process in processes.items()}
     for name, code in codes.items():
         if code in _STOPPED:
             raise StopSignal(_STOPPED[code])
         if code:
-            lines = (out / f"{name}.log").read_text().strip().splitlines() or ["nothing"]
-            said = lines[-1].removeprefix("tfface.tune: error: ")
+            lines = (out / f"{name}.log").read_text().strip().splitlines() or ["no output"]
+            last = lines[-1].removeprefix("tfface.tune: error: ")
             how = f"status {code}" if code > 0 else f"signal {-code}"
-            raise UserError(
-                f"{name} ended with {how}; it said: {said}. The same command goes on with {out}"
-            )
+            raise UserError(f"{name} ended with {how}: {last}. The same command continues {out}")
     return list(codes.values())
 
 
@@ -102,7 +101,7 @@ def _start(name: str, port: int, words: list[str], out: Path, count: int) -> sub
     threads = str(max((os.cpu_count() or 1) // count, 1))
     shared = {"TF_NUM_INTRAOP_THREADS": threads, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     tuner = {
-        "PYTHONUNBUFFERED": "1",  # The last line of its log is then the last thing it said.
+        "PYTHONUNBUFFERED": "1",  # So that the log is complete if the process is killed.
         "KERASTUNER_TUNER_ID": name,
         "KERASTUNER_ORACLE_IP": "127.0.0.1",
         "KERASTUNER_ORACLE_PORT": str(port),
@@ -114,24 +113,24 @@ def _start(name: str, port: int, words: list[str], out: Path, count: int) -> sub
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the parent alone, which tells them once.
+            start_new_session=True,  # Ctrl-C reaches the parent only, which stops the others.
         )
 
 
 def stop_with_parent() -> None:
-    """Makes this process stop, as with SIGTERM, when its parent closes its input or is gone."""
+    """Stops this process, as with SIGTERM, when its parent closes its stdin or ends."""
 
     def wait():
-        os.read(0, 1)  # Nothing is ever written: it returns at the end of the input.
+        os.read(0, 1)  # Nothing is ever written: returns at the end of the input.
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 def _listens(port: int) -> bool:
