@@ -1,4 +1,4 @@
-"""Segmentation with hierarchical GANs beyond the contract: gradients, stages, use."""
+"""Segmentation with hierarchical GANs beyond the contract: gradients, stages, inference."""
 
 from pathlib import Path
 
@@ -51,139 +51,141 @@ def batch(source):
 @pytest.fixture(scope="module")
 def nets():
     keras.utils.set_random_seed(1)
-    made = method_with().build()
-    for net in made.values():
+    nets = method_with().build()
+    for net in nets.values():
         for variable in net.trainable_variables:
             if len(variable.shape) > 1:
                 variable.assign(variable * 1.5)
-    return made
+    return nets
 
 
 def gradient(method, phase, nets, batch, of):
-    """Gradient of a phase's loss for the weights of a network, as a vector; None: there is none."""
+    """Gradient of a phase's loss for a network's weights, as one vector; None if there is none."""
     with tf.GradientTape() as tape:
         total, _ = method.loss(phase, nets, batch)
-    found = tape.gradient(total, of.trainable_variables)
-    if all(g is None for g in found):
+    gradients = tape.gradient(total, of.trainable_variables)
+    if all(g is None for g in gradients):
         return None
-    return np.concatenate([np.ravel(g) for g in found if g is not None])
+    return np.concatenate([np.ravel(g) for g in gradients if g is not None])
 
 
 # Gradients.
 
 
-class _Closed:
-    """The segmentation network; what the calls with these numbers return gets no gradient."""
+class _StopGradient:
+    """The segmentation network, without a gradient for the calls with these numbers."""
 
-    def __init__(self, net, closed):
-        self.net, self.closed, self.calls = net, closed, 0
+    def __init__(self, net, stopped):
+        self.net, self.stopped, self.calls = net, stopped, 0
 
     def __call__(self, images):
-        found = tf.nest.flatten(self.net(images))
+        heads = tf.nest.flatten(self.net(images))
         self.calls += 1
-        return [tf.stop_gradient(x) for x in found] if self.calls - 1 in self.closed else found
+        return [tf.stop_gradient(x) for x in heads] if self.calls - 1 in self.stopped else heads
 
 
-def _last_closed(net):
+def _stop_gradient_of_masks(net):
     return lambda inputs: net([*inputs[:-1], tf.stop_gradient(inputs[-1])])
 
 
 def route(nets, batch, *opened, **options):
-    """The segmentation network's gradient of the GANs' loss, if only these routes are open."""
+    """The gradient of the GANs' loss for the segmentation network through these routes only.
+
+    Routes of the input's segmentation: "conditions" of the global generator, "cuts" (the inputs of
+    local generators), "weights" of the fusion. "fake": the segmentation of the generated face.
+    """
     method = method_with(**{"weights.segmentation": 0.0, **options})
-    given = {"conditions", "cuts", "weights"} & set(opened)
-    closed = {call for call, is_open in enumerate((given, "seen" in opened)) if not is_open}
-    routed = {**nets, "segmenter": _Closed(nets["segmenter"], closed)}
+    of_input = {"conditions", "cuts", "weights"} & set(opened)
+    stopped = {call for call, is_open in enumerate((of_input, "fake" in opened)) if not is_open}
+    routed = {**nets, "segmenter": _StopGradient(nets["segmenter"], stopped)}
     if "conditions" not in opened:
-        routed["global_generator"] = _last_closed(nets["global_generator"])
+        routed["global_generator"] = _stop_gradient_of_masks(nets["global_generator"])
     if "cuts" not in opened:
         for region in method.config.regions:
             name = f"{region}_generator"
-            routed[name] = _last_closed(nets[name])
-    if not {"cuts", "weights", "seen"} & set(opened):
+            routed[name] = _stop_gradient_of_masks(nets[name])
+    if not {"cuts", "weights", "fake"} & set(opened):
         grown = method.grown
         method.grown = lambda probabilities: tf.stop_gradient(grown(probabilities))
     return gradient(method, "joint", routed, batch, nets["segmenter"])
 
 
 @pytest.mark.parametrize("fusion", ["combiner", "blend"])
-@pytest.mark.parametrize("alone", ["conditions", "weights", "seen"])
-def test_the_gans_reach_the_segmenter_by_each_route(nets, batch, fusion, alone):
-    """Masks that condition the global generator; the fusion's; the face made, segmented."""
+@pytest.mark.parametrize("alone", ["conditions", "weights", "fake"])
+def test_gan_loss_reaches_the_segmenter_by_each_route(nets, batch, fusion, alone):
     nets = nets if fusion == "combiner" else {k: v for k, v in nets.items() if k != "fusion"}
-    # Without a cycle, the segmentation of the made face is for the local discriminators only.
-    found = route(nets, batch, alone, **{"fusion.kind": fusion, "weights.reconstruction": 0.0})
-    assert np.isfinite(found).all() and np.abs(found).max() > 1e-6
+    # Without the cycle, only the local discriminators use the segmentation of the generated face.
+    result = route(nets, batch, alone, **{"fusion.kind": fusion, "weights.reconstruction": 0.0})
+    assert np.isfinite(result).all() and np.abs(result).max() > 1e-6
 
 
-def test_the_gans_reach_the_segmenter_through_what_local_generators_see(nets, batch):
-    """Beside the fusion's masks, which are the same; and through the cycle of the made face."""
+def test_gan_loss_reaches_the_segmenter_through_local_generators_and_the_cycle(nets, batch):
+    """Local inputs are tested together with the fusion's weights, as both use the same masks."""
     options = {"weights.reconstruction": 0.0}
     without = route(nets, batch, "weights", **options)
     assert np.abs(route(nets, batch, "weights", "cuts", **options) - without).max() > 1e-6
-    seen = route(nets, batch, "seen", **options)
+    no_cycle = route(nets, batch, "fake", **options)
     options = {"weights.reconstruction": 10.0}
-    assert np.abs(route(nets, batch, "seen", **options) - seen).max() > 1e-6
+    assert np.abs(route(nets, batch, "fake", **options) - no_cycle).max() > 1e-6
 
 
-def test_without_any_route_nothing_reaches_the_segmenter(nets, batch):
-    found = route(nets, batch)
-    assert found is None or not found.any()
+def test_without_any_route_the_segmenter_gets_no_gradient(nets, batch):
+    result = route(nets, batch)
+    assert result is None or not result.any()
 
 
 def reached(method, phase, nets, batch):
-    """Names of the networks that get a gradient of a phase's loss."""
+    """Names of the networks that get a gradient from a phase's loss."""
     weights = {name: net.trainable_variables for name, net in nets.items()}
     with tf.GradientTape() as tape:
         total, _ = method.loss(phase, nets, batch)
-    found = tape.gradient(total, weights)
-    return {name for name, some in found.items() if any(g is not None for g in some)}
+    gradients = tape.gradient(total, weights)
+    return {name for name, values in gradients.items() if any(g is not None for g in values)}
 
 
-def test_what_each_phase_reaches(nets, batch):
-    """The segmentation reaches no generator, the discriminators nothing but themselves."""
+def test_networks_with_a_gradient_in_each_phase(nets, batch):
     method = method_with(**{"classifier.steps": 1})
     assert reached(method, "segmentation", nets, batch) == {"segmenter"}
     for phase in ("classifier", "discriminator"):
         assert reached(method, phase, nets, batch) == set(method.discriminators)
-    # A generator's loss reaches the discriminators that judge it; its phase updates none of them.
+    # The generators' loss has gradients for the discriminators; its phase does not update them.
     generators = set(method.generators) | set(method.discriminators)
     assert reached(method, "generator", nets, batch) == generators
     assert reached(method, "joint", nets, batch) == generators | {"segmenter"}
 
 
-def test_without_gradients_to_the_segmenter_only_cross_entropy_is_left(nets, batch):
+def test_to_segmenter_0_leaves_only_the_segmentation_loss_for_the_segmenter(nets, batch):
     expected = gradient(method_with(), "segmentation", nets, batch, nets["segmenter"])
     method = method_with(**{"weights.to_segmenter": 0.0, "weights.segmentation": 2.0})
-    found = gradient(method, "joint", nets, batch, nets["segmenter"])
-    np.testing.assert_allclose(found, 2.0 * expected, rtol=1e-3, atol=1e-6)
+    result = gradient(method, "joint", nets, batch, nets["segmenter"])
+    np.testing.assert_allclose(result, 2.0 * expected, rtol=1e-3, atol=1e-6)
 
 
-def test_to_segmenter_scales_what_the_segmenter_gets_and_nothing_else(nets, batch):
-    """Generators get their whole loss, also through the segmentation of what they made."""
-    found = {}
+def test_to_segmenter_scales_only_the_gradient_of_the_segmenter(nets, batch):
+    """Generators get their full gradient, also through the segmentation of their outputs."""
+    gradients = {}
     for factor in (1.0, 0.1):
         method = method_with(**{"weights.to_segmenter": factor, "weights.segmentation": 0.0})
-        found[factor] = [
+        gradients[factor] = [
             gradient(method, "joint", nets, batch, nets[name])
             for name in ("segmenter", *method.generators)
         ]
-    segmenter = [found[factor].pop(0) for factor in (1.0, 0.1)]
+    segmenter = [gradients[factor].pop(0) for factor in (1.0, 0.1)]
     scale = np.abs(segmenter[0]).max()
     np.testing.assert_allclose(segmenter[1], 0.1 * segmenter[0], rtol=1e-3, atol=1e-5 * scale)
-    for whole, scaled in zip(found[1.0], found[0.1], strict=True):
+    for whole, scaled in zip(gradients[1.0], gradients[0.1], strict=True):
         np.testing.assert_allclose(scaled, whole, rtol=1e-3, atol=1e-4 * np.abs(whole).max())
 
 
-def test_generators_learn_through_the_segmentation_of_what_they_made(nets, batch):
+def test_generators_get_gradients_through_the_segmentation_of_their_outputs(nets, batch):
     method = method_with()
     for name in method.generators:
-        closed = {**nets, "segmenter": _Closed(nets["segmenter"], {1})}
-        whole, part = (gradient(method, "joint", n, batch, nets[name]) for n in (nets, closed))
-        assert np.abs(whole - part).max() > 1e-6, name
+        stopped = {**nets, "segmenter": _StopGradient(nets["segmenter"], {1})}
+        full, partial = (gradient(method, "joint", n, batch, nets[name]) for n in (nets, stopped))
+        assert np.abs(full - partial).max() > 1e-6, name
 
 
-def test_a_joint_loss_is_that_of_generators_and_segmentation(nets, batch):
+def test_joint_loss_is_the_sum_of_generator_and_segmentation_losses(nets, batch):
     method = method_with(**{"weights.segmentation": 3.0})
     total, terms = method.loss("joint", nets, batch)
     generators, _ = method.loss("generator", nets, batch)
@@ -195,8 +197,7 @@ def test_a_joint_loss_is_that_of_generators_and_segmentation(nets, batch):
 # Losses.
 
 
-def test_the_change_of_the_face(nets, batch):
-    """Off they are not there; on they count by their weight."""
+def test_change_term_is_weighted_and_absent_with_weight_0(nets, batch):
     plain, terms = method_with().loss("generator", nets, batch)
     assert "change" not in terms
     more, terms = method_with(**{"weights.change": 3.0}).loss("generator", nets, batch)
@@ -204,7 +205,7 @@ def test_the_change_of_the_face(nets, batch):
     assert float(more - plain) == pytest.approx(3.0 * float(terms["change"]), rel=1e-3)
 
 
-def test_noise_is_on_classified_images_only(nets, batch):
+def test_noise_changes_the_classification_terms_only(nets, batch):
     silent = {**batch, "noise": tf.zeros_like(batch["image"])}
     noisy = {**batch, "noise": tf.random.stateless_normal(batch["image"].shape, (0, 0))}
     for phase in ("discriminator", "generator", "classifier"):
@@ -220,8 +221,8 @@ def test_noise_is_on_classified_images_only(nets, batch):
                 assert float(other[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5), name
 
 
-def test_a_multitask_discriminator_for_the_face_and_each_region(nets, batch):
-    """The terms of each, weighted; gradients reach every weight but those of realness maps."""
+def test_multitask_losses_of_face_and_regions(nets, batch):
+    """Totals are weighted sums; gradients reach every weight except those of realness maps."""
     method = method_with(adversarial="multitask", **{"weights.r1": 3.0, "weights.change": 2.0})
     weights = {"real": 1.0, "fake": 1.0, "wrong": 1.0, "r1": 3.0}
     total, terms = method.loss("discriminator", nets, batch)
@@ -248,46 +249,46 @@ def test_a_multitask_discriminator_for_the_face_and_each_region(nets, batch):
 
 
 @pytest.mark.parametrize("options", [{}, {"fusion.kind": "blend"}, {"attention": True}], ids=str)
-def test_faces_are_in_range_and_begin_as_copies(options, batch):
+def test_outputs_are_in_range_and_start_as_copies_with_small_residual_init(options, batch):
     keras.utils.set_random_seed(0)
     method = method_with(residual_init=1e-3, **options)
     nets = method.build()
     assert ("fusion" in nets) == (options.get("fusion.kind") != "blend")
     image = 1.2 * tf.clip_by_value(batch["image"], -0.8, 0.8)
-    made = method.manipulate(
+    results = method.manipulate(
         nets, image, method.one_hot(batch["target"]), method.segment(nets, image)
     )
-    for result in made.values():
+    for result in results.values():
         assert result.shape == image.shape and np.abs(result).max() <= 1.0 + 1e-5
-    far = np.abs(made["image"] - image).mean()
-    assert (far > 0.05) if options.get("attention") else (far < 2e-3)
+    distance = np.abs(results["image"] - image).mean()
+    assert (distance > 0.05) if options.get("attention") else (distance < 2e-3)
 
 
-def test_blended_faces_are_the_global_ones_outside_the_masks(batch):
+def test_blended_faces_equal_the_global_result_outside_the_masks(batch):
     method = method_with(**{"fusion.kind": "blend"})
     keras.utils.set_random_seed(0)
     nets = method.build()
     image, labels = batch["image"], batch["seg_label_map"]
     shares = tf.one_hot(labels, 19)
-    made = method.manipulate(nets, image, method.one_hot(batch["target"]), shares)
+    results = method.manipulate(nets, image, method.one_hot(batch["target"]), shares)
     inside = tf.reduce_sum(method.grown(shares), -1).numpy()
-    difference = np.abs(made["image"] - made["global"]).max(-1)
+    difference = np.abs(results["image"] - results["global"]).max(-1)
     assert (inside == 0).any() and not difference[inside == 0].any()
     assert difference[inside > 0.5].max() > 1e-3
     mouth = (method.grown(shares)[..., 0] == 1) & (method.grown(shares)[..., 1] == 0)
     assert mouth.numpy().any()
-    np.testing.assert_allclose(made["image"][mouth], made["mouth"][mouth], atol=1e-5)
+    np.testing.assert_allclose(results["image"][mouth], results["mouth"][mouth], atol=1e-5)
 
 
 def test_every_generator_depends_on_the_expression(nets, batch):
     method = method_with()
     shares = method.segment(nets, batch["image"])
-    made = [
+    first, second = (
         method.manipulate(nets, batch["image"], method.one_hot(tf.fill([4], i)), shares)
         for i in (0, 1)
-    ]
-    for name, image in made[0].items():
-        assert np.abs(image - made[1][name]).mean() > 1e-4, name
+    )
+    for name, image in first.items():
+        assert np.abs(image - second[name]).mean() > 1e-4, name
 
 
 # Stages and streams.
@@ -298,7 +299,7 @@ def due(method):
     return [[p.name for p in method.phases() if p.due(number)] for number in steps]
 
 
-def test_stages():
+def test_phases_due_in_each_stage():
     method = method_with(**{"segmenter.steps": 2, "gan_steps": 3, "classifier.steps": 1})
     assert (
         due(method)
@@ -321,21 +322,31 @@ def test_stages():
         ({"only_segmenter": True}, ["segmentation"]),
     ],
 )
-def test_only_stages_that_come_have_phases(options, expected):
+def test_skipped_stages_have_no_phases(options, expected):
     assert [phase.name for phase in method_with(**options).phases()] == expected
 
 
-def test_the_attack_grows_while_the_classifiers_learn(source):
+def test_attack_length_grows_during_the_classifier_steps(source):
     method = method_with(**{
         "classifier": {"steps": 8, "batch_size": 4, "attack": 3.0},
         "gan_steps": 8, "train.steps": 12,
     })  # fmt: skip
     batches = method.batches(source, "train", 4, seed=0).take(9)
     lengths = [batch["attack"].numpy().max() for batch in batches]
-    assert lengths == [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0]  # Steps 0 and 1 segment.
+    assert lengths == [
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        1.0,
+        2.0,
+        3.0,
+        3.0,
+    ]  # Steps 0 and 1 are the first stage.
 
 
-def test_the_attack_is_on_real_images_only(nets, batch):
+def test_attack_changes_the_classification_of_real_images_only(nets, batch):
     attacked = {**batch, "attack": tf.fill((4, 1, 1, 1), 3.0)}
     for phase in ("classifier", "discriminator"):
         terms = [
@@ -351,7 +362,7 @@ def test_the_attack_is_on_real_images_only(nets, batch):
     assert float(terms[0]) == float(terms[1])
 
 
-def test_streams_stand_still_when_they_are_not_needed(source):
+def test_streams_repeat_a_batch_in_stages_that_do_not_need_them(source):
     method = method_with(classifier=ClassifierOptions(1, 6, 0.1))
     whole = list(method.batches(source, "train", 4, seed=0).take(8))
 
@@ -360,7 +371,7 @@ def test_streams_stand_still_when_they_are_not_needed(source):
             not np.array_equal(a[name], b[name]) for a, b in zip(whole, whole[1:], strict=False)
         ]
 
-    # Steps 0 and 1 segment, 2 classifies, 3 and 4 are the GANs alone, 5 to 7 joint.
+    # Steps 0, 1: segmentation; 2: classifier; 3, 4: GANs only; 5 to 7: joint.
     assert changes("image") == [False, True, True, True, True, True, True]
     assert changes("seg_image") == [True, True, False, False, True, True, True]
     assert [b["image"].shape[0] for b in whole] == [4, 4, 6, 4, 4, 4, 4, 4]
@@ -370,13 +381,13 @@ def test_streams_stand_still_when_they_are_not_needed(source):
         assert b["noise"].shape == b["image"].shape
         assert b["label_map"].shape == b["image"].shape[:3]
     for number in range(1, 8):
-        again = next(iter(method.batches(source, "train", 4, seed=0, start=number)))
-        for name, value in again.items():
+        resumed = next(iter(method.batches(source, "train", 4, seed=0, start=number)))
+        for name, value in resumed.items():
             np.testing.assert_array_equal(value, whole[number][name], err_msg=f"{number} {name}")
 
 
-def test_two_data_sets(source, monkeypatch):
-    """Faces with expressions, and others with label maps, in batches of their own size."""
+def test_expressions_and_label_maps_from_two_data_sets(source, monkeypatch):
+    """With separate batch sizes."""
     import tfface.data
 
     monkeypatch.setitem(tfface.data.SOURCES, "synthetic", "tfface.testing:FewFaces")
@@ -393,7 +404,7 @@ def test_two_data_sets(source, monkeypatch):
         assert np.isfinite(float(method.loss(phase.name, nets, batch)[0])), phase.name
 
 
-def test_previews_need_no_label_maps(source, nets):
+def test_preview_does_not_need_label_maps(source, nets):
     method = method_with()
     batch = next(iter(method.batches(source, "val", 2)))
     assert "seg_image" not in batch
@@ -402,23 +413,23 @@ def test_previews_need_no_label_maps(source, nets):
     assert set(EXPRESSIONS) < set(columns)
 
 
-# Use.
+# Inference.
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_signatures(nets, alone):
+def test_signatures_and_their_outputs(nets, alone):
     method = method_with(only_segmenter=alone)
-    made = method.signatures(nets)
-    given = {name: set(signature.inputs) for name, signature in made.items()}
+    signatures = method.signatures(nets)
+    inputs = {name: set(signature.inputs) for name, signature in signatures.items()}
     extra = set() if alone else {"expression"}
-    assert given == {
+    assert inputs == {
         "serving_default": {"image"} | extra,
         "bytes": {"image_bytes"} | extra,
         "segment": {"image"},
         "segment_bytes": {"image_bytes"},
         **({} if alone else {"parts_bytes": {"image_bytes", "expression"}}),
     }
-    results = {name: s.function(**s.example) for name, s in made.items()}
+    results = {name: s.function(**s.example) for name, s in signatures.items()}
     labels = results["segment"]["label_map"]
     assert labels.dtype == tf.int32 and results["segment"]["probabilities"].shape[-1] == 19
     assert ("image" in results["serving_default"]) == (not alone)
@@ -428,7 +439,7 @@ def test_signatures(nets, alone):
     assert (png.numpy()[..., 0] == labels.numpy()[0]).mean() > 0.95  # The PNG rounds its colours.
 
 
-def test_edits(nets, batch):
+def test_edit_returns_faces_regions_and_segmentation(nets, batch):
     trained = Trained("seg_hierarchical", method_with(), nets, 0, Path("run"))
     face = to_image(batch["image"][0].numpy())
     [rows] = trained.editor({"expression": ["happy", "fearful"]}).edit([face])
@@ -446,13 +457,13 @@ def test_edits(nets, batch):
     assert len(trained.editor({}).edit([face])[0]) == len(EXPRESSIONS)
     for options, message in (
         ({"expression": ["hapy"]}, "perhaps you mean 'happy'"),
-        ({"strength": [1.0]}, "--strength is no option of seg_hierarchical"),
+        ({"strength": [1.0]}, "strength is not an option of seg_hierarchical"),
     ):
         with pytest.raises(UserError, match=message):
             trained.editor(options)
 
 
-def test_data_without_expressions(monkeypatch):
+def test_data_without_expressions_raises_unless_only_segmenter(monkeypatch):
     import tfface.data
 
     class Plain(FewFaces):
