@@ -40,12 +40,12 @@ def label_map_of(number: int) -> np.ndarray:
 
 
 def everything(source, split=("train", "val", "test")):
-    """Label maps by the image's number, of one ordered pass."""
-    found = {}
-    for one in split:
-        for batch in source.batches(one, 4):
-            found |= dict(zip(numbers(batch), batch["label_map"].numpy(), strict=True))
-    return found
+    """Label maps by image number, from one ordered pass."""
+    label_maps = {}
+    for name in split:
+        for batch in source.batches(name, 4):
+            label_maps |= dict(zip(numbers(batch), batch["label_map"].numpy(), strict=True))
+    return label_maps
 
 
 def mirrored(labels):
@@ -60,7 +60,7 @@ def small(tmp_path_factory):
     return make(tmp_path_factory.mktemp("celebamask"))
 
 
-def test_masks_are_composed_in_the_official_order(small):
+def test_masks_are_composed_in_class_order(small):
     found = everything(opened(small))
     assert sorted(found) == list(range(1, 21))
     for number, labels in found.items():
@@ -74,7 +74,7 @@ def test_masks_are_composed_in_the_official_order(small):
     assert shapes["label_map"].shape == (5, 32, 32)
 
 
-def test_folders_are_by_thousands_and_may_be_misspelt(tmp_path):
+def test_mask_folders_hold_2000_images_and_may_be_misspelt(tmp_path):
     make(tmp_path, 12, 3990, "CelebAMaskHQ-mask-anno")
     assert part(tmp_path, 4000, folder="CelebAMaskHQ-mask-anno").parent.name == "2"
     assert set(everything(opened(tmp_path))) == {n % 256 for n in range(3990, 4002)}
@@ -91,7 +91,7 @@ def test_mirrored_images_have_their_sides_swapped(small):
     assert seen == {True, False}
 
 
-def test_official_splits_and_attributes(tmp_path, caplog):
+def test_celebamask_official_splits_and_attributes(tmp_path, caplog):
     make(tmp_path)
     names = [f"{number}.jpg" for number in range(1, 21)]
     rows = [f"{name}  {'1' if i % 3 else '-1'} -1" for i, name in enumerate(names)]
@@ -117,22 +117,22 @@ def test_official_splits_and_attributes(tmp_path, caplog):
     expected = [int((n - 1) % 3 > 0) for n in (15, 16, 17)]
     assert batch["attributes"].numpy()[:, 0].tolist() == expected
     (tmp_path / "CelebA-HQ-to-CelebA-mapping.txt").write_text("\n".join(mapping[:-1]))
-    with pytest.raises(UserError, match="mapping.txt: expected rows.* has none for 20.jpg"):
+    with pytest.raises(UserError, match="mapping.txt: expected rows.* no row for 20.jpg"):
         opened(tmp_path)
 
 
-def test_what_is_missing_is_named(tmp_path, small):
+def test_missing_parts_of_celebamask_are_reported(tmp_path, small):
     with pytest.raises(UserError, match="no such folder"):
         opened(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="images of CelebAMask-HQ are not here.*CelebA-HQ-img"):
+    with pytest.raises(UserError, match="images of CelebAMask-HQ .*CelebA-HQ-img"):
         opened(tmp_path)
     write_image(tmp_path / "CelebA-HQ-img" / "1.jpg", 1)
     assert opened(tmp_path, ()).count("train") == 1
-    with pytest.raises(UserError, match="masks of CelebAMask-HQ are not here.*-mask-anno"):
+    with pytest.raises(UserError, match="masks of CelebAMask-HQ .*-mask-anno"):
         opened(tmp_path)
-    with pytest.raises(UserError, match="masks of CelebAMask-HQ are not here"):
+    with pytest.raises(UserError, match="masks of CelebAMask-HQ .*-mask-anno"):
         opened(tmp_path, ()).exemplars("train", 1)
-    with pytest.raises(UserError, match="attributes are not here.*attribute-anno.txt"):
+    with pytest.raises(UserError, match="attributes not found.*attribute-anno.txt"):
         opened(small, attributes=("Smiling",))
     with pytest.raises(UserError, match="no expression classes"):
         open_source(Data("celebamask_hq", str(small)), classes=("happy",))
@@ -144,7 +144,7 @@ def test_what_is_missing_is_named(tmp_path, small):
 
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "missing", "size"])
-def test_a_image_with_bad_masks_is_skipped(tmp_path, caplog, how):
+def test_image_with_bad_masks_is_skipped(tmp_path, caplog, how):
     make(tmp_path)
     if how == "missing":
         for name in masks_of(5):
@@ -158,7 +158,7 @@ def test_a_image_with_bad_masks_is_skipped(tmp_path, caplog, how):
         assert sorted(everything(source)) == [n for n in range(1, 21) if n != 5]
     assert caplog.text.count("skipped a bad image (1 so far)") == 1
     assert f"{part(tmp_path, 5, '').name[:6]}" in caplog.text
-    # Its image is good all the same.
+    # Its image is still good.
     seen = sum((numbers(batch) for batch in opened(tmp_path, ()).batches("train", 4)), [])
     assert 5 in seen
     damage(part(tmp_path, 6), "text")
@@ -168,21 +168,21 @@ def test_a_image_with_bad_masks_is_skipped(tmp_path, caplog, how):
             everything(source)
 
 
-def test_composed_label_maps_are_read_instead(tmp_path, capsys):
+def test_composed_label_maps_take_precedence(tmp_path, capsys):
     make(tmp_path)
     damage(part(tmp_path, 7), "text")
     words = ["label_maps", "--path", str(tmp_path)]
     assert main(words) == 0
     assert "wrote 19 label maps" in capsys.readouterr().out
-    made = tmp_path / "CelebAMask-HQ-label"
-    assert len(list(made.iterdir())) == 19
-    np.testing.assert_array_equal(load_label_map(made / "3.png"), label_map_of(3))
-    save_label_map(np.full((64, 64), HAIR), made / "3.png")
-    (made / "4.png").unlink()
+    folder = tmp_path / "CelebAMask-HQ-label"
+    assert len(list(folder.iterdir())) == 19
+    np.testing.assert_array_equal(load_label_map(folder / "3.png"), label_map_of(3))
+    save_label_map(np.full((64, 64), HAIR), folder / "3.png")
+    (folder / "4.png").unlink()
     (tmp_path / "CelebAMask-HQ-mask-anno" / "0" / "00002_skin.png").unlink()
     found = everything(opened(tmp_path))
     assert (found[3] == HAIR).all() and 7 not in found
-    for number in (2, 4):  # From what was composed before, and from its parts.
+    for number in (2, 4):  # From the composed file, and from the part masks.
         np.testing.assert_array_equal(found[number], label_map_of(number)[1::2, 1::2])
     assert main(words) == 0 and "wrote 1 label maps" in capsys.readouterr().out
     sheet = tmp_path / "sheet.png"
@@ -218,8 +218,8 @@ def exemplar_numbers(batch):
     return numbers({"image": batch["exemplar"]})
 
 
-def test_pairs_are_the_image_moved(small):
-    mirrors, places = set(), set()
+def test_paired_exemplar_is_the_image_mirrored_and_cropped(small):
+    mirrors, positions = set(), set()
     for batch in opened(small).exemplars("train", 10, seed=0, paired=1.0).take(6):
         assert batch["paired"].numpy().tolist() == [1.0] * 10
         assert exemplar_numbers(batch) == numbers(batch)
@@ -232,7 +232,7 @@ def test_pairs_are_the_image_moved(small):
         ):
             mirror = image[16, 0, 1] < 0
             mirrors.add(bool(mirror != flip))
-            # Enlarged to 36 pixels; image and label map are cut at the same place.
+            # Enlarged to 36 pixels; image and label map are cropped at the same position.
             bright = int((image[16, :, 1] > 0).sum())
             whole = label_map_of(number)[np.ix_(*[(2 * np.arange(36) + 1) * 64 // 72] * 2)]
             whole = mirrored(whole) if mirror else whole
@@ -243,11 +243,11 @@ def test_pairs_are_the_image_moved(small):
                 if np.array_equal(whole[top : top + 32, left : left + 32], labels)
             ]
             assert tops
-            places.add((tops[0], left))
-    assert mirrors == {True, False} and len(places) > 12
+            positions.add((tops[0], left))
+    assert mirrors == {True, False} and len(positions) > 12
 
 
-def test_other_exemplars_are_any_of_the_split(small):
+def test_unpaired_exemplars_come_from_the_split(small):
     source = opened(small)
     known = everything(source, ("train",))
     seen, flips, pairs = {}, [], []
@@ -268,7 +268,7 @@ def test_other_exemplars_are_any_of_the_split(small):
     assert not any(flipped({"image": batch["exemplar"]}).any() for batch in steady)
 
 
-def test_exemplars_in_order(small):
+def test_exemplars_without_a_seed_are_in_order(small):
     source = opened(small)
     order = sum((numbers(batch) for batch in source.batches("train", 4)), [])
     for paired in (0.0, 0.9):
@@ -284,7 +284,7 @@ def test_exemplars_in_order(small):
             np.testing.assert_array_equal(other, mirrored(labels.numpy()))
 
 
-def test_exemplars_listed(tmp_path):
+def test_exemplars_come_from_the_listed_images(tmp_path):
     make(tmp_path)
     order = sorted(everything(opened(tmp_path), ("train",)))
     held_out = next(n for n in range(1, 21) if n not in order)
@@ -301,11 +301,11 @@ def test_exemplars_listed(tmp_path):
     assert set(chosen) == {b, d} and 0.58 < np.mean(np.equal(chosen, b)) < 0.85
     for line in (f"{a}.jpg", f"{a}.jpg,99.jpg"):
         file.write_text(f"{a}.jpg,{b}.jpg\n{line}\n")
-        with pytest.raises(UserError, match="exemplars.txt, line 2: expected the names of"):
+        with pytest.raises(UserError, match="exemplars.txt, line 2: expected"):
             source.exemplars("train", 2)
 
 
-def test_a_bad_exemplar_is_replaced(tmp_path):
+def test_bad_exemplar_is_replaced(tmp_path):
     make(tmp_path)
     order = sorted(everything(opened(tmp_path), ("train",)))
     damage(part(tmp_path, order[3]), "truncated")

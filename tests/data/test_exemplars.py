@@ -1,4 +1,4 @@
-"""Exemplars of the built-in faces: pairs of people of the same colours, and others."""
+"""Exemplars of the built-in faces: paired ones with the same colours, and unpaired ones."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def source():
 
 
 def exemplars(split="train", count=8, batches=1, **options):
-    """Some batches of 32 pixels in one: name to array."""
-    made = EagerFaces(Data(size=32)).exemplars(split, count, **options).take(batches)
-    return {name: np.concatenate([batch[name] for batch in made]) for name in made[0]}
+    """The concatenated fields of some batches at 32 pixels: name to array."""
+    drawn = EagerFaces(Data(size=32)).exemplars(split, count, **options).take(batches)
+    return {name: np.concatenate([batch[name] for batch in drawn]) for name in drawn[0]}
 
 
 def same(a, b, *names):
     return all(np.array_equal(a[name], b[name]) for name in names or a)
 
 
-def test_exemplars_have_the_promised_types_and_come_from_the_pipeline():
+def test_exemplar_batches_have_documented_shapes_and_types():
     batch = next(iter(source().exemplars("val", 4, seed=2, paired=0.5)))
     eager = exemplars("val", 4, seed=2, paired=0.5)
     assert set(batch) == set(eager)
@@ -49,7 +49,7 @@ def test_exemplars_have_the_promised_types_and_come_from_the_pipeline():
             np.testing.assert_allclose(batch[name], eager[name], atol=2e-5, err_msg=name)
 
 
-def test_exemplars_are_a_function_of_split_seed_number_and_share():
+def test_exemplars_are_a_function_of_split_seed_and_batch_number():
     options = {"seed": 3, "paired": 0.5}
     whole = exemplars(batches=3, **options)
     assert same(exemplars(batches=3, **options), whole)
@@ -62,48 +62,48 @@ def test_exemplars_are_a_function_of_split_seed_number_and_share():
     assert same(exemplars(seed=None), exemplars(seed=None))
 
 
-def test_the_share_of_pairs_changes_targets_only():
-    own, some, all_ = (exemplars(count=32, seed=1, paired=p) for p in (0.0, 0.5, 1.0))
-    for other in (some, all_):
-        assert same(own, other, "label_map", "exemplar", "exemplar_label_map")
-    assert (own["paired"] == 0).all() and (all_["paired"] == 1).all()
-    assert set(some["paired"]) == {0.0, 1.0}
-    for i, pair in enumerate(some["paired"]):
-        expected = all_ if pair else own
-        np.testing.assert_array_equal(some["image"][i], expected["image"][i])
+def test_paired_share_changes_only_the_targets():
+    none, half, all_ = (exemplars(count=32, seed=1, paired=p) for p in (0.0, 0.5, 1.0))
+    for other in (half, all_):
+        assert same(none, other, "label_map", "exemplar", "exemplar_label_map")
+    assert (none["paired"] == 0).all() and (all_["paired"] == 1).all()
+    assert set(half["paired"]) == {0.0, 1.0}
+    for i, pair in enumerate(half["paired"]):
+        expected = all_ if pair else none
+        np.testing.assert_array_equal(half["image"][i], expected["image"][i])
 
 
-def test_about_the_asked_share_are_pairs():
+def test_share_of_pairs_is_about_as_requested():
     shares = []
     for paired in (0.2, 0.7):
-        made = exemplars(count=16, batches=10, seed=5, paired=paired)["paired"]
-        shares.append(made)
-        assert made.mean() == pytest.approx(paired, abs=0.1)
-    assert (shares[0] <= shares[1]).all()  # Who is a pair stays one when there are more.
+        pairs = exemplars(count=16, batches=10, seed=5, paired=paired)["paired"]
+        shares.append(pairs)
+        assert pairs.mean() == pytest.approx(paired, abs=0.1)
+    assert (shares[0] <= shares[1]).all()  # Pairs stay pairs at a higher share.
 
 
 @pytest.mark.parametrize("seed", [None, 6])
-def test_a_pair_is_its_shape_in_the_exemplars_colours(seed):
+def test_pair_has_its_own_shape_and_the_exemplars_colours(seed):
     count = 48
-    made = exemplars("test", count, seed=seed, paired=1.0)
+    batch = exemplars("test", count, seed=seed, paired=1.0)
     first = _offset(seed)
-    shape, style = (source().factors("test", first + far, count) for far in (0, STYLES))
+    shape, style = (source().factors("test", first + offset, count) for offset in (0, STYLES))
     drawn, exemplar = (render(f, 32, ("image", "label_map")) for f in (shape, style))
-    # Both are who they are said to be,
-    np.testing.assert_array_equal(made["exemplar_label_map"], exemplar["label_map"])
-    np.testing.assert_allclose(made["exemplar"], exemplar["image"], atol=1e-5)
+    # The exemplar is the person with the expected factors,
+    np.testing.assert_array_equal(batch["exemplar_label_map"], exemplar["label_map"])
+    np.testing.assert_allclose(batch["exemplar"], exemplar["image"], atol=1e-5)
     # the shape is that of the face itself,
-    np.testing.assert_array_equal(made["label_map"], drawn["label_map"])
+    np.testing.assert_array_equal(batch["label_map"], drawn["label_map"])
     # and the colours are the exemplar's.
     target = render(with_factors(shape, colours=style), 32, ("image", "label_map"))
-    np.testing.assert_allclose(made["image"], target["image"], atol=1e-5)
+    np.testing.assert_allclose(batch["image"], target["image"], atol=1e-5)
     np.testing.assert_array_equal(target["label_map"], drawn["label_map"])
 
 
 @pytest.mark.parametrize("part", ["skin", "hair", "background", "cloth"])
-def test_parts_of_a_pair_have_the_exemplars_colour(part):
+def test_face_parts_of_a_pair_have_the_exemplars_colour(part):
     code = CLASSES_19.index(part)
-    pairs, own = (exemplars("train", 48, seed=9, paired=p) for p in (1.0, 0.0))
+    pairs, unpaired = (exemplars("train", 48, seed=9, paired=p) for p in (1.0, 0.0))
     enough = [(pairs[k] == code).sum((1, 2)) >= 20 for k in ("label_map", "exemplar_label_map")]
     both = np.flatnonzero(enough[0] & enough[1])
     assert len(both) >= 16
@@ -111,24 +111,24 @@ def test_parts_of_a_pair_have_the_exemplars_colour(part):
     def mean(images, labels):
         return np.stack([np.median(images[i][labels[i] == code], axis=0) for i in both])
 
-    wanted = mean(pairs["exemplar"], pairs["exemplar_label_map"])
-    found = mean(pairs["image"], pairs["label_map"])
-    before = mean(own["image"], own["label_map"])
-    near, far = (np.abs(x - wanted).mean(1) for x in (found, before))
+    expected = mean(pairs["exemplar"], pairs["exemplar_label_map"])
+    paired = mean(pairs["image"], pairs["label_map"])
+    before = mean(unpaired["image"], unpaired["label_map"])
+    near, far = (np.abs(x - expected).mean(1) for x in (paired, before))
     assert np.median(near) < 0.35 * np.median(far)
 
 
-def test_without_pairs_the_target_is_the_person_as_they_are():
-    made = exemplars("val", 8, seed=7, paired=0.0)
-    own = render(source().factors("val", _offset(7), 8), 32, ("image", "label_map"))
-    np.testing.assert_allclose(made["image"], own["image"], atol=1e-5)
-    np.testing.assert_array_equal(made["label_map"], own["label_map"])
+def test_unpaired_target_is_the_unchanged_person():
+    batch = exemplars("val", 8, seed=7, paired=0.0)
+    person = render(source().factors("val", _offset(7), 8), 32, ("image", "label_map"))
+    np.testing.assert_allclose(batch["image"], person["image"], atol=1e-5)
+    np.testing.assert_array_equal(batch["label_map"], person["label_map"])
 
 
 def test_faces_of_exemplars_are_in_one_split_only():
     seen = []
     for split in ("train", "val", "test"):
         for seed in (None, 0):
-            made = exemplars(split, 8, seed=seed, paired=0.0)
-            seen += [x.tobytes() for x in (*made["image"], *made["exemplar"])]
+            batch = exemplars(split, 8, seed=seed, paired=0.0)
+            seen += [x.tobytes() for x in (*batch["image"], *batch["exemplar"])]
     assert len(set(seen)) == len(seen) == 6 * 16

@@ -1,4 +1,4 @@
-"""Images between files and arrays."""
+"""Loading, preprocessing, pasting and saving of images, in Python and in exported graphs."""
 
 import io
 import os
@@ -16,13 +16,13 @@ from tfface.errors import UserError
 
 
 def gradient(width=40, height=60):
-    """A smooth image that no flip or rotation leaves as it is."""
+    """A smooth image that every flip or rotation changes."""
     y, x = np.mgrid[:height, :width]
     values = np.stack([x * 255 / width, y * 255 / height, (x + y) * 127 / (width + height)], -1)
     return Image.fromarray(values.astype(np.uint8))
 
 
-def test_arrays_are_the_central_square_in_the_range_of_the_networks():
+def test_to_array_crops_the_central_square_and_scales():
     assert images.face_box(178, 218) == (0, 20, 178, 198)
     assert images.face_box(30, 21) == (4, 0, 25, 21)
     array = images.to_array(gradient(40, 60), 40)
@@ -33,8 +33,8 @@ def test_arrays_are_the_central_square_in_the_range_of_the_networks():
     assert np.all(images.to_array(white, 32) == 1)
 
 
-def test_resizing_is_that_of_tensorflow():
-    """The exported graphs resize with tf.image.resize; Pillow rounds to 8 bits in between."""
+def test_resizing_matches_tensorflow():
+    """Exported graphs resize with tf.image.resize; Pillow rounds to 8 bits in between."""
     tf = pytest.importorskip("tensorflow")
     noise = np.random.default_rng(0).integers(0, 256, (178, 178, 3), np.uint8)
     ours = images.to_array(Image.fromarray(np.pad(noise, ((20, 20), (0, 0), (0, 0)))), 64)
@@ -42,7 +42,7 @@ def test_resizing_is_that_of_tensorflow():
     assert np.abs(ours - theirs).max() <= 1.01 / 127.5
 
 
-def test_to_image_inverts_and_clips():
+def test_to_image_inverts_to_array_and_clips():
     image = gradient(40, 40)
     assert images.to_image(images.to_array(image, 40)) == image
     clipped = np.asarray(images.to_image(np.array([[[-2.0, 2.0, 0.0]]])))
@@ -51,8 +51,8 @@ def test_to_image_inverts_and_clips():
 
 def test_paste_back_changes_the_face_box_only():
     image = gradient(40, 60)
-    before, given = image.copy(), images.to_array(image, 16)
-    result = images.paste_back(image, given - 2, given)
+    before, face = image.copy(), images.to_array(image, 16)
+    result = images.paste_back(image, face - 2, face)
     assert image == before and result.size == image.size
     values, original = np.asarray(result), np.asarray(image)
     assert np.all(values[10:50] == 0)
@@ -60,32 +60,32 @@ def test_paste_back_changes_the_face_box_only():
     np.testing.assert_array_equal(values[50:], original[50:])
 
 
-# Larger than the networks' images, smaller, as large; odd; not square.
+# Sizes larger than, smaller than and equal to the network's; odd sizes; not square.
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_an_edit_that_changes_nothing_gives_the_same_pixels(size):
+def test_paste_back_of_an_unchanged_face_keeps_all_pixels(size):
     image = noise(*size)
-    given = images.to_array(image, 32)
-    same = images.paste_back(image, given.copy(), given)
+    face = images.to_array(image, 32)
+    same = images.paste_back(image, face.copy(), face)
     np.testing.assert_array_equal(np.asarray(same), np.asarray(image))
 
 
-def test_an_edit_keeps_the_detail_of_its_image():
-    """A large image, made brighter by 20 levels in the middle, is itself but brighter."""
+def test_paste_back_keeps_the_detail_of_the_image():
+    """Brightening the middle by 20 levels changes a large image by 20 levels there."""
     detail = Image.fromarray(np.asarray(noise(320, 480)) // 2 + 50)
-    given = images.to_array(detail, 32)
-    edited = given.copy()
+    face = images.to_array(detail, 32)
+    edited = face.copy()
     edited[8:24, 8:24] += 20 / 127.5
-    change = np.asarray(images.paste_back(detail, edited, given), int) - np.asarray(detail, int)
+    change = np.asarray(images.paste_back(detail, edited, face), int) - np.asarray(detail, int)
     square = change[80:400]
     assert np.all(square[110:210, 110:210] == 20)
     assert np.all(square[:50] == 0) and np.all(square[:, 270:] == 0)
-    assert np.abs(np.diff(square[160, :, 0])).max() <= 3  # Ten pixels to one: no edges.
+    assert np.abs(np.diff(square[160, :, 0])).max() <= 3  # Enlarged tenfold without edges.
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_exported_graphs_paste_as_python_does(size):
+def test_paste_back_in_the_graph_matches_python(size):
     tf = pytest.importorskip("tensorflow")
     from tfface.data.image_ops import edit_bytes
 
@@ -93,17 +93,17 @@ def test_exported_graphs_paste_as_python_does(size):
     png, change = encoded(image), np.random.default_rng(1).normal(0, 0.3, (32, 32, 3))
     for edit, most in ((lambda x: x, 0), (lambda x: tf.clip_by_value(x + change, -1, 1), 2)):
         function = tf.function(lambda x, edit=edit: edit_bytes(edit, x, 32), autograph=False)
-        made = np.asarray(images.load_image(function(tf.constant([png]))[0].numpy()), int)
-        given = images.to_array(image, 32)
-        expected = np.asarray(images.paste_back(image, np.asarray(edit(given)), given), int)
-        assert np.abs(made - expected).max() <= most
+        result = np.asarray(images.load_image(function(tf.constant([png]))[0].numpy()), int)
+        face = images.to_array(image, 32)
+        expected = np.asarray(images.paste_back(image, np.asarray(edit(face)), face), int)
+        assert np.abs(result - expected).max() <= most
         if not most:
-            np.testing.assert_array_equal(made, np.asarray(image))
+            np.testing.assert_array_equal(result, np.asarray(image))
 
 
 @pytest.fixture(scope="module")
 def decoded():
-    """What an exported graph makes of an encoded image."""
+    """A function that decodes an encoded image in a graph."""
     tf = pytest.importorskip("tensorflow")
     from tfface.data.image_ops import decode
 
@@ -112,7 +112,7 @@ def decoded():
 
 
 def exif(orientation, big=False, more=()):
-    """EXIF data as cameras write them, in either order of bytes."""
+    """EXIF data as written by cameras, in either byte order."""
     order = ">" if big else "<"
     entries = [(0x010F, 2, 1, 0), *more, (0x0112, 3, 1, orientation)]
     packed = b"".join(
@@ -125,7 +125,7 @@ def exif(orientation, big=False, more=()):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", range(10))
-def test_exported_graphs_turn_images_upright(decoded, kind, orientation):
+def test_graph_decoding_turns_images_upright(decoded, kind, orientation):
     for big in (False, True):
         image = noise(24, 36).resize((48, 72))
         options = {"quality": 95} if kind == "JPEG" else {}
@@ -138,12 +138,12 @@ def test_exported_graphs_turn_images_upright(decoded, kind, orientation):
         assert np.abs(found - expected).max() <= 2
 
 
-def test_exif_data_that_lead_nowhere(decoded):
+def test_graph_decoding_survives_corrupt_exif_data(decoded):
     image, rng = gradient(), np.random.default_rng(0)
     for _ in range(60):
         data = bytearray(exif(6, more=[(0x0100, 3, 1, 7)] * 3))
-        for place in rng.integers(0, len(data), 4):
-            data[place] = rng.integers(256)
+        for position in rng.integers(0, len(data), 4):
+            data[position] = rng.integers(256)
         data = bytes(data[: rng.integers(1, len(data) + 1)])
         file = io.BytesIO()
         image.save(file, "JPEG", exif=b"Exif\0\0" + data)
@@ -151,24 +151,23 @@ def test_exif_data_that_lead_nowhere(decoded):
 
 
 def transparent(mode):
-    """An image whose upper half is transparent, over colours that are not white."""
+    """An image with a transparent upper part over colours that are not white."""
     image = gradient()
     alpha = Image.new("L", image.size, 255)
     alpha.paste(0, (0, 0, 40, 20))
     alpha.paste(100, (0, 20, 40, 30))
     if mode in ("RGBA", "LA"):
-        made = image.convert(mode)
-        made.putalpha(alpha)
-        return made, {}
+        converted = image.convert(mode)
+        converted.putalpha(alpha)
+        return converted, {}
     if mode == "P":
-        made = image.quantize(16)
-        return made, {"transparency": bytes([0, 128, *[255] * 14])}
-    made = image.convert(mode)
-    return made, {"transparency": made.getpixel((3, 3))}
+        return image.quantize(16), {"transparency": bytes([0, 128, *[255] * 14])}
+    converted = image.convert(mode)
+    return converted, {"transparency": converted.getpixel((3, 3))}
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
-def test_exported_graphs_put_transparent_parts_on_white(decoded, mode):
+def test_graph_decoding_puts_transparent_parts_on_white(decoded, mode):
     image, options = transparent(mode)
     file = io.BytesIO()
     image.save(file, "PNG", **options)
@@ -178,18 +177,18 @@ def test_exported_graphs_put_transparent_parts_on_white(decoded, mode):
 
 
 @pytest.mark.parametrize("mode", ["P", "1", "L", "CMYK"])
-def test_exported_graphs_take_other_colours(decoded, mode):
+def test_graph_decoding_accepts_other_colour_modes(decoded, mode):
     kind = "JPEG" if mode == "CMYK" else "PNG"
     file = io.BytesIO()
     gradient().convert(mode).save(file, kind)
     expected = np.asarray(images.load_image(file.getvalue()), int)
-    # CMYK: each library has its own conversion.
+    # Each library converts CMYK differently.
     assert np.abs(decoded(file.getvalue()) - expected).mean() <= (8 if mode == "CMYK" else 0)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_kinds_of_files(tmp_path, kind, mode):
+def test_load_image_detects_the_format_from_the_content(tmp_path, kind, mode):
     file = tmp_path / "without_suffix"
     file.write_bytes(encoded(gradient().convert(mode), kind))
     for source in (file, str(file), file.read_bytes()):
@@ -198,15 +197,15 @@ def test_kinds_of_files(tmp_path, kind, mode):
 
 
 @pytest.mark.parametrize("mode", ["P", "1", "LA", "RGBA", "CMYK"])
-def test_kinds_of_colours(mode):
+def test_load_image_converts_colour_modes_to_rgb(mode):
     image = gradient().convert(mode)
     loaded = images.load_image(encoded(image, "JPEG" if mode == "CMYK" else "PNG"))
     assert loaded.mode == "RGB"
-    off = np.abs(np.asarray(loaded, float).mean() - np.asarray(image.convert("RGB")).mean())
-    assert off < 2
+    error = np.abs(np.asarray(loaded, float).mean() - np.asarray(image.convert("RGB")).mean())
+    assert error < 2
 
 
-def test_deep_and_transparent_images():
+def test_load_image_scales_16_bits_and_fills_transparency():
     deep = Image.fromarray((np.asarray(gradient().convert("L")).astype(np.uint16)) * 257)
     loaded = np.asarray(images.load_image(encoded(deep)))
     np.testing.assert_allclose(loaded[..., 0], np.asarray(gradient().convert("L")), atol=1)
@@ -214,9 +213,9 @@ def test_deep_and_transparent_images():
     assert np.all(np.asarray(images.load_image(encoded(clear))) == 255)
 
 
-def test_images_are_turned_upright():
+def test_load_image_turns_images_upright():
     exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its side: turn clockwise to view
+    exif[0x0112] = 6  # Rotate clockwise to display.
     loaded = images.load_image(encoded(gradient(), "PNG", exif=exif))
     upright = gradient().transpose(Image.Transpose.ROTATE_270)
     np.testing.assert_array_equal(np.asarray(loaded), np.asarray(upright))
@@ -238,7 +237,7 @@ def test_images_are_turned_upright():
         (encoded(Image.new("1", (20000, 20000))), "more than 50 megapixels"),
     ],
 )
-def test_bad_images_are_named(tmp_path, content, message):
+def test_bad_images_are_reported_by_name(tmp_path, content, message):
     file = tmp_path / "face.jpg"
     file.write_bytes(content)
     with pytest.raises(UserError, match=f"{file}: .*{message}|{file}: {message}"):
@@ -258,21 +257,21 @@ def test_missing_files_and_folders_are_named(tmp_path):
         images.list_images(tmp_path)
 
 
-def test_list_images_is_sorted_and_takes_images_only(tmp_path):
+def test_list_images_returns_sorted_image_files_only(tmp_path):
     for name in ("b.JPG", "a.png", "c.webp", "notes.txt", "._a.png", ".hidden.jpg"):
         (tmp_path / name).touch()
     (tmp_path / "deeper").mkdir()
     assert [path.name for path in images.list_images(tmp_path)] == ["a.png", "b.JPG", "c.webp"]
 
 
-def test_saved_images_are_whole_or_absent(tmp_path, monkeypatch):
+def test_save_image_is_atomic(tmp_path, monkeypatch):
     image = gradient()
     for suffix in images.FORMATS:
         images.save_image(image, tmp_path / "new" / f"face{suffix}")
         assert images.load_image(tmp_path / "new" / f"face{suffix}").size == image.size
     saved = images.load_image(tmp_path / "new" / "face.png")
     np.testing.assert_array_equal(np.asarray(saved), np.asarray(image))
-    with pytest.raises(UserError, match="face.txt: unknown kind.*expected one of .jpg"):
+    with pytest.raises(UserError, match="face.txt: unknown image format.* .jpg"):
         images.save_image(image, tmp_path / "face.txt")
 
     def full(*_):
@@ -284,7 +283,7 @@ def test_saved_images_are_whole_or_absent(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["new"]
 
 
-def test_grid_places_images_and_captions():
+def test_grid_arranges_images_and_captions():
     dark = np.full((64, 64, 3), -1.0, np.float32)
     plain = images.grid([[dark, dark], [dark]])
     assert np.all(np.asarray(plain)[0] == 255)
@@ -293,6 +292,6 @@ def test_grid_places_images_and_captions():
     assert captioned.width > plain.width and captioned.height > 64 + 12
 
 
-def test_clients_need_no_tensorflow():
+def test_images_module_does_not_import_tensorflow():
     code = "import sys, tfface.data.images; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Label maps and line drawings: files, graph, colours, and what is refused."""
+"""Label maps and line drawings: files, graphs, colours and invalid files."""
 
 import functools
 import io
@@ -56,14 +56,14 @@ def squares(size, lines=False):
 
 
 def both(png, lines=False):
-    """Read with Pillow and with TensorFlow, which must agree."""
+    """Reads a PNG with Pillow and with TensorFlow, which must agree."""
     labels = load_label_map(png, lines)
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(in_graph(lines)(png), labels)
     return labels
 
 
-def test_constants():
+def test_palette_and_flipped_codes():
     assert PALETTE.shape == (19, 3) and PALETTE.dtype == np.uint8
     assert len({tuple(c) for c in colour(np.arange(20)).tolist()}) == 20
     assert PALETTE[CLASSES_19.index("skin")].tolist() == [204, 0, 0]
@@ -78,7 +78,7 @@ def test_constants():
 
 @st.composite
 def maps(draw):
-    """A map of blocks of random codes and its size as a square; of lines: few of them."""
+    """A map of random codes, whether it is a (sparse) line drawing, and an output size."""
     lines = draw(st.booleans())
     height, width = draw(st.integers(16, 40)), draw(st.integers(16, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -91,7 +91,7 @@ def maps(draw):
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(maps())
-def test_file_and_graph_agree(drawn):
+def test_label_maps_from_file_and_graph_agree(drawn):
     labels, lines, size = drawn
     sixteen = Image.fromarray(labels.astype(np.uint16))
     images = [labels, sixteen, colour(labels), Image.fromarray(colour(labels)).convert("RGBA")]
@@ -104,21 +104,21 @@ def test_file_and_graph_agree(drawn):
     np.testing.assert_array_equal(squares(size, lines)(pngs), [expected] * len(pngs))
 
 
-def test_squares_are_of_the_nearest_pixels():
+def test_to_labels_takes_the_nearest_pixels():
     labels = np.arange(20 * 16, dtype=np.int32).reshape(20, 16)
     np.testing.assert_array_equal(to_labels(labels, 16), labels[2:18])
     np.testing.assert_array_equal(to_labels(labels, 8), labels[3:18:2, 1::2])
     np.testing.assert_array_equal(to_labels(labels, 32), labels[2:18].repeat(2, 0).repeat(2, 1))
     wide = to_labels(labels.T, 5)
-    places = [1, 4, 8, 11, 14]
-    np.testing.assert_array_equal(wide, labels.T[:, 2:18][np.ix_(places, places)])
+    nearest = [1, 4, 8, 11, 14]
+    np.testing.assert_array_equal(wide, labels.T[:, 2:18][np.ix_(nearest, nearest)])
 
 
 NOISE = np.random.default_rng(0).integers(0, 19, (64, 64), np.uint8)
 
 
 def with_pixel(values, pixel):
-    """A copy in which row 2, column 3 is something else."""
+    """A copy with another pixel in row 2, column 3."""
     values = np.array(values)
     values[2, 3] = pixel
     return values
@@ -128,9 +128,9 @@ CLEAR = with_pixel(np.dstack([colour(FACE), np.full((64, 64), 255, np.uint8)]), 
 PART = np.where(FACE == 1, 255, 0).astype(np.uint8)
 THIN = draw_lines(FACE)
 REFUSED = {
-    "empty": (b"", "not a PNG", "no PNG"),
-    "text": (b"hello", "not a PNG", "no PNG"),
-    "jpeg": (encoded(colour(FACE), "JPEG"), "not a PNG.*do not keep its values exactly", "no PNG"),
+    "empty": (b"", "not a PNG", "not a PNG"),
+    "text": (b"hello", "not a PNG", "not a PNG"),
+    "jpeg": (encoded(colour(FACE), "JPEG"), "not a PNG.*do not keep values exactly", "not a PNG"),
     "truncated": (encoded(NOISE)[:1500], "cannot be read as an image", "PNG"),
     "header": (encoded(NOISE)[:30], "not a PNG", "PNG"),
     "huge": (encoded(Image.new("L", (8000, 7000))), "more than 50 megapixels", "too large"),
@@ -161,7 +161,7 @@ REFUSED = {
     "grey with alpha": (encoded(NOISE, mode="LA"), "partly transparent", "partly transparent"),
     "map for lines": (
         encoded(NOISE),
-        "expected a line drawing, which `python -m tfface.prepare lines` makes",
+        "expected a line drawing.*`python -m tfface.prepare lines`",
         "expected a line drawing",
     ),
     "line id": (encoded(with_pixel(THIN, 20)), "value 20 .*expected 0 to 19", r"\[20\]"),
@@ -170,7 +170,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_refused(kind, tmp_path):
+def test_invalid_label_map_files_are_rejected(kind, tmp_path):
     png, message, in_short = REFUSED[kind]
     lines = "line" in kind
     file = tmp_path / "map.png"
@@ -188,7 +188,7 @@ def test_missing_files_are_named(tmp_path):
         load_label_map(tmp_path / "nobody.png")
 
 
-def test_saved_maps_are_exact(tmp_path):
+def test_saved_label_maps_are_read_back_exactly(tmp_path):
     save_label_map(FACE, tmp_path / "new" / "map.png")
     with Image.open(tmp_path / "new" / "map.png") as saved:
         assert saved.mode == "L"
@@ -199,7 +199,7 @@ def test_saved_maps_are_exact(tmp_path):
         save_label_map(FACE, tmp_path / "map.jpg")
 
 
-def test_labels_of_requests_are_checked():
+def test_check_labels_rejects_values_out_of_range():
     labels = tf.constant([[[0, 18], [19, 3]]])
     np.testing.assert_array_equal(graph.check_labels(labels, lines=True), labels)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)value.*19.*expected 0 to"):
@@ -208,24 +208,24 @@ def test_labels_of_requests_are_checked():
         graph.check_labels(labels - 1)
 
 
-def test_colours_in_the_graph():
+def test_colour_labels_matches_the_palette():
     codes = np.arange(20)
-    made = graph.colour_labels(tf.constant(codes[None], tf.int32)).numpy()
-    assert made.dtype == np.float32
-    np.testing.assert_allclose((made[0] + 1) * 127.5, colour(codes), atol=1e-4)
+    coloured = graph.colour_labels(tf.constant(codes[None], tf.int32)).numpy()
+    assert coloured.dtype == np.float32
+    np.testing.assert_allclose((coloured[0] + 1) * 127.5, colour(codes), atol=1e-4)
 
 
-def test_example():
+def test_example_labels_survive_encoding():
     for size in (32, 64, 256):
         labels, lines = graph.example_labels(size), graph.example_labels(size, lines=True)
         assert labels.shape == (1, size, size) and labels.dtype == tf.int32 == lines.dtype
         assert len(np.unique(labels)) == 14
-        for made, drawn in ((labels, False), (lines, True)):
-            png = graph.encode_labels(made)
-            np.testing.assert_array_equal(squares(size, drawn)(png), made)
+        for example, is_drawing in ((labels, False), (lines, True)):
+            png = graph.encode_labels(example)
+            np.testing.assert_array_equal(squares(size, is_drawing)(png), example)
 
 
-def test_lines_are_outlines_of_parts_and_edges_outside_the_face():
+def test_draw_lines_outlines_parts_and_finds_edges_outside_the_face():
     names = [CLASSES_19[code] for code in np.unique(THIN) if code]
     assert THIN.dtype == np.uint8 and set(names) == set(OUTLINED) & {
         CLASSES_19[i] for i in FACE.flat
@@ -267,7 +267,7 @@ def test_prepare_lines(tmp_path, capsys):
     assert "ends in .png" in capsys.readouterr().err
 
 
-def test_clients_need_no_tensorflow():
+def test_label_maps_module_does_not_import_tensorflow():
     code = (
         "import sys, tfface.data.label_maps, tfface.data.lines\n"
         "sys.exit('tensorflow' in sys.modules or 'skimage' in sys.modules)"
@@ -276,7 +276,7 @@ def test_clients_need_no_tensorflow():
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
-def test_label_maps_are_no_line_drawings_and_line_drawings_are(size):
+def test_line_drawings_are_distinguished_from_label_maps(size):
     faces = SyntheticFaces(Data()).factors("test", 0, 24)
     for labels in render(faces, size, ("label_map",))["label_map"].numpy():
         with pytest.raises(UserError, match="expected a line drawing"):

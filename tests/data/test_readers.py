@@ -1,4 +1,4 @@
-"""Readers of images on disk: order, splits, labels, and what becomes of bad images."""
+"""Readers of image files: order, splits, labels, and handling of bad images."""
 
 import logging
 import subprocess
@@ -33,7 +33,7 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.parametrize("layout", ["flat", "official", "kaggle"])
-def test_celeba_layouts(tmp_path, layout):
+def test_celeba_layouts_give_the_same_data(tmp_path, layout):
     source = celeba(make_celeba(tmp_path, layout=layout), ("Smiling", "Bangs"))
     assert [source.count(split) for split in ("train", "val", "test")] == [32, 4, 4]
     assert source.classes == () and source.known_attributes == NAMES
@@ -59,7 +59,7 @@ def test_batches_are_a_pure_function_of_their_number(small):
     assert spec["image"].shape == (5, 32, 32, 3) and spec["attributes"].shape == (5, 3)
 
 
-def test_every_epoch_has_every_image_once_in_another_order(small):
+def test_each_epoch_has_every_image_once_in_a_new_order(small):
     source = celeba(small, NAMES)
     seen = sum((numbers(batch) for batch in source.batches("train", 3, seed=0).take(32)), [])
     epochs = [seen[i : i + 32] for i in (0, 32, 64)]
@@ -71,8 +71,8 @@ def test_every_epoch_has_every_image_once_in_another_order(small):
             assert row.tolist() == attributes_of(number)
 
 
-def test_streams_of_one_length_are_shuffled_apart(tmp_path):
-    """As many with as without Bangs: they must not meet the same partners in every epoch."""
+def test_streams_of_equal_length_are_shuffled_differently(tmp_path):
+    """Images with and without an attribute must not be paired alike in every epoch."""
     make_celeba(tmp_path, 40)
     (tmp_path / "list_eval_partition.txt").write_text(
         "".join(f"{n:06}.jpg 0\n" for n in range(1, 41))
@@ -86,7 +86,7 @@ def test_streams_of_one_length_are_shuffled_apart(tmp_path):
     assert sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]
 
 
-def test_training_images_are_flipped_at_random(small):
+def test_training_images_are_randomly_flipped(small):
     source = celeba(small)
     flips = np.concatenate([flipped(b) for b in source.batches("train", 32, seed=0).take(6)])
     assert 0.3 < flips.mean() < 0.7
@@ -95,7 +95,7 @@ def test_training_images_are_flipped_at_random(small):
     assert not any(flipped(b).any() for b in steady)
 
 
-def test_one_pass_keeps_order_and_the_last_batch(small):
+def test_ordered_pass_includes_the_last_partial_batch(small):
     batches = list(celeba(small).batches("train", 10))
     assert [len(batch["image"]) for batch in batches] == [10, 10, 10, 2]
     assert numbers(batches[0]) == [1, 2, 3, 4, 5, 6, 7, 10, 11, 12]
@@ -103,7 +103,7 @@ def test_one_pass_keeps_order_and_the_last_batch(small):
     same(last, batches[3])
 
 
-def test_where_and_select(small):
+def test_where_and_select_filter_by_attribute(small):
     source = celeba(small, ("Eyeglasses",))
     for value in (True, False):
         (batch,) = source.batches("train", 64, where=("Eyeglasses", value))
@@ -114,7 +114,7 @@ def test_where_and_select(small):
         source.batches("val", 2, where=("Bangs", True))
 
 
-def test_unknown_names_are_answered_with_those_there_are(small, tmp_path):
+def test_unknown_names_are_reported_with_the_known_ones(small, tmp_path):
     with pytest.raises(
         UserError, match="'Smilling'; perhaps you mean 'Smiling'.*Bangs, Eyeglasses"
     ):
@@ -130,7 +130,7 @@ def test_unknown_names_are_answered_with_those_there_are(small, tmp_path):
     make_folders(tmp_path, {"happy": 2, "sad": 2})
     with pytest.raises(UserError, match="'hapy'; perhaps you mean 'happy'.*happy, sad"):
         folder(tmp_path, ("hapy",))
-    with pytest.raises(UserError, match="has no attributes .asked for: Smiling"):
+    with pytest.raises(UserError, match="has no attributes .*Smiling"):
         open_source(Data("folder", str(tmp_path)), ("Smiling",))
     with pytest.raises(UserError, match="no attribute 'Smiling' .it has none"):
         folder(tmp_path).batches("train", 2, where=("Smiling", True))
@@ -143,19 +143,19 @@ def edit(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("40\n", "50\n", "should be the number of images, 40 .* is '50'"),
-        ("40\n", "", "should be the number of images"),
+        ("40\n", "50\n", "number of images, 40 .* is '50'"),
+        ("40\n", "", "number of images, 39 "),
         ("000007.jpg  1", "000007.jpg  2", "values of 1 and -1 .* '000007.jpg'"),
         ("000007.jpg  1", "000007.jpg", "3 values of 1 and -1 .* '000007.jpg'"),
     ],
 )
-def test_damaged_attribute_files(tmp_path, old, new, message):
+def test_damaged_attribute_files_are_reported(tmp_path, old, new, message):
     edit(make_celeba(tmp_path) / "list_attr_celeba.txt", old, new)
     with pytest.raises(UserError, match=f"list_attr_celeba.txt: .*{message}"):
         celeba(tmp_path)
 
 
-def test_damaged_or_missing_partition(tmp_path, caplog):
+def test_damaged_partition_is_reported_and_missing_one_replaced(tmp_path, caplog):
     file = make_celeba(tmp_path) / "list_eval_partition.txt"
     edit(file, "000003.jpg 0\n", "")
     with pytest.raises(UserError, match="list_eval_partition.txt: has no row for 000003.jpg"):
@@ -171,14 +171,14 @@ def test_damaged_or_missing_partition(tmp_path, caplog):
     assert sum(counts) == 40 and min(counts) > 0 and counts[0] > 25
 
 
-def test_missing_parts_of_celeba_are_named(tmp_path):
+def test_missing_parts_of_celeba_are_reported(tmp_path):
     with pytest.raises(UserError, match="nowhere': no such folder"):
         celeba(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="attributes of CelebA are not here.*list_attr_celeba.txt"):
+    with pytest.raises(UserError, match="attributes of CelebA .*list_attr_celeba.txt"):
         celeba(tmp_path)
     make_celeba(tmp_path)
     (tmp_path / "img_align_celeba").rename(tmp_path / "images")
-    with pytest.raises(UserError, match="images of CelebA are not here.*img_align_celeba"):
+    with pytest.raises(UserError, match="images of CelebA .*img_align_celeba"):
         celeba(tmp_path)
 
 
@@ -194,7 +194,7 @@ def test_missing_images_count_as_bad(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "text"])
-def test_a_bad_image_is_named_once_and_replaced_by_its_successor(tmp_path, caplog, how):
+def test_bad_image_is_logged_once_and_replaced_by_the_next(tmp_path, caplog, how):
     make_celeba(tmp_path)
     damage(tmp_path / "img_align_celeba" / "000003.jpg", how)
     source = celeba(tmp_path, NAMES)
@@ -208,7 +208,7 @@ def test_a_bad_image_is_named_once_and_replaced_by_its_successor(tmp_path, caplo
         same(one, other)
 
 
-def test_the_last_image_is_replaced_by_the_first(tmp_path):
+def test_bad_last_image_is_replaced_by_the_first(tmp_path):
     make_celeba(tmp_path)
     damage(tmp_path / "img_align_celeba" / "000038.jpg", "empty")
     (batch,) = celeba(tmp_path).batches("val", 4)
@@ -221,25 +221,25 @@ def test_too_many_bad_images_stop_the_pipeline(tmp_path):
         damage(tmp_path / "img_align_celeba" / name, "text")
     source = celeba(tmp_path)
     with pytest.raises(UserError, match="2 of the 40 .*more than 1%: 000003.jpg, 000012.jpg"):
-        with user_errors(None, celeba(tmp_path), source):  # Whichever it was.
+        with user_errors(None, celeba(tmp_path), source):  # The failed source is found.
             for _ in source.batches("train", 4, seed=0):
                 pass
     assert isinstance(source.failure, UserError)
 
 
-def test_only_bad_images(tmp_path):
+def test_split_of_only_bad_images_is_an_error(tmp_path):
     make_celeba(tmp_path)
     (tmp_path / "list_eval_partition.txt").write_text(
         "".join(f"{n:06}.jpg {int(n == 1)}\n" for n in range(1, 41))
     )
     damage(tmp_path / "img_align_celeba" / "000001.jpg", "text")
     source = celeba(tmp_path)
-    with pytest.raises(UserError, match="none of the images asked for can be read: 000001.jpg"):
+    with pytest.raises(UserError, match="none of the .*images can be read: 000001.jpg"):
         with user_errors(source):
             next(iter(source.batches("val", 1)))
 
 
-def test_class_folders(tmp_path):
+def test_class_folders_give_classes_and_splits(tmp_path):
     make_folders(tmp_path, {"NES": 12, "AFS": 12, "SUS": 3})
     (tmp_path / "AFS" / "notes.txt").touch()
     (tmp_path / ".cache").mkdir()
@@ -256,14 +256,14 @@ def test_class_folders(tmp_path):
     assert sum(source.histogram("train").values()) == source.count("train")
     shuffled = next(iter(source.batches("train", 6, seed=0)))
     assert shuffled["expression"].numpy().tolist() == [class_of[n] for n in numbers(shuffled)]
-    some = folder(tmp_path, ("SUS", "AFS"))
-    assert some.classes == ("SUS", "AFS")
-    (batch,) = some.batches("train", 64)
+    subset = folder(tmp_path, ("SUS", "AFS"))
+    assert subset.classes == ("SUS", "AFS")
+    (batch,) = subset.batches("train", 64)
     assert {class_of[n] for n in numbers(batch)} == {0, 2}
     assert batch["expression"].numpy()[0] == 0 and numbers(batch)[0] > 24
 
 
-def test_class_folders_with_splits(tmp_path):
+def test_class_folders_use_given_split_folders(tmp_path):
     make_folders(tmp_path / "train", {"happy": 20, "sad": 20})
     make_folders(tmp_path / "test", {"happy": 3})
     source = folder(tmp_path)
@@ -291,7 +291,7 @@ KDEF = ("AF", "AN", "DI", "HA", "NE", "SA", "SU")
     ],
     ids=["KDEF", "RaFD", "CFEE"],
 )
-def test_nobody_is_in_two_splits(tmp_path, files, caplog):
+def test_splits_by_person_share_nobody(tmp_path, files, caplog):
     for i, label in enumerate(("happy", "sad")):
         for person in range(1, 41):
             for name in files(person, i):
@@ -305,12 +305,12 @@ def test_nobody_is_in_two_splits(tmp_path, files, caplog):
     assert "by person" in caplog.text and "more than one split" not in caplog.text
 
 
-def test_names_that_do_not_tell_the_person(tmp_path, caplog):
+def test_file_names_without_a_person_are_split_by_name(tmp_path, caplog):
     make_folders(tmp_path, {"happy": 20, "sad": 20})
     write_image(tmp_path / "sad" / "AF01SAS.JPG", 99)
     with caplog.at_level("INFO", logger="tfface"):
         folder(tmp_path)
-    assert "names of 1 of 41 images tell; the others by name" in caplog.text
+    assert "1 of 41 images" in caplog.text and "more than one split" in caplog.text
     for person in range(1, 10):
         write_image(tmp_path / "happy" / f"AF{person:02}HAS.JPG", person)
     (tmp_path / "angry").mkdir()
@@ -320,11 +320,11 @@ def test_names_that_do_not_tell_the_person(tmp_path, caplog):
     (tmp_path / "angry" / person.replace("HA", "AN")).write_bytes(
         (tmp_path / "happy" / person).read_bytes()
     )
-    with pytest.raises(UserError, match="all people of the class 'angry' would be held out"):
+    with pytest.raises(UserError, match="all people of the class 'angry'.*train/angry"):
         folder(tmp_path)
 
 
-def test_wrong_folders_are_explained(tmp_path):
+def test_wrong_folder_layouts_are_reported(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         folder(tmp_path / "nowhere")
     write_image(tmp_path / "face.png", 1)
@@ -337,7 +337,7 @@ def test_wrong_folders_are_explained(tmp_path):
     assert folder(tmp_path, ("happy",)).count("train") == 2
 
 
-def test_splits_by_name_are_stable_and_fair():
+def test_split_by_name_is_stable_and_balanced():
     names = [f"{i}.jpg" for i in range(4000)]
     splits = split_by_name(names)
     assert np.allclose(np.bincount(splits) / 4000, [0.9, 0.05, 0.05], atol=0.015)
@@ -348,7 +348,7 @@ def test_splits_by_name_are_stable_and_fair():
         assert counts[0] and (size < 10 or counts.min())
 
 
-def test_the_process_ends_while_a_pipeline_reads_ahead(tmp_path):
+def test_process_exits_while_a_pipeline_prefetches(tmp_path):
     make_folders(tmp_path, {"happy": 30, "sad": 30})
     code = (
         "import sys, tensorflow as tf\n"

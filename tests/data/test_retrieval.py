@@ -58,19 +58,19 @@ def test_similar_images_become_exemplars(tmp_path, capsys):
     assert len(means[0]) > 20 and np.abs(means[0] - means[1]).max() < 0.1
 
 
-def test_most_alike_is_what_all_similarities_say(monkeypatch):
+def test_most_similar_matches_the_full_similarity_matrix(monkeypatch):
     monkeypatch.setattr(retrieval, "_ROWS", 7)
     features = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
-    features[3] = 0  # Of an image that is black.
+    features[3] = 0  # A black image.
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     cosine = unit @ unit.T
-    found = retrieval.most_alike(features, 4)
+    found = retrieval.most_similar(features, 4)
     for row, others in enumerate(found):
         expected = np.sort(np.delete(cosine[row], row))[::-1][:4]
         np.testing.assert_allclose(cosine[row, others], expected, atol=1e-6)
         assert row not in others
-    assert retrieval.most_alike(features, 99).shape == (30, 29)
-    assert [sorted(row) for row in retrieval.most_alike(features[:2], 5).tolist()] == [[1], [0]]
+    assert retrieval.most_similar(features, 99).shape == (30, 29)
+    assert [sorted(row) for row in retrieval.most_similar(features[:2], 5).tolist()] == [[1], [0]]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_most_alike_is_what_all_similarities_say(monkeypatch):
         (["--weights", "x", "--features", "random"], "expected features vgg19, not random"),
     ],
 )
-def test_mistakes_with_exemplars_need_no_tensorflow(
+def test_invalid_exemplar_options_are_reported_without_tensorflow(
     tmp_path, monkeypatch, capsys, options, message
 ):
     monkeypatch.setattr("tfface.prepare_files.import_tensorflow", None)
@@ -94,7 +94,7 @@ def test_mistakes_with_exemplars_need_no_tensorflow(
     assert message in error and error.count("\n") == 1
 
 
-def test_mistakes_with_weights_and_few_images(tmp_path, capsys):
+def test_invalid_weights_and_too_few_images_are_reported(tmp_path, capsys):
     paint(tmp_path, [HUES["red"]])
     (tmp_path / "wrong.h5").write_text("no weights")
     words = ["exemplars", "--path", str(tmp_path), "--size", "32"]

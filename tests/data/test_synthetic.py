@@ -1,4 +1,4 @@
-"""Built-in faces: what is drawn is what is said, and only what is edited changes."""
+"""Built-in faces: images match their annotations, and edits change only the edited region."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def share(labels, *names):
 
 
 @pytest.mark.parametrize("size", [32, 64, 100, 256])
-def test_fields_have_the_promised_types_shapes_and_ranges(size):
+def test_fields_have_documented_types_shapes_and_ranges(size):
     out = render(sample_factors(tf.range(3, dtype=tf.int64)), size, FIELDS)
     shapes = {
         "image": ((3, size, size, 3), tf.float32),
@@ -88,7 +88,7 @@ def test_fields_have_the_promised_types_shapes_and_ranges(size):
     np.testing.assert_allclose(np.linalg.norm(out["light"], axis=1), 1.0, atol=1e-5)
 
 
-def test_names():
+def test_names_and_factor_groups():
     assert list(EXPRESSIONS) == sorted(EXPRESSIONS) and len(EXPRESSIONS) == 8
     assert list(ATTRIBUTES) == sorted(ATTRIBUTES) and len(ATTRIBUTES) >= 18
     assert len(CLASSES_19) == 19 and CLASSES_19[4] == "l_eye" and CLASSES_19[18] == "cloth"
@@ -99,7 +99,7 @@ def test_names():
     assert set(GROUPS["colours"]) <= set(names)
 
 
-def test_a_seed_is_a_face():
+def test_same_seed_gives_the_same_face():
     seeds = tf.constant([5, 2**62, -3], tf.int64)
     first, again = (render(sample_factors(seeds), 32, FIELDS)["image"].numpy() for _ in range(2))
     np.testing.assert_array_equal(first, again)
@@ -121,8 +121,8 @@ def _reference_stream(seed: int, name: str) -> float:
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_streams_are_integer_hashes_the_same_everywhere(compiled):
-    names = [f"factor_{i}" for i in range(70)]  # as many as make TensorFlow pack its constants
+def test_streams_match_a_reference_hash(compiled):
+    names = [f"factor_{i}" for i in range(70)]  # Enough for TensorFlow to pack its constants.
 
     def draw(seeds):
         return uniform(seeds, *names)
@@ -133,7 +133,7 @@ def test_streams_are_integer_hashes_the_same_everywhere(compiled):
     np.testing.assert_array_equal(drawn, np.float32(expected))
 
 
-def test_eager_equals_pipeline():
+def test_eager_rendering_matches_the_pipeline():
     batch = next(iter(source(fields=("label_map",)).batches("val", 4)))
     factors = source().factors("val", 0, 4)
     eager = render(factors, 32, ("image", "label_map"))
@@ -158,10 +158,10 @@ def test_expressions_change_only_the_moving_region(factors):
             edited = draw(with_attribute(factors, name, value))
             changed |= (edited["image"] != base["image"]).any(axis=-1)
     assert not (changed & ~mask).any()
-    assert (changed.sum() / mask.sum()) > 0.5  # the mask is not much larger than it must be
+    assert (changed.sum() / mask.sum()) > 0.5  # The mask is not much larger than necessary.
 
 
-def test_hair_ground_and_clothes_do_not_move(factors):
+def test_expressions_do_not_change_background_clothes_and_neck(factors):
     base = draw(with_expression(factors, NEUTRAL, 1.0))
     still = np.isin(
         base["label_map"], [CLASSES_19.index(n) for n in ("background", "cloth", "neck")]
@@ -172,7 +172,7 @@ def test_hair_ground_and_clothes_do_not_move(factors):
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
-def test_an_attribute_is_what_is_asked_and_seen(neutral, name):
+def test_attribute_is_set_and_visible(neutral, name):
     both = [draw(with_attribute(neutral, name, value)) for value in (False, True)]
     for value, out in enumerate(both):
         assert (out["attributes"][:, column(name)] == value).all()
@@ -182,7 +182,7 @@ def test_an_attribute_is_what_is_asked_and_seen(neutral, name):
 @pytest.mark.parametrize(
     "name", ["Eyeglasses", "Smiling", "Bangs", "Wearing_Earrings", "Mustache", "Wearing_Necklace"]
 )
-def test_an_attribute_changes_only_its_place(neutral, name):
+def test_attribute_changes_only_its_region(neutral, name):
     hatless = with_attribute(with_attribute(neutral, "Wearing_Hat", False), "Bald", False)
     without, with_it = (draw(with_attribute(hatless, name, value)) for value in (False, True))
     changed = (without["image"] != with_it["image"]).any(axis=-1).mean(axis=(1, 2))
@@ -211,7 +211,7 @@ def test_accessories_are_in_the_label_map(neutral, name, part, least):
     assert (share(with_it, part) >= least).all()
 
 
-def test_every_face_has_its_parts_on_the_right_side(neutral):
+def test_face_parts_are_on_the_correct_side(neutral):
     frontal = with_factors(neutral, yaw=0.0, pitch=0.0, roll=0.0, glasses=False, hat=False)
     out = draw(with_expression(frontal, EXPRESSIONS.index("surprised"), 1.0))
     labels = out["label_map"]
@@ -228,7 +228,7 @@ def test_every_face_has_its_parts_on_the_right_side(neutral):
     assert (share(labels, "skin") > 0.12).all()
 
 
-def test_landmarks_are_where_the_label_map_says(factors):
+def test_landmarks_match_the_label_map(factors):
     open_eyed = with_factors(
         with_expression(factors, EXPRESSIONS.index("surprised"), 1.0), glasses=False, bangs=False
     )
@@ -243,7 +243,7 @@ def test_landmarks_are_where_the_label_map_says(factors):
         assert abs(x[3] - lips[:, 1].min()) <= 3 and abs(x[4] - lips[:, 1].max()) <= 3
 
 
-def test_rules_between_attributes(factors):
+def test_exclusive_attributes_are_resolved(factors):
     bald = with_attribute(factors, "Bald", True)
     seen = draw(bald)
     for name in ("Bangs", "Wearing_Hat", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"):
@@ -270,12 +270,12 @@ def test_mouth_attributes_follow_the_expression_until_set(factors):
     closed = with_attribute(with_expression(factors, HAPPY), "Mouth_Slightly_Open", False)
     values = draw(closed)["attributes"]
     assert (values[:, smiling] == 1).all() and (values[:, opened] == 0).all()
-    # A new expression takes the mouth back.
+    # A new expression resets the mouth.
     again = draw(with_expression(closed, NEUTRAL))["attributes"]
     assert (again[:, smiling] == 0).all()
 
 
-def test_groups_come_from_other_faces(factors):
+def test_factor_groups_are_copied_from_other_faces(factors):
     other = sample_factors(tf.range(500, 500 + FACES, dtype=tf.int64))
     mixed = draw(with_factors(factors, pose=other))
     np.testing.assert_array_equal(mixed["pose"], draw(other)["pose"])
@@ -317,7 +317,7 @@ def test_where_changes_one_attribute_of_the_same_faces():
     )
 
 
-def test_marginals():
+def test_attribute_and_expression_frequencies():
     seeds = tf.range(0, 6000, 3, dtype=tf.int64)
     out = render(sample_factors(seeds), 32, ("attributes", "expression", "intensity"))
     rate = out["attributes"].numpy().mean(axis=0)
@@ -345,7 +345,7 @@ def test_marginals():
         (lambda: with_factors(sample_factors(tf.range(2)), mood=1.0), "mood", "yaw"),
     ],
 )
-def test_mistakes_say_what_exists(call, wrong, known):
+def test_errors_list_the_valid_names(call, wrong, known):
     with pytest.raises(UserError, match=wrong) as error:
         call()
     assert known in str(error.value)

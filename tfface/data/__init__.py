@@ -25,29 +25,28 @@ def open_source(
     classes: tuple[str, ...] = (),
     fields: tuple[str, ...] = (),
 ) -> Source:
-    """Opens the data set that `data` names; arguments and errors are those of `Source`."""
+    """Opens the data set named in `data`; for arguments and errors see `Source`."""
     module, name = SOURCES[data.name].split(":")
     return getattr(importlib.import_module(module), name)(data, attributes, classes, fields)
 
 
 def check_path(data: Data, option: str = "data.path", way: str = "") -> None:
-    """Raises a UserError when the folder of a data set is missing; imports no TensorFlow.
+    """Raises a UserError if the folder of a data set is missing; imports no TensorFlow.
 
     Args:
         data: The data set.
-        option: What messages call its folder.
-        way: The option of the command that names another folder; "": `--` and `option`.
+        option: Name of the path option in messages.
+        way: Command line option that sets another folder; "": `--` and `option`.
     """
     from pathlib import Path
 
     if data.name != "synthetic" and not Path(data.path).is_dir():
         raise UserError(
-            f"{option} is {data.path!r}: no such folder; name where it is with "
-            f"{way or '--' + option}"
+            f"{option} is {data.path!r}: no such folder; set the folder with {way or '--' + option}"
         )
 
 
 def check_paths(config: MethodConfig) -> None:
-    """`check_path` of all data sets that a method's config names."""
+    """Checks the paths of all data sets in a method's config with `check_path`."""
     for name, data in config.datasets().items():
         check_path(data, f"{name}.path")

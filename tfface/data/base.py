@@ -1,4 +1,4 @@
-"""What a data set offers to the methods: labelled face images, as a pure function of the step."""
+"""Base class of the data sets: labelled face images, as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ SPLITS = ("train", "val", "test")
 class Source(abc.ABC):
     """Labelled face images.
 
-    A training batch is a pure function of (split, seed, batch number): nothing needs to be saved
-    for an exact resume, the pipeline is simply started at another batch number.
+    A training batch is a pure function of (split, seed, batch number), so exact resuming needs no
+    saved state: the pipeline just starts at another batch number.
 
     Args:
-        data: Where the images are and how large they are wanted.
-        attributes: Names of the binary attributes wanted, in the order of the columns of the field
+        data: Location and size of the images.
+        attributes: Names of the binary attributes to load, in the order of the columns of the field
             `attributes`. Empty: the batches have no such field.
-        classes: Names of the expression classes wanted, in the order of the values of the field
-            `expression`. Empty: all that the data set has.
-        fields: Fields wanted besides `image`; those listed in a subclass's `fields`.
+        classes: Names of the expression classes to load, in the order of the values of the field
+            `expression`. Empty: all classes of the data set.
+        fields: Fields to load besides `image`, such as `label_map`; they depend on the subclass.
 
     Attributes:
-        attributes: As given, checked.
-        classes: As given or found; empty if the data set has no classes.
+        attributes: The requested attributes.
+        classes: The requested classes, or all; empty if the data set has no classes.
 
     Raises:
-        UserError: A name that the data set does not have (the message lists those it has), a
-            missing folder or file, a split without images.
+        UserError: The data set does not have a name (the message lists those it has), a folder or
+            file is missing, or a split has no images.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def count(self, split: str) -> int | None:
-        """Number of images in a split; None when there is no end of them."""
+        """Number of images in a split; None for an endless data set."""
 
     @abc.abstractmethod
     def batches(
@@ -69,19 +69,19 @@ class Source(abc.ABC):
         Args:
             split: "train", "val" or "test".
             batch_size: Images in a batch.
-            seed: With a seed: endless, shuffled anew in every epoch, flipped at random if
-                `data.flip`. Without: in a fixed order and as they are; one pass, whose last batch
-                may be smaller (endless for built-in faces).
+            seed: With a seed: endless batches, reshuffled in every epoch, randomly flipped if
+                `data.flip`. None: one pass in a fixed order without flipping, whose last batch may
+                be smaller (endless for built-in faces).
             start: Number of the first batch.
             where: (attribute, value): only images that have (True) or lack (False) the attribute.
 
         Returns:
-            A data set of dicts of batched tensors: `image` float32 [B,S,S,3] in [-1,1]; as far as
-            wanted `attributes` int32 [B,A] of 0 and 1, `expression` int32 [B], and what else the
-            data set offers.
+            A data set of dicts of batched tensors: `image` float32 [B,S,S,3] in [-1,1]; if
+            requested `attributes` int32 [B,A] of 0 and 1, `expression` int32 [B], and other fields
+            of the data set.
 
         Raises:
-            UserError: No image answers the description.
+            UserError: There are no matching images.
         """
 
     def exemplars(
@@ -93,18 +93,18 @@ class Source(abc.ABC):
         start: int = 0,
         paired: float = 1.0,
     ) -> tf.data.Dataset:
-        """Batches of images, each with an exemplar whose style it is to take on.
+        """Batches of images, each with an exemplar that provides the target style.
 
-        A pure function of (split, seed, batch number, paired), as `batches` is. Only sources with
-        label maps have them.
+        A pure function of (split, seed, batch number, paired), like `batches`. Only sources with
+        label maps support it.
 
         Args:
             split: "train", "val" or "test".
             batch_size: Images in a batch.
             seed: As in `batches`.
             start: Number of the first batch.
-            paired: Probability that the exemplar fits, so that the image is what a perfect method
-                makes of its own label map and the exemplar. The others are of somebody else.
+            paired: Probability that the exemplar matches the image, so that the image is the ground
+                truth for its own label map and the exemplar. Other exemplars show someone else.
 
         Returns:
             A data set of dicts of batched tensors: `image` float32 [B,S,S,3] in [-1,1]; its
@@ -116,5 +116,5 @@ class Source(abc.ABC):
         """
         raise UserError(
             f"data.name is {self.data.name!r}, which has no label maps; "
-            "those that have are synthetic and celebamask_hq"
+            "expected synthetic or celebamask_hq"
         )

@@ -22,12 +22,12 @@ _BLANKS = {ord(character): None for character in " \t\r,"}
 
 
 class CelebA(FileSource):
-    """CelebA, as downloaded: everything in one folder or in `Img/`, `Anno/` and `Eval/`.
+    """CelebA as downloaded: everything in one folder or in `Img/`, `Anno/` and `Eval/`.
 
-    Needs `img_align_celeba/` and `list_attr_celeba.txt`; `list_eval_partition.txt` gives the splits
-    (without it: by a hash of the names, 90 : 5 : 5). The `.csv` files of the Kaggle copy serve too.
-    The networks see the central square of the aligned images, 178 x 178 of 178 x 218 pixels.
-    Batches have `image` and `attributes`; there are no expression classes.
+    Needs `img_align_celeba/` and `list_attr_celeba.txt`; `list_eval_partition.txt` defines the
+    splits (without it they follow from a hash of the names, 90 : 5 : 5). The `.csv` files of the
+    Kaggle copy work too. The networks see the central square of the aligned images, 178 x 178 of
+    178 x 218 pixels. Batches have `image` and `attributes`; there are no expression classes.
     """
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
@@ -36,8 +36,8 @@ class CelebA(FileSource):
         root = Path(data.path)
         if classes:
             raise UserError(
-                f"{root}: CelebA has no expression classes (asked for: {', '.join(classes)}); "
-                "`python -m tfface.prepare folders` makes a folder per class from its attributes"
+                f"{root}: CelebA has no expression classes (requested: {', '.join(classes)}); "
+                "`python -m tfface.prepare folders` creates a folder per class from its attributes"
             )
         attribute_file = find(root, _ATTRIBUTES, "attributes of CelebA")
         names, known, table = read_attributes(attribute_file)
@@ -57,25 +57,25 @@ class CelebA(FileSource):
 
     @property
     def known_attributes(self) -> tuple[str, ...]:
-        """The attributes that the data set has."""
+        """All attributes of the data set."""
         return tuple(self._tags)
 
 
-def find(root: Path, candidates: tuple[str, ...], what: str) -> Path:
-    """The first of these that exists; a UserError says what is missing."""
+def find(root: Path, candidates: tuple[str, ...], content: str) -> Path:
+    """The first candidate that exists; raises a UserError that names the missing content."""
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
-    raise UserError(f"{root}: the {what} are not here; expected one of {', '.join(candidates)}")
+    raise UserError(f"{root}: {content} not found; expected one of {', '.join(candidates)}")
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text file, without empty ones at its end."""
+    """Lines of a text file, without trailing empty lines."""
     return path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
 
 
 def read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    """Names of the images, names of the attributes, and bool [N,A]."""
+    """Reads an attribute file: image names, attribute names, and values bool [N,A]."""
     lines = read_lines(path)
     if path.suffix == ".csv":
         separator, header, rows = ",", lines[0].replace(",", " ").split()[1:], lines[1:]
@@ -83,11 +83,12 @@ def read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
         separator, header, rows = None, lines[1].split() if len(lines) > 1 else [], lines[2:]
         if lines[0].strip() != str(len(rows)):
             raise UserError(
-                f"{path}: its first line should be the number of images, {len(rows)} as rows "
-                f"follow, but is {lines[0].strip()[:40]!r}: the file is incomplete or was edited"
+                f"{path}: its first line should be the number of images, {len(rows)} as in the "
+                f"rows below, but is {lines[0].strip()[:40]!r}: the file is incomplete or was "
+                "edited"
             )
     if not header or not rows:
-        raise UserError(f"{path}: has no names of attributes or no rows")
+        raise UserError(f"{path}: has no attribute names or no rows")
     names, bits = [], []
     for row in rows:
         name, values, *_ = (*row.split(separator, 1), "", "")
@@ -104,7 +105,7 @@ def read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
 
 
 def read_partition(root: Path, names: list[str]) -> np.ndarray:
-    """Index in SPLITS of every image."""
+    """The split of each image, as indices into SPLITS, int8 [N]."""
     try:
         path = find(root, PARTITION, "splits of CelebA")
     except UserError:

@@ -23,14 +23,14 @@ _ATTRIBUTES = "CelebAMask-HQ-attribute-anno.txt"
 
 
 class CelebAMaskHQ(FileSource):
-    """CelebAMask-HQ, as downloaded: images, and a mask for each part of each face.
+    """CelebAMask-HQ as downloaded: images, and a mask for each part of each face.
 
     Needs `CelebA-HQ-img/{i}.jpg`, and for label maps `CelebAMask-HQ-mask-anno/{i//2000}/
-    {i:05d}_{part}.png` or, faster, `CelebAMask-HQ-label/{i}.png`, which `write_label_maps` makes of
-    them. With `CelebA-HQ-to-CelebA-mapping.txt` and CelebA's `list_eval_partition.txt` the splits
-    are the official ones, otherwise they follow from the names, 90 : 5 : 5. Attributes need
-    `CelebAMask-HQ-attribute-anno.txt`. Batches have `image`; `label_map` if it is among the fields;
-    and `attributes`.
+    {i:05d}_{part}.png` or, faster, `CelebAMask-HQ-label/{i}.png`, which `write_label_maps` composes
+    from them. With `CelebA-HQ-to-CelebA-mapping.txt` and CelebA's `list_eval_partition.txt` the
+    splits are the official ones, otherwise they follow from a hash of the names, 90 : 5 : 5.
+    Attributes need `CelebAMask-HQ-attribute-anno.txt`. Batches have `image`, and if requested
+    `label_map` and `attributes`.
     """
 
     _from_files = ("image", "label_map")
@@ -41,7 +41,7 @@ class CelebAMaskHQ(FileSource):
         root = self._path = Path(data.path)
         if classes:
             raise UserError(
-                f"{root}: CelebAMask-HQ has no expression classes (asked for: {', '.join(classes)})"
+                f"{root}: CelebAMask-HQ has no expression classes (requested: {', '.join(classes)})"
             )
         folder = find(root, (_IMAGES,), "images of CelebAMask-HQ")
         names = [name for name in os.listdir(folder) if is_image_name(name)]
@@ -62,14 +62,14 @@ class CelebAMaskHQ(FileSource):
         )
 
     def exemplars(self, split, batch_size, *, seed=None, start=0, paired=1.0):
-        """As `FileSource.exemplars`."""
+        """See `FileSource.exemplars`."""
         self._check_masks()
         return super().exemplars(split, batch_size, seed=seed, start=start, paired=paired)
 
     def write_label_maps(self) -> int:
-        """Composes the masks of every image that has no `CelebAMask-HQ-label/{i}.png` yet.
+        """Composes the masks of each image that has no `CelebAMask-HQ-label/{i}.png` yet.
 
-        Each file is written whole or not at all, so that this can be interrupted and repeated.
+        Each file is written atomically, so this can be interrupted and repeated.
 
         Returns:
             The number of files written.
@@ -121,17 +121,17 @@ class CelebAMaskHQ(FileSource):
 
 
 def compose(folder: Path, number: int) -> np.ndarray:
-    """Composes the masks of a face to its label map, later classes over earlier ones.
+    """Composes the masks of a face into a label map, later classes over earlier ones.
 
     Args:
         folder: `CelebAMask-HQ-mask-anno`.
         number: The image's number.
 
     Returns:
-        uint8 [H,W] of class ids; H and W are those of the masks.
+        Class ids, uint8 [H,W], of the size of the masks.
 
     Raises:
-        UserError: No mask at all, one that cannot be read, or masks that differ in size.
+        UserError: There are no masks, a mask cannot be read, or the masks differ in size.
     """
     stem = folder / str(number // 2000) / f"{number:05d}"
     labels = None
@@ -157,7 +157,7 @@ def _number(name: str) -> int:
 
 
 def _attributes(root: Path, names: list[str], required: bool) -> tuple[list[str], np.ndarray]:
-    """Names of the attributes, and bool [N,A]; none if the file is missing."""
+    """Attribute names, and values bool [N,A]; no attributes if the file is missing."""
     path = root / _ATTRIBUTES
     if not path.exists() and not required:
         return [], np.zeros((len(names), 0), bool)
@@ -170,7 +170,7 @@ def _attributes(root: Path, names: list[str], required: bool) -> tuple[list[str]
 
 
 def _splits(root: Path, names: list[str]) -> np.ndarray:
-    """Index in SPLITS of every image."""
+    """The split of each image, as indices into SPLITS, int8 [N]."""
     path = root / _MAPPING
     if not path.exists() or not any((root / name).exists() for name in PARTITION):
         logger.info(
@@ -184,6 +184,6 @@ def _splits(root: Path, names: list[str]) -> np.ndarray:
     if unknown:
         raise UserError(
             f"{path}: expected rows of number, original number and original file; "
-            f"has none for {shortened(unknown)}"
+            f"has no row for {shortened(unknown)}"
         )
     return read_partition(root, [original[_number(name)] for name in names])

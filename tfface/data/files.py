@@ -1,4 +1,4 @@
-"""What the readers of image files share: order, decoding, and what becomes of bad images."""
+"""Base class of the image file readers: ordering, decoding and handling of bad images."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tfface.errors import UserError
 
 BAD_SHARE = 0.01
 HELD_OUT_SHARE = 0.05
-# CoCosNet's data/pix2pix_dataset.py: images are enlarged by this and cropped at random; of the
-# exemplars that are no pair, 5 of 7 are the most similar image and 2 the least similar.
+# As in CoCosNet's data/pix2pix_dataset.py: images are enlarged by this factor and randomly cropped;
+# unpaired exemplars are the most similar image with probability 5/7, else the least similar.
 ENLARGED = 286 / 256
 EASY = 5 / 7
 EXEMPLARS = "exemplars.txt"
@@ -33,18 +33,18 @@ logger = logging.getLogger("tfface")
 
 
 class FileSource(Source):
-    """Labelled image files; a subclass's constructor says which with `_set_files`.
+    """Labelled image files; a subclass's constructor defines them with `_set_files`.
 
-    An image that cannot be read is named once on the log and replaced by the next file that
-    answers the same description. When more than 1 % of all files (but at least one may be bad) are
-    missing or unreadable, the pipeline stops: see `user_errors`.
+    An image that cannot be read is logged once and replaced by the next matching file. If more than
+    1 % of all files (and more than one) are missing or unreadable, the pipeline stops: see
+    `user_errors`.
 
     Attributes:
-        failure: The error that stopped a pipeline of this source, if one did.
+        failure: The error that stopped a pipeline of this source; None if there was none.
     """
 
     _from_files: tuple[str, ...] = ("image",)
-    """What `_read_fields` can read: "image", or "image" and "label_map"."""
+    """Fields that `_read_fields` can read: "image", or "image" and "label_map"."""
 
     def _set_files(
         self,
@@ -55,18 +55,18 @@ class FileSource(Source):
         tags: dict[str, np.ndarray],
         present: np.ndarray | None = None,
     ) -> None:
-        """Says which images there are.
+        """Defines the images of the data set.
 
         Args:
-            root: The folder that names are relative to.
-            names: The images, in a fixed order.
-            splits: int [N], index in SPLITS.
+            root: The folder that the names are relative to.
+            names: File names of the images, in a fixed order.
+            splits: Split of each image, int [N], indices into SPLITS.
             labels: Fields of the batches besides `image`: int32 [N,...].
-            tags: bool [N] by attribute name, for `where` and `histogram`.
-            present: bool [N]: which of the files exist; all if not given.
+            tags: Attribute values, bool [N] by name, for `where` and `histogram`.
+            present: Whether each file exists, bool [N]; None: all do.
 
         Raises:
-            UserError: A field that is not to be had, or too many missing files.
+            UserError: A requested field does not exist, or too many files are missing.
         """
         known = [*self._from_files, *labels]
         for field in self.fields:
@@ -79,7 +79,7 @@ class FileSource(Source):
         self._root, self._names, self._splits = root, names, splits
         self._labels, self._tags = labels, tags
         self._present = np.ones(len(names), bool) if present is None else present
-        # Rows, and which fields could not be read: what else is read of them may be good.
+        # Rows with the fields that could not be read; other fields of the same row may be good.
         self._bad: set[tuple[int, tuple[str, ...]]] = set()
         self._lock = threading.Lock()
         missing = np.flatnonzero(~self._present)
@@ -96,19 +96,19 @@ class FileSource(Source):
         return len(self._rows(split))
 
     def histogram(self, split: str) -> dict[str, int]:
-        """Number of images of a split with each attribute, or of each class."""
+        """Number of images in a split with each attribute, or of each class."""
         rows = self._rows(split)
         if self.classes:
-            found = np.bincount(self._labels["expression"][rows], minlength=len(self.classes))
-            return {name: int(number) for name, number in zip(self.classes, found, strict=True)}
+            counts = np.bincount(self._labels["expression"][rows], minlength=len(self.classes))
+            return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
         return {name: int(column[rows].sum()) for name, column in self._tags.items()}
 
     def select(self, split: str, *where: tuple[str, bool]) -> list[Path]:
-        """Files of the images of a split that have or lack all these attributes, in order."""
+        """Files of the images in a split that match all (attribute, value) pairs, in order."""
         return [self._root / self._names[row] for row in self._rows(split, *where)]
 
     def readable(self, split: str) -> dict[str, bool]:
-        """Names of the images of a split, in order, and whether each is good as far as known."""
+        """Names of the images in a split, in order; False for those already found to be bad."""
         with self._lock:
             bad = {row for row, _ in self._bad}
         return {self._names[row]: row not in bad for row in self._rows(split).tolist()}
@@ -134,8 +134,8 @@ class FileSource(Source):
         def read(positions, chances):
             return self._read_batch(rows, kinds, positions, chances)
 
-        # Streams of equal length (those with and those without an attribute) must not be shuffled
-        # alike, or the same two images would meet in every epoch.
+        # Streams of equal length (with and without an attribute) need different shuffles, or the
+        # same two images would be paired in every epoch.
         stream = zlib.crc32(repr((split, where)).encode())
         return pipeline(read, specs, len(rows), batch_size, seed, stream, start)
 
@@ -150,15 +150,15 @@ class FileSource(Source):
     ) -> tf.data.Dataset:
         """Batches as `Source` describes; iterate over them under `user_errors`.
 
-        With a seed, the exemplar of a pair is the image itself, mirrored or not, enlarged and cut
-        at random, its label map alike. Any other exemplar is another image of the split; or, of
-        those that `exemplars.txt` in the data set's folder lists for it, the first (5 of 7) or the
-        last; mirrored or not if `data.flip`. A line of that file has the name of an image and
-        those of images like it, the most similar first, with commas between; images of other
-        splits do not count.
+        With a seed, a paired exemplar is the image itself, randomly mirrored, enlarged and cropped,
+        together with its label map. An unpaired exemplar is another image of the split, randomly
+        mirrored if `data.flip`. If `exemplars.txt` in the data set's folder lists similar images,
+        it is the first of them with probability 5/7, else the last. Each line of that file has the
+        name of an image and those of similar images, the most similar first, separated by commas;
+        images of other splits are ignored.
 
-        Without a seed, one pass in order: the exemplar is the image mirrored if `paired` is 1,
-        otherwise the first one listed or the next image.
+        Without a seed, one pass in order: the exemplar is the mirrored image if `paired` is 1,
+        otherwise the first listed one or the next image.
         """
         if "label_map" not in self._from_files:
             return super().exemplars(split, batch_size)
@@ -194,36 +194,36 @@ class FileSource(Source):
         return [np.zeros((number, *shape), dtype.as_numpy_dtype) for dtype, shape in specs]
 
     def _read_fields(self, row: int, kinds: tuple[str, ...]) -> dict:
-        """What the files of an image hold, of any size.
+        """Reads the files of an image, at their original size.
 
         Args:
-            row: Which image.
-            kinds: What is wanted; a subclass reads what else its `_from_files` names.
+            row: Index of the image.
+            kinds: Fields to read; a subclass reads the further ones in its `_from_files`.
 
         Returns:
             `image`: an RGB image; `label_map`: class ids, uint8 [H,W].
 
         Raises:
-            UserError: A file is bad or missing: the next image is taken.
+            UserError: A file is bad or missing; the caller uses the next image instead.
         """
         return {"image": images.load_image(self._root / self._names[row])}
 
     def _read_batch(self, rows, kinds, positions: np.ndarray, chances: np.ndarray) -> list:
-        made = self._zeros(kinds, len(positions))
+        batch = self._zeros(kinds, len(positions))
         used = rows[positions]
         for i, position in enumerate(positions):
             if Exit.is_near():
                 break
             stored, used[i] = self._read(rows, int(position), kinds)
             flip = chances[i, 0] < 0.5 and self.data.flip
-            for values, value in zip(made, _arrays(stored, self.data.size, flip), strict=True):
+            for values, value in zip(batch, _arrays(stored, self.data.size, flip), strict=True):
                 values[i] = value
-        return [*made, *(column[used] for column in self._labels.values())]
+        return [*batch, *(column[used] for column in self._labels.values())]
 
     def _read_pairs(self, rows, listed, paired, at_random, positions, chances) -> list:
         """Images and exemplars; chances float32 [B,6], all 1 if not at random."""
         size, number, both = self.data.size, len(rows), ("image", "label_map")
-        made = self._zeros((*both, *both), len(positions))
+        batch = self._zeros((*both, *both), len(positions))
         pairs = np.zeros(len(positions), np.float32)
         room = round(size * ENLARGED) - size if at_random else 0
         for i, (position, chance) in enumerate(zip(positions, chances, strict=True)):
@@ -245,10 +245,10 @@ class FileSource(Source):
                 other, _ = self._read(rows, int(other), both)
                 exemplar = _arrays(other, size, mirror and at_random and self.data.flip)
             target = _arrays(stored, size, flip)
-            for values, value in zip(made, [*target, *exemplar], strict=True):
+            for values, value in zip(batch, [*target, *exemplar], strict=True):
                 values[i] = value
             pairs[i] = own
-        return [*made, pairs]
+        return [*batch, pairs]
 
     def _read(self, rows: np.ndarray, position: int, kinds: tuple[str, ...]) -> tuple[dict, int]:
         """The image at a position of `rows`, or the next readable one; and its row."""
@@ -260,7 +260,7 @@ class FileSource(Source):
                 return self._read_fields(row, kinds), row
             except UserError as error:
                 self._note_bad(row, kinds, str(error))
-        raise self._stop("none of the images asked for can be read")
+        raise self._stop("none of the requested images can be read")
 
     def _note_bad(self, row: int, kinds: tuple[str, ...], reason: str) -> None:
         with self._lock:
@@ -286,26 +286,26 @@ class FileSource(Source):
 
 
 def _arrays(stored: dict, size: int, flip: bool) -> list[np.ndarray]:
-    """What `_read_fields` has read, at the size of the networks, mirrored or not."""
+    """Converts the result of `_read_fields` to arrays of a size, optionally mirrored."""
     image = images.to_array(stored["image"], size)
-    made = [image[:, ::-1] if flip else image]
+    arrays = [image[:, ::-1] if flip else image]
     if "label_map" in stored:
         labels = to_labels(stored["label_map"], size)
-        made.append(FLIPPED[labels[:, ::-1]] if flip else labels)
-    return made
+        arrays.append(FLIPPED[labels[:, ::-1]] if flip else labels)
+    return arrays
 
 
 @contextlib.contextmanager
 def user_errors(*sources: Source | None) -> Iterator[None]:
-    """Gives the UserError of a reader its own type back; to be put around the use of its batches.
+    """Context manager for iterating over batches; re-raises a reader's UserError.
 
-    TensorFlow turns every exception inside a pipeline into one of its own.
+    TensorFlow converts every exception inside a pipeline to one of its own types.
 
     Args:
-        *sources: Any; those that read no files, and None, pass everything through.
+        *sources: Any sources; sources that read no files, and None, have no effect.
 
     Raises:
-        UserError: A source gave up; names the files at fault.
+        UserError: A source stopped; the message names the bad files.
     """
     try:
         yield
@@ -318,45 +318,45 @@ def user_errors(*sources: Source | None) -> Iterator[None]:
 
 
 def read_lists(path: Path, names: Sequence[str], rows: np.ndarray) -> dict[int, tuple[int, int]]:
-    """Reads which images resemble which, see `FileSource.exemplars`.
+    """Reads a file of similar images, see `FileSource.exemplars`.
 
     Args:
         path: The file; it may be missing.
         names: All images of the data set.
-        rows: Those of the split.
+        rows: Rows of the images in the split.
 
     Returns:
-        For rows listed, the row of the image most like it, and of that least like it.
+        For each listed row, the rows of the most and the least similar image.
 
     Raises:
-        UserError: A line without images, or with one that the data set does not have.
+        UserError: A line has no similar images, or one that is not in the data set.
     """
     row_of = {name: row for row, name in enumerate(names)}
-    members, found = set(rows.tolist()), {}
+    members, result = set(rows.tolist()), {}
     lines = path.read_text().splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):
         words = [word.strip() for word in line.split(",")]
         unknown = [word for word in words if word not in row_of]
         if unknown or len(words) < 2:
             raise UserError(
-                f"{path}, line {number}: expected the names of an image and of some like it, as "
-                f"{names[0]},{names[-1]}" + (f"; has no image {unknown[0]!r}" if unknown else "")
+                f"{path}, line {number}: expected the names of an image and of similar ones, such "
+                f"as {names[0]},{names[-1]}" + (f"; no image {unknown[0]!r}" if unknown else "")
             )
         row, *others = (row_of[word] for word in words)
         others = [other for other in others if other in members and other != row]
         if others:
-            found[row] = others[0], others[-1]
-    return found
+            result[row] = others[0], others[-1]
+    return result
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:
-    """Names for a message, not more than a screen can take."""
+    """Names for a message, at most `most` of them."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def check_names(kind: str, wanted: Sequence[str], known: Sequence[str], where: Path) -> None:
-    """Raises a UserError that lists the names there are if one wanted is not among them."""
+    """Raises a UserError that lists the known names if a wanted name is not among them."""
     for name in wanted:
         if name not in known:
             listed = f"it has {', '.join(known)}" if known else "it has none"
@@ -364,15 +364,15 @@ def check_names(kind: str, wanted: Sequence[str], known: Sequence[str], where: P
 
 
 def split_by_name(names: Sequence[str], held_out: Sequence[str] = ("val", "test")) -> np.ndarray:
-    """Splits images by a hash of their names, so that an image stays where it is as others come.
+    """Splits images by a hash of their names, so that added images do not move existing ones.
 
     Args:
-        names: The images of one group (a class): 5 % go to each split held out, at least one of
-            ten or more; at least one stays in train.
-        held_out: Splits wanted besides "train".
+        names: The images of one group (such as a class): 5 % go to each held-out split, at least
+            one if there are ten or more; at least one stays in "train".
+        held_out: Splits besides "train".
 
     Returns:
-        int8 [N], index in SPLITS.
+        The split of each image, int8 [N], indices into SPLITS.
     """
     digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
     shares = np.frombuffer(b"".join(digests), ">u8") / 2.0**64

@@ -13,7 +13,7 @@ from tfface.data.files import FileSource, check_names, logger, split_by_name
 from tfface.data.images import is_image_name
 from tfface.errors import UserError
 
-# File names that tell who is shown, of the data sets of expressions that have such names.
+# File names that identify the person, in the expression data sets that have such names.
 _PEOPLE = tuple(
     map(
         re.compile,
@@ -32,11 +32,10 @@ _PEOPLE = tuple(
 class ClassFolders(FileSource):
     """Images in a folder per class, `PATH/CLASS/*.jpg`, or `PATH/{train,val,test}/CLASS/*.jpg`.
 
-    The names of the folders are the names of the classes (any names: SARGAN's AFS, ANS, ... or
-    RaFD's angry, ...), their alphabetical order the index. Splits that have no folder are taken
-    from the training images, 5 % each: by person where the file's name tells who is shown (RaFD,
-    KDEF, CFEE), so that nobody is in two splits, else by a hash of the name. Batches have `image`
-    and `expression`.
+    The folder names are the class names (any names: SARGAN's AFS, ANS, ... or RaFD's angry, ...),
+    indexed in alphabetical order. A split without a folder gets 5 % of the training images: by
+    person where the file name identifies the person (RaFD, KDEF, CFEE), so that nobody is in two
+    splits, otherwise by a hash of the name. Batches have `image` and `expression`.
     """
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
@@ -44,67 +43,68 @@ class ClassFolders(FileSource):
         root = Path(data.path)
         if attributes:
             raise UserError(
-                f"{root}: a folder per class has no attributes (asked for: {', '.join(attributes)})"
+                f"{root}: a folder per class has no attributes (requested: {', '.join(attributes)})"
             )
-        found = _subfolders(root)
-        given = {split: root / split for split in SPLITS if split in found}
-        if "train" not in given:
-            given = {"train": root}
-        known = found if given["train"] == root else _subfolders(given["train"])
+        subfolders = _subfolders(root)
+        split_folders = {split: root / split for split in SPLITS if split in subfolders}
+        if "train" not in split_folders:
+            split_folders = {"train": root}
+        train_folder = split_folders["train"]
+        known = subfolders if train_folder == root else _subfolders(train_folder)
         if not known:
             raise UserError(
-                f"{given['train']}: has no folders; expected a folder of images per class, "
+                f"{train_folder}: has no folders; expected a folder of images per class, "
                 f"for example {root}/happy/001.jpg or {root}/train/happy/001.jpg"
             )
-        check_names("class", classes, known, given["train"])
+        check_names("class", classes, known, train_folder)
         self.classes = tuple(classes) or tuple(known)
         names, splits, labels = [], [], []
-        for split, folder in given.items():
+        for split, folder in split_folders.items():
             if split != "train":
-                check_names("class", _subfolders(folder), known, given["train"])
+                check_names("class", _subfolders(folder), known, train_folder)
             for index, name in enumerate(self.classes):
                 files = _images(folder / name, required=split == "train")
                 names += [os.path.relpath(folder / name / file, root) for file in files]
                 labels += [index] * len(files)
                 splits += [SPLITS.index(split)] * len(files)
         splits, labels = np.array(splits, np.int8), np.array(labels, np.int32)
-        held_out = [split for split in SPLITS if split not in given]
+        held_out = [split for split in SPLITS if split not in split_folders]
         if held_out:
             train = splits == SPLITS.index("train")
-            images = [name for name, here in zip(names, train, strict=True) if here]
+            images = [name for name, in_train in zip(names, train, strict=True) if in_train]
             splits[train] = self._split(root, images, labels[train], held_out)
         self._set_files(root, names, splits, {"expression": labels}, tags={})
 
     def _split(self, root: Path, names: list[str], labels: np.ndarray, held_out: list[str]):
-        """Indices in SPLITS, int8 [N], of training images some of which are held out."""
+        """Holds out some of the training images; returns indices into SPLITS, int8 [N]."""
         people = [person_of(name) for name in names]
         known = sorted({person for person in people if person})
         split_of = dict(zip(known, split_by_name(known, held_out).tolist(), strict=True))
         splits = np.array([split_of.get(person, -1) for person in people], np.int8)
-        told = np.count_nonzero(splits >= 0)
+        by_person = np.count_nonzero(splits >= 0)
         for index, name in enumerate(self.classes):
             rest = np.flatnonzero((labels == index) & (splits < 0))
-            # By class and file, wherever the folder lies.
+            # By class and file name, independent of the path of the folder.
             files = [f"{name}/{os.path.basename(names[row])}" for row in rest]
             splits[rest] = split_by_name(files, held_out)
             if splits[labels == index].all():
                 raise UserError(
-                    f"{root}: all people of the class {name!r} would be held out, none is left to "
-                    f"train on; choose them yourself: expected {root}/train/{name}, "
+                    f"{root}: all people of the class {name!r} would be held out and none left for "
+                    f"training; provide the splits as folders: {root}/train/{name}, "
                     f"{root}/val/{name} and {root}/test/{name}"
                 )
-        how = f"by person, whom the names of {told} of {len(names)} images tell"
-        if told < len(names):
-            how += "; the others by name, so that a person may be in more than one split"
+        how = f"by person, as named in the file names of {by_person} of {len(names)} images"
+        if by_person < len(names):
+            how += "; the others by file name, so a person may be in more than one split"
         logger.info("%s: no folders for %s: taken from train %s", root, ", ".join(held_out), how)
         return splits
 
 
 def person_of(name: str) -> str | None:
-    """Who is shown, told from an image's file name; None if the name does not tell."""
+    """The person in an image according to its file name; None if the name does not identify one."""
     for pattern in _PEOPLE:
-        if found := pattern.fullmatch(os.path.basename(name)):
-            return found[1]
+        if match := pattern.fullmatch(os.path.basename(name)):
+            return match[1]
     return None
 
 
@@ -118,7 +118,7 @@ def _subfolders(folder: Path) -> list[str]:
 
 def _images(folder: Path, required: bool) -> list[str]:
     names = os.listdir(folder) if folder.is_dir() else []
-    found = sorted(name for name in names if is_image_name(name))
-    if not found and required:
+    images = sorted(name for name in names if is_image_name(name))
+    if not images and required:
         raise UserError(f"{folder}: has no images")
-    return found
+    return images

@@ -1,38 +1,38 @@
-"""How large encoded images are, told from their heads; nothing is decoded, nothing imported."""
+"""Size of encoded images, read from their headers without decoding or third-party imports."""
 
 from __future__ import annotations
 
 import re
 import struct
 
-# What may be in one request together, and for each byte of it beyond 2**22 pixels. Photographs have
-# about 3 pixels for a byte, or 13 after a messenger has shrunk them; label maps of 512 x 512, which
-# begin within those 2**22, 50 to 100.
+# Limits for all images of one request: a total, and beyond 2**22 pixels a number per byte.
+# Photographs have about 3 pixels per byte, or 13 after recompression by a messenger; label maps of
+# 512 x 512, which stay below 2**22 pixels, 50 to 100.
 MAX_PIXELS = 50_000_000
 _FREE_PIXELS = 2**22
 _PIXELS_PER_BYTE = 32
-# A JPEG's markers: garbage between them is skipped, as decoders do.
+# JPEG markers; garbage between them is skipped, as decoders do.
 _MARKER = re.compile(rb"\xff+([^\xff\0])", re.S)
 _STARTS_OF_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_ENDS = {0xD9, 0xDA}  # of the image, and of its head
+_ENDS = {0xD9, 0xDA}  # End of the image, and of its header.
 _WITHOUT_CONTENT = {0x01, *range(0xD0, 0xD8)}
 
 
 def may_hold(pixels: int, sent: int, most_pixels: int = MAX_PIXELS) -> bool:
-    """Whether a request may hold images of so many pixels together.
+    """Whether a request may contain images with this total number of pixels.
 
     Args:
-        pixels: Of all its images.
-        sent: Their bytes.
-        most_pixels: However many bytes there are.
+        pixels: Total pixels of its images.
+        sent: Total encoded size of its images, in bytes.
+        most_pixels: Maximum number of pixels, regardless of the bytes.
     """
     return pixels <= min(most_pixels, _FREE_PIXELS + _PIXELS_PER_BYTE * sent)
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width of a JPEG, PNG, GIF, BMP or WebP; (0, 0) of all else.
+    """Height and width of a JPEG, PNG, GIF, BMP or WebP; (0, 0) for anything else.
 
-    Only its head is looked at. What a decoder makes of a damaged one may be smaller.
+    Only the header is read. A decoder may return a smaller image if the file is damaged.
     """
     try:
         if data.startswith(b"\xff\xd8"):
@@ -46,22 +46,22 @@ def image_size(data: bytes) -> tuple[int, int]:
             return abs(height), abs(width)
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return _webp_size(data)
-    except (struct.error, IndexError):  # cut off: no decoder takes it either
+    except (struct.error, IndexError):  # Truncated: no decoder accepts it either.
         pass
     return 0, 0
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Of the first frame; a decoder refuses a second one."""
-    place = 2
-    while match := _MARKER.search(data, place):
-        marker, place = match[1][0], match.end()
+    """Height and width of the first frame; decoders reject a second one."""
+    position = 2
+    while match := _MARKER.search(data, position):
+        marker, position = match[1][0], match.end()
         if marker in _STARTS_OF_FRAMES:
-            return struct.unpack_from(">HH", data, place + 3)
+            return struct.unpack_from(">HH", data, position + 3)
         if marker in _ENDS:
             break
         if marker not in _WITHOUT_CONTENT:
-            place += struct.unpack_from(">H", data, place)[0]
+            position += struct.unpack_from(">H", data, position)[0]
     return 0, 0
 
 

@@ -1,4 +1,4 @@
-"""Encoded images within the graph of an exported model."""
+"""Encoded images in the graph of an exported model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tfface.data.orientation_ops import (
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """One JPEG or PNG image, string [], to uint8 [H,W,3]; as `tfface.data.images.load_image`.
+    """Decodes one JPEG or PNG, string [], to uint8 [H,W,3], like `tfface.data.images.load_image`.
 
-    It is turned upright as its EXIF data say; transparent parts are on white.
+    The image is turned upright according to its EXIF data; transparent parts become white.
 
     Raises:
-        tf.errors.InvalidArgumentError: Another format, damaged, or of more than 50 megapixels
-            (which is known from its header, before anything is decoded).
+        tf.errors.InvalidArgumentError: The format is unknown, the file is damaged, or the image has
+            more than 50 megapixels (checked in the header before decoding).
     """
     is_jpeg = tf.io.is_jpeg(encoded)
     is_png = tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n")
@@ -41,7 +41,7 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    # The accurate transform is what Pillow, with which training decodes, has as well.
+    # Pillow, which decodes the training images, uses the accurate transform too.
     image = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
     return upright(image, jpeg_orientation(encoded))
 
@@ -57,7 +57,7 @@ def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:
-    """An image uint8 [H,W,4] with alpha to uint8 [H,W,3]."""
+    """Blends an image uint8 [H,W,4] with white; returns uint8 [H,W,3]."""
     colours, alpha = tf.split(tf.cast(image, tf.float32), [3, 1], -1)
     return tf.saturate_cast(tf.round(255.0 + (colours - 255.0) * (alpha / 255.0)), tf.uint8)
 
@@ -70,13 +70,13 @@ def _png_shape(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _square(height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Top, left and side of the central square; as `tfface.data.images.face_box`."""
+    """Top, left and side of the central square, like `tfface.data.images.face_box`."""
     side = tf.minimum(height, width)
     return (height - side) // 2, (width - side) // 2, side
 
 
 def to_square(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Central square of an image uint8 [H,W,3], as float32 [size,size,3] in [-1,1]."""
+    """Resized central square of an image uint8 [H,W,3]: float32 [size,size,3] in [-1,1]."""
     top, left, side = _square(tf.shape(image)[0], tf.shape(image)[1])
     square = image[top : top + side, left : left + side]
     square = tf.image.resize(square, [size, size], "bilinear", antialias=True)
@@ -84,18 +84,18 @@ def to_square(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def to_squares(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """Encoded images, string [B], to float32 [B,size,size,3] in [-1,1]."""
+    """Decodes images, string [B], to central squares float32 [B,size,size,3] in [-1,1]."""
     spec = tf.TensorSpec([size, size, 3], tf.float32)
     return tf.map_fn(lambda x: to_square(decode(x), size), encoded, fn_output_signature=spec)
 
 
-def paste_back(encoded: tf.Tensor, edited: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
-    """Adds an edit of a square to its image; as `tfface.data.images.paste_back`.
+def paste_back(encoded: tf.Tensor, edited: tf.Tensor, square: tf.Tensor) -> tf.Tensor:
+    """Adds the edit of a central square to its image, like `tfface.data.images.paste_back`.
 
     Args:
-        encoded: The original, string [].
+        encoded: The original image, string [].
         edited: Its edited square, float32 [S,S,3] in [-1,1].
-        given: The square that was edited, as from `to_square`.
+        square: The square before the edit, as from `to_square`.
 
     Returns:
         PNG of the original's size, string [].
@@ -103,49 +103,49 @@ def paste_back(encoded: tf.Tensor, edited: tf.Tensor, given: tf.Tensor) -> tf.Te
     image = decode(encoded)
     top, left, side = _square(tf.shape(image)[0], tf.shape(image)[1])
     rows, columns = slice(top, top + side), slice(left, left + side)
-    difference = tf.image.resize(edited - given, [side, side], "bicubic", antialias=True)
-    square = tf.cast(image[rows, columns], tf.float32) + difference * 127.5
-    square = tf.saturate_cast(tf.round(square), tf.uint8)
-    middle = tf.concat([image[rows, :left], square, image[rows, left + side :]], 1)
+    difference = tf.image.resize(edited - square, [side, side], "bicubic", antialias=True)
+    pixels = tf.cast(image[rows, columns], tf.float32) + difference * 127.5
+    pixels = tf.saturate_cast(tf.round(pixels), tf.uint8)
+    middle = tf.concat([image[rows, :left], pixels, image[rows, left + side :]], 1)
     whole = tf.concat([image[:top], middle, image[top + side :]], 0)
-    # Level 1: the default takes ten times as long for a tenth of the size.
+    # Level 1: the default takes ten times as long and saves a tenth of the size.
     return tf.io.encode_png(whole, compression=1)
 
 
 def edit_bytes(edit: Callable[[tf.Tensor], tf.Tensor], encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """Edits encoded images, string [B], with a function of squares; returns PNGs as large."""
-    given = to_squares(encoded, size)
+    """Edits encoded images, string [B], with a function of squares; returns PNGs of their sizes."""
+    squares = to_squares(encoded, size)
     return tf.map_fn(
         lambda parts: paste_back(*parts),
-        (encoded, edit(given), given),
+        (encoded, edit(squares), squares),
         fn_output_signature=tf.TensorSpec([], tf.string),
     )
 
 
 def to_bytes(images: tf.Tensor) -> tf.Tensor:
-    """Images float32 [...,3] in [-1,1] as uint8; values outside are clipped."""
+    """Converts images float32 [...,3] in [-1,1] to uint8; values outside are clipped."""
     return tf.saturate_cast(tf.round((images + 1.0) * 127.5), tf.uint8)
 
 
 def encode_squares(squares: tf.Tensor) -> tf.Tensor:
-    """Images float32 [B,S,S,3] in [-1,1] as PNGs, string [B]."""
+    """Encodes images float32 [B,S,S,3] in [-1,1] as PNGs, string [B]."""
     return tf.map_fn(
         tf.io.encode_png, to_bytes(squares), fn_output_signature=tf.TensorSpec([], tf.string)
     )
 
 
 def example_image(size: int) -> tf.Tensor:
-    """A smooth texture of all colours, always the same: float32 [1,size,size,3] in [-0.9,0.9].
+    """A smooth, fixed texture of many colours: float32 [1,size,size,3] in [-0.9,0.9].
 
     A blank image would hide most differences between a network and its export.
     """
-    place = tf.linspace(0.0, 1.0, size)
-    shift = tf.constant([0.0, 2.0, 4.0])  # Of the three colours.
-    across = tf.sin(7.0 * place[None, :, None] + shift)
-    down = tf.cos(5.0 * place[:, None, None] - shift)
+    position = tf.linspace(0.0, 1.0, size)
+    shift = tf.constant([0.0, 2.0, 4.0])  # Phase of each colour channel.
+    across = tf.sin(7.0 * position[None, :, None] + shift)
+    down = tf.cos(5.0 * position[:, None, None] - shift)
     return 0.9 * (across * down)[None]
 
 
 def example_png(image: tf.Tensor) -> tf.Tensor:
-    """An image float32 [1,S,S,3] in [-1,1] as a PNG, string [1]."""
+    """Encodes an image float32 [1,S,S,3] in [-1,1] as a PNG, string [1]."""
     return encode_squares(image)

@@ -1,6 +1,6 @@
-"""Images between files and arrays: the one preprocessing of training, editing and the clients.
+"""Loading, preprocessing and saving of images, shared by training, editing and the clients.
 
-Needs Pillow and numpy only, so that a client can use it without TensorFlow.
+Needs only Pillow and NumPy, so a client can use it without TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tfface.errors import UserError
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
 MIN_SIDE = 16
 MAX_ASPECT = 3
-# Pillow knows formats whose decoders start other programs (EPS); images come from strangers too.
+# Some of Pillow's decoders run other programs (EPS), which is unsafe for untrusted images.
 _READABLE = tuple(sorted(set(FORMATS.values())))
 
 
@@ -29,15 +29,15 @@ def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
     """Reads and decodes an image completely.
 
     Args:
-        source: A file, or the bytes of one.
-        name: What to call the image in an error; the file's path if not given.
+        source: A file, or its content as bytes.
+        name: Name of the image in error messages; None: the file's path.
 
     Returns:
-        The image as RGB, turned upright as its EXIF data say, transparent parts on white.
+        The image as RGB, upright according to its EXIF data, transparent parts on white.
 
     Raises:
-        UserError: The file is missing, not an image, truncated, larger than 50 megapixels, less
-            than 16 pixels on a side or longer than three times its width.
+        UserError: The file is missing, not an image, truncated, larger than 50 megapixels, smaller
+            than 16 pixels on a side, or its aspect ratio is above 3.
     """
     name = name or ("the image" if isinstance(source, bytes) else str(source))
     with opened(source, name, "not an image (expected JPEG, PNG, BMP or WebP)") as image:
@@ -50,16 +50,16 @@ def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
 def opened(
     source: str | Path | bytes, name: str, unknown: str, formats: Sequence[str] = _READABLE
 ) -> Iterator[Image.Image]:
-    """An image as it is stored, its shape checked and completely decoded.
+    """Context manager that opens and fully decodes an image in its stored mode; checks its shape.
 
     Args:
-        source: A file, or the bytes of one.
-        name: What to call the image in an error.
-        unknown: What to say of another format.
-        formats: The formats accepted, as Pillow names them.
+        source: A file, or its content as bytes.
+        name: Name of the image in error messages.
+        unknown: Error message for other formats.
+        formats: Accepted formats, by Pillow's names.
 
     Raises:
-        UserError: As `load_image`.
+        UserError: See `load_image`.
     """
     try:
         with Image.open(
@@ -77,8 +77,8 @@ def opened(
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{name}: {unknown}") from error
     except Exception as error:
-        # A damaged file makes the decoders raise nearly anything: OSError, SyntaxError, ValueError,
-        # struct.error, zlib.error, KeyError. None of it may end a training run.
+        # Decoders raise nearly anything for a damaged file: OSError, SyntaxError, ValueError,
+        # struct.error, zlib.error, KeyError. None of these may abort a training run.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"{name}: cannot be read as an image: {reason}") from error
 
@@ -87,7 +87,7 @@ def _check_shape(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
         raise UserError(
             f"{name}: {width}x{height} is more than {MAX_PIXELS // 10**6} megapixels; "
-            "make it smaller first"
+            "resize it first"
         )
     if min(width, height) < MIN_SIDE or max(width, height) > MAX_ASPECT * min(width, height):
         raise UserError(
@@ -98,7 +98,7 @@ def _check_shape(width: int, height: int, name: str) -> None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        # 16 bits a pixel; Pillow's own conversion clips at 255 instead of scaling.
+        # 16 bits per pixel; Pillow's own conversion clips at 255 instead of scaling.
         values = np.asarray(image, np.float32) / 256
         return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -112,7 +112,7 @@ def face_box(width: int, height: int) -> tuple[int, int, int, int]:
     """The part of an image that the networks see: its central square.
 
     Returns:
-        left, upper, right, lower in pixels; right and lower are outside.
+        left, upper, right, lower in pixels; right and lower are exclusive.
     """
     side = min(width, height)
     left, upper = (width - side) // 2, (height - side) // 2
@@ -120,34 +120,34 @@ def face_box(width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def to_array(image: Image.Image, size: int) -> np.ndarray:
-    """The face box of an RGB image, resized (bilinear, antialiased) for the networks.
+    """Crops an RGB image to its face box and resizes it for the networks (bilinear, antialiased).
 
     Returns:
         float32 [size,size,3] in [-1,1].
     """
-    # Cropped first: with resize(box=...) the edge would take in pixels from outside the square,
-    # unlike tf.image.resize(antialias=True) in the exported graphs.
+    # Cropped first: resize(box=...) would blend in pixels from outside the square, unlike
+    # tf.image.resize(antialias=True) in the exported graphs.
     square = image.crop(face_box(*image.size))
     resized = square.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(resized, np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def to_image(array: np.ndarray) -> Image.Image:
-    """An 8-bit image from float [H,W,3] in [-1,1]; values outside are clipped."""
+    """Converts float [H,W,3] in [-1,1] to an 8-bit image; values outside are clipped."""
     values = (np.clip(np.asarray(array, np.float32), -1, 1) + 1) * 127.5
     return Image.fromarray(np.rint(values).astype(np.uint8))
 
 
-def paste_back(image: Image.Image, edited: np.ndarray, given: np.ndarray) -> Image.Image:
-    """Adds an edit of the face box to its image, which keeps its own detail.
+def paste_back(image: Image.Image, edited: np.ndarray, face: np.ndarray) -> Image.Image:
+    """Adds the edit of a face box to its image, which keeps its full-resolution detail.
 
-    What is enlarged is the difference that the edit makes, not the networks' small image: where
-    there is none, every pixel stays as it is.
+    Only the difference made by the edit is enlarged, not the network's small output: where the edit
+    changes nothing, the pixels stay the same.
 
     Args:
-        image: The original, of any size.
-        edited: float [S,S,3] in [-1,1], the edited face box.
-        given: The face box that was edited, as from `to_array`.
+        image: The original image, of any size.
+        edited: The edited face box, float [S,S,3] in [-1,1].
+        face: The face box before the edit, as from `to_array`.
 
     Returns:
         A copy of the image, of the original size, with the difference added to its face box
@@ -155,8 +155,8 @@ def paste_back(image: Image.Image, edited: np.ndarray, given: np.ndarray) -> Ima
     """
     left, upper, right, lower = face_box(*image.size)
     size = (right - left, lower - upper)
-    # In floats, channel by channel: bytes have no negative values.
-    channels = np.moveaxis(np.asarray(edited, np.float32) - np.asarray(given, np.float32), -1, 0)
+    # In floats, channel by channel, as differences can be negative.
+    channels = np.moveaxis(np.asarray(edited, np.float32) - np.asarray(face, np.float32), -1, 0)
     enlarged = [Image.fromarray(x).resize(size, Image.Resampling.BICUBIC) for x in channels]
     square = np.asarray(image.crop((left, upper, right, lower)), np.float32)
     values = np.clip(square + np.stack(enlarged, -1) * np.float32(127.5), 0, 255)
@@ -166,17 +166,15 @@ def paste_back(image: Image.Image, edited: np.ndarray, given: np.ndarray) -> Ima
 
 
 def save_image(image: Image.Image, path: str | Path) -> None:
-    """Writes an image in the format that its suffix names; whole or not at all.
-
-    Folders on the way are made.
+    """Writes an image atomically, in the format of its suffix; creates missing folders.
 
     Raises:
-        UserError: Unknown suffix, or the file cannot be written.
+        UserError: The suffix is unknown, or the file cannot be written.
     """
     path = Path(path)
     file_format = FORMATS.get(path.suffix.lower())
     if file_format is None:
-        raise UserError(f"{path}: unknown kind of image; expected one of {' '.join(FORMATS)}")
+        raise UserError(f"{path}: unknown image format; expected one of {' '.join(FORMATS)}")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +188,7 @@ def save_image(image: Image.Image, path: str | Path) -> None:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name has an image's suffix and is not hidden (macOS leaves `._*.jpg`)."""
+    """Whether a file name has an image suffix and is not hidden (macOS creates `._*.jpg`)."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in FORMATS
 
 
@@ -203,10 +201,10 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    found = sorted(folder / name for name in os.listdir(folder) if is_image_name(name))
-    if not found:
+    files = sorted(folder / name for name in os.listdir(folder) if is_image_name(name))
+    if not files:
         raise UserError(f"{folder}: has no images ({' '.join(FORMATS)})")
-    return found
+    return files
 
 
 def grid(
@@ -214,15 +212,15 @@ def grid(
     columns: Sequence[str] = (),
     row_names: Sequence[str] = (),
 ) -> Image.Image:
-    """A contact sheet on white with small gaps.
+    """A contact sheet of images on white, with small gaps.
 
     Args:
         rows: Images, or float arrays [H,W,3] in [-1,1]; rows may differ in length.
         columns: Captions above the columns.
-        row_names: Captions left of the rows.
+        row_names: Captions to the left of the rows.
 
     Returns:
-        One RGB image.
+        The sheet as one RGB image.
     """
     cells = [[c if isinstance(c, Image.Image) else to_image(c) for c in row] for row in rows]
     width = max((c.width for row in cells for c in row), default=1)

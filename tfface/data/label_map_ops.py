@@ -1,4 +1,4 @@
-"""Encoded label maps within the graph of an exported model; as `tfface.data.label_maps`."""
+"""Encoded label maps in the graph of an exported model, like `tfface.data.label_maps`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tfface.data.lines import draw_lines
 
 _COLOURS = colour(np.arange(LINE + 1))
 _KEYS = _COLOURS.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-_GREY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # Kinds of colours in a PNG's header.
+_GREY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # Colour types in a PNG header.
 
 
 def one_hot(labels: tf.Tensor) -> tf.Tensor:
-    """Label maps int32 [B,S,S] to float32 [B,S,S,19]."""
+    """One-hot encodes label maps int32 [B,S,S] as float32 [B,S,S,19]."""
     return tf.one_hot(labels, len(CLASSES_19))
 
 
 def decode_labels(encoded: tf.Tensor, lines: bool = False) -> tf.Tensor:
-    """One PNG of class ids in grey or in the classes' colours, string [], to int32 [H,W].
+    """Decodes one PNG of grey class ids or class colours, string [], to int32 [H,W].
 
     Args:
         encoded: The PNG.
-        lines: A line drawing is expected, of codes up to 19 (white).
+        lines: Expect a line drawing, with codes up to 19 (white).
 
     Raises:
-        tf.errors.InvalidArgumentError: What `tfface.data.label_maps.load_label_map` refuses.
+        tf.errors.InvalidArgumentError: See `tfface.data.label_maps.load_label_map`.
     """
     is_png = tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n")
     with tf.control_dependencies(
-        [tf.debugging.Assert(is_png, ["a label map is no PNG; expected a PNG of class ids"])]
+        [tf.debugging.Assert(is_png, ["a label map is not a PNG; expected a PNG of class ids"])]
     ):
         shape = _png_shape(encoded)
     sides = tf.cast(shape, tf.int64)
@@ -42,7 +42,7 @@ def decode_labels(encoded: tf.Tensor, lines: bool = False) -> tf.Tensor:
         & (tf.reduce_max(sides) <= MAX_ASPECT * tf.reduce_min(sides))
     )
     small = tf.debugging.Assert(
-        fits, ["a label map is too large, too small or too long; received the shape", shape]
+        fits, ["a label map is too large, too small or too long; received shape", shape]
     )
     with tf.control_dependencies([small]):
         depth, kind = _byte(encoded, 24), _byte(encoded, 25)
@@ -57,14 +57,14 @@ def decode_labels(encoded: tf.Tensor, lines: bool = False) -> tf.Tensor:
             lambda: _decode_colours(encoded, lines),
         )
     if lines:
-        message = "received a label map, or far too thick lines; expected a line drawing"
+        message = "received a label map, or lines that are far too thick; expected a line drawing"
         with tf.control_dependencies([tf.debugging.Assert(~_is_filled(labels), [message])]):
             labels = tf.identity(labels)
     return labels
 
 
 def _is_filled(labels: tf.Tensor) -> tf.Tensor:
-    """As `tfface.data.label_maps._is_filled`."""
+    """See `tfface.data.label_maps._is_filled`."""
     height, width = tf.shape(labels)[0], tf.shape(labels)[1]
     far = tf.maximum(tf.minimum(height, width) // THICKEST, 1)
     down, across = tf.range(height), tf.range(width)
@@ -78,10 +78,10 @@ def _is_filled(labels: tf.Tensor) -> tf.Tensor:
     return (2 * marked > tf.size(labels, tf.int64)) | (4 * tf.math.count_nonzero(within) > marked)
 
 
-def _byte(encoded: tf.Tensor, place: int) -> tf.Tensor:
-    """One byte of a string [], uint8 []; 0 behind its end."""
-    padded = tf.strings.join([encoded, tf.constant(b"\0" * (place + 1))])
-    return tf.io.decode_raw(tf.strings.substr(padded, place, 1), tf.uint8)[0]
+def _byte(encoded: tf.Tensor, position: int) -> tf.Tensor:
+    """One byte of a string [], uint8 []; 0 past its end."""
+    padded = tf.strings.join([encoded, tf.constant(b"\0" * (position + 1))])
+    return tf.io.decode_raw(tf.strings.substr(padded, position, 1), tf.uint8)[0]
 
 
 def _first(wrong: tf.Tensor) -> tf.Tensor:
@@ -100,7 +100,7 @@ def _decode_ids(encoded: tf.Tensor, depth: tf.Tensor, lines: bool) -> tf.Tensor:
 
 
 def _decode_colours(encoded: tf.Tensor, lines: bool) -> tf.Tensor:
-    # With channels=4, opaque pixels of a palette with few colours would not have the alpha 255.
+    # With channels=4, opaque pixels of a palette with few colours would not have alpha 255.
     values = tf.io.decode_png(encoded)
     opaque = tf.debugging.Assert(
         tf.reduce_all(tf.equal(values[..., 3:], 255)),
@@ -111,24 +111,24 @@ def _decode_colours(encoded: tf.Tensor, lines: bool) -> tf.Tensor:
     packed = red * (1 << 16) + green * (1 << 8) + blue
     codes = np.argsort(_KEYS) if lines else np.argsort(_KEYS[:LINE])
     known = _KEYS[codes].astype(np.int32)
-    place = tf.searchsorted(known, tf.reshape(packed, [-1]))
-    place = tf.reshape(tf.minimum(place, len(known) - 1), tf.shape(packed))
-    wrong = tf.not_equal(tf.gather(known, place), packed)
+    index = tf.searchsorted(known, tf.reshape(packed, [-1]))
+    index = tf.reshape(tf.minimum(index, len(known) - 1), tf.shape(packed))
+    wrong = tf.not_equal(tf.gather(known, index), packed)
     at = _first(wrong)
     right = tf.debugging.Assert(
         ~tf.reduce_any(wrong),
-        ["a label map has a colour that no class has:", values[at[0], at[1], :3]]
+        ["a label map has a colour that belongs to no class:", values[at[0], at[1], :3]]
         + ["at row and column", at, "; expected CelebAMask-HQ's colours, or ids in grey"],
         summarize=4,
     )
     with tf.control_dependencies([right]):
-        return tf.gather(tf.constant(codes, tf.int32), place)
+        return tf.gather(tf.constant(codes, tf.int32), index)
 
 
 def to_label_squares(encoded: tf.Tensor, size: int, lines: bool = False) -> tf.Tensor:
-    """Encoded label maps, string [B], to int32 [B,size,size]: nearest pixels of central squares."""
+    """Decodes label maps, string [B], to int32 [B,size,size]: central squares, nearest pixels."""
 
-    def one(png):
+    def decode(png):
         labels = decode_labels(png, lines)
         top, left, side = _square(tf.shape(labels)[0], tf.shape(labels)[1])
         nearest = (2 * tf.range(size) + 1) * side // (2 * size)
@@ -136,14 +136,14 @@ def to_label_squares(encoded: tf.Tensor, size: int, lines: bool = False) -> tf.T
         return tf.ensure_shape(square, [size, size])
 
     spec = tf.TensorSpec([size, size], tf.int32)
-    return tf.map_fn(one, encoded, fn_output_signature=spec)
+    return tf.map_fn(decode, encoded, fn_output_signature=spec)
 
 
 def check_labels(labels: tf.Tensor, lines: bool = False) -> tf.Tensor:
-    """The labels int32 [B,H,W] as they are.
+    """Returns the labels int32 [B,H,W] unchanged after checking their range.
 
     Raises:
-        tf.errors.InvalidArgumentError: One is not of 0 to 18; of a line drawing 0 to 19.
+        tf.errors.InvalidArgumentError: A label is not in 0 to 18, or 0 to 19 for line drawings.
     """
     most = LINE if lines else LINE - 1
     wrong = (labels < 0) | (labels > most)
@@ -156,14 +156,14 @@ def check_labels(labels: tf.Tensor, lines: bool = False) -> tf.Tensor:
 
 
 def colour_labels(labels: tf.Tensor) -> tf.Tensor:
-    """Label maps or line drawings, int32 [...] of 0 to 19, as float32 [...,3] in [-1,1]."""
+    """Colours label maps or line drawings, int32 [...] from 0 to 19: float32 [...,3] in [-1,1]."""
     return tf.gather(tf.constant(_COLOURS / np.float32(127.5) - np.float32(1)), labels)
 
 
 def example_labels(size: int, lines: bool = False) -> tf.Tensor:
-    """A plain face of ellipses, always the same, or its lines: int32 [1,size,size]."""
-    place = (np.arange(size) + 0.5) / size
-    x, y = place[None, :], place[:, None]
+    """A fixed, simple face of ellipses, or its line drawing: int32 [1,size,size]."""
+    position = (np.arange(size) + 0.5) / size
+    x, y = position[None, :], position[:, None]
     labels = np.zeros((size, size), np.int32)
     for name, across, down, width, height in (
         ("cloth", 0.5, 1.05, 0.48, 0.22),
@@ -186,7 +186,7 @@ def example_labels(size: int, lines: bool = False) -> tf.Tensor:
 
 
 def encode_labels(labels: tf.Tensor) -> tf.Tensor:
-    """Label maps or line drawings int32 [B,S,S] as grey PNGs of their ids, string [B]."""
+    """Encodes label maps or line drawings int32 [B,S,S] as grey PNGs of ids, string [B]."""
     return tf.map_fn(
         lambda x: tf.io.encode_png(tf.cast(x[..., None], tf.uint8)),
         labels,

@@ -1,7 +1,7 @@
-"""Label maps between files and arrays: which part of a face each pixel shows.
+"""Loading, conversion and saving of label maps: the face part that each pixel shows.
 
-Needs Pillow and numpy only, so that a client can use it without TensorFlow. In the graph of an
-exported model: `tfface.data.label_map_ops`.
+Needs only Pillow and NumPy, so a client can use it without TensorFlow. For the graph of an exported
+model see `tfface.data.label_map_ops`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ CLASSES_19 = (
     "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
     "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
 )  # fmt: skip
-"""Classes of the label map in CelebAMask-HQ's order; l_ is the person's left, right in the
-image."""
+"""Classes of a label map in CelebAMask-HQ's order; l_ is the person's left side, which is on the
+right in the image."""
 
 PALETTE = np.array(
     [
@@ -30,16 +30,16 @@ PALETTE = np.array(
     ],
     np.uint8,
 )  # fmt: skip
-"""Colours of the classes, as CelebAMask-HQ's authors draw them (g_color.py)."""
+"""Colours of the classes in CelebAMask-HQ (g_color.py)."""
 
 LINE = 19
-"""In a line drawing, the code of a line that is not the outline of a part; drawn white."""
+"""Code in line drawings of a line that is not the outline of a face part; drawn white."""
 
 THICKEST = 32
-"""A drawing's lines are up to two of so many parts of its side thick; what is more is an area."""
+"""Lines may be up to 2/32 of the side of a drawing thick; anything thicker counts as an area."""
 
 FLIPPED = np.arange(LINE + 1, dtype=np.int32)
-"""The code that takes the place of each code when an image is mirrored: sides are swapped."""
+"""The code that replaces each code when an image is mirrored: left and right are swapped."""
 FLIPPED[[4, 5, 6, 7, 8, 9]] = 5, 4, 7, 6, 9, 8
 
 _COLOURS = np.concatenate([PALETTE, np.full((1, 3), 255, np.uint8)])
@@ -49,29 +49,29 @@ _GREY, _COLOURED = ("1", "L", "I", "I;16", "I;16B"), ("RGB", "RGBA", "P")
 def load_label_map(
     source: str | Path | bytes, lines: bool | None = False, name: str | None = None
 ) -> np.ndarray:
-    """Reads a label map, or a line drawing, from a PNG.
+    """Reads a label map or a line drawing from a PNG.
 
     Args:
-        source: A file, or the bytes of one: grey, of class ids, or in the colours of PALETTE.
-        lines: A line drawing is expected, see `tfface.data.lines`; None: either.
-        name: What to call it in an error; the file's path if not given.
+        source: A file, or its content as bytes: grey class ids, or the colours of PALETTE.
+        lines: Whether to expect a line drawing, see `tfface.data.lines`; None: accept either.
+        name: Name of the label map in error messages; None: the file's path.
 
     Returns:
-        uint8 [H,W] of ids 0 to 18; of a line drawing 0 to 19.
+        Class ids, uint8 [H,W], from 0 to 18; for a line drawing 0 to 19.
 
     Raises:
-        UserError: The file is missing, truncated or not a PNG; not of the size or shape of a face
-            image (see `load_image`); has other ids or colours; is the mask of a single part; or
-            is a label map where a line drawing is expected.
+        UserError: The file is missing, truncated or not a PNG; has an invalid size or shape (see
+            `load_image`); has other ids or colours; is the mask of a single face part; or is a
+            label map where a line drawing is expected.
     """
     name = name or ("the label map" if isinstance(source, bytes) else str(source))
-    unknown = "not a PNG; a label map must be one, as other formats do not keep its values exactly"
+    unknown = "not a PNG; label maps must be PNGs, as other formats do not keep values exactly"
     with opened(source, name, unknown, ("PNG",)) as image:
         if image.mode in _GREY:
             values = np.asarray(image.convert("L") if image.mode == "1" else image)
             labels = _from_ids(values, lines is not False, name)
         elif image.mode in _COLOURED:
-            # The transparency of a palette belongs to its colours; of RGB it would be one more.
+            # In a palette, transparency is a property of colours; in RGB it is an extra colour.
             opaque = image.mode == "RGB" or not image.has_transparency_data
             values = np.asarray(image.convert("RGB" if opaque else "RGBA"))
             labels = _from_colours(values, lines is not False, name)
@@ -80,13 +80,17 @@ def load_label_map(
     if lines and _is_filled(labels):
         raise UserError(
             f"{name}: is a label map, or its lines are far too thick; expected a line drawing, "
-            "which `python -m tfface.prepare lines` makes of a label map"
+            "as `python -m tfface.prepare lines` creates from a label map"
         )
     return labels.astype(np.uint8)
 
 
 def _is_filled(labels: np.ndarray) -> bool:
-    """Whether codes [H,W] fill areas: half of all, or a quarter of the marked within its like."""
+    """Whether codes [H,W] fill areas instead of drawing lines.
+
+    They do if more than half of the pixels are marked, or if more than a quarter of the marked
+    pixels have the same code at a distance of 1/32 of the side in all four directions.
+    """
     far = max(min(labels.shape) // THICKEST, 1)
     padded = np.pad(labels, far, mode="edge")
     height, width = labels.shape
@@ -135,27 +139,27 @@ def _from_colours(values: np.ndarray, lines: bool, name: str) -> np.ndarray:
 
 
 def _pack(colours: np.ndarray) -> np.ndarray:
-    """One int32 for each colour uint8 [...,3 or 4]."""
+    """Packs colours uint8 [...,3 or 4] into one int32 each."""
     red, green, blue = (colours[..., i].astype(np.int32) for i in range(3))
     return red << 16 | green << 8 | blue
 
 
 def _single_part(name: str) -> UserError:
     return UserError(
-        f"{name}: is black and white, the mask of a single part; expected a label map, into which "
-        "the part masks of CelebAMask-HQ are composed by `python -m tfface.prepare label_maps`"
+        f"{name}: is black and white, the mask of a single part; expected a label map, which "
+        "`python -m tfface.prepare label_maps` composes from the part masks of CelebAMask-HQ"
     )
 
 
 def to_labels(labels: np.ndarray, size: int) -> np.ndarray:
-    """The central square of a label map, brought to a size by taking the nearest pixels.
+    """Crops a label map to its central square and resizes it with nearest neighbours.
 
     Args:
         labels: Integers [H,W].
-        size: Side wanted, in pixels.
+        size: Side of the result, in pixels.
 
     Returns:
-        int32 [size,size]: pixel i is that at (i + 0.5) * side / size of the square.
+        int32 [size,size]: pixel i is the one at (i + 0.5) * side / size of the square.
     """
     left, upper, right, _ = face_box(*labels.shape[::-1])
     nearest = (2 * np.arange(size) + 1) * (right - left) // (2 * size)
@@ -163,12 +167,12 @@ def to_labels(labels: np.ndarray, size: int) -> np.ndarray:
 
 
 def colour(labels: np.ndarray) -> np.ndarray:
-    """A label map or line drawing, integers [...] of 0 to 19, in colours: uint8 [...,3]."""
+    """Colours a label map or line drawing, integers [...] from 0 to 19: uint8 [...,3]."""
     return _COLOURS[labels]
 
 
 def save_label_map(labels: np.ndarray, path: str | Path) -> None:
-    """Writes a label map or line drawing, integers [H,W] of 0 to 19, as a grey PNG of its ids.
+    """Writes a label map or line drawing, integers [H,W] from 0 to 19, as a grey PNG of ids.
 
     Raises:
         UserError: The file does not end in `.png`, or cannot be written.
@@ -177,19 +181,19 @@ def save_label_map(labels: np.ndarray, path: str | Path) -> None:
 
 
 def save_colours(labels: np.ndarray, path: str | Path) -> None:
-    """Writes a label map or line drawing as a PNG to look at, which can be read back as exactly.
+    """Writes a label map or line drawing as a coloured PNG, which can be read back exactly.
 
     Args:
-        labels: Integers [H,W] of 0 to 19.
+        labels: Integers [H,W] from 0 to 19.
         path: The file.
 
     Raises:
-        UserError: As `save_label_map`.
+        UserError: See `save_label_map`.
     """
     _save_png(Image.fromarray(colour(labels)), path)
 
 
 def _save_png(image: Image.Image, path: str | Path) -> None:
     if Path(path).suffix.lower() != ".png":
-        raise UserError(f"{path}: expected a name that ends in .png, which keeps values exactly")
+        raise UserError(f"{path}: expected a name that ends in .png, as PNGs keep values exactly")
     save_image(image, path)

@@ -1,8 +1,8 @@
-"""Line drawings of faces: what the edge condition of aligned synthesis is computed from.
+"""Line drawings of faces, the input of the edge condition of aligned synthesis.
 
-A line drawing is an integer map of codes: 0 nothing, 1 to 18 the outline of that part, and
-`tfface.data.label_maps.LINE` any other line. It can be drawn and corrected by hand in the colours
-of the parts.
+A line drawing is an integer map of codes: 0 for nothing, 1 to 18 for the outline of that face part,
+and `tfface.data.label_maps.LINE` for any other line. It can be drawn and corrected by hand in the
+colours of the parts.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def draw_lines(label_map: np.ndarray, image: np.ndarray | None = None) -> np.ndarray:
-    """Draws the outlines of a face's parts and, outside the inner face, the edges of a photograph.
+    """Draws the outlines of face parts and, outside the inner face, the edges of a photograph.
 
-    Best drawn at the size that the networks work at: lines are one pixel wide at any size.
+    Draw at the input size of the network: lines are one pixel wide at any size.
 
     Args:
         label_map: Class ids, integers [H,W].
@@ -44,7 +44,7 @@ def draw_lines(label_map: np.ndarray, image: np.ndarray | None = None) -> np.nda
     if image is not None:
         from skimage.feature import canny
 
-        # Floats in [0,1]: of integers, some versions of scikit-image find nothing.
-        found = canny((np.asarray(image, np.float32) + 1) / 2 @ _GREY, sigma=1.0)
-        lines[found & ~np.isin(label_map, _INNER) & (lines == 0)] = LINE
+        # Floats in [0,1]: some versions of scikit-image find no edges in integers.
+        edges = canny((np.asarray(image, np.float32) + 1) / 2 @ _GREY, sigma=1.0)
+        lines[edges & ~np.isin(label_map, _INNER) & (lines == 0)] = LINE
     return lines

@@ -1,4 +1,4 @@
-"""The part of reading files that is TensorFlow's: which images a batch has, and how it ends."""
+"""The `tf.data` part of reading files: selection of each batch's images, and process shutdown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import tensorflow as tf
 
 
 class Exit:
-    """Lets the process end while a pipeline still reads ahead.
+    """Allows the process to exit while a pipeline still prefetches.
 
-    A pipeline's thread that enters Python during its shutdown never returns, and TensorFlow would
-    wait for it for ever. So before the shutdown, reads become empty, and end as soon as the
-    pipeline's buffers are full.
+    A pipeline thread that enters Python during interpreter shutdown never returns, and TensorFlow
+    would wait for it forever. So before the shutdown, reads return empty data, and they stop as
+    soon as the pipeline's buffers are full.
     """
 
     begun = False
@@ -24,7 +24,7 @@ class Exit:
 
     @classmethod
     def wait(cls) -> None:
-        """Waits until the pipelines have come to rest."""
+        """Waits until the pipelines are idle."""
         cls.begun = True
         deadline = time.monotonic() + cls.most_s
         while time.monotonic() < min(cls.last_read + cls.quiet_s, deadline):
@@ -32,7 +32,7 @@ class Exit:
 
     @classmethod
     def is_near(cls) -> bool:
-        """To be asked before each read: whether it is to be left out."""
+        """Whether to skip a read because the process exits; to be called before each read."""
         cls.last_read = time.monotonic()
         return cls.begun
 
@@ -50,17 +50,18 @@ def pipeline(
     start: int,
     chances: int = 1,
 ) -> tf.data.Dataset:
-    """Batches of what `read` makes of positions of `number` images and of chances.
+    """Batches that `read` loads, given positions in a list of images and random numbers.
 
     Args:
-        read: Function of int64 [B] and float32 [B,chances] in [0,1), to arrays [B,...].
-        specs: Name, type and shape without B of these arrays.
-        number: How many images there are.
+        read: From positions int64 [B] and random numbers float32 [B,chances] in [0,1) to arrays
+            [B,...].
+        specs: Data type and shape, without B, of these arrays, by name.
+        number: Number of images.
         batch_size: B.
-        seed: None: one pass in order, where all chances are 1.
-        stream: Sets apart what has the same seed.
+        seed: Seed of the order and random numbers; None: one pass in order, random numbers all 1.
+        stream: Distinguishes pipelines with the same seed.
         start: Number of the first batch.
-        chances: How many each image needs.
+        chances: Number of random numbers for each image.
     """
 
     def in_order(batch):
@@ -72,7 +73,7 @@ def pipeline(
     def shuffled(batch):
         examples = batch * batch_size + tf.range(batch_size, dtype=tf.int64)
         epochs = examples // number
-        # The raw op: tf.random.experimental.index_shuffle refuses one seed per index.
+        # The raw op, as tf.random.experimental.index_shuffle does not accept a seed per index.
         positions = tf.raw_ops.RandomIndexShuffle(
             index=examples % number,
             seed=tf.stack(

@@ -1,4 +1,4 @@
-"""Which images of a data set look alike, so that each can be an exemplar to the other."""
+"""Retrieval of similar images in a data set, as exemplars for each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfface.data.files import FileSource, user_errors
 from tfface.progress import progress
 
 _BATCH = 16
-_ROWS = 512  # Images compared with all others at a time.
+_ROWS = 512  # Number of images compared with all others at a time.
 
 
 def similar_images(
@@ -18,19 +18,19 @@ def similar_images(
 ) -> list[list[str]]:
     """Lists for each image the most similar other images of its split.
 
-    The similarity is the cosine of features averaged over the image. RABIT's
-    util/retrieve_ref_vgg.py takes VGG19's pool5; how it compares them is not published.
+    The similarity is the cosine of the spatially averaged features. RABIT's
+    util/retrieve_ref_vgg.py uses VGG19's pool5; how it compares them is not published.
 
     Args:
         source: The data set; images that cannot be read are left out.
         split: "train", "val" or "test".
-        network: From images [B,S,S,3] in [-1,1] to a list of features, of which the last is
-            taken; S as in `source.data.size`.
-        count: Images to list for each, as far as there are so many others.
+        network: From images [B,S,S,3] in [-1,1] to a list of feature maps, of which the last is
+            used; S is `source.data.size`.
+        count: Maximum number of images to list for each.
 
     Returns:
-        For each image its name and those of others, the most similar first; empty if the split
-        has less than two images.
+        For each image its name and those of the others, the most similar first; empty if the split
+        has fewer than two images.
 
     Raises:
         UserError: Too many images cannot be read; names them.
@@ -38,19 +38,19 @@ def similar_images(
     if source.count(split) < 2:
         return []
     features = _describe(source, split, network)
-    found = source.readable(split)
-    names = [name for name, good in found.items() if good]
+    readable = source.readable(split)
+    names = [name for name, good in readable.items() if good]
     if len(names) < 2:
         return []
-    alike = most_alike(features[list(found.values())], count)
+    similar = most_similar(features[list(readable.values())], count)
     return [
         [name, *(names[other] for other in others)]
-        for name, others in zip(names, alike, strict=True)
+        for name, others in zip(names, similar, strict=True)
     ]
 
 
 def _describe(source: FileSource, split: str, network: keras.Model) -> np.ndarray:
-    """Features float32 [N,C] of a split's images in order; of another one for a bad image."""
+    """Features float32 [N,C] of a split's images in order; those of the next for a bad image."""
     size = source.data.size
 
     @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3])])
@@ -59,19 +59,19 @@ def _describe(source: FileSource, split: str, network: keras.Model) -> np.ndarra
 
     parts = []
     with user_errors(source), progress() as bar:
-        task = bar.add_task(f"looking at {split}", total=source.count(split))
+        task = bar.add_task(f"computing features of {split}", total=source.count(split))
         for batch in source.batches(split, _BATCH):
             parts.append(describe(batch["image"]).numpy())
             bar.advance(task, len(parts[-1]))
     return np.concatenate(parts)
 
 
-def most_alike(features: np.ndarray, count: int) -> np.ndarray:
-    """The nearest others of each by the cosine; never all similarities are in memory at once.
+def most_similar(features: np.ndarray, count: int) -> np.ndarray:
+    """The most similar other rows of each row by cosine, computed in chunks to save memory.
 
     Args:
         features: float32 [N,C], N at least 2.
-        count: Others wanted, at least 1.
+        count: Number of rows to return for each, at least 1.
 
     Returns:
         int64 [N,min(count,N-1)]: indices, the most similar first.
@@ -79,12 +79,12 @@ def most_alike(features: np.ndarray, count: int) -> np.ndarray:
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.maximum(lengths, np.finfo(np.float32).tiny)
     count = min(count, len(unit) - 1)
-    found = np.zeros((len(unit), count), np.int64)
+    similar = np.zeros((len(unit), count), np.int64)
     for start in range(0, len(unit), _ROWS):
         cosine = unit[start : start + _ROWS] @ unit.T
         row = np.arange(len(cosine))
         cosine[row, start + row] = -np.inf
         best = np.argpartition(cosine, -count)[:, -count:]
         order = np.argsort(-np.take_along_axis(cosine, best, 1), kind="stable")
-        found[start : start + _ROWS] = np.take_along_axis(best, order, 1)
-    return found
+        similar[start : start + _ROWS] = np.take_along_axis(best, order, 1)
+    return similar

@@ -1,4 +1,4 @@
-"""Images side by side, to look at in a notebook."""
+"""Images side by side, for notebooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfface.data.images import grid, to_image
 from tfface.data.label_maps import colour
 from tfface.errors import UserError
 
-_LEAST = 96  # Pixels that an image is shown with at least.
+_LEAST = 96  # Minimum size of a shown image, in pixels.
 
 
 def show(
@@ -20,24 +20,24 @@ def show(
     rows: Sequence[str] = (),
     across: int | None = None,
 ) -> Image.Image:
-    """Images side by side with captions, enlarged if they are small.
+    """Arranges images side by side with captions; small images are enlarged.
 
-    An image is a Pillow image, floats [H,W,3] in [-1,1], or a label map, integers [H,W] of 0 to
-    19, which is shown in the colours of its classes; as an array or a tensor. None is an empty
-    place.
+    An image is a Pillow image, floats [H,W,3] in [-1,1], or a label map, integers [H,W] from 0 to
+    19, which is shown in the colours of its classes; arrays and tensors are accepted. None is an
+    empty cell.
 
     Args:
-        images: An image by each caption, or several, which then are a column: a list, or an
-            array [N,H,W,3] or [N,H,W]. Or a list of rows, each of images by captions, of which
-            the first row's are shown.
+        images: By caption, one image or a column of several: a list, or an array [N,H,W,3] or
+            [N,H,W]. Or a list of rows, each a mapping from captions to images; the captions of the
+            first row are shown.
         rows: Names of the rows.
-        across: Break a single row after so many images; without captions.
+        across: Maximum number of images in a row; captions are then left out.
 
     Returns:
-        One image, which a notebook shows as the last value of a cell.
+        One image, which a notebook displays as the last value of a cell.
 
     Raises:
-        UserError: Something that is no image.
+        UserError: A value is not an image.
     """
     if isinstance(images, Mapping):
         columns = [_several(name, value) for name, value in images.items()]
@@ -60,7 +60,7 @@ def _several(name: str, value: Any) -> list[Image.Image | None]:
         value = np.asarray(value)
         if value.ndim == 2 or (value.ndim == 3 and value.dtype.kind == "f"):
             value = [value]
-    return [_image(name, one) for one in value]
+    return [_image(name, item) for item in value]
 
 
 def _image(name: str, value: Any) -> Image.Image | None:

@@ -1,9 +1,9 @@
-"""Built-in faces: an endless, seeded set of drawn portraits with all that is true of them.
+"""Built-in faces: an endless, seeded set of rendered portraits with complete annotations.
 
 A face is a dict of factors (`sample_factors`) that can be edited one by one (`with_expression`,
-`with_attribute`, `with_factors`) and drawn (`render`) with TensorFlow operations, alone or inside a
-`tf.data` pipeline. The same seed is the same face on every machine. Changing the expression
-changes pixels inside `moving_mask` only, so that an edited face can be compared with the true one.
+`with_attribute`, `with_factors`) and drawn (`render`) with TensorFlow operations, eagerly or in a
+`tf.data` pipeline. The same seed gives the same face on every machine. Changing the expression
+changes only pixels inside `moving_mask`, so an edited face can be compared with the ground truth.
 """
 
 from tfface.data.label_maps import CLASSES_19

@@ -1,4 +1,4 @@
-"""From factors to measures: colours, and where the parts of the face are under an expression.
+"""From factors to colours, and to the positions of the face parts under an expression.
 
 Lengths are in head units: the image is 2 units wide and high at zoom 1, x to the right and y
 down, the origin in the middle of the face.
@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from tfface.data.synthetic.factors import AS_EXPRESSED, EXPRESSIONS, HAPPY
 
-# How far each part moves at full intensity, in head units (lids: share of the opening; cheek, fold,
-# furrow, wrinkle, clench, oval: 0 to 1). What is not listed stays. `one_*` moves on one side only:
-# the person's left, right in the image.
+# Movement of each part at full intensity, in head units (lids: share of the opening; cheek, fold,
+# furrow, wrinkle, clench, oval: 0 to 1). Parts not listed do not move. `one_*` moves on one side
+# only: the person's left, which is on the right in the image.
 _MOVES = {
     "angry": dict(
         brow_in=-0.08, brow_out=0.03, squeeze=0.032, lid_up=-0.28, lid_low=-0.35,
@@ -49,16 +49,16 @@ _MOVES = {
 }  # fmt: skip
 _PARTS = sorted({part for moves in _MOVES.values() for part in moves})
 _SMILE_PARTS = ("corner", "width", "lift", "cheek", "fold")
-SMALL_GAP = 0.02  # from here on an open mouth is seen at 64 pixels
+SMALL_GAP = 0.02  # The smallest gap of an open mouth that is visible at 64 pixels.
 
 
 def column(x: tf.Tensor) -> tf.Tensor:
-    """[B] -> float32 [B,1,1], to compute with planes [B,S,S]."""
+    """[B] to float32 [B,1,1], for computations with planes [B,S,S]."""
     return tf.reshape(tf.cast(x, tf.float32), [-1, 1, 1])
 
 
 def columns(factors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """All factors and the direction of the light as float32 [B,1,1], each made once."""
+    """All factors and the light direction as float32 [B,1,1]."""
     light = dict(zip("xyz", tf.unstack(light_direction(factors), axis=1), strict=True))
     return {name: column(x) for name, x in factors.items()} | {
         f"light_{axis}": column(x) for axis, x in light.items()
@@ -66,7 +66,7 @@ def columns(factors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def kind(x: tf.Tensor, index: int) -> tf.Tensor:
-    """1 where a column of kinds has this one, else 0."""
+    """1 where a column of kinds equals `index`, else 0."""
     return tf.cast(x == float(index), tf.float32)
 
 
@@ -80,13 +80,13 @@ def light_direction(f: dict[str, tf.Tensor]) -> tf.Tensor:
 
 
 def movement(factors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """How far each part has moved from rest under expression and mouth attributes: float32 [B]."""
+    """Movement of each part from rest under expression and mouth attributes: float32 [B]."""
     table = [[_MOVES[name].get(part, 0.0) for part in _PARTS] for name in EXPRESSIONS]
     rows = tf.gather(tf.constant(table, tf.float32), factors["expression"])
     rows *= factors["intensity"][:, None]
     moved = dict(zip(_PARTS, tf.unstack(rows, axis=1), strict=True))
 
-    # Some people show their clenched teeth in anger, others press their lips together.
+    # In anger some people show clenched teeth, others press their lips together.
     teeth = (factors["expression"] == EXPRESSIONS.index("angry")) & (factors["manner"] > 0.5)
     anger = factors["intensity"] * tf.cast(teeth, tf.float32)
     moved["clench"] += anger
@@ -103,10 +103,10 @@ def movement(factors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
     gap = moved["gap_up"] + moved["gap_low"]
     opened = tf.maximum(gap, 0.062)
-    want = factors["mouth_open"]
-    low = tf.where(want == 1, moved["gap_low"] + opened - gap, moved["gap_low"])
-    moved["gap_low"] = tf.where(want == 0, 0.0, low)
-    moved["gap_up"] = tf.where(want == 0, 0.0, moved["gap_up"])
+    is_open = factors["mouth_open"]
+    low = tf.where(is_open == 1, moved["gap_low"] + opened - gap, moved["gap_low"])
+    moved["gap_low"] = tf.where(is_open == 0, 0.0, low)
+    moved["gap_up"] = tf.where(is_open == 0, 0.0, moved["gap_up"])
     return moved
 
 
@@ -120,7 +120,7 @@ def mouth_state(
 
 
 def ramp(stops: list[tuple[float, float, float]], t: tf.Tensor) -> tf.Tensor:
-    """Colours [B,3] at t [B] in [0,1] of a polyline through evenly spaced stops."""
+    """Colours [B,3] at t [B] in [0,1] on a polyline through evenly spaced stops."""
     stops = tf.constant(stops, tf.float32)
     last = stops.shape[0] - 1
     x = tf.clip_by_value(t, 0.0, 1.0) * last
@@ -189,7 +189,7 @@ def colours(factors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         "hair": hair,
         "hair_dark": hair * 0.42,
         "hair_light": hair_light,
-        # Darker than the skin, whatever the hair: brows carry half of an expression.
+        # Darker than the skin for any hair colour, as brows carry half of an expression.
         "brow": tf.minimum(0.47 * hair + 0.21 * shadow, 0.55 * skin),
         "beard": 0.75 * hair * 0.85 + 0.25 * shadow * 0.6,
         "iris": iris_dark * (0.85 + 0.5 * f["iris_shade"][:, None]),

@@ -1,7 +1,8 @@
-"""What a built-in face is made of: factors drawn from an integer seed, and edits of them.
+"""The factors of built-in faces: sampling from integer seeds, and edits.
 
-A face is a dict of tensors, one value per face. Every factor has its own random stream (an integer
-hash of the seed and of the factor's name), so that adding or fixing one factor changes no other.
+The factors are a dict of tensors with one value for each face. Each factor has its own random
+stream (an integer hash of the seed and the factor's name), so adding or fixing one factor does not
+change the others.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NEUTRAL, HAPPY = EXPRESSIONS.index("neutral"), EXPRESSIONS.index("happy")
 HAIR_COLOURS = ("Black_Hair", "Brown_Hair", "Blond_Hair", "Gray_Hair", "red")
 HAIR_STYLES = ("parted", "crop", "straight", "wavy", "bob", "curly", "bun", "receding")
 
-# Attributes that are a yes-or-no factor of their own.
+# Attributes with a Boolean factor of their own.
 _SWITCHES = {
     "Bald": "bald",
     "Bangs": "bangs",
@@ -43,13 +44,13 @@ _SWITCHES = {
     "Wearing_Lipstick": "lipstick",
     "Wearing_Necklace": "necklace",
 }
-# Attributes of the mouth: factors with a third value, AS_EXPRESSED.
+# Attributes of the mouth: factors with a third value AS_EXPRESSED, which follows the expression.
 _MOUTH = {"Mouth_Slightly_Open": "mouth_open", "Smiling": "smiling"}
 AS_EXPRESSED = -1
 
 ATTRIBUTES = tuple(sorted([*_SWITCHES, *_MOUTH, *HAIR_COLOURS[:4]]))
 
-# Only one of these can be seen at a time: a hat covers bangs and bald heads, bangs are hair.
+# Only one of these can be visible at a time: a hat covers bangs and bald heads, bangs are hair.
 _EXCLUDES = {
     "bald": ("bangs", "hat"),
     "bangs": ("bald", "hat"),
@@ -86,7 +87,7 @@ IDENTITY = {
     "hair_phase": (0.0, 6.28),
     "iris_shade": (0.0, 1.0),
 }
-"""Lowest and highest value of the factors of a person that are amounts."""
+"""Lowest and highest value of each continuous identity factor."""
 
 _STYLE_UNIFORM = {
     "background_hue": (0.0, 1.0),
@@ -122,7 +123,7 @@ def _both(*weights: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return weights, weights
 
 
-# Weights of the kinds, and chances, for men and for women.
+# Weights of the kinds and probabilities of the switches, for men and women.
 _KINDS = {
     "hair_style": ((4, 3, 0.3, 0.5, 0, 1.2, 0.2, 1.5), (0.7, 0.3, 3, 3, 2, 1.3, 1.3, 0)),
     "hair_colour": _both(3, 3, 2.5, 2, 1),
@@ -176,7 +177,7 @@ GROUPS = {
     ),
     "pose": tuple(_POSE_UNIFORM),
     "expression": ("expression", "intensity", "smiling", "mouth_open"),
-    # All that shows without changing the label map: colours, light, beards, wrinkles.
+    # Everything visible that does not change the label map: colours, light, beards, wrinkles.
     "colours": (
         "age",
         "cheekbone",
@@ -195,14 +196,14 @@ GROUPS = {
         *(name for name in _STYLE_UNIFORM if name not in ("glasses_round", "hoops")),
     ),
 }
-"""Names of the factors of each group; identity, style, pose and expression share out all factors,
-`colours` cuts across them."""
+"""Names of the factors in each group; identity, style, pose and expression partition the factors,
+`colours` overlaps them."""
 
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def _mix(x: tf.Tensor) -> tf.Tensor:
-    """The finaliser of SplitMix64: uint64 -> uint64, every bit depends on every bit."""
+    """The finaliser of SplitMix64, uint64 to uint64: every output bit depends on all input bits."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint64)))
         x *= tf.constant(factor, tf.uint64)
@@ -210,11 +211,11 @@ def _mix(x: tf.Tensor) -> tf.Tensor:
 
 
 def uniform(seeds: tf.Tensor, *names: str) -> tf.Tensor:
-    """Streams of each seed.
+    """Uniform random numbers for each seed and stream.
 
     Args:
         seeds: int64 [B].
-        *names: Any names; different names give independent values.
+        *names: Names of the streams; different names give independent values.
 
     Returns:
         float32 [B, number of names] in [0, 1), the same on every machine.
@@ -228,21 +229,21 @@ def uniform(seeds: tf.Tensor, *names: str) -> tf.Tensor:
 
 
 def _choose(u: tf.Tensor, weights: tuple[float, ...]) -> tf.Tensor:
-    """From uniform values an int32 with probabilities proportional to the weights."""
+    """From uniform values [B] to int32 [B] with probabilities proportional to the weights."""
     edges = tf.constant([sum(weights[: i + 1]) for i in range(len(weights) - 1)], tf.float32)
     return tf.reduce_sum(tf.cast(u[:, None] * sum(weights) >= edges, tf.int32), axis=1)
 
 
 def sample_factors(seeds: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Draws all factors of the faces with these seeds.
+    """Samples all factors of the faces with the given seeds.
 
     Expressions are uniform with an intensity in [0.7, 1]; the mouth follows the expression.
 
     Args:
-        seeds: int64 [B], one face each.
+        seeds: int64 [B], one for each face.
 
     Returns:
-        A dict of tensors [B]: float32 for amounts, bool for what is there or not, int32 for kinds
+        A dict of tensors [B]: float32 for continuous factors, bool for switches, int32 for kinds
         (`smiling` and `mouth_open`: 0, 1 or AS_EXPRESSED), int64 for `identity`, the seed.
     """
     seeds = tf.cast(seeds, tf.int64)
@@ -263,7 +264,7 @@ def sample_factors(seeds: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def _consistent(factors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Takes away what cannot be seen together: a hat goes before a bald head, that before bangs."""
+    """Resolves conflicts: a hat takes precedence over a bald head, that over bangs."""
     bald = factors["bald"] & ~factors["hat"]
     return factors | {"bald": bald, "bangs": factors["bangs"] & ~factors["hat"] & ~bald}
 
@@ -273,15 +274,15 @@ def with_expression(
     expression: tf.Tensor,
     intensity: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
-    """The same faces with another expression, on which the mouth depends again.
+    """The same faces with another expression, which the mouth follows.
 
     Args:
         factors: As from `sample_factors`.
-        expression: int32 [B] or one int, an index into EXPRESSIONS.
-        intensity: float32 [B] or one number from 0 (as neutral) to 1; by default as it was.
+        expression: Index into EXPRESSIONS, int32 [B] or one int.
+        intensity: float32 [B] or one number from 0 (like neutral) to 1; None: unchanged.
 
     Returns:
-        New factors; those given are not changed.
+        New factors; the input is not modified.
     """
     like = factors["expression"]
     edited = dict(factors)
@@ -293,13 +294,13 @@ def with_expression(
 
 
 def with_attribute(factors: dict[str, tf.Tensor], name: str, value) -> dict[str, tf.Tensor]:
-    """The same faces with an attribute or without it.
+    """The same faces with or without an attribute.
 
-    Bald, Bangs and Wearing_Hat exclude each other: putting one on takes the others off. A hair
-    colour replaces the one before and gives a bald head its hair back; taking it away puts another
-    colour, always the same for one person, in its place. Smiling is the curve of the mouth and the
-    cheeks, Mouth_Slightly_Open the gap between the lips; either is set apart from the expression,
-    which keeps the brows, the eyes and what is left of the mouth.
+    Bald, Bangs and Wearing_Hat exclude each other: setting one removes the others. A hair colour
+    replaces the previous one and gives a bald head hair; removing it sets another colour, always
+    the same one for a person. Smiling is the curve of the mouth and the cheeks, Mouth_Slightly_Open
+    the gap between the lips; both become independent of the expression, which still determines the
+    brows, the eyes and the rest of the mouth.
 
     Args:
         factors: As from `sample_factors`.
@@ -307,7 +308,7 @@ def with_attribute(factors: dict[str, tf.Tensor], name: str, value) -> dict[str,
         value: A bool, or bool [B].
 
     Returns:
-        New factors; those given are not changed.
+        New factors; the input is not modified.
 
     Raises:
         UserError: There is no such attribute.
@@ -336,18 +337,18 @@ def with_attribute(factors: dict[str, tf.Tensor], name: str, value) -> dict[str,
 
 
 def with_factors(factors: dict[str, tf.Tensor], **other) -> dict[str, tf.Tensor]:
-    """The same faces with some factors, or whole groups of factors, from elsewhere.
+    """The same faces with single factors or groups of factors replaced.
 
-    `with_factors(a, pose=b)` are the people of `a` in the poses of `b`; `style=b`, `identity=b`,
-    `colours=b` work alike, and `with_factors(a, yaw=10.0)` sets a single factor.
+    `with_factors(a, pose=b)` gives the people of `a` the poses of `b`; `style=b`, `identity=b` and
+    `colours=b` work alike. `with_factors(a, yaw=10.0)` sets a single factor.
 
     Args:
         factors: As from `sample_factors`.
-        **other: Name of a group in GROUPS = factors to take it from, or name of a factor = its
-            value, one for all faces or [B].
+        **other: The name of a group in GROUPS with the factors to copy it from, or the name of a
+            factor with its value, one for all faces or [B].
 
     Returns:
-        New factors; those given are not changed.
+        New factors; the input is not modified.
 
     Raises:
         UserError: There is no such group or factor.
@@ -370,7 +371,7 @@ def with_factors(factors: dict[str, tf.Tensor], **other) -> dict[str, tf.Tensor]
 def attribute_values(
     factors: dict[str, tf.Tensor], smiling: tf.Tensor, mouth_open: tf.Tensor
 ) -> tf.Tensor:
-    """What can be seen of ATTRIBUTES.
+    """The visible attributes.
 
     Args:
         factors: As from `sample_factors`.
@@ -380,8 +381,8 @@ def attribute_values(
     Returns:
         int32 [B, len(ATTRIBUTES)] of 0 and 1.
     """
-    seen = {name: factors[switch] for name, switch in _SWITCHES.items()}
-    seen |= {"Smiling": smiling, "Mouth_Slightly_Open": mouth_open}
+    visible = {name: factors[switch] for name, switch in _SWITCHES.items()}
+    visible |= {"Smiling": smiling, "Mouth_Slightly_Open": mouth_open}
     for index, name in enumerate(HAIR_COLOURS[:4]):
-        seen[name] = (factors["hair_colour"] == index) & ~factors["bald"]
-    return tf.cast(tf.stack([seen[name] for name in ATTRIBUTES], axis=1), tf.int32)
+        visible[name] = (factors["hair_colour"] == index) & ~factors["bald"]
+    return tf.cast(tf.stack([visible[name] for name in ATTRIBUTES], axis=1), tf.int32)

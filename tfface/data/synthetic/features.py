@@ -1,7 +1,7 @@
-"""The parts of the face that expressions move: brows, eyes, mouth, folds; and the nose and beard.
+"""The face parts that expressions move: brows, eyes, mouth, folds; also the nose and beard.
 
-Every layer here is exactly zero outside `moving_region`, so that an expression changes no pixel
-beyond it.
+Every layer that depends on the expression is exactly zero outside `moving_region`, so an expression
+changes no pixel outside it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from tfface.data.synthetic.shapes import Layers, Planes, bump, clip, smooth, spo
 LABELS = {"nose": 2, "l_eye": 4, "r_eye": 5, "l_brow": 6, "r_brow": 7, "mouth": 10, "u_lip": 11,
           "l_lip": 12}  # fmt: skip
 EYE_WIDTH = 0.128
-REST_CORNER = 0.014  # how far the corners of a mouth at rest turn up
+REST_CORNER = 0.014  # How far the corners of a mouth at rest turn up.
 
 
 def moving_region(p: Planes, f: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Signed distance (negative inside) to what expressions may change."""
+    """Signed distance (negative inside) to the region that expressions may change."""
     # Eyes and brows: a rounded box.
     dx = p.a - 0.33
     dy = tf.abs(p.vf - f["eye_level"] + 0.11) - 0.165
@@ -129,14 +129,14 @@ def mouth(layers: Layers, p: Planes, f, m, colour) -> None:
     within = tf.maximum(q, -1.0)
     lower_edge = bottom + 0.058 * full * (1.06 * within - 0.06) * (0.72 + 0.28 * within)
 
-    near = clip(10.0 * (1.15 - tf.abs(x)))  # the curves part and meet again further out
+    near = clip(10.0 * (1.15 - tf.abs(x)))  # The curves would meet again further out.
     inside = near * p.cover(tf.maximum(top - y, y - bottom)) * clip(gap / 0.012)
     upper = near * p.cover(tf.maximum(upper_edge - y, y - top))
     lower = near * p.cover(tf.maximum(bottom - y, y - lower_edge))
     dark = tf.zeros_like(colour["lips"]) + tf.constant([[0.13, 0.03, 0.035]])
     tooth = tf.zeros_like(dark) + tf.constant([[0.95, 0.93, 0.89]])
 
-    # The line where the lips meet; it reaches a little beyond them.
+    # The line where the lips meet extends a little beyond them.
     seam = p.cover(tf.abs(y - top) - 0.0075, 1.3) * clip(7.0 * (1.10 - tf.abs(x)))
     layers.paint(0.78 * seam * (1.0 - 0.6 * inside), dark * 0.8 + 0.2 * colour["skin_shadow"])
 
@@ -172,7 +172,7 @@ def mouth(layers: Layers, p: Planes, f, m, colour) -> None:
 
 
 def folds(layers: Layers, p: Planes, f, m, colour) -> None:
-    """What moves in the skin: folds beside the mouth, cheeks, furrow and wrinkles at the nose."""
+    """Moving skin: folds beside the mouth, cheeks, and furrow and wrinkles at the nose."""
     nose, lips = f["nose_length"], f["mouth_level"]
     # From the wing of the nose to beside the corner of the mouth.
     t = clip((p.vf - nose + 0.02) / (lips - nose + 0.05))
@@ -198,7 +198,7 @@ def folds(layers: Layers, p: Planes, f, m, colour) -> None:
 
 
 def _bristles(p: Planes) -> tf.Tensor:
-    """Unevenness of the outline of a beard, where the image is fine enough."""
+    """Unevenness of the outline of a beard, if the resolution is high enough."""
     coarse = tf.sin(63.0 * p.uf + 30.0 * p.vf) + tf.sin(111.0 * p.uf - 47.0 * p.vf)
     return 0.0035 * coarse * clip(p.sharp / 90.0)
 
@@ -226,7 +226,7 @@ def beard(layers: Layers, p: Planes, f, m, colour) -> None:
 def nose(layers: Layers, p: Planes, f, colour) -> None:
     """Nostrils, wings and the shade below; the ridge is part of the relief of the head."""
     wide, tip = f["nose_width"], f["nose_length"]
-    # The tip stands out, so it moves further than the face when the head turns.
+    # The tip protrudes, so it moves further than the face when the head turns.
     x = p.uf - 0.22 * p.turn_x
     y = p.vf - tip - 0.15 * p.turn_y
     a = tf.abs(x)

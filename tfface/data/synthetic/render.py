@@ -37,18 +37,18 @@ _SMALLEST, _LARGEST = 32, 256
 def render(
     factors: dict[str, tf.Tensor], size: int, fields: tuple[str, ...] = ("image",)
 ) -> dict[str, tf.Tensor]:
-    """Draws faces and tells what is to be seen.
+    """Renders faces and their annotations.
 
     Args:
-        factors: As from `sample_factors`, B faces.
+        factors: Factors of B faces, as from `sample_factors`.
         size: Image side in pixels, 32 to 256.
-        fields: Which of FIELDS are wanted.
+        fields: Requested fields, from FIELDS.
 
     Returns:
-        A dict with the fields wanted:
+        A dict with the requested fields:
         `image` float32 [B,S,S,3] in [-1,1];
-        `label_map` int32 [B,S,S], indices into CLASSES_19 (glasses take the lenses, eyes and brows
-        keep their own class);
+        `label_map` int32 [B,S,S], indices into CLASSES_19 (glasses include the lenses, except for
+        eyes and brows, which keep their own class);
         `attributes` int32 [B,len(ATTRIBUTES)] of 0 and 1;
         `expression` int32 [B], index into EXPRESSIONS; `intensity` float32 [B];
         `identity` int64 [B];
@@ -59,10 +59,12 @@ def render(
         `light` float32 [B,3], unit vector to the light: x right, y up, z towards the camera.
 
     Raises:
-        UserError: A size out of range or a field that does not exist.
+        UserError: The size is out of range or a field does not exist.
     """
     if not _SMALLEST <= size <= _LARGEST:
-        raise UserError(f"Built-in faces are {_SMALLEST} to {_LARGEST} pixels wide, not {size}")
+        raise UserError(
+            f"size is {size}: expected {_SMALLEST} to {_LARGEST} pixels for built-in faces"
+        )
     for name in fields:
         if name not in FIELDS:
             raise UserError(
@@ -86,10 +88,10 @@ def render(
 
 
 def moving_mask(factors: dict[str, tf.Tensor], size: int) -> tf.Tensor:
-    """Where an expression may change the image of a face.
+    """The region where an expression may change the image of a face.
 
-    Outside it, images of a face under any expressions, intensities and mouth attributes are
-    equal bit for bit. It does not depend on the expression itself.
+    Outside it, images of a face with any expressions, intensities and mouth attributes are
+    bit-identical. It does not depend on the expression itself.
 
     Args:
         factors: As from `sample_factors`.
@@ -105,9 +107,9 @@ def moving_mask(factors: dict[str, tf.Tensor], size: int) -> tf.Tensor:
 
 @functools.lru_cache
 def _drawer(size: int, wanted: tuple[str, ...]):
-    """The drawing of a thousand operations as one function, traced once per process.
+    """Drawing as one function of about a thousand operations, traced once per process.
 
-    Not inlined: a pipeline that calls it is built in a moment, and eager calls run the same code.
+    It is not inlined, so pipelines that call it build quickly and eager calls run the same code.
     """
     seeds = tf.TensorSpec([None], tf.int64)
     specs = (
@@ -118,20 +120,22 @@ def _drawer(size: int, wanted: tuple[str, ...]):
     def draw(*values):
         f = dict(zip(names, values, strict=True))
         layers = _draw(f, size, "label_map" in wanted)
-        made = {"image": layers.image} if "image" in wanted else {}
+        outputs = {}
+        if "image" in wanted:
+            outputs["image"] = layers.image()
         if "label_map" in wanted:
-            made["label_map"] = lambda: layers.label
-        return {name: make() for name, make in made.items()}
+            outputs["label_map"] = layers.label
+        return outputs
 
     signature = [tf.TensorSpec([None], specs[name].dtype) for name in names]
     options = {"experimental_attributes": {"_noinline": True}}
-    # A concrete function is a graph, and traced once, also where functions are run eagerly.
+    # A concrete function is always a graph traced once, even with run_functions_eagerly.
     draw = tf.function(draw, signature, autograph=False, **options).get_concrete_function()
     return lambda f: draw(*(f[name] for name in names))
 
 
 def _draw(factors, size: int, labelled: bool) -> Layers:
-    """All layers, from front to back."""
+    """Draws all layers, from front to back."""
     colour = colours(factors)
     f = columns(factors)
     moved = {name: column(x) for name, x in movement(factors).items()}

@@ -1,4 +1,4 @@
-"""What stays when the expression changes: head, hair, ears, neck, clothes, accessories, ground."""
+"""Parts that do not change with the expression: head, hair, ears, body, accessories, background."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tfface.data.synthetic.shapes import (
 LABELS = {"skin": 1, "eye_g": 3, "l_ear": 8, "r_ear": 9, "hair": 13, "hat": 14, "ear_r": 15,
           "neck_l": 16, "neck": 17, "cloth": 18}  # fmt: skip
 
-# Per hair style: how far it stands out at the sides and above, where it ends (head units down),
-# half-width of the opening for the face, level of the hairline, waviness, curls of the outline.
+# For each hair style: protrusion at the sides and above, lower end (head units down), half-width of
+# the opening for the face, level of the hairline, waviness, curliness of the outline.
 _HAIR = {
     "parted": (0.045, 0.12, 0.02, 0.435, -0.505, 0.25, 0.0),
     "crop": (0.015, 0.045, -0.04, 0.440, -0.520, 0.10, 0.0),
@@ -44,7 +44,7 @@ def _hair_measures(f) -> dict[str, tf.Tensor]:
 
 
 class Hair:
-    """The shapes of the hair, needed in front of the face, behind it, and for its shade.
+    """The shapes of the hair in front of the face and behind it, and its shading.
 
     Args:
         p: Coordinates.
@@ -66,7 +66,7 @@ class Hair:
         away = tf.sqrt(du * du + dv * dv + 0.004)
         bend = m["wave"] * (0.10 * tf.sin(11.0 * p.v + phase) + 0.05 * tf.sin(23.0 * p.v - phase))
         ray = du / away + bend
-        # Strands finer than the pixels would make patterns of their own.
+        # Strands finer than the pixels would cause aliasing.
         spread = away * p.sharp
         locks = tf.sin(17.0 * ray + phase) * clip(spread * 0.12 - 0.4)
         locks += 0.8 * tf.sin(41.0 * ray - 2.0 * phase + 3.0 * p.v) * clip(spread * 0.05 - 0.4)
@@ -110,7 +110,7 @@ class Hair:
             opening + m["curl"] * 0.028 * curls + m["wave"] * 0.010 * tf.sin(13.0 * p.v + phase)
         )
 
-        # A hat presses down the hair above its edge.
+        # A hat hides the hair above its edge.
         shown = (1.0 - bald) * (1.0 - f["hat"] * p.cover(hat_line(p, f) + 0.05))
         cap = p.cover(outline) * p.cover(-opening, 1.4)
         edge = p.vf + 0.262 + 0.022 * locks * (1.0 - 0.4 * m["curl"])
@@ -131,7 +131,7 @@ class Hair:
 
 
 def _relief(p: Planes, f) -> tf.Tensor:
-    """Height of the features above the egg of the head, for shading."""
+    """Height of the facial features above the egg shape of the head, for shading."""
     eye, tip = f["eye_level"], f["nose_length"]
     lips = f["mouth_level"]
     x = p.uf - 0.16 * p.turn_x
@@ -164,7 +164,7 @@ def _slopes(height: tf.Tensor, p: Planes) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def head(layers: Layers, p: Planes, f, colour, face, radius, across, hair: Hair) -> None:
-    """The skin of the head, lit."""
+    """The skin of the head, with lighting."""
     right, down = _slopes(_relief(p, f), p)
     nx = 0.92 * across - 1.25 * right
     ny = 0.80 * (p.v - SKULL_LEVEL) - 1.25 * down
@@ -182,7 +182,7 @@ def head(layers: Layers, p: Planes, f, colour, face, radius, across, hair: Hair)
     glow = 0.40 * spot(p.a, p.vf, (0.28, 0.17), (0.24, 0.21))
     glow += 0.30 * spot(p.uf, p.vf, (0.0, 0.20), (0.11, 0.10))
     layers.tint(share * glow, colour["skin"], colour["skin_blush"])
-    # A moist highlight where the mirrored light meets the eye: tip of the nose, forehead, cheeks.
+    # A specular highlight on the tip of the nose, forehead and cheeks.
     hz = lz + 1.0
     half = tf.math.rsqrt(lx * lx + ly * ly + hz * hz)
     gloss = (nx * lx - ny * ly + tf.sqrt(nz2) * hz) * length * half
@@ -194,13 +194,13 @@ def head(layers: Layers, p: Planes, f, colour, face, radius, across, hair: Hair)
 
 
 def paint_hair(layers: Layers, alpha: tf.Tensor, shade: tf.Tensor, colour) -> None:
-    """Hair of a shape and a shade, with its strands."""
+    """Draws hair of a given shape and shading."""
     share = layers.paint(alpha, colour["hair"], LABELS["hair"])
     three_tone(layers, share, shade, colour["hair"], colour["hair_dark"], colour["hair_light"])
 
 
 def ears(layers: Layers, p: Planes, f, colour) -> None:
-    """Both ears, the nearer one standing out further."""
+    """Both ears; the nearer one protrudes further."""
     u = p.u + 0.5 * p.turn_x
     size = f["ear_size"]
     x = (tf.abs(u) - f["face_width"] - 0.006) / (0.052 * size)
@@ -219,7 +219,7 @@ def ears(layers: Layers, p: Planes, f, colour) -> None:
 
 
 def glasses(layers: Layers, p: Planes, f, colour) -> None:
-    """Frames one can see the eyes through, with a thin reflection."""
+    """Glasses: frames and transparent lenses with a thin reflection."""
     on = f["glasses"]
     x = p.a - f["eye_gap"] - 0.008
     y = p.vf - f["eye_level"] - 0.018
@@ -240,7 +240,7 @@ def glasses(layers: Layers, p: Planes, f, colour) -> None:
 
 
 def glasses_area(p: Planes, f) -> tf.Tensor:
-    """Frames and lenses together, the class eye_g: what CelebAMask-HQ outlines as glasses."""
+    """Frames and lenses together, the class eye_g as annotated in CelebAMask-HQ."""
     x = p.a - f["eye_gap"] - 0.008
     y = p.vf - f["eye_level"] - 0.018
     box = tf.maximum(tf.abs(x) - EYE_WIDTH - 0.050, tf.abs(y) - 0.122)
@@ -249,7 +249,7 @@ def glasses_area(p: Planes, f) -> tf.Tensor:
 
 
 def hat_line(p: Planes, f) -> tf.Tensor:
-    """Height below the lower edge of a hat, in head units, negative above it."""
+    """Distance below the lower edge of a hat, in head units; negative above it."""
     u = p.u - 0.1 * p.turn_x
     return p.vf + 0.385 + 0.25 * u * u
 
@@ -352,17 +352,17 @@ def body(layers: Layers, p: Planes, f, colour, radius, hair: Hair) -> None:
 
 
 def background(layers: Layers, p: Planes, f, colour) -> None:
-    """A gradient with blurred spots; takes all that is left."""
+    """A gradient with blurred spots; fills the remaining area."""
     angle = f["background_angle"]
     x, y = p.x + 0.0 * angle, p.y + 0.0 * angle
-    rest = layers.free
-    layers.paint(tf.ones_like(rest), colour["background"], 0)
+    free = layers.free
+    layers.paint(tf.ones_like(free), colour["background"], 0)
     along = clip(0.5 + 0.42 * (x * tf.cos(angle) + y * tf.sin(angle)))
-    layers.tint(rest * along, colour["background"], colour["background_far"])
-    blobs = tf.zeros_like(rest)
+    layers.tint(free * along, colour["background"], colour["background_far"])
+    blobs = tf.zeros_like(free)
     for i, size in enumerate((0.62, 0.45, 0.35)):
         turn = angle * (1.7 + i) + 2.1 * i
         at = (0.85 * tf.cos(turn), 0.75 * tf.sin(1.3 * turn) - 0.15)
         blobs += spot(x, y, at, (size, size))
     amount = 0.75 * smooth(f["background_blobs"], 0.3, 0.9)
-    layers.tint(rest * clip(blobs) * amount, colour["background"], colour["background_blob"])
+    layers.tint(free * clip(blobs) * amount, colour["background"], colour["background_blob"])

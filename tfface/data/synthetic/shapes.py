@@ -1,4 +1,4 @@
-"""Planes of coordinates, shapes on them, and layers of paint."""
+"""Coordinate planes, shapes on them, and colour layers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-SKULL_LEVEL = -0.12  # where the head is widest
-SKULL_HEIGHT = 0.585  # from there to its top
+SKULL_LEVEL = -0.12  # Level at which the head is widest.
+SKULL_HEIGHT = 0.585  # Distance from there to the top of the head.
 
 
 def clip(x: tf.Tensor) -> tf.Tensor:
@@ -17,7 +17,7 @@ def clip(x: tf.Tensor) -> tf.Tensor:
 
 
 def bump(square: tf.Tensor) -> tf.Tensor:
-    """(1 - square)^2 below 1, exactly 0 beyond: a soft spot that ends."""
+    """(1 - square)^2 for squares below 1, exactly 0 otherwise: a soft spot of finite size."""
     return tf.square(tf.nn.relu(1.0 - square))
 
 
@@ -38,14 +38,14 @@ class Planes:
 
     Attributes:
         size: S.
-        x: The image's own, -1 to 1 to the right, [1,1,S].
+        x: Image coordinate, -1 to 1 to the right, [1,1,S].
         y: The same downwards, [1,S,1].
-        u: The head's, upright and to scale.
+        u: Head coordinate to the right: unrotated and in head units.
         v: The same downwards.
-        uf: On the face: `u` less the parallax of a turned head.
+        uf: Face coordinate: `u` minus the parallax of a turned head.
         vf: The same downwards.
-        a: |uf|, in which left and right fall together.
-        side: 1 on the right half of the face as imaged, else 0.
+        a: |uf|, the same for the left and right half.
+        side: 1 on the right half of the face in the image, else 0.
         turn_x: Parallax at the middle of the face, [B,1,1].
         turn_y: The same downwards.
         sharp: Pixels per head unit, [B,1,1].
@@ -73,7 +73,7 @@ _TURN_WIDTH, _TURN_HEIGHT = 0.68, 1.1
 
 
 def _turned(u, v):
-    """Depth of the face relative to its rim: what moves most when the head turns."""
+    """Depth of the face relative to its rim, which scales the parallax of a turned head."""
     across = tf.nn.relu(1.0 - tf.square(u / _TURN_WIDTH))
     return across * tf.nn.relu(1.0 - tf.square(v / _TURN_HEIGHT))
 
@@ -94,7 +94,7 @@ def _frame(factors):
 
 
 def planes(factors: dict[str, tf.Tensor], size: int) -> Planes:
-    """The coordinates of faces in their poses (columns), for images of `size` pixels."""
+    """The coordinate planes of faces in their poses, for images of `size` pixels."""
     centres = tf.constant((np.arange(size) + 0.5) / size * 2.0 - 1.0, tf.float32)
     x, y = centres[None, None, :], centres[None, :, None]
     cx, cy, zoom, cos, sin, turn_x, turn_y = _frame(factors)
@@ -107,7 +107,7 @@ def planes(factors: dict[str, tf.Tensor], size: int) -> Planes:
 
 
 def pixels(factors: dict[str, tf.Tensor], size: int, points: tf.Tensor) -> tf.Tensor:
-    """Where points of the face are in the image: [B,N,2] in face units -> pixels.
+    """Image positions of points of the face: [B,N,2] from face units to pixels.
 
     The inverse of `planes`: the centre of the first pixel is (0, 0).
     """
@@ -130,25 +130,25 @@ def head_radius(p: Planes, factors: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf
     square = 0.20 + 0.30 * man + 0.15 * factors["jaw"]
     taper = 0.32 - 0.17 * man - 0.12 * factors["jaw"]
     low2 = below * below
-    # A turned head carries its chin along.
+    # The chin moves with a turned head.
     across = (p.u - 0.5 * p.turn_x * clip(1.2 * below)) / factors["face_width"]
     across = across * (1.0 + taper * low2)
     down = low2 * (1.0 - square + square * low2) + above * above
     return tf.sqrt(tf.square(across) + down), across
 
 
-HEAD_UNIT = 0.55  # head units per unit of head radius, near the outline
+HEAD_UNIT = 0.55  # Head units per unit of head radius, near the outline.
 
 
 class Layers:
-    """Paint laid from front to back.
+    """Colour layers, composed from front to back.
 
-    Every layer takes its share of what those before it left free. The image is then a sum of
+    Each layer covers its share of what the layers before it left free. The image is the sum of
     shares times colours, which a single matrix product computes for all three channels.
 
     Args:
         like: A plane [B,S,S].
-        labelled: Whether to keep the label map as well.
+        labelled: Whether to compose the label map too.
     """
 
     def __init__(self, like: tf.Tensor, labelled: bool):
@@ -158,7 +158,7 @@ class Layers:
         self._colours: list[tf.Tensor] = []
 
     def paint(self, alpha: tf.Tensor, colour: tf.Tensor, label: int | None = None) -> tf.Tensor:
-        """A layer of one colour [B,3]; returns its share of each pixel."""
+        """Adds a layer of one colour [B,3]; returns its share of each pixel."""
         share = self.free * alpha
         self.free = self.free - share
         self._add(share, colour)
@@ -167,11 +167,11 @@ class Layers:
         return share
 
     def tint(self, share: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> None:
-        """Moves a painted share (times an amount) from one colour towards another."""
+        """Shifts a painted share (times an amount) from one colour towards another."""
         self._add(share, end - start)
 
     def mark(self, alpha: tf.Tensor, label: int) -> None:
-        """Gives pixels that no layer in front has claimed to a class."""
+        """Assigns a class to the pixels that have no class from a layer in front."""
         if self.label is not None:
             self.label = tf.where((alpha > 0.5) & (self.label < 0), label, self.label)
 
@@ -180,7 +180,7 @@ class Layers:
         self._colours.append(colour)
 
     def image(self) -> tf.Tensor:
-        """The image in [-1,1], [B,S,S,3]."""
+        """The composed image, [B,S,S,3] in [-1,1]."""
         shape = tf.shape(self.free)
         shares = tf.stack([tf.reshape(s, [shape[0], -1]) for s in self._shares], axis=1)
         flat = tf.matmul(shares, tf.stack(self._colours, axis=1), transpose_a=True)

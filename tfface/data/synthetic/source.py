@@ -17,10 +17,10 @@ from tfface.data.synthetic.factors import (
 from tfface.data.synthetic.render import FIELDS, render
 from tfface.errors import UserError
 
-# Faces drawn at a time: their planes stay in the processor's cache.
 _CHUNK = 16
-# Where the faces begin whose colours exemplars have: behind all that `batches` and targets reach.
+"""Faces drawn at a time, so that their planes fit into the processor's cache."""
 STYLES = 2**58
+"""Offset of the faces that give exemplars their colours: beyond the faces of `batches`."""
 
 
 def _check(kind: str, names, known: tuple[str, ...]) -> None:
@@ -32,24 +32,24 @@ def _check(kind: str, names, known: tuple[str, ...]) -> None:
 
 
 class SyntheticFaces(Source):
-    """Endless faces drawn from integer seeds, with all that is true of them.
+    """An endless set of faces rendered from integer seeds, with complete annotations.
 
-    Face number n of a split has the seed 3 n + (0 train, 1 val, 2 test), so that no face is in two
-    splits. Expressions are uniform over `classes`, with intensities from 0.7 to 1. When attributes
-    but no classes are asked for, all faces are neutral, and Smiling and Mouth_Slightly_Open are
-    drawn on their own; otherwise both follow from the expression.
+    Face number n of a split has the seed 3 n + (0 train, 1 val, 2 test), so no face is in two
+    splits. Expressions are uniform over `classes`, with intensities from 0.7 to 1. If attributes
+    but no classes are requested, all faces are neutral, and Smiling and Mouth_Slightly_Open are
+    independent; otherwise both follow from the expression.
 
-    `data.flip` is ignored: mirrored, a contemptuous face (one corner of the mouth, always the same)
-    would be another expression, and there is no end of faces anyway.
+    `data.flip` is ignored: a mirrored contemptuous face (always the same corner of the mouth) would
+    be another expression, and the set is endless anyway.
 
     Args:
-        data: `size` is used, 32 to 256.
-        attributes: Of ATTRIBUTES.
-        classes: Of EXPRESSIONS, in the order wanted; the field `expression` counts in this order.
-        fields: Of FIELDS.
+        data: Only `size` is used, 32 to 256.
+        attributes: Names from ATTRIBUTES.
+        classes: Names from EXPRESSIONS; the field `expression` has indices in this order.
+        fields: Names from FIELDS.
 
     Raises:
-        UserError: An unknown name.
+        UserError: A name is unknown.
     """
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
@@ -60,22 +60,22 @@ class SyntheticFaces(Source):
         self._own_mouth = bool(attributes) and not classes
 
     def count(self, split: str) -> None:
-        """There is no end of faces."""
+        """None, as the set is endless."""
         _check("split", [split], SPLITS)
 
     def factors(
         self, split: str, first: tf.Tensor, count: int, where: tuple[str, bool] | None = None
     ) -> dict[str, tf.Tensor]:
-        """The factors behind some faces, to draw the same people once more in another way.
+        """The factors of a range of faces, for example to re-render the people after an edit.
 
         Args:
             split: "train", "val" or "test".
             first: Number of the first face, an int or int64 scalar.
-            count: How many faces.
+            count: Number of faces.
             where: As in `batches`.
 
         Returns:
-            As from `sample_factors`, `count` faces.
+            Factors of `count` faces, as from `sample_factors`.
         """
         _check("split", [split], SPLITS)
         numbers = tf.cast(first, tf.int64) + tf.range(count, dtype=tf.int64)
@@ -97,8 +97,8 @@ class SyntheticFaces(Source):
     def batches(self, split, batch_size, *, seed=None, start=0, where=None):
         """Batches of one split, endless with and without a seed.
 
-        With `where`, the attribute is put on every face or taken off it; faces number n with and
-        without it are otherwise the same face.
+        With `where`, the attribute is added to or removed from every face; face number n with and
+        without it are otherwise the same.
         """
         _check("split", [split], SPLITS)
         if where is not None:
@@ -111,8 +111,8 @@ class SyntheticFaces(Source):
             factors = self.factors(split, number * batch_size + offset, batch_size, where)
             batch = _render_in_chunks(factors, self.data.size, fields, batch_size)
             order = [EXPRESSIONS.index(name) for name in self.classes]
-            places = [order.index(i) if i in order else 0 for i in range(len(EXPRESSIONS))]
-            batch["expression"] = tf.gather(tf.constant(places, tf.int32), batch["expression"])
+            indices = [order.index(i) if i in order else 0 for i in range(len(EXPRESSIONS))]
+            batch["expression"] = tf.gather(tf.constant(indices, tf.int32), batch["expression"])
             if "attributes" in batch and self.attributes:
                 columns = [ATTRIBUTES.index(name) for name in self.attributes]
                 batch["attributes"] = tf.gather(batch["attributes"], columns, axis=1)
@@ -121,10 +121,10 @@ class SyntheticFaces(Source):
         return self._drawn(draw, batch_size, start)
 
     def exemplars(self, split, batch_size, *, seed=None, start=0, paired=1.0):
-        """Batches as `Source` describes; a pair is two people of the same colours.
+        """Batches as `Source` describes; a pair is two people with the same colours.
 
-        The target of a pair is a face of its own shape in all the colours, the light and the beard
-        of the exemplar: what a perfect method would make. Endless with and without a seed.
+        The target of a pair has the shape of one person with the colours, light and beard of the
+        exemplar: the output of a perfect method. Endless with and without a seed.
         """
         _check("split", [split], SPLITS)
         offset = _offset(seed)
@@ -150,13 +150,14 @@ class SyntheticFaces(Source):
 
     def _drawn(self, draw, batch_size: int, start: int) -> tf.data.Dataset:
         numbers = tf.data.Dataset.range(start, 2**62 // batch_size // 4)
-        draw = tf.autograph.experimental.do_not_convert(draw)  # Takes longer, for nothing.
+        # Conversion takes time and is not needed.
+        draw = tf.autograph.experimental.do_not_convert(draw)
         faces = numbers.map(draw, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return faces.prefetch(1)
 
 
 def _offset(seed: int | None) -> int:
-    """Number of a seed's first face: every seed begins somewhere else among 2^58 faces."""
+    """Number of a seed's first face: each seed starts at another position among 2^58 faces."""
     if seed is None:
         return 0
     return 1 + int(uniform(tf.constant([seed], tf.int64), "offset")[0, 0] * 2.0**24) * 2**34
@@ -165,6 +166,6 @@ def _offset(seed: int | None) -> int:
 def _render_in_chunks(factors, size: int, fields, count: int) -> dict[str, tf.Tensor]:
     parts = []
     for begin in range(0, count, _CHUNK):
-        some = {name: value[begin : begin + _CHUNK] for name, value in factors.items()}
-        parts.append(render(some, size, fields))
+        chunk = {name: value[begin : begin + _CHUNK] for name, value in factors.items()}
+        parts.append(render(chunk, size, fields))
     return {name: tf.concat([part[name] for part in parts], axis=0) for name in parts[0]}
