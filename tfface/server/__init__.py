@@ -1,7 +1,7 @@
 """The embedded server: implements TF Serving's gRPC and REST APIs where TF Serving cannot run.
 
 It has the same services, status codes, messages and typed reply fields; deliberate differences are
-listed in the README. The entry point is `tfface.server.app.Server`; `python -m tfface.serve`
+listed in docs/serving.md. The entry point is `tfface.server.app.Server`; `python -m tfface.serve`
 starts one.
 
 Modules:
