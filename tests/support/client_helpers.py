@@ -1,4 +1,4 @@
-"""Servers that answer as a test wants, for the tests of the clients."""
+"""Stand-in servers and helpers for the tests of the clients."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ TLS = Path(__file__).parent / "tls" / "client_tls"
 
 
 def negative(image):
-    """What `tiny_models` makes of an image."""
+    """The expected output of `tiny_models` for an image."""
     return 255 - np.asarray(image)
 
 
 def codes_of(seed=0, most=18):
-    """A label map, uint8 [20,24]."""
+    """A random label map, uint8 [20,24]."""
     return np.random.default_rng(seed).integers(0, most + 1, (20, 24), np.uint8)
 
 
 def painted(codes, face):
-    """What `tiny_models` paints: codes in red, the rest as the exemplar's first pixel."""
+    """The expected output of `tiny_models`: codes in red, the rest from the exemplar's pixel 0."""
     style = np.broadcast_to(np.asarray(face)[0, 0, 1:], (*codes.shape, 2))
     return np.concatenate([codes[..., None], style], -1)
 
@@ -40,7 +40,7 @@ def free_port():
 
 
 def spy(client, monkeypatch):
-    """A list that grows by the inputs of each request."""
+    """A list to which the inputs of each request are appended."""
     sent = []
     predict = client._transport.predict
 
@@ -53,7 +53,7 @@ def spy(client, monkeypatch):
 
 
 def refusal(call, *arguments, **options):
-    """Code and message of a call that the server refuses."""
+    """Code and message of a call that the server rejects."""
     with pytest.raises(ServerError) as caught:
         call(*arguments, **options)
     assert str(caught.value) == f"{caught.value.code}: {caught.value.message}"
@@ -83,6 +83,6 @@ def grpc_stand_in(predict, options=(), credentials=None, port=0):
 
 
 def echo(request, context=None):
-    """Answers with the images it was sent."""
+    """Returns the images of the request."""
     files = tensors.to_array(request.inputs["image_bytes"])
     return predict_pb2.PredictResponse(outputs={"image_bytes": tensors.to_proto(files)})

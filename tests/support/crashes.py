@@ -1,4 +1,4 @@
-"""Trainings that end in the middle of a step."""
+"""Trainings that crash in the middle of a step."""
 
 import pytest
 

@@ -8,7 +8,7 @@ from tfface.data.synthetic import SyntheticFaces
 
 
 class EagerFaces(SyntheticFaces):
-    """Draws without a pipeline, whose tracing takes far longer than a few faces do."""
+    """Draws without a pipeline, as tracing takes far longer than drawing a few faces."""
 
     class Batches:
         def __init__(self, draw, start):

@@ -1,4 +1,4 @@
-"""Images as files."""
+"""Encoded test images."""
 
 import io
 
@@ -13,7 +13,7 @@ def encoded(image, kind="PNG", **options):
 
 
 def noise(width, height):
-    """An image of nothing but detail."""
+    """An image of random noise."""
     values = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
     return Image.fromarray(values)
 

@@ -1,7 +1,7 @@
-"""TF Serving's own test models: y = a x + b, to predict, classify and regress.
+"""TF Serving's test models, y = a x + b, with predict, classify and regress signatures.
 
-Names, types and shapes of the signatures are those of its sources: `x` has the shape [-1, 1], and
-its tests send one of [1].
+Names, types and shapes of the signatures are as in its sources: `x` has the shape [-1, 1], and its
+tests send a tensor of shape [1].
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ tf1 = tf.compat.v1
 
 
 def save_graph(path, a=0.5, b=2.0):
-    """As TF 1 writes it: signatures with the method names of classify and regress."""
+    """Saves the model like TF 1, with the method names of classify and regress signatures."""
     with tf.Graph().as_default(), tf1.Session() as session:
         slope, offset = tf1.get_variable("a", initializer=a), tf1.get_variable("b", initializer=b)
         examples = tf1.placeholder(tf.string, [None], name="tf_example")
@@ -20,15 +20,15 @@ def save_graph(path, a=0.5, b=2.0):
         x = tf.identity(parsed["x"], name="x")
         y = tf.add(slope * x, offset, name="y")
         defs, constants = tf1.saved_model.signature_def_utils, tf1.saved_model.signature_constants
-        given = {"inputs": tf1.saved_model.build_tensor_info(examples)}
-        made = tf1.saved_model.build_tensor_info(y)
+        inputs = {"inputs": tf1.saved_model.build_tensor_info(examples)}
+        output = tf1.saved_model.build_tensor_info(y)
         signatures = {
             "serving_default": defs.predict_signature_def({"x": x}, {"y": y}),
             "regress_x_to_y": defs.build_signature_def(
-                given, {"outputs": made}, constants.REGRESS_METHOD_NAME
+                inputs, {"outputs": output}, constants.REGRESS_METHOD_NAME
             ),
             "classify_x_to_y": defs.build_signature_def(
-                given, {"scores": made}, constants.CLASSIFY_METHOD_NAME
+                inputs, {"scores": output}, constants.CLASSIFY_METHOD_NAME
             ),
         }
         session.run(tf1.global_variables_initializer())
@@ -38,7 +38,7 @@ def save_graph(path, a=0.5, b=2.0):
 
 
 class HalfPlusTwo(tf.Module):
-    """As TF 2 writes it: all signatures have the method name of predict."""
+    """The model as in TF 2, where all signatures have the method name of predict."""
 
     def __init__(self):
         super().__init__()
@@ -62,7 +62,7 @@ class HalfPlusTwo(tf.Module):
 
 
 def save_tf2(path):
-    """The same signatures, by `tf.saved_model.save`."""
+    """Saves the same signatures with `tf.saved_model.save`."""
     model = HalfPlusTwo()
     signatures = {
         "serving_default": model.predict,

@@ -1,4 +1,4 @@
-"""Small data sets on disk, in the layouts that the readers know."""
+"""Small data sets on disk, in the layouts that the readers support."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ NAMES = ("Bangs", "Eyeglasses", "Smiling")
 
 
 def write_image(path: Path, number: int, side: int = 32) -> None:
-    """A plain image that says its number in its red channel, with a bright left half."""
+    """Writes a plain image with its number in the red channel and a bright left half."""
     values = np.zeros((side, side, 3), np.uint8)
     values[..., 0] = number
     values[:, : side // 2, 1] = 255
@@ -35,7 +35,7 @@ def attributes_of(number: int) -> list[int]:
 
 
 def make_celeba(root: Path, count: int = 40, layout: str = "flat", splits: bool = True) -> Path:
-    """Images 000001.jpg...; attributes by `attributes_of`; of ten, one in val, one in test."""
+    """Creates images 000001.jpg...; attributes from `attributes_of`; 1 of 10 in val and in test."""
     parts = {"flat": ("", "", ""), "official": ("Img", "Anno", "Eval"), "kaggle": ("", "", "")}
     images, annotations, evaluation = (root / part for part in parts[layout])
     if layout == "kaggle":
@@ -99,7 +99,7 @@ def damage(path: Path, how: str) -> None:
 
 
 def masks_of(number: int) -> dict[str, tuple[slice, slice]]:
-    """Rows and columns of 64; hair overlaps the skin, one eye hair; half have no cloth."""
+    """Rows and columns, of 64, of each mask; hair overlaps skin and an eye; half have no cloth."""
     masks = {
         "hair": (slice(0, 24), slice(0, 64)),
         "skin": (slice(16, 48), slice(8, 56)),
@@ -116,7 +116,7 @@ def part(root, number, name="skin", folder="CelebAMask-HQ-mask-anno"):
 
 
 def make(root, count=20, first=1, folder="CelebAMask-HQ-mask-anno"):
-    """Images of 32 pixels with masks of 64; bright in the left half, see `write_image`."""
+    """Creates images of 32 pixels (see `write_image`) with masks of 64 pixels."""
     for number in range(first, first + count):
         write_image(root / "CelebA-HQ-img" / f"{number}.jpg", number % 256)
         for name, area in masks_of(number).items():

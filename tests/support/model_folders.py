@@ -1,4 +1,4 @@
-"""Model folders and model configuration files, as somebody who runs a server makes them."""
+"""Model folders and model configuration files, as an operator of a server creates them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 
 def add_version(export, base_path, number, warm_up=None):
-    """Adds a version as an export does: whole, by renaming."""
+    """Adds a version atomically by renaming, like an export."""
     base_path.mkdir(exist_ok=True)
     temporary = base_path / f".{number}.tmp"
     shutil.copytree(export, temporary)
@@ -28,7 +28,7 @@ def add_version(export, base_path, number, warm_up=None):
 
 
 def model(name, base_path, more=""):
-    """One `config` of a ModelConfigList, as text; `more` are further fields."""
+    """One `config` of a ModelConfigList as text; `more` has further fields."""
     return (
         f'config {{ name: "{name}" base_path: "{base_path}" model_platform: "tensorflow" {more} }}'
     )

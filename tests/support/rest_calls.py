@@ -1,4 +1,4 @@
-"""A server of the REST API with a model of many types, and calls as curl would make them."""
+"""A REST server with a model of many data types, and calls like those of curl."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def echo(dtype):
 
 @contextlib.contextmanager
 def answering(base_path):
-    """Handlers for a model named g, written to a folder first."""
+    """Handlers for a model named g, which is saved to a folder first."""
     model = Model()
     names = ("serving_default", "bytes", "slow", "rows", "uneven")
     signatures = {name: getattr(model, name) for name in names}
@@ -71,7 +71,7 @@ async def started(answers, **options):
 
 
 def call(rest, path, body=None, headers=(), method=None):
-    """Status, headers and body of a reply; a body that is no bytes is sent as JSON."""
+    """Status, headers and body of a reply; a body that is not bytes is sent as JSON."""
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode()
     url = f"http://127.0.0.1:{rest.port}{path}"
@@ -103,7 +103,7 @@ def b64(data):
 
 
 def predicted(rest, body, **options):
-    """The JSON that a prediction is answered with."""
+    """The JSON reply to a successful prediction."""
     status, document = asked(rest, PREDICT, body, **options)
     assert status == 200, document
     return document

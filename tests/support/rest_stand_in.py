@@ -1,4 +1,4 @@
-"""A small stand-in for TF Serving's REST API, with the paths, bodies and statuses it documents."""
+"""A small stand-in for TF Serving's REST API, with the documented paths, bodies and statuses."""
 
 from __future__ import annotations
 
@@ -141,13 +141,13 @@ def _answer(method, path, body):
 
 
 class RestStandIn:
-    """Serves until the end of the `with`.
+    """Context manager that serves the API.
 
     Attributes:
-        url: Where.
+        url: URL of the server.
         asked: Method, path and body of every request.
-        answer: As the function of this name; a test may put another in its place, whose second
-            result may be bytes too.
+        answer: The function that answers requests; a test may replace it, and the replacement may
+            return the body as bytes.
     """
 
     def __init__(self, port=0, tls=False):
@@ -177,7 +177,7 @@ class RestStandIn:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # A client that has gone in the middle.
+        self._server.handle_error = lambda *_: None  # Ignore disconnected clients.
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(TLS / "server.pem", TLS / "server.key")

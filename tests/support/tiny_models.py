@@ -1,4 +1,4 @@
-"""A SavedModel with the signatures of an exported face model, and plain stubs to call it."""
+"""A SavedModel with the signatures of an exported face model, and gRPC stubs to call it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _guided(pair):
 
 
 class TinyModel(tf.Module):
-    """Every face turns into its negative; raw variables, as in an export."""
+    """Turns every face into its negative; has plain variables, like an export."""
 
     def __init__(self):
         super().__init__()
@@ -92,7 +92,7 @@ class TinyModel(tf.Module):
         ]
     )
     def several(self, source_bytes, reference_bytes, attribute, strength):
-        """The reference of the largest strength; of an attribute "none", the source."""
+        """The negative of the reference with the largest strength, or of the source for "none"."""
         most = tf.argmax(strength, 1)
         reference, attribute = (
             tf.gather(x, most, axis=1, batch_dims=1) for x in (reference_bytes, attribute)
@@ -124,7 +124,7 @@ class TinyModel(tf.Module):
 
     @tf.function(input_signature=[_strings("x")])
     def quotes(self, x):
-        """Refuses everything, and says what it was."""
+        """Rejects every input with a message that quotes it."""
         refused = tf.debugging.Assert(tf.equal(tf.size(x), -1), ["received", x])
         with tf.control_dependencies([refused]):
             return {"x": tf.identity(x)}
@@ -138,7 +138,7 @@ class TinyModel(tf.Module):
 
 
 def save(path, signatures=("serving_default", "bytes", "types", "slow")):
-    """Writes the model; `bytes=transfer` in the names gives it under another name."""
+    """Writes the model; `bytes=transfer` exports `transfer` under the name `bytes`."""
     model = TinyModel()
     pairs = [name.partition("=")[::2] for name in signatures]
     tf.saved_model.save(
@@ -213,5 +213,5 @@ def status_request(**options):
 def wait_for(condition, seconds=20):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)

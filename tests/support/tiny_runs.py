@@ -16,7 +16,7 @@ ATTRIBUTES = ("Eyeglasses", "Smiling")
 
 
 def write_tiny_run(path, name, **options):
-    """A run folder with random weights, large enough that edits show; returns it loaded."""
+    """Writes a run folder with random weights, large enough for visible edits; returns the run."""
     config_class = get_config(name)
     _, config, _ = parse_training([name, "--preset", "tiny"], {name: config_class})
     method = get_method(name)(from_dict(config_class, {**to_dict(config), **options}))

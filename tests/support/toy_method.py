@@ -43,7 +43,7 @@ class Noise(Source):
 
 
 class Painter(Network):
-    """With dropout, whose random state is one more thing to save."""
+    """A generator with dropout, whose random state has to be saved too."""
 
     def __init__(self, dtype=None, name="painter"):
         with precision(dtype):
@@ -65,7 +65,7 @@ class Critic(Network):
 
 
 class Toy(Method):
-    """A painter that a critic shall not tell from noise, updated in every second step."""
+    """A generator trained against a critic; the generator is updated in every second step."""
 
     title = "A toy"
     curves = ("paint/realness",)
@@ -87,8 +87,8 @@ class Toy(Method):
         return source.batches(split, batch_size, seed=seed, start=start)
 
     def loss(self, phase, nets, batch):
-        made = nets["painter"](batch["image"], training=phase == "paint")
-        realness = tf.reduce_mean(nets["critic"](made))
+        generated = nets["painter"](batch["image"], training=phase == "paint")
+        realness = tf.reduce_mean(nets["critic"](generated))
         if phase == "paint":
             return -realness, {"realness": realness}
         real = tf.reduce_mean(tf.square(nets["critic"](batch["image"]) - 1.0))
@@ -96,7 +96,7 @@ class Toy(Method):
         return real + fake, {"real": real, "fake": fake}
 
     def preview(self, nets, batch):
-        return {"input": batch["image"], "made": nets["painter"](batch["image"])}
+        return {"input": batch["image"], "generated": nets["painter"](batch["image"])}
 
     def evaluation_source(self):
         return Noise(self.config.data)
