@@ -42,7 +42,7 @@ def main() -> None:
                     block, k, config.alignment.epsilon, config.alignment.temperature
                 )
                 rows.append((k, block, layer))
-    print("| k | block side | error, warped | error, painted | ms |")
+    print("| k | block side | error, warped | error, generated | ms |")
     print("|---|---|---|---|---|")
     for k, block, layer in rows:
         method.align = layer

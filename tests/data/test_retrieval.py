@@ -1,4 +1,4 @@
-"""Which images look alike: `prepare exemplars` and what it is made of."""
+"""Retrieval of similar images, and `prepare exemplars`."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def hue_of(name):
 def test_similar_images_become_exemplars(tmp_path, capsys):
     paint(tmp_path, [*HUES.values()] * 10)
     damage(tmp_path / "CelebA-HQ-img" / "6.png", "text")
-    (tmp_path / "exemplars.txt").write_text("1.png\n")  # Of no use, and replaced.
+    (tmp_path / "exemplars.txt").write_text("1.png\n")  # Invalid, and replaced.
     words = ["exemplars", "--path", str(tmp_path), "--features", "random", "--size", "32"]
     assert main([*words, "--count", "5"]) == 0
     assert "wrote" in capsys.readouterr().out
@@ -48,7 +48,7 @@ def test_similar_images_become_exemplars(tmp_path, capsys):
         assert set(others) <= set(same_split)
         if split_of[name] == "train":
             assert len(others) == 5 and {hue_of(other) for other in others} == {hue_of(name)}
-    # The reader takes them, from the list of each.
+    # The reader uses them.
     for number in range(1, 41):
         for label in masks_of(number):
             part(tmp_path, number, label).parent.mkdir(parents=True, exist_ok=True)

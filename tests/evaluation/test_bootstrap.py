@@ -45,9 +45,9 @@ def test_result_is_deterministic_and_independent_of_batches():
 
 def test_image_errors_inside_and_outside_a_region():
     truth = np.zeros((2, 4, 4, 3), np.float32)
-    made, inside = truth.copy(), np.zeros((2, 4, 4), bool)
-    inside[:, 0], made[:, 0], made[0, 1] = True, 0.5, 1.0
-    found = measured(**image_errors(made, truth, inside))["edited"]
+    images, inside = truth.copy(), np.zeros((2, 4, 4), bool)
+    inside[:, 0], images[:, 0], images[0, 1] = True, 0.5, 1.0
+    found = measured(**image_errors(images, truth, inside))["edited"]
     assert found["error_inside"] == 0.25 and found["error_outside"] == pytest.approx(0.5 / 6)
     assert found["error"] == pytest.approx((2 * 0.25 + 0.5) / 8)
     assert found["psnr"] == pytest.approx(-10 * np.log10((2 * 0.25**2 + 0.5**2) / 8))
@@ -58,9 +58,9 @@ def test_image_errors_inside_and_outside_a_region():
 
 
 def test_nan_image_makes_the_error_undefined():
-    made = np.full((3, 2, 2, 3), 0.5)
-    made[1] = np.nan
-    assert measured(**image_errors(made, np.zeros_like(made)))["edited"]["error"] is None
+    images = np.full((3, 2, 2, 3), 0.5)
+    images[1] = np.nan
+    assert measured(**image_errors(images, np.zeros_like(images)))["edited"]["error"] is None
 
 
 def test_segmentation_metrics_pool_all_pixels():
@@ -71,9 +71,9 @@ def test_segmentation_metrics_pool_all_pixels():
     expected = confusion.result()
     counts = confusions(found, truth)
     names = ("miou", "mean_f1", "pixel_accuracy")
-    made = measured("parts", **dict.fromkeys(names, counts))
-    assert made["parts"] == {name: pytest.approx(expected[name]) for name in names}
-    low, high = made["intervals"]["parts"]["miou"]
+    pooled = measured("parts", **dict.fromkeys(names, counts))
+    assert pooled["parts"] == {name: pytest.approx(expected[name]) for name in names}
+    low, high = pooled["intervals"]["parts"]["miou"]
     assert low < expected["miou"] < high
 
 
@@ -105,7 +105,7 @@ def test_gallery_shows_best_median_and_worst():
     gallery, scores = Gallery(), np.random.default_rng(2).permutation(20) / 100
     for part in np.split(np.arange(20), 4):
         images = np.full((5, 2, 2, 3), 0.1, np.float32)
-        gallery("error", [f"face {i}" for i in part], {"made": images}, scores[part])
+        gallery("error", [f"face {i}" for i in part], {"generated": images}, scores[part])
     (section,) = gallery.sections()
     places = [
         section.index(f"{kind} face {int(np.flatnonzero(scores == score)[0])} {score:.2%}")
@@ -120,7 +120,9 @@ def test_gallery_shows_best_median_and_worst():
 def test_gallery_limits_the_images_it_keeps():
     gallery, scores = Gallery(), np.random.default_rng(3).permutation(3000) / 3000
     for part in np.split(np.arange(3000), 30):
-        gallery("error", [f"{i}" for i in part], {"made": np.zeros((100, 2, 2, 3))}, scores[part])
+        gallery(
+            "error", [f"{i}" for i in part], {"generated": np.zeros((100, 2, 2, 3))}, scores[part]
+        )
     shown = gallery._shown["error"]
     assert len(shown.kept) <= 612 and len(shown.scores) == 3000
     (section,) = gallery.sections()

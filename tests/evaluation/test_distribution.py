@@ -287,11 +287,11 @@ def test_real_statistics_are_cached(tmp_path, network):
         return [images(0, 8)]
 
     arguments = {"name": "folder", "size": SIZE, "split": "val", "count": 8}
-    made = real_statistics(tmp_path, arguments, network, batches)
-    again = real_statistics(tmp_path, dict(reversed(arguments.items())), network, batches)
-    assert len(calls) == 1 and again.count == 8
+    computed = real_statistics(tmp_path, arguments, network, batches)
+    cached = real_statistics(tmp_path, dict(reversed(arguments.items())), network, batches)
+    assert len(calls) == 1 and cached.count == 8
     for name in ("mean", "scatter", "keys", "sample"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
+        np.testing.assert_array_equal(getattr(cached, name), getattr(computed, name))
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
     real_statistics(tmp_path, {**arguments, "count": 9}, network, batches)
     other = FeatureNetwork(network.name, keras.models.clone_model(network.model))
@@ -305,7 +305,7 @@ def test_damaged_cache_file_is_recomputed_with_a_warning(tmp_path, network, capl
     def batches():
         return [images(0, 4)]
 
-    made = real_statistics(tmp_path, {}, network, batches)
+    computed = real_statistics(tmp_path, {}, network, batches)
     (path,) = tmp_path.iterdir()
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2] ^= 255
@@ -314,9 +314,9 @@ def test_damaged_cache_file_is_recomputed_with_a_warning(tmp_path, network, capl
     else:
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b""}.get(damage, whole))
     with caplog.at_level(logging.WARNING, "tfface"):
-        again = real_statistics(tmp_path, {}, network, batches)
+        recomputed = real_statistics(tmp_path, {}, network, batches)
     assert f"{path}: damaged" in caplog.text
-    np.testing.assert_array_equal(again.scatter, made.scatter)
+    np.testing.assert_array_equal(recomputed.scatter, computed.scatter)
     caplog.clear()
     real_statistics(tmp_path, {}, network, batches)
     assert not caplog.text

@@ -51,8 +51,8 @@ def test_lpips_matches_a_manual_computation(files, checkpoints):
     heads["lin0.model.1.weight"] = head = checkpoints["vgg.pth"]["lin0.model.1.weight"]
     files["vgg.pth"] = heads
     a, b = images(1), images(2)
-    measure = lpips(SIZE, "vgg16.pth", "vgg.pth")
-    assert measure.name == "lpips"
+    metric = lpips(SIZE, "vgg16.pth", "vgg.pth")
+    assert metric.name == "lpips"
     maps = []
     for image in (a, b):
         x = (image - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450]
@@ -64,8 +64,8 @@ def test_lpips_matches_a_manual_computation(files, checkpoints):
             x = np.maximum(x + checkpoints["vgg16.pth"][f"features.{index}.bias"], 0)
         maps.append(x / np.linalg.norm(x, axis=-1, keepdims=True))
     squared = np.square(maps[0] - maps[1]) @ head.reshape(-1)
-    np.testing.assert_allclose(measure(a, b), squared.mean(axis=(1, 2)), rtol=1e-4)
-    assert measure(a, b).min() > 0.01
+    np.testing.assert_allclose(metric(a, b), squared.mean(axis=(1, 2)), rtol=1e-4)
+    assert metric(a, b).min() > 0.01
 
 
 def test_lpips_rejects_other_weight_files(files, checkpoints):
@@ -106,8 +106,8 @@ def narrow_vgg(monkeypatch):
 def test_lpips_uniform_preprocesses_for_keras_vgg16(narrow_vgg, tmp_path):
     body = narrow_vgg(False, None, (SIZE, SIZE, 3))
     body.save_weights(tmp_path / "vgg.weights.h5")
-    measure = lpips_uniform(SIZE, str(tmp_path / "vgg.weights.h5"))
-    assert measure.name == "lpips_uniform"
+    metric = lpips_uniform(SIZE, str(tmp_path / "vgg.weights.h5"))
+    assert metric.name == "lpips_uniform"
     a, b = images(1), images(2)
     taps = keras.Model(body.inputs, [body.get_layer(name).output for name in module._TAPS])
     expected = 0.0
@@ -115,7 +115,7 @@ def test_lpips_uniform_preprocesses_for_keras_vgg16(narrow_vgg, tmp_path):
         unit = [maps / (np.linalg.norm(maps, axis=-1, keepdims=True) + 1e-10) for maps in
                 (of_a.numpy(), of_b.numpy())]  # fmt: skip
         expected = expected + np.square(unit[0] - unit[1]).sum(-1).mean((1, 2))
-    np.testing.assert_allclose(measure(a, b), expected, rtol=1e-4)
+    np.testing.assert_allclose(metric(a, b), expected, rtol=1e-4)
 
 
 def _caffe(image):
@@ -135,15 +135,15 @@ def test_layer_names_exist_in_keras_vgg16():
 
 
 def test_perceptual_random_is_a_seeded_distance():
-    measure, again = perceptual_random(SIZE), perceptual_random(SIZE)
-    assert isinstance(measure, Lpips) and measure.name == "perceptual_random"
+    metric, other = perceptual_random(SIZE), perceptual_random(SIZE)
+    assert isinstance(metric, Lpips) and metric.name == "perceptual_random"
     a, b = images(1, 40), images(2, 40)
-    found = measure(a, b)
+    found = metric(a, b)
     assert found.shape == (40,) and found.dtype == np.float64 and found.min() > 0
-    np.testing.assert_array_equal(measure(a, a), 0.0)
-    np.testing.assert_allclose(measure(b, a), found, rtol=1e-6)
-    np.testing.assert_allclose(again(a, b), found, rtol=1e-6)
-    assert (measure(a, 0.9 * a + 0.1 * b) < found).all()
-    np.testing.assert_allclose(diversity(np.stack([a, b], 1), measure), found, rtol=1e-6)
+    np.testing.assert_array_equal(metric(a, a), 0.0)
+    np.testing.assert_allclose(metric(b, a), found, rtol=1e-6)
+    np.testing.assert_allclose(other(a, b), found, rtol=1e-6)
+    assert (metric(a, 0.9 * a + 0.1 * b) < found).all()
+    np.testing.assert_allclose(diversity(np.stack([a, b], 1), metric), found, rtol=1e-6)
     with pytest.raises(ValueError, match="the same shape"):
-        measure(a, b[:1])
+        metric(a, b[:1])

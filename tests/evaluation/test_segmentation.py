@@ -147,17 +147,17 @@ def renders(count):
 
 
 def test_segmenter_is_cached(tiny):
-    folder, made = tiny
+    folder, trained = tiny
     names = sorted(path.name for path in folder.iterdir())
     assert len(names) == 2 and {name.rpartition(".")[2] for name in names} == {"json", "keras"}
-    again = train_segmenter(SIZE, steps=2, cache=folder)
+    cached = train_segmenter(SIZE, steps=2, cache=folder)
     assert sorted(path.name for path in folder.iterdir()) == names
-    assert again.accuracy == made.accuracy
-    assert set(made.accuracy) == {"pixel_accuracy", "miou"}
+    assert cached.accuracy == trained.accuracy
+    assert set(trained.accuracy) == {"pixel_accuracy", "miou"}
     images = renders(3)
-    found = again.label_maps(images)
+    found = cached.label_maps(images)
     assert found.dtype == np.int32 and found.shape == (3, SIZE, SIZE)
-    np.testing.assert_array_equal(found, made.label_maps(images))
+    np.testing.assert_array_equal(found, trained.label_maps(images))
 
 
 def test_segmenter_training_is_deterministic(tiny):
