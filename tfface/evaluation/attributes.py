@@ -227,6 +227,7 @@ def evaluate_exchange(
             errors = {
                 kind: image_errors(images, target, changed) for kind, images in results.items()
             }
+            differs = (image != target).any((1, 2, 3))
             for kind, images in results.items():
                 right = [
                     judge.attributes(images)[:, own] == (wanted == 1)
@@ -234,9 +235,8 @@ def evaluate_exchange(
                 ]
                 rows = {**exchange_rows(right[0], i), **errors[kind]}
                 rows |= identity_rows(classifier, images, image)
-                rows |= success_rows(
-                    "right", [r[:, i] for r in right], errors[kind], errors["copy"]
-                )
+                verdicts = [r[:, i] for r in right]
+                rows |= success_rows("right", verdicts, errors[kind], errors["copy"], differs)
                 for group in (kind, f"{kind}/by_attribute/{name}"):
                     measurements.add(group, rows, per_person=2)
             shown = {"input": image, "reference": reference}

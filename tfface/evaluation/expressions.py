@@ -155,10 +155,11 @@ def evaluate_expressions(
     Returns:
         `people`; and for `edited` and the baselines `copy` (the input) and `target` (the ground
         truth): `accuracy`, the share of images in which the classifier sees the target expression;
-        `improved_over_input`, the share in which it does and whose PSNR is above the input's, where
-        input and ground truth differ; `improved_by_half_db`, the same with a margin of at least
-        0.5 dB; these three according to the second judge in `second`; `identity`, the mean cosine
-        similarity to the input person, if the classifier has an identity head;
+        `improved_over_input`, the share in which it does and whose PSNR is above the input's, of
+        the inputs with another expression (one that shows the target already differs from its
+        ground truth only in intensity, at some 60 dB); `improved_by_half_db`, the same with a
+        margin of at least 0.5 dB; these three according to the second judge in `second`;
+        `identity`, the mean cosine similarity to the input person, if the classifier has an identity head;
         `accuracy_by_expression`; `confusion`, with target expressions as rows and predicted ones as
         columns, as shares of the row; `error`, also inside and outside the regions that expressions
         move (`error_inside`, `error_outside`); `psnr` in dB of the mean squared error (None if it
@@ -175,6 +176,7 @@ def evaluate_expressions(
     for batch in chunks(people, count, BATCH // kinds, "editing held-out faces"):
         factors = {name: tf.repeat(value, kinds) for name, value in batch.items()}
         expected = np.tile(wanted, len(factors["identity"]) // kinds)
+        other = factors["expression"].numpy() != expected
         image = render(factors, size)["image"].numpy()
         target = render(with_expression(factors, expected, INTENSITY), size)["image"].numpy()
         moving = moving_mask(factors, size).numpy()
@@ -186,7 +188,7 @@ def evaluate_expressions(
             np.add.at(counts, (np.arange(len(expected)) % kinds, predicted[0]), 1)
             right = [expressions == expected for expressions in predicted]
             rows = {**errors[kind], **identity_rows(classifier, images, image)}
-            rows |= success_rows("accuracy", right, errors[kind], errors["copy"])
+            rows |= success_rows("accuracy", right, errors[kind], errors["copy"], other)
             for i, name in zip(wanted, classes, strict=True):
                 rows[f"accuracy_by_expression/{name}"] = means(right[0], expected == i)
             measurements.add(kind, rows, per_person=kinds)

@@ -65,6 +65,7 @@ def success_rows(
     verdicts: Sequence[np.ndarray],
     edited: dict[str, np.ndarray],
     inputs: dict[str, np.ndarray],
+    counted: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Rows, for `Measurements.add`, of edits that show the target and that improve over the input.
 
@@ -75,7 +76,9 @@ def success_rows(
         name: Name of the share of edits that show the target.
         verdicts: For one or two judges, whether each edit shows the target, bool [N].
         edited: Errors of the edits, from `image_errors`.
-        inputs: Errors of the inputs; inputs identical to their ground truth are left out.
+        inputs: Errors of the inputs.
+        counted: Which edits count as improved or not, bool [N]: those whose input does not show the
+            target already.
     """
     before = ratio(inputs["psnr"])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -83,8 +86,8 @@ def success_rows(
     rows = {}
     for prefix, shows in zip(("", "second/"), verdicts, strict=False):
         rows[f"{prefix}{name}"] = means(shows)
-        rows[f"{prefix}improved_over_input"] = means(shows & (gain > 0), before > 0)
-        rows[f"{prefix}improved_by_half_db"] = means(shows & (gain >= _HALF), before > 0)
+        rows[f"{prefix}improved_over_input"] = means(shows & (gain > 0), counted)
+        rows[f"{prefix}improved_by_half_db"] = means(shows & (gain >= _HALF), counted)
     return rows
 
 
