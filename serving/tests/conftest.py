@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.append(str(Path(__file__).parents[2] / "tests"))  # tiny_models
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))  # tiny_models
 
 
 @pytest.fixture(scope="session")
