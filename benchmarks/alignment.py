@@ -1,8 +1,8 @@
-"""Dense against block alignment: `python benchmarks/alignment.py`.
+"""Cost of dense and block alignment: `python benchmarks/alignment.py`.
 
-Time and peak memory of one image, forward and forward with backward, keys and values of 256
-channels each, float32, on the CPU. Each row runs in a fresh process; memory is the growth of its
-peak resident set over that before the first call, so it counts all that the operation holds.
+Time and peak memory for one image, forward and forward with backward, with keys and values of 256
+channels each, float32, on the CPU. Each row runs in a fresh process; memory is the growth of the
+peak resident set since before the first call, so it includes everything the operation allocates.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ ROWS = [
     (256, "closed_form", 4, 4),
     (256, "closed_form", 8, 4),
 ]
-SINKHORN_ITERATIONS = 10  # As in RABIT's code.
-REPEATS, SECONDS = 3, 3.0  # At least so many calls, and for so long: the fastest counts.
+SINKHORN_ITERATIONS = 10  # as in RABIT's code
+REPEATS, SECONDS = 3, 3.0  # minimum number of calls and duration; the fastest call is reported
 
 
 def _peak() -> float:
@@ -34,7 +34,7 @@ def _peak() -> float:
 
 
 def measure(side: int, form: str, block: int, k: int, backward: bool) -> dict[str, float]:
-    """Fastest seconds of a call, and MiB that the calls added to the peak."""
+    """Seconds of the fastest call, and growth of the peak memory in MiB."""
     from tfface.cli import import_tensorflow
 
     import_tensorflow()
@@ -63,7 +63,7 @@ def measure(side: int, form: str, block: int, k: int, backward: bool) -> dict[st
     before, times = _peak(), []
     while len(times) < REPEATS or sum(times) < SECONDS:
         begin = time.perf_counter()
-        compiled(*inputs)  # On a CPU it returns when all is done.
+        compiled(*inputs)  # on a CPU, returns when the computation is finished
         times.append(time.perf_counter() - begin)
     return {"seconds": min(times), "mebibytes": _peak() - before}
 
@@ -80,12 +80,12 @@ def main() -> None:
     print("| side | form | block | k | forward s | MiB | with backward s | MiB |")
     print("|---|---|---|---|---|---|---|---|")
     for row in ROWS:
-        found = []
+        results = []
         for backward in (0, 1):
             words = [sys.executable, __file__, "--one", *map(str, row), str(backward)]
-            made = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-            found.append(json.loads(made.strip().splitlines()[-1]))
-        cells = [f"{f['seconds']:.3f} | {f['mebibytes']:.0f}" for f in found]
+            output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+            results.append(json.loads(output.strip().splitlines()[-1]))
+        cells = [f"{r['seconds']:.3f} | {r['mebibytes']:.0f}" for r in results]
         side, form, block, k = row
         print(f"| {side} | {form} | {block or '-'} | {k or 'all'} | {' | '.join(cells)} |")
     print(f"\nDense at side 256 would need {3 * 256**4 * 4 / 2**30:.0f} GiB: not run.")

@@ -1,10 +1,10 @@
-"""Accuracy and cost of block sides and k: `python benchmarks/alignment_accuracy.py RUN`.
+"""Accuracy and cost by block side and k: `python benchmarks/alignment_accuracy.py RUN`.
 
-Takes a run of domain_alignment on built-in faces (from `python -m tfface.train domain_alignment
---alignment.kind dense`: features that no block side has shaped), puts other alignments in the place
-of its own, without training them, and measures on held-out people the error of the warped exemplar
-and of the painted face against the truth, and the fastest time of the alignment of 4 images,
-forward and backward.
+Loads a run of domain_alignment on built-in faces, trained with `python -m tfface.train
+domain_alignment --alignment.kind dense` so that its features favor no block side. Replaces its
+alignment by others without further training. Measures, on held-out people, the error of the warped
+exemplar and of the generated face against the ground truth, and the fastest time of the alignment
+of 4 images, forward and backward.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for k, block, layer in rows:
         method.align = layer
-        found = evaluate_alignment(_painter(trained), faces, PAIRS, SEED)
-        errors = " | ".join(f"{found[name]['error']:.2%}" for name in ("warped", "generated"))
+        results = evaluate_alignment(_generator(trained), faces, PAIRS, SEED)
+        errors = " | ".join(f"{results[name]['error']:.2%}" for name in ("warped", "generated"))
         print(f"| {k} | {block} | {errors} | {_milliseconds(layer, side, config):.1f} |")
 
 
-def _painter(trained):
+def _generator(trained):
     import tensorflow as tf
 
     @tf.function
-    def paint(labels, exemplar):
-        made = trained.method.generate(trained.nets, trained.method.encode(labels), exemplar)
-        return made["image"], made["warped"]
+    def generate(labels, exemplar):
+        outputs = trained.method.generate(trained.nets, trained.method.encode(labels), exemplar)
+        return outputs["image"], outputs["warped"]
 
-    return lambda batch: paint(batch["label_map"], batch["exemplar"])
+    return lambda batch: generate(batch["label_map"], batch["exemplar"])
 
 
 def _milliseconds(layer, side: int, config) -> float:

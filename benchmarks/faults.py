@@ -1,7 +1,7 @@
-"""What faults do to runs and studies: `python benchmarks/faults.py`, or `make faults`.
+"""Effects of faults on runs and studies: `python benchmarks/faults.py`, or `make faults`.
 
-Breaks small trainings in every way listed, continues them, and compares them with trainings that
-nothing has happened to. Writes `docs/faults.md`. Takes about an hour on two CPU cores.
+Interrupts small trainings with every listed fault, continues them, and compares them with
+undisturbed trainings. Writes `docs/faults.md`. Takes about an hour on two CPU cores.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from tfface.methods import METHODS
 ROOT = Path(__file__).parents[1]
 KILLS = 20
 STEPS = 200
-# Lines of metrics are means over 4 steps, and checkpoints are between them.
+# Metrics are averaged over 4 steps, and checkpoints fall between these intervals.
 OPTIONS = {"train.steps": STEPS, "train.log_every": 4, "train.save_every": 3}
 TOLERANCE = 1e-3
 SEEDS = random.Random(0)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-Row = tuple[str, str, str]  # The fault, what happened, what was lost.
+Row = tuple[str, str, str]  # fault, behavior, data loss
 
 
 class Training:
-    """A training of a tiny preset in a process of its own.
+    """A training of a tiny preset in its own process.
 
     Args:
         method: The method's name.
         path: The run folder.
-        **options: Those of `train`, with `_` for the first dot.
+        **options: Training options, with `_` in place of the first dot.
     """
 
     def __init__(self, method: str, path: Path, **options: object):
@@ -51,62 +51,62 @@ class Training:
         self._words = [sys.executable, "-m", "tfface.train", method, "--preset", "tiny", *words]
 
     def start(self, *words: str) -> subprocess.Popen:
-        """Starts or continues it."""
+        """Starts or continues the training."""
         with open(self.log, "w") as log:
             return subprocess.Popen(
                 [*self._words, "--run", str(self.path), *words], stdout=log, stderr=log, cwd=ROOT
             )
 
     def finish(self, *words: str) -> int:
-        """Lets it come to its end; returns the exit status."""
+        """Runs the training to its end; returns the exit status."""
         return self.start(*words).wait()
 
     def wait(self, step: int, process: subprocess.Popen) -> None:
-        """Waits until a step has been reported, or the process has ended."""
+        """Waits until a step has been logged, or the process has ended."""
         while process.poll() is None and self.steps()[-1:] < [step]:
             time.sleep(0.01)
 
     def metrics(self) -> list[dict]:
-        """Its lines of metrics but for its speed."""
+        """The logged metrics, without the speed."""
         file = self.path / "metrics.jsonl"
-        found = []
+        rows = []
         for line in file.read_text().splitlines() if file.exists() else []:
-            with contextlib.suppress(ValueError):  # A line that is being written.
-                found.append({k: v for k, v in json.loads(line).items() if "per_second" not in k})
-        return found
+            with contextlib.suppress(ValueError):  # a line that is being written
+                rows.append({k: v for k, v in json.loads(line).items() if "per_second" not in k})
+        return rows
 
     def steps(self) -> list[int]:
-        """Steps that metrics were written of."""
+        """Steps with logged metrics."""
         return [line["step"] for line in self.metrics()]
 
     def checkpoints(self) -> list[int]:
-        """Steps of its checkpoints."""
+        """Steps with checkpoints."""
         return sorted(checkpoint_files(self.path / "checkpoints"))
 
-    def told(self, pattern: str) -> str:
-        """What it said that matches, without its folder; else the last line."""
+    def message(self, pattern: str) -> str:
+        """The part of the log that matches, without the folder; if none does, the last line."""
         text = self.log.read_text()
-        found = re.search(pattern, text)
-        said = found[0] if found else (text.strip().splitlines() or ["nothing"])[-1]
-        return said.replace(str(self.path.parent) + "/", "")
+        match = re.search(pattern, text)
+        message = match[0] if match else (text.strip().splitlines() or ["nothing"])[-1]
+        return message.replace(str(self.path.parent) + "/", "")
 
 
-def compared(found: Training, whole: Training) -> str:
-    """How the metrics of two trainings differ."""
-    a, b = found.metrics(), whole.metrics()
+def compared(continued: Training, undisturbed: Training) -> str:
+    """Describes how the metrics of two trainings differ."""
+    a, b = continued.metrics(), undisturbed.metrics()
     if a == b:
-        return "nothing: all metrics are those of the undisturbed run, to the last bit"
+        return "nothing: all metrics are bit-identical to the undisturbed run"
     if [line.keys() for line in a] != [line.keys() for line in b]:
         return f"**metrics are missing**: {len(a)} lines of {len(b)}"
     pairs = [(x[k], y[k]) for x, y in zip(a, b, strict=True) for k in x]
     greatest = max(abs(x - y) / max(abs(x), abs(y), 1e-3) for x, y in pairs)
     if greatest > TOLERANCE:
-        return f"**metrics differ** by {greatest:.1e} at most, none is missing"
-    return f"nothing: all metrics are there; they differ by {greatest:.1e} at most"
+        return f"**metrics differ** by at most {greatest:.1e}, none is missing"
+    return f"nothing: no metrics are missing; they differ by at most {greatest:.1e}"
 
 
 def kills(method: str, folder: Path, deterministic: bool) -> Row:
-    """`kill -9` at random moments, each time continued."""
+    """`kill -9` at random moments, followed by a continuation each time."""
     options = {"train_deterministic": deterministic}
     whole, run = (Training(method, folder / name, **options) for name in ("whole", "killed"))
     begin = time.monotonic()
@@ -114,10 +114,10 @@ def kills(method: str, folder: Path, deterministic: bool) -> Row:
     whole.wait(4, process)
     startup = time.monotonic() - begin
     process.wait()
-    met = []
+    reached = []
     for _ in range(KILLS):
         process = run.start()
-        # Imports and tracing take most of the time: half of the kills meet the loop.
+        # Imports and tracing take most of the time; half of the kills aim at the training loop.
         loop = SEEDS.random() < 0.5
         if loop:
             before = run.steps()[-1:] or [0]
@@ -127,15 +127,16 @@ def kills(method: str, folder: Path, deterministic: bool) -> Row:
             time.sleep(SEEDS.uniform(0.0, startup))
         process.kill()
         process.wait()
-        met.append((run.checkpoints() or [0])[-1])
+        reached.append((run.checkpoints() or [0])[-1])
     status = run.finish()
-    mode = "`--train.deterministic true`" if deterministic else "as it comes"
-    happened = f"{KILLS} kills, at checkpoints {', '.join(map(str, met))}; then status {status}"
-    return f"`kill -9`, {method}, {mode}", happened, compared(run, whole)
+    mode = "`--train.deterministic true`" if deterministic else "not deterministic"
+    steps = ", ".join(map(str, reached))
+    behavior = f"{KILLS} kills, at checkpoints {steps}; then status {status}"
+    return f"`kill -9`, {method}, {mode}", behavior, compared(run, whole)
 
 
 def signals(folder: Path, whole: Training) -> list[Row]:
-    """Signals that ask to stop."""
+    """Signals that request a stop."""
     rows = []
     for number in SIGNALS:
         run = Training("sargan", folder / number.name)
@@ -143,80 +144,82 @@ def signals(folder: Path, whole: Training) -> list[Row]:
         run.wait(8, process)
         process.send_signal(number)
         status, step = process.wait(), run.checkpoints()[-1]
-        said = run.told(r"stopped at step \d+")
+        message = run.message(r"stopped at step \d+")
         run.finish()
-        happened = f"status {status}, «{said}», checkpoint of step {step}"
+        behavior = f'status {status}, "{message}", checkpoint of step {step}'
         stopped = status == 128 + number
-        rows.append((number.name, happened, compared(run, whole) if stopped else "**not stopped**"))
+        rows.append((number.name, behavior, compared(run, whole) if stopped else "**not stopped**"))
     return rows
 
 
 def full_disk(folder: Path, whole: Training) -> list[Row]:
-    """A file system that fills up, made larger afterwards."""
+    """A file system that becomes full, and is enlarged afterwards."""
     rows = []
     for what, options, filler in (
         ("saving", {"train_keep": 99}, False),
         ("logging and previewing", {"train_preview_every": 2, "train_save_every": 1000}, True),
     ):
-        place = folder / what.replace(" ", "-")
-        place.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(place)])
+        disk = folder / what.replace(" ", "-")
+        disk.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)])
         if mounted.returncode:
             rows.append((f"disk full while {what}", "not run: file systems cannot be mounted", ""))
             continue
         try:
-            run = Training("sargan", place / "run", **options)
-            run.log = folder / f"{place.name}.log"
+            run = Training("sargan", disk / "run", **options)
+            run.log = folder / f"{disk.name}.log"
             process = run.start()
             run.wait(8, process)
             if filler:
-                with contextlib.suppress(OSError), open(place / "filler", "wb") as file:
+                with contextlib.suppress(OSError), open(disk / "filler", "wb") as file:
                     file.write(b"x" * 2**22)
-            status, said = process.wait(), run.told(r"cannot be written: [^/]*?(saved yet|kept)")
-            warned = run.told(r"the preview of step \d+ failed") if filler else ""
-            subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
+            status = process.wait()
+            message = run.message(r"cannot be written: [^/]*?(no checkpoint|kept)")
+            warned = run.message(r"the preview at step \d+ failed") if filler else ""
+            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
             run.finish()
-            happened = f"status {status}, «{said}»" + (f", before «{warned}»" if warned else "")
-            rows.append((f"disk full while {what}", happened, compared(run, whole)))
+            behavior = f'status {status}, "{message}"' + (f', after "{warned}"' if warned else "")
+            rows.append((f"disk full while {what}", behavior, compared(run, whole)))
         finally:
-            subprocess.run(["umount", str(place)], check=True)
+            subprocess.run(["umount", str(disk)], check=True)
     return rows
 
 
 def damaged(folder: Path, whole: Training) -> list[Row]:
-    """Newest checkpoints that are not whole."""
+    """Damaged newest checkpoints."""
     rows = []
     for how in ("cut in half", "one byte changed", "overwritten"):
         run = Training("sargan", folder / how.replace(" ", "-"))
         shutil.copytree(whole.path, run.path)
         file = run.path / "checkpoints" / f"step-{run.checkpoints()[-1]}.npz"
-        held = bytearray(file.read_bytes())
+        data = bytearray(file.read_bytes())
         if how == "one byte changed":
-            held[held.index(b"nets/generator/0.npy") + 250] ^= 255
+            data[data.index(b"nets/generator/0.npy") + 250] ^= 255
         file.write_bytes(
-            {"cut in half": held[: len(held) // 2], "overwritten": b"?"}.get(how, held)
+            {"cut in half": data[: len(data) // 2], "overwritten": b"?"}.get(how, data)
         )
         status = run.finish()
-        happened = f"status {status}, «{run.told('the checkpoint of step .* is taken instead')}»"
-        rows.append((f"newest checkpoint {how}", happened, compared(run, whole)))
+        message = run.message(r"using the checkpoint of step \d+ instead")
+        behavior = f'status {status}, "{message}"'
+        rows.append((f"newest checkpoint {how}", behavior, compared(run, whole)))
     return rows
 
 
 def not_finite(folder: Path) -> Row:
-    """A loss that is not a number."""
+    """A loss that becomes NaN or infinite."""
     run = Training("sargan", folder / "nan", adam_learning_rate=1e30)
     status = run.finish()
-    said = run.told(r"training diverged at step \d+: term '\w+' of phase '\w+' is \w+")
-    again = run.log.read_text().strip().rpartition("to repeat it: ")[2]
-    repeated = subprocess.run(again, shell=True, cwd=ROOT, capture_output=True, text=True)
+    message = run.message(r"training diverged at step \d+: term '\w+' of phase '\w+' is \w+")
+    command_line = run.log.read_text().strip().rpartition("to repeat the step: ")[2]
+    repeated = subprocess.run(command_line, shell=True, cwd=ROOT, capture_output=True, text=True)
     first = repeated.stdout.splitlines()[0].split() if repeated.stdout else ["nothing"]
     kept = ", ".join(map(str, run.checkpoints())) or "none: it was step 2"
-    happened = f"status {status}, «{said}»; the printed command repeats it: {' '.join(first)}"
-    return "a loss that is not finite", happened, f"checkpoints: {kept}; the step is in a file"
+    behavior = f'status {status}, "{message}"; the printed command repeats it: {" ".join(first)}'
+    return "a loss that is not finite", behavior, f"checkpoints: {kept}; the step is in a file"
 
 
 def vanished(folder: Path) -> Row:
-    """Images that are deleted during a training, and come back."""
+    """Images that are removed during a training and restored afterwards."""
     from PIL import Image
 
     faces, away = folder / "faces", folder / "away"
@@ -231,11 +234,11 @@ def vanished(folder: Path) -> Row:
     run.wait(8, process)
     faces.rename(away)
     status, step = process.wait(), run.checkpoints()[-1]
-    said = run.told(r"\d+ of the \d+ images are missing or cannot be read")
+    message = run.message(r"\d+ of the \d+ images are missing or cannot be read")
     away.rename(faces)
     run.finish()
-    happened = f"status {status}, «{said}», checkpoint of step {step}"
-    return "images that vanish", happened, compared(run, whole)
+    behavior = f'status {status}, "{message}", checkpoint of step {step}'
+    return "images removed", behavior, compared(run, whole)
 
 
 def twice(folder: Path, whole: Training) -> Row:
@@ -247,12 +250,13 @@ def twice(folder: Path, whole: Training) -> Row:
     second.log = folder / "second.log"
     status = second.finish()
     process.wait()
-    said = second.told("another process is training this run")
-    return "two processes, one run", f"the second: status {status}, «{said}»", compared(run, whole)
+    message = second.message("another process is training this run")
+    behavior = f'the second: status {status}, "{message}"'
+    return "two processes, one run", behavior, compared(run, whole)
 
 
 def elsewhere(folder: Path, whole: Training) -> list[Row]:
-    """A run folder that was stopped, and moved or copied."""
+    """A run that is stopped, moved or copied, and continued."""
     rows = []
     for verb, move in (("moved", shutil.move), ("copied", shutil.copytree)):
         before = Training("sargan", folder / f"before-{verb}")
@@ -268,7 +272,7 @@ def elsewhere(folder: Path, whole: Training) -> list[Row]:
 
 
 def neighbour(folder: Path, whole: Training) -> Row:
-    """A run whose name, as a pattern, is that of another."""
+    """A run whose name, read as a glob pattern, matches another run."""
     beside = folder / "x1"
     shutil.copytree(whole.path, beside)
     before = {p: p.read_bytes() for p in sorted(beside.rglob("*")) if p.is_file()}
@@ -276,7 +280,7 @@ def neighbour(folder: Path, whole: Training) -> Row:
     status = run.finish()
     same = before == {p: p.read_bytes() for p in sorted(beside.rglob("*")) if p.is_file()}
     lost = compared(run, whole) if same else "**files of the neighbour**"
-    return "a run `x[1]` beside a run `x1`", f"status {status}; `x1` is as it was", lost
+    return "a run `x[1]` next to a run `x1`", f"status {status}; `x1` is unchanged", lost
 
 
 def studies(folder: Path) -> list[Row]:
@@ -297,9 +301,9 @@ def studies(folder: Path) -> list[Row]:
             os.kill(found, signal.SIGKILL)
         status = process.wait()
         kept = max(kept, _completed(out))
-        happened = f"status {status}; {_completed(out)} of 6 trials completed so far"
-        lost = "the trial that it was at" if victim else "nothing"
-        rows.append((f"`kill -9` of {victim}" if victim else "the same command", happened, lost))
+        behavior = f"status {status}; {_completed(out)} of 6 trials completed so far"
+        lost = "its current trial" if victim else "nothing"
+        rows.append((f"`kill -9` of {victim}" if victim else "the same command", behavior, lost))
     return rows
 
 
@@ -321,19 +325,19 @@ def _child(parent: int, name: str) -> int | None:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Breaks things; returns the exit status."""
+    """Runs all faults; returns the exit status."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
     arguments = parser.parse_args(argv)
     rows: list[Row] = []
     for number in SIGNALS:
-        # Trainings inherit what is ignored, as SIGHUP is under nohup.
+        # Trainings inherit ignored signals, such as SIGHUP under nohup.
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, default)
 
-    def add(find: Callable[[], Row | list[Row]]) -> None:
-        found = find()
-        for row in found if isinstance(found, list) else [found]:
+    def add(fault: Callable[[], Row | list[Row]]) -> None:
+        result = fault()
+        for row in result if isinstance(result, list) else [result]:
             rows.append(row)
             print(" | ".join(row), flush=True)
 
@@ -341,25 +345,25 @@ def main(argv: list[str] | None = None) -> int:
         folder = Path(name)
         whole = Training("sargan", folder / "whole")
         whole.finish()
-        places = iter(range(100))
+        numbers = iter(range(100))
 
-        def place() -> Path:
-            made = folder / str(next(places))
-            made.mkdir()
-            return made
+        def new_folder() -> Path:
+            path = folder / str(next(numbers))
+            path.mkdir()
+            return path
 
-        add(lambda: neighbour(place(), whole))
-        add(lambda: signals(place(), whole))
-        add(lambda: full_disk(place(), whole))
-        add(lambda: damaged(place(), whole))
-        add(lambda: not_finite(place()))
-        add(lambda: vanished(place()))
-        add(lambda: twice(place(), whole))
-        add(lambda: elsewhere(place(), whole))
-        add(lambda: studies(place()))
+        add(lambda: neighbour(new_folder(), whole))
+        add(lambda: signals(new_folder(), whole))
+        add(lambda: full_disk(new_folder(), whole))
+        add(lambda: damaged(new_folder(), whole))
+        add(lambda: not_finite(new_folder()))
+        add(lambda: vanished(new_folder()))
+        add(lambda: twice(new_folder(), whole))
+        add(lambda: elsewhere(new_folder(), whole))
+        add(lambda: studies(new_folder()))
         for method in arguments.methods:
-            add(lambda method=method: kills(method, place(), True))
-        add(lambda: kills("sargan", place(), False))
+            add(lambda method=method: kills(method, new_folder(), True))
+        add(lambda: kills("sargan", new_folder(), False))
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     write_text(ROOT / "docs" / "faults.md", _PAGE.format(table=table))
     return 1 if any("**" in lost for _, _, lost in rows) else 0
@@ -367,21 +371,21 @@ def main(argv: list[str] | None = None) -> int:
 
 _PAGE = """# Faults
 
-Written by `make faults`: small trainings are broken, continued with the same command, and compared
-with trainings that nothing has happened to. Without `--train.deterministic true` sums are added up
-in the order in which threads end, so that last bits may differ between any two trainings: up to
-1e-3 of a value is taken for the same.
+Written by `make faults`: small trainings are interrupted by a fault, continued with the same
+command, and compared with undisturbed trainings. Without `--train.deterministic true` the order of
+additions depends on the timing of threads, so any two trainings may differ slightly: relative
+differences up to 1e-3 count as equal.
 
-| fault | what happened | what was lost |
+| fault | behavior | lost |
 |---|---|---|
 {table}
 
-A checkpoint is one file with checksums, written under another name, flushed to the disk and
-renamed. What is computed between two checkpoints is computed again; `train.save_every` says how
-much that is. Metrics, previews and weights of the continued run are those of the whole one.
+A checkpoint is a single file with checksums, which is written under a temporary name, flushed to
+disk and renamed. A continued run repeats the steps since the last checkpoint, at most
+`train.save_every`. Its metrics, previews and weights are those of an uninterrupted run.
 
-A second signal ends the process at once, without saving. `history.jsonl` in the run folder tells
-which options have changed since the run began, and whose weights it began with.
+A second signal ends the process at once, without saving. `history.jsonl` in the run folder records
+which options have changed since the run began, and which run its initial weights came from.
 """
 
 

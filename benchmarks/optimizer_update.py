@@ -1,7 +1,7 @@
-"""Keras's Adam update, op by op and compiled on its own: `python benchmarks/optimizer_update.py`.
+"""Keras's Adam update, op by op and XLA-compiled: `python benchmarks/optimizer_update.py`.
 
-One row for each phase of the methods' demo presets, on the CPU. Both forms run in turns in one
-process, so that the ratio holds on a busy machine too; the times are the fastest of many.
+One row for each phase of the methods' demo presets, on the CPU. The two variants alternate in one
+process, so that their ratio is valid on a busy machine too; times are the minimum of many calls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROUNDS = 150
 
 
 def update(nets, config, jit):
-    """A function that applies one set of gradients to networks."""
+    """Returns a function that applies one set of gradients to networks."""
     weights = [v for net in nets for v in net.trainable_variables]
     optimizer = adam(config.adam)
     optimizer.build(weights)
@@ -36,16 +36,16 @@ def update(nets, config, jit):
 
 
 def milliseconds(functions):
-    """Fastest time of each function, called in turns."""
+    """Fastest time of each function, with alternating calls."""
     times = [[] for _ in functions]
     for function in functions:
         function()
     for _ in range(ROUNDS):
-        for function, found in zip(functions, times, strict=True):
+        for function, measured in zip(functions, times, strict=True):
             begin = time.perf_counter()
             function()
-            found.append(1000 * (time.perf_counter() - begin))
-    return [min(found) for found in times]
+            measured.append(1000 * (time.perf_counter() - begin))
+    return [min(measured) for measured in times]
 
 
 def main():

@@ -1,9 +1,9 @@
-"""What serving costs: `python benchmarks/serving.py`.
+"""Overhead of serving: `python benchmarks/serving.py`.
 
 Exports untrained SARGANs of the `demo` size for 128 and 256 px (speed does not depend on weights),
-serves them with `python -m tfface.serve`, and calls them from this process, which also has the same
-SavedModels loaded. Latency: calls to either in turn, so that both see the same machine. Throughput:
-rounds of either in turn; the best of all numbers of threads counts for the process.
+serves them with `python -m tfface.serve`, and compares calls of the server with calls of the same
+SavedModels in this process. Latency: alternating calls, so that both see the same machine load.
+Throughput: alternating rounds; the in-process result is the best of all numbers of threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CALLERS = (1, 8, 32)
 
 
 def export(size: int, folder: Path) -> Path:
-    """An untrained SARGAN for images of `size`; the folder of its versions."""
+    """Exports an untrained SARGAN for images of `size`; returns the folder of its versions."""
     from tfface.config import parse_training
     from tfface.export import export_run
     from tfface.methods import get_config, get_method
@@ -41,7 +41,7 @@ def export(size: int, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def serving(folders: dict[str, Path], flags: list[str]):
-    """A server process of these models: its HOST:PORT."""
+    """Starts a server process for the models; yields its HOST:PORT."""
     config = "".join(
         f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}'
         for name, path in folders.items()
@@ -63,7 +63,7 @@ def serving(folders: dict[str, Path], flags: list[str]):
 
 
 def requests(size: int) -> dict[str, dict]:
-    """One image for signature `bytes`, and one for `serving_default`."""
+    """Inputs with one image for the signatures `bytes` and `serving_default`."""
     import numpy as np
     import tensorflow as tf
 
@@ -72,15 +72,15 @@ def requests(size: int) -> dict[str, dict]:
 
     image = next(iter(open_source(Data(size=size)).batches("test", 1)))["image"].numpy()
     file = tf.io.encode_jpeg(tf.cast((image[0] + 1) * 127.5, tf.uint8), quality=95).numpy()
-    asked = np.array([b"happy"], object)
+    expression = np.array([b"happy"], object)
     return {
-        "bytes": {"image_bytes": np.array([file], object), "expression": asked},
-        "serving_default": {"image": image, "expression": asked},
+        "bytes": {"image_bytes": np.array([file], object), "expression": expression},
+        "serving_default": {"image": image, "expression": expression},
     }
 
 
-class Ways:
-    """The two ways to run a signature on the same inputs, each without arguments."""
+class Calls:
+    """Calls of a signature with the same inputs, in this process and on the server."""
 
     def __init__(self, folder: Path, target: str, name: str, signature: str, inputs: dict):
         import grpc
@@ -90,9 +90,9 @@ class Ways:
         from tfface.server.saved_model import SavedModel
 
         model = SavedModel(next(folder.glob("[0-9]*")))
-        found = model.signatures[signature]
-        outputs = list(found.outputs)
-        self.in_process = lambda: model.run(found, inputs, outputs)
+        loaded = model.signatures[signature]
+        outputs = list(loaded.outputs)
+        self.in_process = lambda: model.run(loaded, inputs, outputs)
         request = predict_pb2.PredictRequest(model_spec={"name": name, "signature_name": signature})
         for key, value in inputs.items():
             request.inputs[key].CopyFrom(tensors.to_proto(value))
@@ -101,40 +101,40 @@ class Ways:
         self.served = lambda: stub.Predict(request, timeout=60)
 
 
-def latency(ways: Ways) -> dict[str, tuple[float, float]]:
-    """Median and 99th percentile in ms of calls by either way, in turn."""
+def latency(calls: Calls) -> dict[str, tuple[float, float]]:
+    """Median and 99th percentile in ms, of alternating calls in process and on the server."""
     times: dict[str, list[float]] = {"in_process": [], "served": []}
     for number in range(CALLS + 20):
-        for way, some in times.items():
+        for kind, measured in times.items():
             begin = time.perf_counter()
-            getattr(ways, way)()
+            getattr(calls, kind)()
             if number >= 20:
-                some.append(1e3 * (time.perf_counter() - begin))
+                measured.append(1e3 * (time.perf_counter() - begin))
     return {
-        way: (statistics.median(some), statistics.quantiles(some, n=100)[-1])
-        for way, some in times.items()
+        kind: (statistics.median(measured), statistics.quantiles(measured, n=100)[-1])
+        for kind, measured in times.items()
     }
 
 
 def throughput(call, callers: int, seconds: float = SECONDS) -> tuple[float, float, float]:
-    """Calls a second by so many threads, with median and 99th percentile in ms."""
+    """Calls per second of `callers` threads, with median and 99th percentile in ms."""
     times: list[list[float]] = [[] for _ in range(callers)]
     end = time.perf_counter() + seconds
 
-    def work(some: list[float]) -> None:
+    def work(measured: list[float]) -> None:
         while (begin := time.perf_counter()) < end:
             call()
-            some.append(1e3 * (time.perf_counter() - begin))
+            measured.append(1e3 * (time.perf_counter() - begin))
 
-    threads = [threading.Thread(target=work, args=(some,)) for some in times]
+    threads = [threading.Thread(target=work, args=(measured,)) for measured in times]
     begin = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     passed = time.perf_counter() - begin
-    every = sorted(itertools.chain(*times))
-    return len(every) / passed, statistics.median(every), every[int(0.99 * len(every))]
+    merged = sorted(itertools.chain(*times))
+    return len(merged) / passed, statistics.median(merged), merged[int(0.99 * len(merged))]
 
 
 def compare(folders: dict[str, Path], target: str) -> None:
@@ -143,24 +143,24 @@ def compare(folders: dict[str, Path], target: str) -> None:
     print("|---|---|---|---|---|")
     cases = [("sargan128", 128, "bytes"), ("sargan256", 256, "serving_default")]
     for name, size, signature in cases:
-        ways = Ways(folders[name], target, name, signature, requests(size)[signature])
-        (inside, inside_99), (served, served_99) = latency(ways).values()
+        calls = Calls(folders[name], target, name, signature, requests(size)[signature])
+        (inside, inside_99), (served, served_99) = latency(calls).values()
         print(
             f"| {size} px, `{signature}` | {inside:.2f} | {served:.2f} | {served - inside:+.2f} "
             f"| {inside_99:.2f}, {served_99:.2f} |"
         )
-    ways = Ways(folders["sargan128"], target, "sargan128", "bytes", requests(128)["bytes"])
+    calls = Calls(folders["sargan128"], target, "sargan128", "bytes", requests(128)["bytes"])
     best = 0.0
-    found: dict[int, list[tuple[float, float, float]]] = {n: [] for n in CALLERS}
+    results: dict[int, list[tuple[float, float, float]]] = {n: [] for n in CALLERS}
     for _ in range(3):
         for callers in (1, 2, 4, 8):
-            best = max(best, throughput(ways.in_process, callers)[0])
+            best = max(best, throughput(calls.in_process, callers)[0])
         for callers in CALLERS:
-            found[callers].append(throughput(ways.served, callers))
-    print("\n| callers, 128 px `bytes` | calls/s | of the best in process | median, 99th ms |")
+            results[callers].append(throughput(calls.served, callers))
+    print("\n| callers, 128 px `bytes` | calls/s | share of in process | median, 99th ms |")
     print("|---|---|---|---|")
     print(f"| in process, best of 1 to 8 threads | {best:.0f} | | |")
-    for callers, rounds in found.items():
+    for callers, rounds in results.items():
         rate, median, worst = max(rounds)
         print(f"| {callers} | {rate:.0f} | {rate / best:.0%} | {median:.1f}, {worst:.1f} |")
 
@@ -168,7 +168,7 @@ def compare(folders: dict[str, Path], target: str) -> None:
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--flags", default="", help="of the server, for example --enable_batching")
+    parser.add_argument("--flags", default="", help="server flags, such as --enable_batching")
     arguments = parser.parse_args()
     from tfface.cli import import_tensorflow
 

@@ -1,7 +1,7 @@
-"""Makes a run a model that comes with the package: `python benchmarks/ship.py RUN NAME`.
+"""Turns a run into a model that ships with the package: `python benchmarks/ship.py RUN NAME`.
 
-Measures the run on held-out built-in faces, and writes its weights in half precision (averaged ones
-in place of those in training, no optimiser), a card and its figures to
+Evaluates the run on held-out built-in faces, and writes its weights in half precision (the averaged
+weights where available, without optimizer state), a model card and its metrics to
 `tfface/methods/METHOD/models/NAME`.
 """
 
@@ -29,17 +29,21 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 LARGEST = 8 * 2**20
 SAMPLE = 8
-"""People of the small sample that a test measures again."""
+"""Number of people in the small sample that a test evaluates again."""
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Writes the model; returns the exit status."""
+    """Runs the command; returns the exit status."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("run", help="run folder")
-    parser.add_argument("name", help="the model's name, that of the preset it was trained with")
-    parser.add_argument("--judge_steps", type=int, help="training steps of the judges (enough)")
-    parser.add_argument("--count", type=int, help="how many people are measured (enough)")
+    parser.add_argument("name", help="the model's name, equal to the preset's")
+    parser.add_argument(
+        "--judge_steps", type=int, help="training steps of the judges; default: the evaluation's"
+    )
+    parser.add_argument(
+        "--count", type=int, help="number of people to evaluate on; default: the evaluation's"
+    )
     arguments = parser.parse_args(argv)
     import_tensorflow()
 
@@ -51,26 +55,26 @@ def main(argv: list[str] | None = None) -> int:
     out = ROOT / "tfface" / "methods" / trained.name / "models" / arguments.name
     read, _ = read_state(checkpoint_files(trained.path / "checkpoints")[trained.step])
     with tempfile.TemporaryDirectory(dir=trained.path) as folder:
-        made = Path(folder) / arguments.name
-        (made / "checkpoints").mkdir(parents=True)
-        file = made / "checkpoints" / f"step-{trained.step}.npz"
+        model_path = Path(folder) / arguments.name
+        (model_path / "checkpoints").mkdir(parents=True)
+        file = model_path / "checkpoints" / f"step-{trained.step}.npz"
         state = _half(read)
-        write_state(file, state, {}, made / "incomplete.npz")
+        write_state(file, state, {}, model_path / "incomplete.npz")
         if file.stat().st_size > LARGEST:
             raise UserError(f"{file.stat().st_size / 2**20:.1f} MiB: expected at most 8 MiB")
         for name in ("method.txt", "config.yaml"):
-            shutil.copy(trained.path / name, made / name)
+            shutil.copy(trained.path / name, model_path / name)
         size = sum(value.size for value in state.values())
-        _write_card(tfface.load(made), trained, arguments, size, file.stat().st_size)
+        _write_card(tfface.load(model_path), trained, arguments, size, file.stat().st_size)
         shutil.rmtree(out, ignore_errors=True)
         out.parent.mkdir(exist_ok=True)
-        shutil.move(made, out)
+        shutil.move(model_path, out)
     print(f"wrote {out}")
     return 0
 
 
 def _half(state: State) -> State:
-    """The networks' weights, averaged where there are averages, float32 as float16."""
+    """The networks' weights, averaged where available, with float32 converted to float16."""
     nets = {name: value for name, value in state.items() if name.startswith("nets/")}
     for name in nets:
         nets[name] = state.get(name.replace("nets/", "averages/", 1), nets[name])
@@ -78,12 +82,12 @@ def _half(state: State) -> State:
         if value.dtype == np.float32:
             nets[name] = value.astype(np.float16)
             if not np.isfinite(nets[name]).all():
-                raise UserError(f"{name} has values beyond half precision")
+                raise UserError(f"{name} has values outside the range of float16")
     return nets
 
 
 def _write_card(model: Trained, trained: Trained, arguments: Any, weights: int, size: int) -> None:
-    """Measures the model as it is stored; writes `figures.json` and the card."""
+    """Evaluates the stored model; writes `figures.json` and the model card."""
     from tfface.evaluation import cache_of, evaluation_of, measure
     from tfface.metrics.tables import table
 
@@ -94,8 +98,8 @@ def _write_card(model: Trained, trained: Trained, arguments: Any, weights: int, 
     columns, rows = evaluation.table
     cells = [[model.name, *columns], *table(rows, figures)]
     config = model.method.config
-    told = [json.loads(line) for line in (trained.path / "metrics.jsonl").open()]
-    rates = [line for line in told if "steps_per_second" in line]
+    metrics = [json.loads(line) for line in (trained.path / "metrics.jsonl").open()]
+    rates = [line for line in metrics if "steps_per_second" in line]
     seconds = sum(
         (b["step"] - a["step"]) / b["steps_per_second"]
         for a, b in zip([{"step": 0}, *rates], rates, strict=False)

@@ -1,10 +1,10 @@
-"""A server among strangers: `python benchmarks/soak.py`, or `make soak`.
+"""Soak test of a server on an untrusted network: `python benchmarks/soak.py`, or `make soak`.
 
-Good callers over gRPC and REST measure every answer while, in turns, nobody else is there, and
-while others send what is wrong, too slow or meant to do harm. Versions come and go all the time.
-Prints a table, with the server's memory every tenth of the time, and ends with status 1 if a good
-request failed, memory grew after the first minute, or good callers waited more than twice as long
-at the 99th percentile because of the others.
+Well-behaved clients over gRPC and REST measure the latency of every request, alternately alone and
+while other clients send invalid, slow and malicious requests. Model versions are added and removed
+all the time. Prints a table, and the server's memory after every tenth of the time. The exit status
+is 1 if a valid request failed, if memory grew by more than 10 %, or if the 99th percentile of the
+latency more than doubled because of the other clients.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 MODEL = "sargan64"
-TURN = 10.0  # seconds, with and without the bad callers
-PAUSE = 0.05  # seconds between two bad requests of a caller
-GROWTH = 0.1  # of memory after the first minute that is none
-HARM = 2.0  # times the 99th percentile
+TURN = 10.0  # seconds, with and without the bad clients
+PAUSE = 0.05  # seconds between two requests of a client
+GROWTH = 0.1  # accepted relative growth of memory
+HARM = 2.0  # accepted ratio of the 99th percentiles
 
 
 class Tally:
-    """What good callers have seen, with and without the bad ones."""
+    """Latencies and failures of valid requests, with and without bad clients."""
 
     def __init__(self, disturbed: Event, stop: Event):
         self.times: dict[bool, list[float]] = {False: [], True: []}
@@ -51,7 +51,7 @@ class Tally:
         self.stop = stop
 
     def good(self, call: Callable[[], None]) -> None:
-        """Calls until the end, and notes how long it takes."""
+        """Calls repeatedly until the end, and records the latencies."""
         while not self.stop.is_set():
             disturbed, begin = self.disturbed.is_set(), time.perf_counter()
             try:
@@ -63,13 +63,13 @@ class Tally:
             time.sleep(PAUSE)
 
     def percentile(self, disturbed: bool, share: float) -> float:
-        """In ms."""
+        """A percentile of the latency in ms."""
         times = sorted(self.times[disturbed])
         return times[int(share * len(times))] if times else 0.0
 
 
 class Callers:
-    """Requests of all kinds to one server."""
+    """Valid and bad requests to a server."""
 
     def __init__(self, target: str, rest: int, face: bytes):
         import grpc
@@ -80,7 +80,7 @@ class Callers:
         self.predict = prediction_service_pb2_grpc.PredictionServiceStub(self.channel).Predict
 
     def request(self, face: bytes, expression: bytes = b"happy", rows: int = 1):
-        """A request of signature `bytes`."""
+        """A Predict request for the signature `bytes`."""
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest()
@@ -92,13 +92,14 @@ class Callers:
         return request
 
     def post(self, body: bytes, **headers: str) -> bytes:
-        """The reply of the REST API."""
+        """Posts to the REST API; returns the reply."""
         url = f"http://127.0.0.1:{self.rest}/v1/models/{MODEL}:predict"
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as got:
-            return got.read()
+        request = urllib.request.Request(url, body, headers)
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.read()
 
     def good(self) -> list[Callable[[], None]]:
-        """What must always be answered."""
+        """Valid requests, which must always succeed."""
         request = self.request(self.face)
         row = {"image_bytes": {"b64": base64.b64encode(self.face).decode()}, "expression": "happy"}
         body = json.dumps({"signature_name": "bytes", "instances": [row]}).encode()
@@ -106,26 +107,26 @@ class Callers:
         def over_grpc() -> None:
             (image,) = self.predict(request, timeout=30).outputs["image_bytes"].string_val
             if not image.startswith(b"\x89PNG"):
-                raise ValueError("the answer is no image")
+                raise ValueError("the reply is not an image")
 
         def over_rest() -> None:
             if len(json.loads(self.post(body))["predictions"]) != 1:
-                raise ValueError("the answer has not one row")
+                raise ValueError("the reply does not have one row")
 
         return [over_grpc, over_rest]
 
     def bad(self) -> list[Callable[[], None]]:
-        """What is wrong, slow, or meant to do harm."""
+        """Invalid, slow and malicious requests."""
         address = self.target.rpartition(":")[0], int(self.target.rpartition(":")[2])
         lists = gzip.compress(b'{"inputs": [' + b"[]," * 2**22 + b"[]]}", 1)
-        claims = [
-            self.request(b"no image"),
+        requests = [
+            self.request(b"not an image"),
             self.request(self.face[: len(self.face) // 2]),
             self.request(self.face, b"no such expression"),
             self.request(self.face, rows=2**24),
-            self.request(_claimed_jpeg(7000)),
+            self.request(_oversized_jpeg(7000)),
         ]
-        turns = itertools.cycle(claims)
+        cycle = itertools.cycle(requests)
 
         def silent(port: int, data: bytes) -> None:
             with socket.create_connection((address[0], port), timeout=5) as connection:
@@ -141,7 +142,7 @@ class Callers:
         calls = _headers_only()
         half = b"POST /v1/models/x:predict HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"
         return [
-            lambda: self.predict(next(turns), timeout=10),
+            lambda: self.predict(next(cycle), timeout=10),
             lambda: self.post(b'{"instances": [1, [2]]}'),
             lambda: self.post(lists, **{"Content-Encoding": "gzip"}),
             lambda: silent(address[1], calls),
@@ -151,19 +152,20 @@ class Callers:
         ]
 
 
-def _claimed_jpeg(side: int) -> bytes:
+def _oversized_jpeg(side: int) -> bytes:
+    """A small JPEG whose header has the size `side` x `side`."""
     from PIL import Image
 
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, format="JPEG")
     data = bytearray(file.getvalue())
-    place = data.index(b"\xff\xc0")
-    data[place + 5 : place + 9] = struct.pack(">HH", side, side)
+    start = data.index(b"\xff\xc0")
+    data[start + 5 : start + 9] = struct.pack(">HH", side, side)
     return bytes(data)
 
 
 def _headers_only() -> bytes:
-    """A connection that begins 50 calls of Predict, and never sends their messages."""
+    """The bytes of a connection that begins 50 calls of Predict without their messages."""
     path = b"/tensorflow.serving.PredictionService/Predict"
     pairs = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"),
              (b"te", b"trailers"), (b"content-type", b"application/grpc")]  # fmt: skip
@@ -179,7 +181,7 @@ def _headers_only() -> bytes:
 
 @contextlib.contextmanager
 def serving(base_path: Path):
-    """A server process: its target, its REST port and its process number."""
+    """Starts a server process; yields its target, REST port and process ID."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         rest = probe.getsockname()[1]
     words = ["--port=0", f"--rest_api_port={rest}", f"--model_base_path={base_path}"]
@@ -197,7 +199,7 @@ def serving(base_path: Path):
 
 
 def disturb(target: str, rest: int, face: bytes, disturbed: Event, stop: Event) -> None:
-    """All bad callers in their turns; nobody asks what comes of it. A process of its own."""
+    """Sends the bad requests while `disturbed` is set, ignoring the results; runs in a process."""
     from tfface.cli import import_tensorflow
 
     import_tensorflow()
@@ -213,7 +215,7 @@ def disturb(target: str, rest: int, face: bytes, disturbed: Event, stop: Event) 
 
 
 def run_threads(work: list[Callable[[], None]]) -> None:
-    """Does all of it at the same time."""
+    """Runs functions in parallel threads."""
     threads = [threading.Thread(target=do) for do in work]
     for thread in threads:
         thread.start()
@@ -222,7 +224,7 @@ def run_threads(work: list[Callable[[], None]]) -> None:
 
 
 def change_versions(base_path: Path, tally: Tally, every: float) -> None:
-    """Brings a new version and takes the old one away, again and again."""
+    """Repeatedly adds a new version and removes the old one."""
     number = 1
     while not tally.stop.wait(every):
         temporary = base_path / ".next"
@@ -235,52 +237,52 @@ def change_versions(base_path: Path, tally: Tally, every: float) -> None:
 
 
 def memory(pid: int) -> int:
-    """MiB that a process holds."""
+    """Resident memory of a process, in MiB."""
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) // 1024
 
 
 def soak(base_path: Path, face: bytes, minutes: float, versions: float) -> bool:
-    """Runs it; whether all is well."""
+    """Runs the test; returns whether it passed."""
     processes = multiprocessing.get_context("spawn")
     tally = Tally(processes.Event(), processes.Event())
-    held: list[int] = []
+    samples: list[int] = []
     with serving(base_path) as (target, rest, pid):
         events = (tally.disturbed, tally.stop)
         others = processes.Process(target=disturb, args=(target, rest, face, *events))
         others.start()
         work = [functools.partial(tally.good, call) for call in Callers(target, rest, face).good()]
         work.append(lambda: change_versions(base_path, tally, versions))
-        work.append(lambda: watch(tally, pid, minutes, held))
+        work.append(lambda: watch(tally, pid, minutes, samples))
         run_threads(work)
         others.join()
-    return report(tally, held)
+    return report(tally, samples)
 
 
-def watch(tally: Tally, pid: int, minutes: float, held: list[int]) -> None:
-    """Says when the others are there, and when it is over; notes the memory every tenth."""
+def watch(tally: Tally, pid: int, minutes: float, samples: list[int]) -> None:
+    """Switches the bad clients on and off, samples the memory ten times, and ends the test."""
     begin = time.monotonic()
     while (passed := time.monotonic() - begin) < 60 * minutes:
         (tally.disturbed.set if int(passed / TURN) % 2 else tally.disturbed.clear)()
-        if passed >= (len(held) + 1) * 6 * minutes:
-            held.append(memory(pid))
-            print(f"{passed / 60:.1f} min: {held[-1]} MiB", flush=True)
+        if passed >= (len(samples) + 1) * 6 * minutes:
+            samples.append(memory(pid))
+            print(f"{passed / 60:.1f} min: {samples[-1]} MiB", flush=True)
         time.sleep(0.2)
     tally.stop.set()
 
 
-def report(tally: Tally, held: list[int]) -> bool:
-    """Prints the table; whether all is well. The first tenth of the memory is the first minute."""
-    print("\n| good requests | answered | median, ms | 99th percentile, ms |\n|---|---|---|---|")
-    for disturbed, name in ((False, "alone"), (True, "among the others")):
+def report(tally: Tally, samples: list[int]) -> bool:
+    """Prints the table; returns whether the test passed."""
+    print("\n| valid requests | replies | median, ms | 99th percentile, ms |\n|---|---|---|---|")
+    for disturbed, name in ((False, "alone"), (True, "with bad clients")):
         median, worst = (tally.percentile(disturbed, share) for share in (0.5, 0.99))
         print(f"| {name} | {len(tally.times[disturbed])} | {median:.0f} | {worst:.0f} |")
-    # The versions that overlap just then make single figures scatter.
-    early, late = max(held[:3]), max(held[-3:])
+    # Single samples vary, as two versions may be loaded at that moment.
+    early, late = max(samples[:3]), max(samples[-3:])
     growth = late / early - 1
     harm = tally.percentile(True, 0.99) / max(tally.percentile(False, 0.99), 1e-9)
     print(
-        f"\nfailed: {len(tally.failures)}; memory at first {early} MiB, at last {late} MiB "
-        f"({growth:+.0%}); 99th percentile among the others: {harm:.2f} times"
+        f"\nfailed: {len(tally.failures)}; memory {early} MiB at the start, {late} MiB at the end "
+        f"({growth:+.0%}); 99th percentile with bad clients: {harm:.2f} times"
     )
     for failure in sorted(set(tally.failures))[:5]:
         print(failure)
@@ -288,10 +290,12 @@ def report(tally: Tally, held: list[int]) -> bool:
 
 
 def main() -> int:
-    """The exit status."""
+    """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--versions", type=float, default=20, help="seconds between two changes")
+    parser.add_argument("--minutes", type=float, default=10, help="duration; default: 10")
+    parser.add_argument(
+        "--versions", type=float, default=20, help="seconds between version changes; default: 20"
+    )
     arguments = parser.parse_args()
     from tfface.cli import import_tensorflow
 
