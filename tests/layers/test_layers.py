@@ -1,4 +1,4 @@
-"""Layers against their definitions in numpy."""
+"""Layers compared with their definitions in NumPy."""
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ def full_of(weight, seed=1):
 
 @quick
 @given(st.integers(1, 3), sides, sides, channels)
-def test_instance_norm_is_group_norm_of_single_channels(count, height, width, depth):
+def test_instance_norm_equals_group_norm_of_single_channels(count, height, width, depth):
     ours = InstanceNormalization()
     theirs = keras.layers.GroupNormalization(groups=-1, epsilon=1e-5)
     x = values(count, height, width, depth) * 3 + 5
@@ -40,7 +40,7 @@ def test_instance_norm_is_group_norm_of_single_channels(count, height, width, de
     np.testing.assert_allclose(ours(x), theirs(x), atol=1e-4)
 
 
-def test_instance_norm_definition():
+def test_instance_norm_matches_its_definition():
     x = values(2, 5, 3, 4) * 2 - 1
     mean, variance = x.mean((1, 2), keepdims=True), x.var((1, 2), keepdims=True)
     expected = (x - mean) / np.sqrt(variance + 1e-5)
@@ -49,19 +49,19 @@ def test_instance_norm_definition():
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_instance_norm_has_float32_statistics(policy):
-    # The squares are beyond float16; a mean of 300 with a spread of 1 is beyond both kinds' digits.
+    # Squares overflow float16; a mean of 300 and a spread of 1 exceed the precision of both types.
     layer = InstanceNormalization(dtype=policy)
     x = tf.cast(values(2, 16, 16, 3) * 100 + 300, policy[6:])
-    made = layer(x)
-    assert made.dtype == policy[6:]
+    y = layer(x)
+    assert y.dtype == policy[6:]
     assert layer.gamma.dtype == layer.beta.dtype == "float32"
     expected = InstanceNormalization(dtype="float32")(tf.cast(x, tf.float32))
-    np.testing.assert_allclose(tf.cast(made, tf.float32), expected, atol=0.02)
+    np.testing.assert_allclose(tf.cast(y, tf.float32), expected, atol=0.02)
 
 
 @quick
 @given(st.integers(2, 8), st.integers(2, 8), channels, st.integers(1, 3))
-def test_reflection_padding(height, width, depth, padding):
+def test_reflection_padding_equals_numpy(height, width, depth, padding):
     padding = min(padding, height - 1, width - 1)
     x = values(2, height, width, depth)
     expected = np.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)), "reflect")
@@ -72,8 +72,8 @@ def test_reflection_padding(height, width, depth, padding):
 
 @quick
 @given(st.integers(1, 5), st.integers(1, 5), channels, channels)
-def test_up_conv_definition(height, width, depth, filters):
-    """PyTorch's ConvTranspose2d(3, stride 2, padding 1, output padding 1), pixel by pixel."""
+def test_up_conv_equals_torch_conv_transpose(height, width, depth, filters):
+    """ConvTranspose2d(3, stride 2, padding 1, output padding 1), computed pixel by pixel."""
     layer = UpConv2D(filters)
     x = values(2, height, width, depth)
     layer.build(x.shape)
@@ -87,20 +87,20 @@ def test_up_conv_definition(height, width, depth, filters):
                     row, column = 2 * y + i - 1, 2 * x_ + j - 1
                     if 0 <= row < 2 * height and 0 <= column < 2 * width:
                         expected[:, row, column] += x[:, y, x_] @ kernel[i, j].T
-    made = layer(x)
-    assert layer.compute_output_shape(x.shape) == made.shape == expected.shape
-    np.testing.assert_allclose(made, expected, atol=1e-4)
+    y = layer(x)
+    assert layer.compute_output_shape(x.shape) == y.shape == expected.shape
+    np.testing.assert_allclose(y, expected, atol=1e-4)
 
 
 @quick
 @given(st.integers(1, 3), sides, sides, channels, channels)
-def test_concat_label(count, height, width, depth, labels):
+def test_concat_label_tiles_the_label(count, height, width, depth, labels):
     x, label = values(count, height, width, depth), values(count, labels, seed=3)
-    made = ConcatLabel()(x, label)
-    assert made.shape == (count, height, width, depth + labels)
-    np.testing.assert_array_equal(made[..., :depth], x)
+    y = ConcatLabel()(x, label)
+    assert y.shape == (count, height, width, depth + labels)
+    np.testing.assert_array_equal(y[..., :depth], x)
     tiled = np.broadcast_to(label[:, None, None], (count, height, width, labels))
-    np.testing.assert_array_equal(made[..., depth:], tiled)
+    np.testing.assert_array_equal(y[..., depth:], tiled)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_concat_label(count, height, width, depth, labels):
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_layers_are_saved(tmp_path, layer):
-    again = type(layer).from_config(layer.get_config())
-    assert again.get_config() == layer.get_config()
+def test_layers_survive_saving_and_loading(tmp_path, layer):
+    restored = type(layer).from_config(layer.get_config())
+    assert restored.get_config() == layer.get_config()
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, layer(image))
     x = values(2, 8, 8, 3)
@@ -124,7 +124,7 @@ def test_layers_are_saved(tmp_path, layer):
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
-def test_concat_label_is_saved(tmp_path):
+def test_concat_label_survives_saving_and_loading(tmp_path):
     image, label = keras.Input((8, 8, 3)), keras.Input((2,))
     model = keras.Model([image, label], ConcatLabel()(image, label))
     model.save(tmp_path / "model.keras")
@@ -133,7 +133,7 @@ def test_concat_label_is_saved(tmp_path):
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
 
 
-def test_precision_is_put_back():
+def test_precision_restores_the_previous_policy():
     before = keras.config.dtype_policy()
     with pytest.raises(RuntimeError), precision("mixed_bfloat16"):
         assert keras.layers.Dense(1).dtype_policy.name == "mixed_bfloat16"
@@ -143,7 +143,7 @@ def test_precision_is_put_back():
         assert keras.config.dtype_policy() is before
 
 
-def test_network_config():
+def test_network_is_restored_from_its_config():
     class Small(Network):
         def __init__(self, units, dtype=None, name="small"):
             with precision(dtype):
@@ -153,6 +153,6 @@ def test_network_config():
 
     net = Small(4, "mixed_bfloat16", "mine")
     assert net.get_config() == {"units": 4, "dtype": "mixed_bfloat16", "name": "mine"}
-    again = Small.from_config(net.get_config())
-    assert again.get_layer("dense").compute_dtype == "bfloat16"
-    assert again.get_config() == net.get_config()
+    restored = Small.from_config(net.get_config())
+    assert restored.get_layer("dense").compute_dtype == "bfloat16"
+    assert restored.get_config() == net.get_config()

@@ -1,4 +1,4 @@
-"""docs/add-a-method.md: the method of that page, made of that page, meets the whole contract."""
+"""The example method of docs/add-a-method.md, extracted from the page, meets the contract."""
 
 import os
 import re
@@ -34,14 +34,14 @@ assert edit.main([run, face, "--expression", "happy", "--out", str(out / "edited
 
 
 def blocks():
-    """First line of each block of code, without the comment sign, to the block."""
-    found = re.findall(r"^```(?:python|yaml)\n# (.*?)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
-    return {first: text for first, text in found}
+    """Code blocks of the page, by the path or place in the comment on their first line."""
+    matches = re.findall(r"^```(?:python|yaml)\n# (.*?)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    return {first: text for first, text in matches}
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """A copy of tfface with the page's files and its one line."""
+    """A copy of tfface with the page's files and its one line in METHODS."""
     root = tmp_path_factory.mktemp("with_stargan")
     shutil.copytree(ROOT / "tfface", root / "tfface", ignore=shutil.ignore_patterns("__pycache__"))
     for first, text in blocks().items():
@@ -67,20 +67,20 @@ def run(package, *words):
 
 
 @pytest.mark.slow
-def test_the_methods_files_and_one_line_are_all_that_it_takes(package, tmp_path):
+def test_example_method_passes_the_contract_demo_and_edit(package, tmp_path):
     done = run(package, "-c", USE, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "edited" / "face-happy.png").exists()
     assert "StarGAN: changing an expression" in (tmp_path / "demo" / "report.html").read_text()
 
 
-def test_its_options_are_documented(package):
+def test_help_of_the_example_method_lists_its_options(package):
     done = run(package, "-m", "tfface.train", "stargan", "--help")
     assert done.returncode == 0, done.stderr
     assert "--weights.reconstruction" in done.stdout and "StarGAN (CVPR 2018)" in done.stdout
 
 
-def test_its_code_is_as_clean_as_ours(package):
+def test_example_code_passes_ruff(package):
     command = ["-m", "ruff", "check", "--config", ROOT / "pyproject.toml", "tfface/methods/stargan"]
     done = run(package, *command)
     assert done.returncode == 0, done.stdout

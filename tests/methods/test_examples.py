@@ -15,18 +15,18 @@ PACKAGES = {name: importlib.import_module(f"tfface.methods.{name}") for name in 
 EXPORTED = [(method, name) for method, package in PACKAGES.items() for name in package.__all__]
 
 
-def is_network(thing):
-    return isinstance(thing, type) and issubclass(thing, Network) and thing is not Network
+def is_network(value):
+    return isinstance(value, type) and issubclass(value, Network) and value is not Network
 
 
 @pytest.mark.parametrize(("method", "name"), EXPORTED)
-def test_examples_of_exported_networks(method, name):
-    thing = getattr(PACKAGES[method], name)
-    assert thing.__doc__
-    if not is_network(thing):
+def test_docstring_examples_of_exported_networks_run(method, name):
+    value = getattr(PACKAGES[method], name)
+    assert value.__doc__
+    if not is_network(value):
         return
-    assert "Example:" in thing.__doc__
-    (example,) = doctest.DocTestFinder(recurse=False).find(thing, name, globs={})
+    assert "Example:" in value.__doc__
+    (example,) = doctest.DocTestFinder(recurse=False).find(value, name, globs={})
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
@@ -35,12 +35,12 @@ def test_every_network_is_exported(method):
     package = PACKAGES[method]
     for file in Path(package.__file__).parent.glob("*.py"):
         module = importlib.import_module(f"{package.__name__}.{file.stem}")
-        for name, thing in vars(module).items():
-            if is_network(thing):
-                assert name in package.__all__ and getattr(package, name) is thing
+        for name, value in vars(module).items():
+            if is_network(value):
+                assert name in package.__all__ and getattr(package, name) is value
 
 
-def test_a_package_imports_tensorflow_when_a_network_is_asked_for():
+def test_method_packages_import_tensorflow_lazily():
     code = (
         "import sys\n"
         "from tfface.methods import METHODS, get_config\n"

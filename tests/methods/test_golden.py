@@ -1,4 +1,4 @@
-"""Our networks, losses and gradients give the figures of the authors' own networks."""
+"""Networks, losses and gradients equal the reference values of the authors' networks."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from tfface.methods.sargan.config import SarganConfig
 from tfface.methods.sargan.method import Sargan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-ATOL, RTOL_GRADIENT = 1e-4, 1e-2  # Processors round differently at kinks: 7e-3 was seen.
+ATOL, RTOL_GRADIENT = 1e-4, 1e-2  # Rounding differs between processors: up to 7e-3 was seen.
 
 
 def nhwc(array):
@@ -25,7 +25,7 @@ def nhwc(array):
 
 
 def rebuild(parameters):
-    """The authors' weights, by name."""
+    """The weights of the reference networks, by name, regenerated from seeds."""
     return {
         p["name"]: np.random.RandomState(p["seed"]).standard_normal(p["shape"]).astype("float32")
         * np.float32(p["scale"])
@@ -54,7 +54,7 @@ def check_gradients(golden, prefix, network, gradients, parameters, layer_name):
         flat = gradient.ravel()
         direction = np.random.RandomState(7).standard_normal(flat.size)
         scale = float(golden[f"{prefix}/{name}/l2"])
-        # Single figures are small differences of large ones: their error is measured against the
+        # Single values are small differences of large numbers: the tolerance is relative to the
         # norm.
         atol = RTOL_GRADIENT * max(scale, 1e-6)
         np.testing.assert_allclose(
@@ -99,30 +99,30 @@ def sargan():
     return meta, golden, method, nets, batch
 
 
-def test_sargan_outputs(sargan):
+def test_sargan_outputs_equal_the_reference_values(sargan):
     _, golden, method, nets, batch = sargan
-    made = nets["generator"]([batch["image"], method.one_hot(batch["target"])])
-    np.testing.assert_allclose(made, nhwc(golden["G_out"]), atol=ATOL)
+    edited = nets["generator"]([batch["image"], method.one_hot(batch["target"])])
+    np.testing.assert_allclose(edited, nhwc(golden["G_out"]), atol=ATOL)
     realness, logits = nets["discriminator"](batch["image"])
     np.testing.assert_allclose(realness, nhwc(golden["D_src"]), atol=ATOL)
     np.testing.assert_allclose(logits, golden["D_cls"], atol=ATOL)
 
 
 @pytest.mark.parametrize(("phase", "prefix"), [("discriminator", "D"), ("generator", "G")])
-def test_sargan_losses_and_gradients(sargan, phase, prefix):
+def test_sargan_losses_and_gradients_equal_the_reference_values(sargan, phase, prefix):
     meta, golden, method, nets, batch = sargan
     with tf.GradientTape() as tape:
         total, terms = method.loss(phase, nets, batch)
     for name, value in terms.items():
         np.testing.assert_allclose(value, golden[f"{prefix}_loss_{name}"], atol=ATOL, err_msg=name)
-    # The sum of figures in the hundreds of parts: the penalty counts ten times.
+    # The total is in the hundreds, as the penalty has weight 10.
     np.testing.assert_allclose(total, golden[f"{prefix}_loss"], atol=10 * ATOL)
     gradients = tape.gradient(total, nets[phase].trainable_variables)
     names = getattr(sargan_names, f"{phase}_layer")
     check_gradients(golden, f"grad{prefix}", nets[phase], gradients, meta[phase], names)
 
 
-def test_sargan_published_size():
+def test_sargan_generator_has_the_published_number_of_parameters():
     nets = Sargan(SarganConfig(classes=tuple("abcdefg"))).build()
     assert nets["generator"].count_params() == 3_014_145
 
@@ -154,13 +154,13 @@ def elegant_layer(network):
     )
 
 
-def test_elegant_outputs(elegant):
+def test_elegant_outputs_equal_the_reference_values(elegant):
     _, golden, method, nets, batch = elegant
     code, skips = method.encode(nets, batch["A"])
     np.testing.assert_allclose(code, nhwc(golden["z_A"]), atol=ATOL)
-    made = method.generate(nets, batch)
+    generated = method.generate(nets, batch)
     for name in ("A1", "C", "D"):
-        np.testing.assert_allclose(made[name], nhwc(golden[name]), atol=ATOL, err_msg=name)
+        np.testing.assert_allclose(generated[name], nhwc(golden[name]), atol=ATOL, err_msg=name)
     other, _ = method.encode(nets, batch["B"])
     exchanged = code + method.mask(batch["attribute"], code) * (other - code)
     residual = nets["decoder"]([exchanged, code, *skips])
@@ -171,7 +171,7 @@ def test_elegant_outputs(elegant):
         np.testing.assert_allclose(probability, golden[f"{name[0].upper()}{name[-1]}_A"], atol=ATOL)
 
 
-def test_elegant_transfer_is_the_exchange(elegant):
+def test_elegant_transfer_equals_the_exchange(elegant):
     _, golden, method, nets, batch = elegant
     swapped = method.transfer(nets, batch["A"], batch["B"], batch["attribute"], tf.ones([2]))
     np.testing.assert_allclose(swapped, nhwc(golden["C"]), atol=ATOL)
@@ -180,7 +180,7 @@ def test_elegant_transfer_is_the_exchange(elegant):
 
 
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_elegant_losses_and_gradients(elegant, phase):
+def test_elegant_losses_and_gradients_equal_the_reference_values(elegant, phase):
     meta, golden, method, nets, batch = elegant
     names, prefixes, terms_of = {
         "discriminator": (

@@ -1,9 +1,9 @@
 """Semantic segmentation with hierarchical GANs for expressions (Bodur et al., arXiv 2112.04603).
 
-`segmenters.py` BiSeNet and U-Net; `networks.py` global and local generators and the network that
-fuses them; `masks.py` soft masks of facial regions from the segmentation; `losses.py` the
-objective; `method.py` and `streams.py` how they are trained together; `serving.py` what an exported
-model offers.
+`segmenters.py`: BiSeNet and U-Net; `networks.py`: global and local generators and the fusion
+network; `masks.py`: soft masks of facial regions from the segmentation; `losses.py`: the objective;
+`method.py`, `streams.py`: joint training and its data; `serving.py`: signatures of an exported
+model.
 """
 
 from tfface.methods import exports

@@ -23,7 +23,7 @@ REGIONS = {
     "nose": ("nose",),
     "mouth": ("mouth", "u_lip", "l_lip"),
 }
-"""Regions with a generator and a discriminator of their own, as classes of the label map (ours)."""
+"""The regions with local networks, each with its classes of the label map (ours)."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Segmenter:
         kind: BiSeNet or U-Net.
         width: Channels of the first convolution; the deepest have 16 times as many in U-Net, 8
             times in BiSeNet.
-        loss: Cross entropy of all pixels ("ce"), or of the hard ones ("ohem"); or "dice", with
-            which small parts are found sooner.
-        steps: Steps of the first stage: the segmentation network alone.
+        loss: Cross-entropy over all pixels ("ce") or over hard pixels ("ohem"), or cross-entropy
+            and Dice loss ("dice"), with which small face parts are learned sooner.
+        steps: Steps of the first stage, which trains only the segmentation network.
         rate: Learning rate in the first stage, relative to that of the generators.
         joint_rate: Learning rate in the third stage, relative to that of the generators.
     """
@@ -56,12 +56,12 @@ class Segmenter:
 
 @dataclass(frozen=True)
 class Fusion:
-    """How one face is made of the global and the local results.
+    """How the global and the local results are fused into one face.
 
     Attributes:
-        kind: "combiner": a network makes it; "blend": the masks do.
+        kind: "combiner": by a network; "blend": weighted by the masks.
         width: Channels of the combiner.
-        blocks: Residual blocks of the combiner.
+        blocks: Number of residual blocks of the combiner.
     """
 
     kind: Literal["combiner", "blend"] = "combiner"
@@ -77,15 +77,16 @@ class Weights:
     """Weights of the terms of the objective.
 
     Attributes:
-        classification_real: Of the discriminators' classification loss, on real images.
-        classification_fake: Of the generators', on their own images.
-        reconstruction: Of the cycle reconstruction loss.
-        gradient_penalty: Of the gradient penalty of "wgan-gp".
-        r1: Of the gradient penalty of "multitask" (gamma of R1).
-        local: Of the losses of each local discriminator beside the global one's.
-        change: Of the change of the face; for short training, as SARGAN's.
-        segmentation: Of the segmentation loss in the third stage.
-        to_segmenter: Of the generators' loss for the segmentation network, in the third stage.
+        classification_real: Weight of the discriminators' classification loss, on real images.
+        classification_fake: Weight of the generators' classification loss, on their own images.
+        reconstruction: Weight of the cycle reconstruction loss.
+        gradient_penalty: Weight of the gradient penalty of "wgan-gp".
+        r1: Weight of the gradient penalty of "multitask" (gamma of R1).
+        local: Weight of the losses of each local discriminator; the global one's is 1.
+        change: Weight of the change of the face; for short training, as in SARGAN.
+        segmentation: Weight of the segmentation loss in the third stage.
+        to_segmenter: Weight of the generators' loss for the segmentation network in the third
+            stage.
     """
 
     classification_real: float = 1.0
@@ -104,41 +105,41 @@ class Weights:
 
 @dataclass(frozen=True)
 class SegHierarchicalConfig(MethodConfig):
-    """Segmentation + hierarchical GANs (arXiv 2112.04603): an expression, guided by face parts.
+    """Segmentation + hierarchical GANs (arXiv 2112.04603): expression editing guided by face parts.
 
-    The paper's own figures are not public. The defaults are those of its relatives StarGAN and
+    The paper's own values are not public. The defaults are those of its relatives StarGAN and
     APDrawingGAN where they have them, and ours elsewhere; see the card.
 
     Attributes:
-        classes: Names of the expressions; empty: all that the data set has.
+        classes: Names of the expressions; empty: all expressions of the data set.
         only_segmenter: Train the segmentation network alone, on `data`, which then needs label maps
             and no expressions.
         segmenter: The segmentation network, and how it is trained.
-        regions: Names of the regions with their own generator and discriminator, of REGIONS.
-        grow: Side of the window, odd, in pixels, in which a region's mask is grown (maximum): a
-            mouth that opens leaves its mask.
-        blur: Side of the window, odd, in pixels, over which it is then averaged.
+        regions: Names of the regions, from REGIONS, with their own generator and discriminator.
+        grow: Side of the window, odd, in pixels, by whose maximum a region's mask is grown, as an
+            opening mouth leaves its original mask.
+        blur: Side of the window, odd, in pixels, over which the grown mask is averaged.
         width: Channels of the global generator's first convolution; its core has 4 times as many.
-        blocks: Residual blocks of the global generator.
-        local_width: As `width`, of a region's generator.
-        local_blocks: As `blocks`, of a region's generator.
-        attention: GANimation's head for the global generator: a colour, and an attention map that
-            says where the input is kept. Otherwise a residual.
-        fusion: How one face is made of the global and the local results.
-        residual_init: Factor on the first weights of the generators' and the combiner's last
-            convolutions; with less they start closer to copies of their inputs and learn sooner.
+        blocks: Number of residual blocks of the global generator.
+        local_width: Like `width`, for the generator of a region.
+        local_blocks: Like `blocks`, for the generator of a region.
+        attention: Whether the global generator has GANimation's output layers, a colour image and
+            an attention map that keeps the input where it is 1. Otherwise it adds a residual.
+        fusion: How the global and the local results are fused into one face.
+        residual_init: Factor on the initial weights of the generators' and the combiner's last
+            convolutions; with less they start closer to copies of their inputs and learn faster.
         discriminator: The global discriminator.
         local_discriminator: The discriminator of a region.
-        gan_steps: Steps of the second stage: the GANs, with the segmentation network as it is. The
-            rest of `train.steps` is the third stage: all together.
-        adversarial: What the discriminators judge: "wgan-gp" or "multitask", as SARGAN's.
-        generator_every: Discriminator updates to one generator update.
-        classifier: How the discriminators learn the expressions; the steps are the first ones of
+        gan_steps: Steps of the second stage, which trains the GANs with the segmentation network
+            frozen. The rest of `train.steps` is the third stage, which trains all networks.
+        adversarial: Kind of the adversarial loss, "wgan-gp" or "multitask", as in SARGAN.
+        generator_every: Discriminator updates per generator update.
+        classifier: How the discriminators learn the expressions; its steps are the first ones of
             the second stage.
         weights: Weights of the terms of the objective.
-        data: The data set with expressions; it needs label maps too if `labelled` is not given.
-        labelled: The data set with label maps, and the size of its batches; None: `data`. Of no
-            effect with `only_segmenter`.
+        data: The data set with expressions; it also needs label maps if `labelled` is not given.
+        labelled: The data set with label maps, and its batch size; None: `data`. Not used with
+            `only_segmenter`.
         adam: The optimisers.
         train: The training loop.
     """
@@ -172,12 +173,15 @@ class SegHierarchicalConfig(MethodConfig):
         self._check_numbers()
         for name in ("classes", "regions"):
             names = getattr(self, name)
-            check(len(set(names)) == len(names), f"{name} names one twice: {', '.join(names)}")
+            check(len(set(names)) == len(names), f"{name} has a duplicate name: {', '.join(names)}")
         check(
             len(self.classes) != 1,
-            f"classes has one name, {', '.join(self.classes)}: expected two or more",
+            f"classes has only one name, {', '.join(self.classes)}: expected two or more",
         )
-        check(len(self.regions) > 0, f"regions is empty: expected some of {', '.join(REGIONS)}")
+        check(
+            len(self.regions) > 0,
+            f"regions is empty: expected at least one of {', '.join(REGIONS)}",
+        )
         for name in self.regions:
             check(
                 name in REGIONS,
@@ -185,29 +189,29 @@ class SegHierarchicalConfig(MethodConfig):
             )
         check(
             self.blur <= self.grow,
-            f"blur is {self.blur}: expected at most grow, {self.grow}, or masks would shrink",
+            f"blur is {self.blur}: expected at most grow, {self.grow}, so that masks do not shrink",
         )
         if self.only_segmenter:
-            object.__setattr__(self, "labelled", None)  # Nothing reads it then, nothing checks it.
+            object.__setattr__(self, "labelled", None)  # Neither read nor checked in this case.
             return
         self.discriminator.check(self.data.size, "discriminator.")
         self.local_discriminator.check(self.data.size, "local_discriminator.")
         segmented, classified = self.segmenter.steps, self.classifier.steps
         check(
             segmented + classified < self.train.steps,
-            f"segmenter.steps is {segmented} and classifier.steps {classified}: expected less than "
-            f"train.steps, {self.train.steps}, in all",
+            f"segmenter.steps is {segmented} and classifier.steps is {classified}: expected their "
+            f"sum to be less than train.steps, {self.train.steps}",
         )
         check(
             classified <= self.gan_steps,
             f"classifier.steps is {classified}: expected at most gan_steps, {self.gan_steps}, of "
-            f"which it is a part",
+            f"which they are the first",
         )
         check(
             self.labelled is not None or self.data.name == "synthetic",
-            f"labelled is not given, and the data set {self.data.name!r} does not have both "
-            f"expressions and label maps; expected a data set with label maps, for example "
-            f"--labelled.name celebamask_hq --labelled.path FOLDER",
+            f"labelled is not given, but the data set {self.data.name!r} does not have both "
+            f"expressions and label maps: expected labelled to be a data set with label maps, for "
+            f"example labelled.name=celebamask_hq and labelled.path=FOLDER",
         )
         check(
             self.labelled is None or self.labelled.size == self.data.size,
@@ -216,11 +220,11 @@ class SegHierarchicalConfig(MethodConfig):
         )
 
     def datasets(self) -> dict[str, Data]:
-        """That of the expressions, and that of the label maps if it is another."""
+        """The data set with expressions, and that with label maps if it is a different one."""
         return {**super().datasets(), **({"labelled": self.labelled} if self.labelled else {})}
 
     def batch_sizes(self) -> dict[str, int]:
-        """As of all methods; and that of the first steps."""
+        """Batch sizes as for all methods, and that of the classifier's steps."""
         return {**super().batch_sizes(), **self.classifier.batch_sizes()}
 
     def _check_numbers(self) -> None:

@@ -1,10 +1,10 @@
-"""The objective of segmentation with hierarchical GANs; what is inferred says the card.
+"""The objective of segmentation with hierarchical GANs; the card states which parts are inferred.
 
-x is a real face and y its expression, t the target, G(x,t) the face made by all generators and the
-fusion. Each discriminator, the global one and one of each region, sees its part of faces. Its terms
-are StarGAN's or those of a multi-task discriminator (`tfface.losses.expressions`), summed as
-APDrawingGAN's code does: those of the regions count `weights.local` times. Terms are named as those
-of the global discriminator; those of a local one have its region's name before.
+x is a real face and y its expression, t the target expression, G(x,t) the face from all generators
+and the fusion. The global discriminator sees whole faces, each local one its region. The terms of a
+discriminator are StarGAN's or those of a multi-task discriminator (`tfface.losses.expressions`).
+They are summed as in APDrawingGAN's code, with the weight `weights.local` for regions. The names of
+a region's terms have the region's name as a prefix.
 """
 
 from __future__ import annotations
@@ -20,50 +20,50 @@ from tfface.losses.segmentation import entropy_and_dice
 from tfface.methods.base import Batch, Losses, Method, Networks
 from tfface.methods.seg_hierarchical.masks import scale_gradient
 
-# face-parsing.PyTorch: pixels with a probability below 0.7 are hard; at least so many are counted.
-_HARD = -math.log(0.7)
-_AT_LEAST = 1 / 16
+# face-parsing.PyTorch: pixels with a probability below 0.7 are hard; at least 1/16 are counted.
+_HARD_LOSS = -math.log(0.7)
+_MIN_HARD_SHARE = 1 / 16
 
 WHOLE = "global"
-"""Stands beside the regions in names, for what concerns the whole image."""
+"""Name of the whole image, next to the names of the regions."""
 
 
 def segmentation_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """The first stage: `segmentation` alone."""
+    """The first stage: only `segmentation`."""
     heads = tf.nest.flatten(nets["segmenter"](batch["seg_image"]))
     seg, accuracy = segmentation(batch["seg_label_map"], heads, method.config.segmenter.loss)
     return seg, {"seg": seg, "accuracy": accuracy}
 
 
 def classifier_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """The second stage begins with E CE(C(x), y) of each discriminator; ours, as in SARGAN."""
+    """Start of the second stage: E CE(C(x), y) for each discriminator (ours, as in SARGAN)."""
     image = batch["image"]
-    # Of true label maps where there are any: the segmentation costs more than all of this.
+    # Ground-truth label maps if the batch has them, as the segmentation is the most expensive part.
     if "label_map" in batch:
-        given = one_hot(batch["label_map"])
+        probabilities = one_hot(batch["label_map"])
     else:
-        given = tf.stop_gradient(method.segment(nets, image))
-    of_kinds = {}
-    for kind, view in method.views(image, method.grown(given)).items():
-        cls = expressions.classifier_term(nets[f"{kind}_discriminator"], view, batch)
-        of_kinds[kind] = cls, {"cls": cls}
-    return with_local(of_kinds, method.config.weights.local)
+        probabilities = tf.stop_gradient(method.segment(nets, image))
+    losses = {}
+    for name, view in method.views(image, method.grown(probabilities)).items():
+        cls = expressions.classifier_term(nets[f"{name}_discriminator"], view, batch)
+        losses[name] = cls, {"cls": cls}
+    return with_local(losses, method.config.weights.local)
 
 
 def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """The sum of the discriminators' losses, each StarGAN's equation 5, as SARGAN's."""
+    """The sum of the discriminators' losses, each StarGAN's equation 5, as in SARGAN."""
     image, weights = batch["image"], method.config.weights
     adversarial = method.config.adversarial
-    given = method.segment(nets, image)
-    fake = method.manipulate(nets, image, method.one_hot(batch["target"]), given)["image"]
-    # All that is not a discriminator's is a given here, so nothing else is differentiated.
-    grown, fake = tf.stop_gradient(method.grown(given)), tf.stop_gradient(fake)
+    probabilities = method.segment(nets, image)
+    fake = method.manipulate(nets, image, method.one_hot(batch["target"]), probabilities)["image"]
+    # Only the discriminators are differentiated.
+    grown, fake = tf.stop_gradient(method.grown(probabilities)), tf.stop_gradient(fake)
     grown_fake = tf.stop_gradient(method.grown(method.segment(nets, fake)))
     fakes = method.views(fake, grown_fake)
-    of_kinds = {}
-    for kind, real in method.views(image, grown).items():
+    losses = {}
+    for name, real in method.views(image, grown).items():
         terms = expressions.discriminator_terms(
-            adversarial, nets[f"{kind}_discriminator"], real, fakes[kind], batch
+            adversarial, nets[f"{name}_discriminator"], real, fakes[name], batch
         )
         if adversarial == "multitask":
             total = terms["real"] + terms["fake"] + terms["wrong"] + weights.r1 * terms["r1"]
@@ -74,12 +74,12 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
                 + weights.classification_real * terms["cls"]
                 + weights.gradient_penalty * terms["gp"]
             )
-        of_kinds[kind] = total, terms
-    return with_local(of_kinds, weights.local)
+        losses[name] = total, terms
+    return with_local(losses, weights.local)
 
 
 def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """The rest of the second stage: `generators_loss`, the segmentation network as it is."""
+    """The second stage: `generators_loss` with the segmentation network frozen."""
 
     def frozen(images):
         return tf.stop_gradient(method.segment(nets, images))
@@ -88,25 +88,26 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 
 
 def joint_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """The third stage: L_G + lambda_seg L_seg, where L_G reaches the segmentation network too.
+    """The third stage: L_G + lambda_seg L_seg, where L_G also reaches the segmentation network.
 
-    `weights.to_segmenter` times: the gradient is scaled, not the loss, as one loss serves both.
+    Its gradient for that network is multiplied by `weights.to_segmenter`. The gradient is scaled,
+    not the loss, as the generators need the full loss.
     """
     weights, count = method.config.weights, tf.shape(batch["image"])[0]
     both = tf.concat([batch["image"], batch["seg_image"]], 0)
     heads = tf.nest.flatten(nets["segmenter"](both))
     labelled = [head[count:] for head in heads]
     seg, accuracy = segmentation(batch["seg_label_map"], labelled, method.config.segmenter.loss)
-    given = scale_gradient(tf.nn.softmax(heads[0][:count]), weights.to_segmenter)
+    probabilities = scale_gradient(tf.nn.softmax(heads[0][:count]), weights.to_segmenter)
 
     def scaled(images):
         if not weights.to_segmenter:
             return tf.stop_gradient(method.segment(nets, images))
-        # What goes on to the generators, through the network, is not.
+        # The gradient that passes through the network to the generators is not scaled.
         images = scale_gradient(images, 1.0 / weights.to_segmenter)
         return scale_gradient(method.segment(nets, images), weights.to_segmenter)
 
-    total, terms = generators_loss(method, nets, batch, given, scaled)
+    total, terms = generators_loss(method, nets, batch, probabilities, scaled)
     return total + weights.segmentation * seg, {**terms, "seg": seg, "accuracy": accuracy}
 
 
@@ -114,37 +115,37 @@ def generators_loss(
     method: Method,
     nets: Networks,
     batch: Batch,
-    given: tf.Tensor,
+    probabilities: tf.Tensor,
     segment: Callable[[tf.Tensor], tf.Tensor],
 ) -> Losses:
     """StarGAN's equation 6 against all discriminators, with the cycle of the whole face.
 
     L_G = sum_D (L_adv + lambda_cls L_cls^f) + lambda_rec |x - G(G(x,t),y)|_1
 
-    And, which is ours, the change of the face.
+    The optional weight on the change of the face is ours.
 
     Args:
         method: The method.
         nets: Its networks.
-        batch: As of `discriminator_loss`.
-        given: Segmentation of the images, [B,S,S,19].
-        segment: What segments the faces made.
+        batch: As for `discriminator_loss`.
+        probabilities: Segmentation of the images, [B,S,S,19].
+        segment: Segments the generated faces.
     """
     image, weights = batch["image"], method.config.weights
-    own, wanted = method.one_hot(batch["expression"]), method.one_hot(batch["target"])
-    fake = method.manipulate(nets, image, wanted, given)["image"]
-    seen = segment(fake)
-    of_kinds = {}
-    for kind, view in method.views(fake, method.grown(seen)).items():
+    source, target = method.one_hot(batch["expression"]), method.one_hot(batch["target"])
+    fake = method.manipulate(nets, image, target, probabilities)["image"]
+    fake_probabilities = segment(fake)
+    losses = {}
+    for name, view in method.views(fake, method.grown(fake_probabilities)).items():
         terms = expressions.generator_terms(
-            method.config.adversarial, nets[f"{kind}_discriminator"], view, batch
+            method.config.adversarial, nets[f"{name}_discriminator"], view, batch
         )
         total = terms["fake"]
         if "cls" in terms:
             total += weights.classification_fake * terms["cls"]
-        of_kinds[kind] = total, terms
-    total, terms = with_local(of_kinds, weights.local)
-    cycled = method.manipulate(nets, fake, own, seen)["image"]
+        losses[name] = total, terms
+    total, terms = with_local(losses, weights.local)
+    cycled = method.manipulate(nets, fake, source, fake_probabilities)["image"]
     terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
     total += weights.reconstruction * terms["rec"]
     if weights.change:
@@ -153,40 +154,40 @@ def generators_loss(
     return total, terms
 
 
-def with_local(of_kinds: dict[str, Losses], weight: float) -> Losses:
-    """L_global + lambda_local sum_region L_region, as APDrawingGAN's code has it.
+def with_local(losses: dict[str, Losses], weight: float) -> Losses:
+    """L_global + lambda_local sum_region L_region, as in APDrawingGAN's code.
 
     Args:
-        of_kinds: Loss and terms of the global discriminator (WHOLE) and of each region's.
-        weight: That of the regions' losses.
+        losses: Loss and terms of the global discriminator (WHOLE) and of each region.
+        weight: Weight of the regions' losses.
 
     Returns:
-        The sum; and the terms, those of a region as "REGION_TERM".
+        The sum, and the terms by name, those of a region as "REGION_TERM".
     """
-    total, named = of_kinds[WHOLE]
-    named = dict(named)
-    for kind, (loss, terms) in of_kinds.items():
-        if kind != WHOLE:
+    total, terms = losses[WHOLE]
+    terms = dict(terms)
+    for region, (loss, local_terms) in losses.items():
+        if region != WHOLE:
             total += weight * loss
-            named |= {f"{kind}_{name}": value for name, value in terms.items()}
-    return total, named
+            terms |= {f"{region}_{name}": value for name, value in local_terms.items()}
+    return total, terms
 
 
 def segmentation(
     label_map: tf.Tensor, heads: list[tf.Tensor], kind: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cross entropy of label maps and logits.
+    """Segmentation loss of logits, and their pixel accuracy.
 
     Args:
-        label_map: int32 [B,S,S] of 0 to 18.
-        heads: Logits [B,S,S,19], the result first.
-        kind: "ce": the mean over all pixels; "ohem": over the hard pixels of each image (in the
-            original those of the batch), but over no fewer than 1/16 of all; "dice": cross entropy
-            in which small classes count for more, and the Dice measure of each image (ours).
+        label_map: int32 [B,S,S], 0 to 18.
+        heads: Logits [B,S,S,19] of each output, the main one first.
+        kind: "ce": mean cross-entropy over all pixels; "ohem": over the hard pixels of each image
+            (in the original, of the batch), but at least over 1/16 of all pixels; "dice":
+            cross-entropy that gives small classes more weight, and the Dice loss of each image
+            (ours).
 
     Returns:
-        The sum over all heads, and the share of pixels in which the result's largest logit is that
-        of the label.
+        The loss, summed over all heads, and the pixel accuracy of the main output.
     """
 
     def loss(logits):
@@ -196,15 +197,15 @@ def segmentation(
         return tf.reduce_mean(losses) if kind == "ce" else _hard_mean(losses)
 
     total = tf.add_n([loss(logits) for logits in heads])
-    right = tf.equal(tf.argmax(heads[0], -1, tf.int32), label_map)
-    return total, tf.reduce_mean(tf.cast(right, tf.float32))
+    correct = tf.equal(tf.argmax(heads[0], -1, tf.int32), label_map)
+    return total, tf.reduce_mean(tf.cast(correct, tf.float32))
 
 
 def _hard_mean(losses: tf.Tensor) -> tf.Tensor:
-    """The mean over images of the mean over hard pixels, of losses [B,S,S]."""
-    count = int(losses.shape[1] * losses.shape[2] * _AT_LEAST)
+    """The mean of pixel losses [B,S,S] over the hard pixels of each image, then over images."""
+    count = int(losses.shape[1] * losses.shape[2] * _MIN_HARD_SHARE)
     losses = tf.reshape(losses, (-1, losses.shape[1] * losses.shape[2]))
-    hard = tf.cast(losses > _HARD, losses.dtype)
+    hard = tf.cast(losses > _HARD_LOSS, losses.dtype)
     number = tf.reduce_sum(hard, 1)
     mean = tf.reduce_sum(hard * losses, 1) / tf.maximum(number, 1.0)
     worst = tf.reduce_mean(tf.math.top_k(losses, count, sorted=False).values, 1)

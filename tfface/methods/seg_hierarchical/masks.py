@@ -1,4 +1,4 @@
-"""Soft masks of facial regions, from the probabilities of a segmentation."""
+"""Soft masks of facial regions from the class probabilities of a segmentation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tfface.methods.seg_hierarchical.config import REGIONS
 
 
 def region_masks(probabilities: tf.Tensor, regions: tuple[str, ...]) -> tf.Tensor:
-    """Probabilities of regions: the sums of those of their classes.
+    """Probabilities of regions: sums of the probabilities of their classes.
 
     Args:
         probabilities: [B,S,S,19] in [0,1].
-        regions: Names of REGIONS.
+        regions: Names from REGIONS.
 
     Returns:
         [B,S,S,R] in [0,1].
@@ -27,17 +27,17 @@ def region_masks(probabilities: tf.Tensor, regions: tuple[str, ...]) -> tf.Tenso
 
 
 def grow_masks(masks: tf.Tensor, grow: int, blur: int) -> tf.Tensor:
-    """Masks made larger by a maximum, and soft at the edge by a mean; both are differentiable.
+    """Grows masks by max pooling and blurs their edges by average pooling; differentiable.
 
     Args:
         masks: [B,S,S,R] in [0,1].
-        grow: Side of the maximum's window, odd.
-        blur: Side of the mean's window, odd.
+        grow: Side of the window of the maximum, odd.
+        blur: Side of the window of the mean, odd.
 
     Returns:
         [B,S,S,R] in [0,1].
     """
-    # A maximum over a square is one over rows, then columns: 2 k comparisons instead of k^2.
+    # The maximum over a square, separated into columns and rows: 2 k comparisons instead of k^2.
     for window in ((grow, 1), (1, grow)):
         masks = tf.nn.max_pool2d(masks, window, 1, "SAME")
     return tf.nn.avg_pool2d(masks, blur, 1, "SAME")
@@ -49,7 +49,7 @@ def cut(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def scale_gradient(x: tf.Tensor, factor: float) -> tf.Tensor:
-    """The tensor as it is; its gradient is multiplied by `factor`."""
+    """Returns the tensor unchanged and multiplies its gradient by `factor`."""
 
     @tf.custom_gradient
     def run(x):

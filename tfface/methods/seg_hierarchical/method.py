@@ -1,9 +1,10 @@
-"""Segmentation with hierarchical GANs as a method. What is inferred from relatives, says the card.
+"""Segmentation with hierarchical GANs as a method; the card states which parts are inferred.
 
-A stage trains the segmentation network, a second one the GANs on its soft maps, a third one all of
-them: the generators' loss then reaches the segmentation network through the masks that cut out what
-local generators see, that condition the global one and that weight the fusion, and through the
-segmentation of the generated face, by which local discriminators see it.
+The first stage trains the segmentation network, the second the GANs on its soft masks, the third
+all networks. In the third stage the generators' loss reaches the segmentation network through the
+masks that crop the inputs of the local generators, that condition the global generator and that
+weight the fusion, and through the segmentation of the generated face, which crops the inputs of the
+local discriminators.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from tfface.methods.seg_hierarchical.losses import WHOLE
 from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks
 from tfface.methods.seg_hierarchical.networks import Combiner, GlobalGenerator, LocalGenerator
 from tfface.methods.seg_hierarchical.segmenters import BiSeNet, UNet
-from tfface.methods.seg_hierarchical.streams import both, label_maps
+from tfface.methods.seg_hierarchical.streams import label_maps, zip_streams
 from tfface.methods.targets import with_targets
 
 
 class SegHierarchical(Method):
-    """Gives a face another expression, guided by a segmentation that is trained with it.
+    """Changes the expression of a face, guided by a jointly trained segmentation.
 
     Args:
-        config: With the expressions' names in `classes`.
+        config: The config, with the names of the expressions in `classes`.
 
-    Networks: "segmenter"; and, but for `only_segmenter`, "global_generator",
+    Networks: "segmenter" and, unless `only_segmenter` is set, "global_generator",
     "global_discriminator", a "REGION_generator" and a "REGION_discriminator" for each region, and
     "fusion" for the fusion "combiner".
     """
@@ -65,7 +66,7 @@ class SegHierarchical(Method):
 
     @classmethod
     def open(cls, config: SegHierarchicalConfig) -> tuple[SegHierarchical, Source]:
-        """Opens the data set of the expressions, and that of the label maps if it is another."""
+        """Opens the data set with expressions, and that with label maps if it is different."""
         with_maps = config.labelled is None
         source = open_source(
             config.data,
@@ -77,7 +78,7 @@ class SegHierarchical(Method):
         if len(source.classes) < 2:
             raise UserError(
                 f"the data set {config.data.name!r} has {len(source.classes)} expression classes; "
-                f"seg_hierarchical needs two or more, or --only_segmenter true"
+                f"seg_hierarchical needs two or more, or only_segmenter=true"
             )
         method = cls(dataclasses.replace(config, classes=source.classes))
         if not with_maps:
@@ -90,7 +91,7 @@ class SegHierarchical(Method):
         return () if self.config.only_segmenter else self.config.classes
 
     def evaluation_source(self) -> Source:
-        """Faces with expressions, or those with label maps of a segmentation network alone."""
+        """Faces with expressions, or with label maps if `only_segmenter` is set."""
         fields = ("label_map",) if self.config.labelled is None else ()
         return open_source(self.config.data, classes=self.labels, fields=fields)
 
@@ -130,7 +131,7 @@ class SegHierarchical(Method):
         return nets
 
     def phases(self) -> tuple[Phase, ...]:
-        """The updates of the stages that there are."""
+        """The updates of the three stages, without those that the config skips."""
         c = self.config
         if c.only_segmenter:
             return (
@@ -186,10 +187,10 @@ class SegHierarchical(Method):
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:
-        """Faces with expressions; with a seed, which is for training, others with label maps too.
+        """Faces with expressions and, if a seed is given (training), faces with label maps.
 
-        `image`, `expression`, and what `with_targets` adds to them; `seg_image` and
-        `seg_label_map`. With `only_segmenter` there are but these two, in all batches.
+        The entries are `image`, `expression` and those of `with_targets`, and `seg_image` and
+        `seg_label_map`. With `only_segmenter`, all batches have only the last two.
         """
         c = self.config
         if c.only_segmenter:
@@ -197,83 +198,84 @@ class SegHierarchical(Method):
         if seed is None:
             data = source.batches(split, batch_size, start=start)
         else:
-            data = both(c, source, self.labelled, split, batch_size, seed, start)
+            data = zip_streams(c, source, self.labelled, split, batch_size, seed, start)
         return with_targets(data, seed, start, c.classifier, begin=c.segmenter.steps)
 
-    # What the networks make together.
+    # Segmentation and generation.
 
     def one_hot(self, expression: tf.Tensor) -> tf.Tensor:
         """Class indices [B] to float32 [B,N]."""
         return tf.one_hot(expression, len(self.config.classes))
 
     def segment(self, nets: Networks, images: tf.Tensor) -> tf.Tensor:
-        """Images [B,S,S,3] in [-1,1] to probabilities of the 19 classes, float32 [B,S,S,19]."""
+        """Class probabilities float32 [B,S,S,19] of images [B,S,S,3] in [-1,1]."""
         return tf.nn.softmax(tf.nest.flatten(nets["segmenter"](images))[0])
 
     def grown(self, probabilities: tf.Tensor) -> tf.Tensor:
-        """Grown and blurred masks of the regions [B,S,S,R] in [0,1], from `segment`."""
+        """Grown and blurred masks of the regions, [B,S,S,R] in [0,1], from class probabilities."""
         masks = region_masks(probabilities, self.config.regions)
         return grow_masks(masks, self.config.grow, self.config.blur)
 
     def manipulate(
         self, nets: Networks, images: tf.Tensor, label: tf.Tensor, probabilities: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Gives faces expressions.
+        """Edits faces to show expressions.
 
         Args:
             nets: The networks.
             images: [B,S,S,3] in [-1,1].
             label: One-hot expressions [B,N].
-            probabilities: Their segmentation, as from `segment`.
+            probabilities: Segmentation of the images, as from `segment`.
 
         Returns:
-            Images [B,S,S,3] in [-1,1]: `image`, the fused result; `global`; and by its name the
-            result of each region, of use inside its mask.
+            Images [B,S,S,3] in [-1,1]: `image`, the fused result; `global`; and the result of each
+            region under the region's name, valid inside its mask.
         """
         masks, grown = region_masks(probabilities, self.config.regions), self.grown(probabilities)
-        made = {WHOLE: nets["global_generator"]([images, label, masks])}
+        results = {WHOLE: nets["global_generator"]([images, label, masks])}
         pasted = 0.0
         for i, region in enumerate(self.config.regions):
             mask = grown[..., i : i + 1]
-            made[region] = nets[f"{region}_generator"]([images, label, mask])
-            pasted += mask * made[region]
+            results[region] = nets[f"{region}_generator"]([images, label, mask])
+            pasted += mask * results[region]
         inside = tf.reduce_sum(grown, -1, keepdims=True)
         weight = tf.minimum(inside, 1.0)
-        pasted = weight * pasted / (inside + 1e-6) + (1.0 - weight) * made[WHOLE]
-        fused = nets["fusion"]([made[WHOLE], pasted]) if "fusion" in nets else pasted
-        return {**made, "image": fused}
+        pasted = weight * pasted / (inside + 1e-6) + (1.0 - weight) * results[WHOLE]
+        fused = nets["fusion"]([results[WHOLE], pasted]) if "fusion" in nets else pasted
+        return {**results, "image": fused}
 
     def views(self, images: tf.Tensor, grown: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What each discriminator sees of images, by its kind: all, or what a mask leaves."""
+        """The input of each discriminator: whole images, and images masked to each region."""
         cuts = [cut(images, grown[..., i : i + 1]) for i in range(len(self.config.regions))]
         return {WHOLE: images, **dict(zip(self.config.regions, cuts, strict=True))}
 
-    # Use.
+    # Inference.
 
     def edit(
         self, nets: Networks, images: tf.Tensor, expression: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Images with the expressions of class indices [B], and what the regions look like.
+        """Edits images to show the expressions of class indices [B].
 
         Returns:
-            [B,S,S,3] in [-1,1]: `image`, and by its name each region's result, black outside it;
-            and the `label_map` int32 [B,S,S] of the images given.
+            [B,S,S,3] in [-1,1]: `image`, and the result of each region under the region's name,
+            black outside the region; and the `label_map` int32 [B,S,S] of the input images.
         """
         probabilities = self.segment(nets, images)
-        made = self._results(nets, images, expression, probabilities)
-        return {**made, "label_map": tf.argmax(probabilities, -1, tf.int32)}
+        edited = self._edit(nets, images, expression, probabilities)
+        return {**edited, "label_map": tf.argmax(probabilities, -1, tf.int32)}
 
-    def _results(self, nets, images, expression, probabilities) -> dict[str, tf.Tensor]:
-        made = self.manipulate(nets, images, self.one_hot(expression), probabilities)
+    def _edit(self, nets, images, expression, probabilities) -> dict[str, tf.Tensor]:
+        results = self.manipulate(nets, images, self.one_hot(expression), probabilities)
         grown = self.grown(probabilities)
-        results = {r: self.views(made[r], grown)[r] for r in self.config.regions}
-        results["image"] = made["image"]
-        return {k: tf.clip_by_value(v, -1.0, 1.0) for k, v in results.items()}
+        edited = {r: self.views(results[r], grown)[r] for r in self.config.regions}
+        edited["image"] = results["image"]
+        return {k: tf.clip_by_value(v, -1.0, 1.0) for k, v in edited.items()}
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
-        """The input, its segmentation and masks, the parts for one expression, all expressions.
+        """The input, its segmentation and masks, the regions' results, and all expressions.
 
-        With `only_segmenter`: the input, its segmentation, and the truth.
+        The regions' results are those for the first expression. With `only_segmenter`: the input,
+        its segmentation and the ground truth.
         """
         c = self.config
         image = batch["seg_image" if c.only_segmenter else "image"]
@@ -283,20 +285,20 @@ class SegHierarchical(Method):
             "segmentation": colour_labels(tf.argmax(probabilities, -1, tf.int32)),
         }
         if c.only_segmenter:
-            return {**columns, "truth": colour_labels(batch["seg_label_map"])}
+            return {**columns, "ground truth": colour_labels(batch["seg_label_map"])}
         grown = self.grown(probabilities)
         for i, region in enumerate(c.regions):
             columns[f"mask of {region}"] = tf.repeat(2.0 * grown[..., i : i + 1] - 1.0, 3, -1)
-        every = [
-            self._results(nets, image, tf.fill([tf.shape(image)[0]], i), probabilities)
+        edited = [
+            self._edit(nets, image, tf.fill([tf.shape(image)[0]], i), probabilities)
             for i in range(len(c.classes))
         ]
         for region in c.regions:
-            columns[f"{region}, {c.classes[0]}"] = every[0][region]
-        for name, made in zip(c.classes, every, strict=True):
-            columns[name] = made["image"]
+            columns[f"{region}, {c.classes[0]}"] = edited[0][region]
+        for name, results in zip(c.classes, edited, strict=True):
+            columns[name] = results["image"]
         return columns
 
     def signatures(self, nets: Networks) -> dict[str, Signature]:
-        """As of `serving.signatures`."""
+        """See `serving.signatures`."""
         return serving.signatures(self, nets)

@@ -1,10 +1,10 @@
 """Global and local generators, and the network that fuses their results.
 
-The discriminators are StarGAN's, `tfface.methods.sargan.networks.Discriminator`. The trunk of the
-generators is StarGAN's too, but for how it is told the expression: tiled onto the image, as
-StarGAN does it, the instance normalisation behind the first convolution takes it away again but at
-the borders, which the small networks of short training hardly learn to use. Here every residual
-block, and each convolution on the way up, adds a bias that depends on the expression (ours).
+The discriminators are StarGAN's, `tfface.layers.discriminator.Discriminator`. The trunk of the
+generators is StarGAN's too, except for the input of the expression. StarGAN tiles it onto the
+image, but the instance normalisation after the first convolution removes it except at the borders,
+and small networks in short training hardly learn to use that. Here every residual block and every
+up-sampling convolution adds a bias that depends on the expression (ours).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tfface.methods.seg_hierarchical.masks import cut
 
 
 def _conv(x, filters: int, kernel: int, name: str, stride: int = 1, label=None, relu: bool = True):
-    """Convolution without bias, instance norm, the label's bias if there is one, ReLU."""
+    """Convolution without bias, instance norm, optional label-dependent bias, ReLU."""
     x = keras.layers.Conv2D(
         filters,
         kernel,
@@ -31,7 +31,7 @@ def _conv(x, filters: int, kernel: int, name: str, stride: int = 1, label=None, 
 
 
 def _norm(x, name: str, label=None, relu: bool = True):
-    """Instance norm, the label's bias if there is one, ReLU."""
+    """Instance norm, optional label-dependent bias, ReLU."""
     x = InstanceNormalization(name=f"{name}_norm")(x)
     if label is not None:
         filters = x.shape[-1]
@@ -50,7 +50,7 @@ def _residual_blocks(x, blocks: int, label=None):
 
 
 def _trunk(x, label, width: int, blocks: int):
-    """StarGAN's trunk: down to a quarter, residual blocks, up again; [B,S,S,width]."""
+    """StarGAN's trunk: down to a quarter of the side, residual blocks, up to [B,S,S,width]."""
     x = _conv(x, width, 7, "head")
     x = _conv(x, 2 * width, 4, "down1", stride=2)
     x = _conv(x, 4 * width, 4, "down2", stride=2)
@@ -70,7 +70,7 @@ def _trunk(x, label, width: int, blocks: int):
 
 
 def _last(x, filters: int, activation: str, name: str, gain: float = 1.0):
-    """The last convolution, float32."""
+    """The last convolution and its activation, float32."""
     x = keras.layers.Conv2D(
         filters,
         7,
@@ -83,9 +83,10 @@ def _last(x, filters: int, activation: str, name: str, gain: float = 1.0):
 
 
 def _towards(image, x, gain: float):
-    """Moves pixels by a share |t| of the way to white (t > 0) or black (t < 0): in [-1,1] always.
+    """Moves pixels a fraction |t| of the way to white (t > 0) or black (t < 0) (ours).
 
-    For small t it adds t, as SARGAN's residual, which learns much sooner than painting does. Ours.
+    The result stays in [-1,1]. For a small t this adds about t, like SARGAN's residual, which is
+    learned much faster than generating all pixels.
     """
     t = _last(x, 3, "tanh", "residual", gain)
     return image + t - ops.abs(t) * image
@@ -93,17 +94,17 @@ def _towards(image, x, gain: float):
 
 @keras.saving.register_keras_serializable("tfface.seg_hierarchical")
 class GlobalGenerator(Network):
-    """Face, expression and masks of its regions to face.
+    """Edits a face, given the target expression and the masks of its regions.
 
     Args:
         size: Side of the images, a multiple of 4.
         classes: Number of expressions.
         regions: Number of regions.
         width: Channels of the first convolution.
-        blocks: Residual blocks.
-        attention: GANimation's head: A * input + (1 - A) * colour, where A is the output of the
-            layer "attention". Otherwise a residual.
-        residual_init: Factor on the first weights that make the residual.
+        blocks: Number of residual blocks.
+        attention: Whether the output is GANimation's A * input + (1 - A) * colour, where A is the
+            output of the layer "attention". Otherwise a residual is added.
+        residual_init: Factor on the initial weights of the residual's convolution.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -148,27 +149,27 @@ class GlobalGenerator(Network):
             x = _trunk(x, label, width, blocks)
             if attention:
                 kept = _last(x, 1, "sigmoid", "attention")
-                made = kept * image + (1.0 - kept) * _last(x, 3, "tanh", "colour")
+                edited = kept * image + (1.0 - kept) * _last(x, 3, "tanh", "colour")
             else:
-                made = _towards(image, x, residual_init)
-            super().__init__([image, label, masks], made, arguments=arguments, name=name)
+                edited = _towards(image, x, residual_init)
+            super().__init__([image, label, masks], edited, arguments=arguments, name=name)
 
 
 @keras.saving.register_keras_serializable("tfface.seg_hierarchical")
 class LocalGenerator(Network):
-    """Face, expression and the mask of one region to face; only the region is seen and used.
+    """Edits one region of a face, given the target expression; it sees only the region.
 
     Args:
         size: Side of the images, a multiple of 4.
         classes: Number of expressions.
         width: Channels of the first convolution.
-        blocks: Residual blocks.
-        residual_init: Factor on the first weights that make the residual.
+        blocks: Number of residual blocks.
+        residual_init: Factor on the initial weights of the residual's convolution.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
     Inputs: images [B,S,S,3] in [-1,1]; one-hot expressions [B,classes]; the grown mask [B,S,S,1]
-    in [0,1]. Output: float32 [B,S,S,3] in [-1,1], of use inside the mask.
+    in [0,1]. Output: float32 [B,S,S,3] in [-1,1], valid inside the mask.
 
     Example:
         >>> import tensorflow as tf
@@ -201,21 +202,21 @@ class LocalGenerator(Network):
             label = keras.Input((classes,), name="label")
             mask = keras.Input((size, size, 1), name="mask")
             x = _trunk(cut(image, mask), label, width, blocks)
-            made = _towards(image, x, residual_init)
-            super().__init__([image, label, mask], made, arguments=arguments, name=name)
+            edited = _towards(image, x, residual_init)
+            super().__init__([image, label, mask], edited, arguments=arguments, name=name)
 
 
 @keras.saving.register_keras_serializable("tfface.seg_hierarchical")
 class Combiner(Network):
-    """Fusion network: the global result, and the one with regions pasted in, to the face.
+    """Fusion network: combines the global result and the result with pasted regions.
 
-    As APDrawingGAN's, but that it adds a residual to the pasted result (ours).
+    Like APDrawingGAN's, but it adds a residual to the pasted result (ours).
 
     Args:
         size: Side of the images.
-        width: Channels.
-        blocks: Residual blocks.
-        residual_init: Factor on the first weights that make the residual.
+        width: Channels of all convolutions but the last.
+        blocks: Number of residual blocks.
+        residual_init: Factor on the initial weights of the residual's convolution.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -249,5 +250,5 @@ class Combiner(Network):
             pasted = keras.Input((size, size, 3), name="pasted")
             x = keras.layers.Concatenate(name="concat")([whole, pasted])
             x = _residual_blocks(_conv(x, width, 7, "head"), blocks)
-            made = _towards(pasted, x, residual_init)
-            super().__init__([whole, pasted], made, arguments=arguments, name=name)
+            fused = _towards(pasted, x, residual_init)
+            super().__init__([whole, pasted], fused, arguments=arguments, name=name)

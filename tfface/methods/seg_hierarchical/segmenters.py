@@ -1,7 +1,7 @@
-"""Segmentation networks: BiSeNet and U-Net. Both give logits of the 19 classes for every pixel.
+"""Segmentation networks BiSeNet and U-Net, which output logits of the 19 classes for every pixel.
 
-Group normalisation stands where their authors have batch normalisation: the result of an image
-does not depend on the others in its batch, nor on the number of devices.
+Group normalisation replaces the authors' batch normalisation, so that the result of an image does
+not depend on the other images of its batch or on the number of devices.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import keras
 from tfface.data.label_maps import CLASSES_19
 from tfface.layers import Network, precision, to_float32
 
-_GROUPS = 32  # Wu and He 2018, their default.
-# Ours: with one group of 16 channels at full size, a U-Net of this width learned more slowly.
-_CHANNELS_AT_LEAST = 4
-_EPSILON = 1e-5  # PyTorch's default, which both authors leave as it is.
+_GROUPS = 32  # Default of Wu and He 2018.
+# Ours: with a single group of 16 channels at full size, a U-Net of that width learned more slowly.
+_MIN_GROUP_CHANNELS = 4
+_EPSILON = 1e-5  # PyTorch's default, which the authors of both networks use.
 
 
 def _norm(x, name: str):
     _, height, width, channels = x.shape
-    most = min(_GROUPS, channels // _CHANNELS_AT_LEAST)
+    most = min(_GROUPS, channels // _MIN_GROUP_CHANNELS)
     if height * width == 1:
-        most = 1  # All channels: those of a small group are too few numbers.
+        most = 1  # One group of all channels, as a small group has too few values.
     groups = next((n for n in range(most, 1, -1) if channels % n == 0), 1)
     return keras.layers.GroupNormalization(groups, epsilon=_EPSILON, name=name)(x)
 
@@ -42,7 +42,7 @@ def _conv(x, filters: int, kernel: int, name: str, stride: int = 1, relu: bool =
 
 
 def _logits(x, size: int, name: str):
-    """A 1x1 convolution to the classes, enlarged to the image's size, float32."""
+    """A 1x1 convolution to class logits, up-sampled to the image's size, float32."""
     x = keras.layers.Conv2D(len(CLASSES_19), 1, use_bias=False, name=f"{name}_classes")(x)
     x = to_float32(x, f"{name}_float32")
     factor = size // x.shape[1]
@@ -58,7 +58,7 @@ class UNet(Network):
 
     Args:
         size: Side of the images, a multiple of 16.
-        width: Channels of the first level, doubled by each next one; 16 in that code.
+        width: Channels of the first level, doubled by each further one; 16 in that code.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -94,10 +94,10 @@ class UNet(Network):
 
 @keras.saving.register_keras_serializable("tfface.seg_hierarchical")
 class BiSeNet(Network):
-    """BiSeNet for faces: a ResNet-18 context path with attention; its 1/8 features for details.
+    """BiSeNet for faces: a ResNet-18 context path with attention, and its 1/8 features for details.
 
-    As in face-parsing.PyTorch, which leaves out the spatial path of Yu et al. 2018; with first
-    weights at random, where it has those of ImageNet.
+    As in face-parsing.PyTorch, which omits the spatial path of Yu et al. 2018, but with random
+    initial weights instead of ImageNet's.
 
     Args:
         size: Side of the images, a multiple of 32.
@@ -105,8 +105,8 @@ class BiSeNet(Network):
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
-    Input: [B,S,S,3] in [-1,1]. Output: a list of logits float32 [B,S,S,19]: the result, found on a
-    grid of 1/8 of the image, and two auxiliary ones for training, of 1/8 and 1/16.
+    Input: [B,S,S,3] in [-1,1]. Output: a list of logits float32 [B,S,S,19]: the main output, from
+    features of 1/8 of the image's side, and two auxiliary outputs for training, from 1/8 and 1/16.
 
     Example:
         >>> import tensorflow as tf
@@ -147,12 +147,12 @@ def _basic_block(x, filters: int, stride: int, name: str):
 
 
 def _mean(x, name: str):
-    """The mean over all places, [B,1,1,C]."""
+    """The mean over all positions, [B,1,1,C]."""
     return keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(x)
 
 
 def _attend(x, filters: int, name: str):
-    """Attention refinement module: channels weighted by what the whole image shows."""
+    """Attention refinement module: channels weighted by global context."""
     x = _conv(x, filters, 3, f"{name}_arm")
     weight = keras.layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_arm_weight")
     weight = _norm(weight(_mean(x, f"{name}_arm")), f"{name}_weight_norm")
@@ -161,12 +161,12 @@ def _attend(x, filters: int, name: str):
 
 
 def _refine(x, name: str):
-    """Twice the size (nearest), and a 3x3 convolution."""
+    """Up-sampling by 2 (nearest), and a 3x3 convolution."""
     return _conv(keras.layers.UpSampling2D(2, name=name)(x), x.shape[-1], 3, name)
 
 
 def _fuse(fine, context, filters: int):
-    """Feature fusion module: x + x * weight, from details and context."""
+    """Feature fusion module: x + x * weight for concatenated details and context."""
     x = keras.layers.Concatenate(name="fuse_concat")([fine, context])
     x = _conv(x, filters, 1, "fuse")
     weight = _mean(x, "fuse")

@@ -1,4 +1,4 @@
-"""What an exported model of this method offers."""
+"""Signatures of an exported model of segmentation with hierarchical GANs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tfface.methods.labels import index_of
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     """Signatures by name.
 
-    `serving_default` and `bytes` give faces expressions, and float images their label maps too;
-    `segment` and `segment_bytes` give label maps, and float images probabilities too;
-    `parts_bytes` what the generators of the regions made. Of a segmentation network alone, the
-    first two are the same as the next two, and there are no others.
+    `serving_default` and `bytes` edit expressions; the former also returns label maps. `segment`
+    and `segment_bytes` return label maps, the former also probabilities. `parts_bytes` returns the
+    results of the regions' generators. With `only_segmenter`, `serving_default` and `bytes` are the
+    same as `segment` and `segment_bytes`, and there is no `parts_bytes`.
     """
     config = method.config
     size, classes = config.data.size, config.classes
@@ -38,48 +38,48 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         labels = _labels(method.segment(nets, to_squares(image_bytes, size)))
         return {"label_map_bytes": encode_labels(labels)}
 
-    segmenting = (
+    segmentation = (
         Signature(segment, {"image": images}, {"image": image}),
         Signature(segment_bytes, {"image_bytes": text}, {"image_bytes": example_png(image)}),
     )
     if config.only_segmenter:
-        changing = segmenting
+        editing = segmentation
     else:
         name = tf.constant([classes[0]])
 
-        def change(image, expression):
-            made = method.edit(nets, image, index_of(expression, classes, "expression"))
-            return {"image": made["image"], "label_map": made["label_map"]}
+        def edit(image, expression):
+            edited = method.edit(nets, image, index_of(expression, classes, "expression"))
+            return {"image": edited["image"], "label_map": edited["label_map"]}
 
-        def change_bytes(image_bytes, expression):
-            def changed(squares):
-                return change(squares, expression)["image"]
+        def edit_encoded(image_bytes, expression):
+            def edit_squares(squares):
+                return edit(squares, expression)["image"]
 
-            return {"image_bytes": edit_bytes(changed, image_bytes, size)}
+            return {"image_bytes": edit_bytes(edit_squares, image_bytes, size)}
 
         def parts_bytes(image_bytes, expression):
             index = index_of(expression, classes, "expression")
-            made = method.edit(nets, to_squares(image_bytes, size), index)
-            return {f"{name}_bytes": encode_squares(made[name]) for name in config.regions}
+            edited = method.edit(nets, to_squares(image_bytes, size), index)
+            return {f"{name}_bytes": encode_squares(edited[name]) for name in config.regions}
 
-        changing = (
+        editing = (
             Signature(
-                change,
+                edit,
                 {"image": images, "expression": text},
                 {"image": image, "expression": name},
             ),
             Signature(
-                change_bytes,
+                edit_encoded,
                 {"image_bytes": text, "expression": text},
                 {"image_bytes": example_png(image), "expression": name},
             ),
         )
     names = ("serving_default", "bytes", "segment", "segment_bytes")
-    found = dict(zip(names, (*changing, *segmenting), strict=True))
+    result = dict(zip(names, (*editing, *segmentation), strict=True))
     if not config.only_segmenter:
-        bytes_ = found["bytes"]
-        found["parts_bytes"] = Signature(parts_bytes, bytes_.inputs, bytes_.example)
-    return found
+        encoded = result["bytes"]
+        result["parts_bytes"] = Signature(parts_bytes, encoded.inputs, encoded.example)
+    return result
 
 
 def _labels(probabilities: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The training batches: a stream of faces with expressions, and one of faces with label maps."""
+"""Training batches from two streams: faces with expressions, and faces with label maps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def label_maps(
     return data.map(lambda x: {"seg_image": x["image"], "seg_label_map": x["label_map"]})
 
 
-def both(
+def zip_streams(
     config: SegHierarchicalConfig,
     source: Source,
     labelled: Source | None,
@@ -25,21 +25,21 @@ def both(
     seed: int,
     start: int,
 ) -> tf.data.Dataset:
-    """Batches of both streams; the one that a stage does not need stands still, and costs nothing.
+    """Batches of both streams; a stream that a stage does not need repeats one cached batch.
 
     Args:
         config: The config.
-        source: With expressions.
-        labelled: With label maps; None: `source` has both.
-        split: "train", "val" or "test".
-        batch_size: Of the faces with expressions.
-        seed: As of `Source.batches`.
+        source: Data set with expressions.
+        labelled: Data set with label maps; None: `source` has both.
+        split: Split to read: "train", "val" or "test".
+        batch_size: Batch size of the faces with expressions.
+        seed: As for `Source.batches`.
         start: Number of the first batch.
     """
     maps = labelled or source
     maps_size = config.labelled.batch_size if labelled else batch_size
 
-    # Each stream has other faces.
+    # Each stream has its own seed, so that its faces differ.
     def faces(begin: int) -> tf.data.Dataset:
         return source.batches(split, batch_size, seed=seed, start=begin)
 
@@ -49,21 +49,21 @@ def both(
     def mapped(begin: int) -> tf.data.Dataset:
         return label_maps(maps, split, maps_size, seed + 2, begin)
 
-    def still(stream):
+    def constant(stream):
         return lambda begin: stream(0).take(1).cache().repeat()
 
     segmented, joint = config.segmenter.steps, config.segmenter.steps + config.gan_steps
     game = segmented + config.classifier.steps
     stages = (
-        (segmented, still(faces), mapped),
-        (game, classified, still(mapped)),
-        (joint, faces, still(mapped)),
+        (segmented, constant(faces), mapped),
+        (game, classified, constant(mapped)),
+        (joint, faces, constant(mapped)),
         (tf.int64.max, faces, mapped),
     )
     data = None
     for end, expressions, labels in stages:
         if start < end:
-            part = tf.data.Dataset.zip(expressions(start), labels(start)).take(end - start)
-            data = part if data is None else data.concatenate(part)
+            stage = tf.data.Dataset.zip(expressions(start), labels(start)).take(end - start)
+            data = stage if data is None else data.concatenate(stage)
             start = end
     return data.map(lambda x, y: {**x, **y})
