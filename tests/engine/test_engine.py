@@ -1,4 +1,4 @@
-"""The engine on a small method: what it does with losses, weights, rates, time and devices."""
+"""The engine with a toy method: losses, weights, learning rates, metrics and devices."""
 
 import functools
 import os
@@ -19,7 +19,7 @@ from tfface.errors import UserError
 from tfface.methods.base import Phase
 
 
-def test_only_due_phases_change_their_networks(tmp_path):
+def test_only_phases_that_are_due_update_their_networks(tmp_path):
     trainer = toy(tmp_path)
     before = {name: weights({name: net}) for name, net in trainer.nets.items()}
     batches = trainer.batches(0)
@@ -42,8 +42,8 @@ def test_a_phase_runs_between_start_and_stop():
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_averages_against_numpy(tmp_path, policy):
-    half_life = 0.01  # Of 10 images; a painter's update is 2 batches of 4.
+def test_averages_equal_a_numpy_implementation(tmp_path, policy):
+    half_life = 0.01  # 10 images; the painter is updated every 2 batches of 4.
     trainer = toy(
         tmp_path, train_ema_half_life=half_life, train_precision=policy, adam_learning_rate=0.05
     )
@@ -61,13 +61,12 @@ def test_averages_against_numpy(tmp_path, policy):
     assert moved and decay == pytest.approx(0.5**0.8)
 
 
-def test_no_average_when_not_asked_for(tmp_path):
+def test_a_half_life_of_0_disables_averages(tmp_path):
     assert toy(tmp_path, train_ema_half_life=0.0).averages == {}
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_learning_rate_is_applied(tmp_path, policy):
-    """The update of plain gradient descent is the schedule's rate times the gradient."""
+def test_sgd_updates_are_the_scheduled_rate_times_the_gradient(tmp_path, policy):
     options = {"adam_schedule": "step", "adam_decay_every": 2, "adam_decay_factor": 0.1}
     trainer = toy(tmp_path, optimizer=sgd, adam_l2=0.0, train_precision=policy, **options)
     batches = trainer.batches(0)
@@ -90,8 +89,7 @@ def test_learning_rate_is_applied(tmp_path, policy):
             assert float(optimizer.learning_rate) == pytest.approx(rate)
 
 
-def test_weight_decay_is_coupled(tmp_path):
-    """`l2` adds l2 * weight to each gradient."""
+def test_l2_adds_coupled_weight_decay_to_the_gradients(tmp_path):
     plain = toy(tmp_path / "a", optimizer=sgd, adam_l2=0.0)
     decayed = toy(tmp_path / "b", optimizer=sgd, adam_l2=0.5)
     start = weights({"critic": plain.nets["critic"]})
@@ -104,7 +102,7 @@ def test_weight_decay_is_coupled(tmp_path):
 
 
 @pytest.mark.parametrize("jit", ["auto", "on", "off"])
-def test_compilation_policy(tmp_path, jit):
+def test_jit_selects_what_xla_compiles_and_not_the_result(tmp_path, jit):
     trainer = toy(tmp_path / jit, optimizer=sgd, train_jit=jit)
     says = trainer._step.compilation
     assert (
@@ -117,7 +115,7 @@ def test_compilation_policy(tmp_path, jit):
     )
     other = toy(tmp_path / "off2", optimizer=sgd)
     for t in (trainer, other):
-        t.nets["painter"].layers[2].rate = 0.0  # XLA draws other random numbers.
+        t.nets["painter"].layers[2].rate = 0.0  # Random numbers differ with XLA.
         list(steps(t, 2))
     for a, b in zip(weights(trainer.nets), weights(other.nets), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
@@ -135,7 +133,7 @@ def test_metrics_are_means_since_the_last_line(tmp_path):
                    for v in values[1::2]]), rel=1e-6)  # fmt: skip
 
 
-# Trouble.
+# Divergence.
 
 
 class TurnsBad(Toy):
@@ -155,7 +153,7 @@ class TurnsBad(Toy):
 
 
 @pytest.mark.parametrize("log_every", [1, 6])
-def test_not_finite(tmp_path, log_every):
+def test_a_nan_loss_stops_training_with_an_intact_checkpoint(tmp_path, log_every):
     trainer = toy(tmp_path, TurnsBad, train_log_every=log_every)
     with pytest.raises(UserError, match="diverged at step 5: term 'fake' of phase 'judge' is nan"):
         trainer.train()
@@ -166,7 +164,7 @@ def test_not_finite(tmp_path, log_every):
 
 
 class BadGradient(TurnsBad):
-    """A finite loss whose gradient is NaN in step 3, the one that a checkpoint follows."""
+    """A finite loss whose gradient is NaN in step 3, which is followed by a checkpoint."""
 
     def loss(self, phase, nets, batch):
         total, terms = Toy.loss(self, phase, nets, batch)
@@ -175,7 +173,7 @@ class BadGradient(TurnsBad):
         return total + bad, terms
 
 
-def test_bad_weights_are_not_saved(tmp_path):
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     trainer = toy(tmp_path, BadGradient, train_save_every=1)
     with pytest.raises(UserError, match="diverged .*step 3: .*critic"):
         trainer.train()
@@ -185,7 +183,7 @@ def test_bad_weights_are_not_saved(tmp_path):
 # Devices.
 
 
-def test_more_devices_than_there_are(tmp_path):
+def test_more_replicas_than_devices_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"train.replicas is 64: found \d+ device"):
         make_strategy(64)
 
@@ -206,7 +204,7 @@ def compare(name, make):
     trainers = [make(replicas, Path(sys.argv[2]) / f"{name}{replicas}") for replicas in (1, 2)]
     start = toy_method.weights(trainers[0].nets)
     for trainer in trainers:
-        # Two: of more steps, last bits decide which block domain alignment's top-k finds.
+        # Two steps: with more, rounding changes which block domain alignment's top-k selects.
         last_stage = max(phase.start for phase in trainer.method.phases())
         for _ in toy_method.steps(trainer, 2, last_stage):
             pass
@@ -235,7 +233,7 @@ class NoDropout(toy_method.Toy):
 for jit in ("auto", "on"):
     compare("toy" + jit, lambda replicas, path: toy_method.toy(
         path, NoDropout, toy_method.sgd_fast, train_replicas=replicas, train_jit=jit))
-# Eagerly: building their graphs for two devices would take ten times as long as the few steps.
+# Eagerly: tracing for two devices would take ten times as long as the few steps.
 tf.config.run_functions_eagerly(True)
 for name in tfface.list_methods():
     compare(name, tiny(name))
@@ -253,7 +251,7 @@ print("all equal")
 
 
 @pytest.mark.slow
-def test_two_devices_equal_one(tmp_path):
+def test_training_on_two_devices_equals_one(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO_DEVICES)
     done = subprocess.run(
@@ -268,7 +266,7 @@ def test_two_devices_equal_one(tmp_path):
 
 
 class TwoRates(Toy):
-    """One phase that updates both networks, the critic more slowly."""
+    """A phase that updates both networks, the critic with a lower rate."""
 
     def phases(self):
         loss = functools.partial(self.loss, "both")
@@ -280,7 +278,7 @@ class TwoRates(Toy):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_networks_of_a_phase_have_their_own_rates(tmp_path, policy):
+def test_networks_of_a_phase_can_have_different_learning_rates(tmp_path, policy):
     trainer = toy(
         tmp_path, kind=TwoRates, optimizer=sgd, adam_l2=0.0, adam_schedule="constant",
         train_precision=policy,
@@ -291,7 +289,7 @@ def test_networks_of_a_phase_have_their_own_rates(tmp_path, policy):
     with tf.GradientTape() as tape:
         loss, _ = trainer.method.loss("both", trainer.nets, batch)
     gradients = tape.gradient(loss, nets)
-    before = {name: [v.numpy() for v in some] for name, some in nets.items()}
+    before = {name: [v.numpy() for v in variables] for name, variables in nets.items()}
     trainer.step(0, batch)
     tolerance = 0.02 if policy == "mixed_float16" else 1e-3
     for name, rate in (("painter", 2e-2), ("critic", 2e-3)):
@@ -304,7 +302,7 @@ def test_networks_of_a_phase_have_their_own_rates(tmp_path, policy):
             )
 
 
-def test_gradients_are_clipped_to_a_norm():
+def test_gradients_are_clipped_to_a_global_norm():
     optimizer = adam(Adam(clip_norm=5.0))
     gradients = [tf.fill([4], 30.0), tf.fill([5], 40.0)]
     clipped = optimizer._clip_gradients(gradients)
@@ -316,7 +314,7 @@ def test_gradients_are_clipped_to_a_norm():
     assert adam(Adam()).global_clipnorm is None
 
 
-def test_notebooks_get_plain_lines(monkeypatch, capsys):
+def test_notebooks_get_plain_output_without_rich_html(monkeypatch, capsys):
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     console = make_console()
     assert not console.is_jupyter and not console.is_terminal

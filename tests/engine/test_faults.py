@@ -1,4 +1,4 @@
-"""What happens to a run when something goes wrong around it; see docs/faults.md."""
+"""How runs handle faults; see docs/faults.md."""
 
 import contextlib
 import errno
@@ -42,12 +42,12 @@ def content(folder):
         ("l=1[a]{b}", "l=1a"),
     ],
 )
-def test_a_folder_of_any_name_leaves_its_neighbour_alone(tmp_path, name, neighbour):
+def test_a_folder_whose_name_is_a_pattern_leaves_matching_folders_alone(tmp_path, name, neighbour):
     toy(tmp_path / "up" / neighbour).train()
     (tmp_path / "up" / neighbour / "checkpoints" / "step-1.npz").write_bytes(b"of the neighbour")
     before = content(tmp_path / "up" / neighbour)
     (tmp_path / name).mkdir()
-    for path in (tmp_path / "up" / name, tmp_path / name / neighbour):  # Any part of the path.
+    for path in (tmp_path / "up" / name, tmp_path / name / neighbour):  # In any part.
         options = {"train_keep": 1, "train_save_every": 1}
         crash_at_step(path, **options)
         assert toy(path, **options).train() == 6
@@ -62,13 +62,16 @@ def crash_at_step(path, number=4, **options):
         crash_at(patch, toy(path, **options), number)
 
 
-def test_names_that_cannot_be_used_are_refused():
-    for name, reason in (("gs://bucket/run", "on this machine"), ("run-\udcff", "not UTF-8")):
+def test_unsuitable_folder_names_are_errors():
+    for name, reason in (
+        ("gs://bucket/run", "expected a local folder"),
+        ("run-\udcff", "not UTF-8"),
+    ):
         with pytest.raises(UserError, match=reason):
             Run.create("toy", ToyConfig(), name)
 
 
-def test_links_to_patterns(tmp_path):
+def test_plain_gives_a_temporary_link_for_a_pattern(tmp_path):
     folder = tmp_path / "v[2]"
     folder.mkdir()
     (folder / "file").write_text("here")
@@ -78,8 +81,8 @@ def test_links_to_patterns(tmp_path):
     assert not link.exists() and (folder / "file").exists()
 
 
-def test_metrics_between_two_lines_survive(tmp_path):
-    """A line is a mean over steps, of which some may lie before the crash."""
+def test_metrics_are_averaged_across_a_crash(tmp_path):
+    """A line is a mean over steps, including those before a crash."""
     options = {"train_steps": 8, "train_log_every": 4, "train_save_every": 3}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     toy(whole, **options).train()
@@ -117,7 +120,7 @@ if sys.argv[1] == "nohup":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 with StopSignals() as stop:
     print("ready", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10**9)  # No Python handler runs meanwhile.
+    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10**9)  # Blocks Python signal handlers.
 """
 
 
@@ -126,7 +129,7 @@ def waiting(*words):
     process = subprocess.Popen([sys.executable, "-c", WAITS, *words], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"ready\n"
-        time.sleep(0.2)  # It must have begun to compute.
+        time.sleep(0.2)  # Wait for the computation to start.
         yield process
     finally:
         process.kill()
@@ -134,7 +137,7 @@ def waiting(*words):
 
 
 @pytest.mark.parametrize("numbers", [(15, 15), (1, 2), (10, 15)])
-def test_a_second_signal_stops_at_once(numbers):
+def test_a_second_signal_ends_the_process_immediately(numbers):
     with waiting("") as process:
         for number in numbers:
             assert process.poll() is None
@@ -151,8 +154,7 @@ def test_an_ignored_signal_stays_ignored():
         assert process.poll() is None
 
 
-def test_a_closed_terminal_is_no_error(tmp_path):
-    """Nothing that is told to it may end the training before it is saved."""
+def test_output_to_a_closed_terminal_does_not_stop_a_training(tmp_path):
     master, terminal = os.openpty()
     script = "from tfface.engine.stopping import StopSignals\n" + (
         "import os, time\n"
@@ -173,7 +175,7 @@ def test_a_closed_terminal_is_no_error(tmp_path):
     assert process.wait(20) == 0 and (tmp_path / "saved").exists()
 
 
-def test_signals_are_for_the_main_thread():
+def test_signals_are_not_handled_outside_of_the_main_thread():
     import threading
 
     found = []
@@ -183,17 +185,17 @@ def test_signals_are_for_the_main_thread():
     assert found[0].received is None
 
 
-# What is not finite.
+# Divergence.
 
 
-def test_a_step_that_diverges_can_be_repeated(tmp_path, monkeypatch):
+def test_a_diverging_step_is_written_to_a_file_and_can_be_repeated(tmp_path, monkeypatch):
     options = {"adam_learning_rate": 1e30, "train_steps": 20, "train_log_every": 5}
     path = tmp_path / "run[1]"
-    with pytest.raises(NotFinite) as told:
+    with pytest.raises(NotFinite) as error:
         toy(path, **options).train()
-    number = int(str(told.value).split("diverged at step ")[1].split(":")[0])
+    number = int(str(error.value).split("diverged at step ")[1].split(":")[0])
     file = path / f"replay-{number}.npz"
-    assert 1 < number < 5 and f"toy --replay '{file}'" in str(told.value)
+    assert 1 < number < 5 and f"toy --replay '{file}'" in str(error.value)
     monkeypatch.setattr(module, "get_method", lambda name: Toy)
     monkeypatch.setattr(module, "get_config", lambda name: ToyConfig)
     found = module.replay(file, "toy")
@@ -205,14 +207,14 @@ def test_a_step_that_diverges_can_be_repeated(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot be read"):
         module.replay(tmp_path / "nowhere.npz", "toy")
     toy(tmp_path / "fine").train()
-    with pytest.raises(UserError, match="holds no step: a checkpoint"):
+    with pytest.raises(UserError, match="contains no step"):
         module.replay(tmp_path / "fine/checkpoints/step-6.npz", "toy")
 
 
-# Two processes, other places.
+# Locks, moved folders, changed options.
 
 
-def test_a_run_is_trained_by_one_process(tmp_path):
+def test_a_run_in_use_by_another_process_is_an_error(tmp_path):
     trainer = toy(tmp_path / "run")
     with trainer.run.alone():
         with pytest.raises(UserError, match="another process is training"):
@@ -221,7 +223,7 @@ def test_a_run_is_trained_by_one_process(tmp_path):
 
 
 @pytest.mark.parametrize("how", [shutil.copytree, shutil.move])
-def test_a_run_goes_on_elsewhere(tmp_path, how):
+def test_a_copied_or_moved_run_can_be_continued(tmp_path, how):
     whole = toy(tmp_path / "whole")
     whole.train()
     crash_at_step(tmp_path / "run")
@@ -231,7 +233,7 @@ def test_a_run_goes_on_elsewhere(tmp_path, how):
     compare_trainers(moved, whole)
 
 
-def test_where_data_lie_is_no_option(tmp_path, monkeypatch):
+def test_the_data_path_of_a_run_may_change(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in ("faces", "faces/", "./faces", "a/../faces", str(tmp_path / "faces")):
         toy(tmp_path / "run", data_path=path)
@@ -242,21 +244,21 @@ def test_where_data_lie_is_no_option(tmp_path, monkeypatch):
     assert line["changed"] == {"data.path": moved}
 
 
-def test_options_change_when_said_so(tmp_path):
+def test_change_allows_other_optimiser_options_and_batch_sizes(tmp_path):
     crash_at_step(tmp_path / "run")
     changed = {"adam_learning_rate": 1e-3, "data_batch_size": 2, "train_steps": 7}
-    with pytest.raises(UserError, match="adam.learning_rate was 0.01, is 0.001.* add --change"):
+    with pytest.raises(UserError, match="adam.learning_rate was 0.01, is 0.001.*option change"):
         toy(tmp_path / "run", **changed)
     trainer = toy(tmp_path / "run", change=True, **changed)
     assert trainer.train() == 7 and trainer.optimizers["judge"].learning_rate < 1e-3
     (line,) = map(json.loads, (tmp_path / "run" / "history.jsonl").open())
     assert line["step"] == 3 and line["changed"]["data.batch_size"] == [4, 2]
-    for never in ({"data_size": 64}, {"train_seed": 1}, {"train_precision": "mixed_float16"}):
+    for fixed in ({"data_size": 64}, {"train_seed": 1}, {"train_precision": "mixed_float16"}):
         with pytest.raises(UserError, match="need a new run"):
-            toy(tmp_path / "run", change=True, **never)
+            toy(tmp_path / "run", change=True, **fixed)
 
 
-def test_a_run_begins_with_the_weights_of_another(tmp_path):
+def test_init_starts_a_run_with_the_weights_of_another(tmp_path):
     first = toy(tmp_path / "first")
     first.train()
     second = toy(tmp_path / "second", init=tmp_path / "first", adam_learning_rate=1e-3)
@@ -271,10 +273,10 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path):
                 np.testing.assert_array_equal(a.numpy(), b.numpy())
     assert all(not o.iterations.numpy() for o in fresh.optimizers.values())
     again = toy(tmp_path / "second", init=tmp_path / "first", adam_learning_rate=1e-3)
-    assert again._begin() == 1  # Its own checkpoint comes first.
+    assert again._begin() == 1  # Its own checkpoint takes precedence.
 
 
-# What must not stop a training.
+# Errors that must not stop a training.
 
 
 class Blind(Toy):
@@ -282,13 +284,13 @@ class Blind(Toy):
         raise RuntimeError("no eyes")
 
 
-def test_a_preview_that_fails_stops_nothing(tmp_path, capfd):
+def test_a_failed_preview_is_logged_and_training_continues(tmp_path, capfd):
     assert toy(tmp_path / "run", Blind).train() == 6
-    assert "preview of step 3 failed; the training goes on: no eyes" in capfd.readouterr().out
+    assert "preview at step 3 failed; training continues: no eyes" in capfd.readouterr().out
     assert not any((tmp_path / "run" / "previews").iterdir())
 
 
-def test_images_for_previews_may_be_missing(tmp_path, capfd, monkeypatch):
+def test_previews_use_training_images_if_there_are_no_held_out_ones(tmp_path, capfd, monkeypatch):
     trainer = toy(tmp_path / "run")
     monkeypatch.setattr(Noise, "count", lambda self, split: 5)
 
@@ -303,15 +305,15 @@ def test_images_for_previews_may_be_missing(tmp_path, capfd, monkeypatch):
     assert any((tmp_path / "run" / "previews").iterdir())
 
 
-def test_an_evaluation_that_fails_stops_nothing(tmp_path, capfd):
+def test_a_failed_evaluation_is_logged_and_training_continues(tmp_path, capfd):
     def fail(*_):
         raise UserError("no glasses among 5 people")
 
     assert toy(tmp_path / "run", evaluate=fail, train_evaluate_every=2).train() == 6
-    assert "evaluation of step 4 failed" in capfd.readouterr().out
+    assert "evaluation at step 4 failed" in capfd.readouterr().out
 
 
-def test_images_that_vanish_leave_what_was_learned(tmp_path, monkeypatch):
+def test_a_checkpoint_is_saved_if_images_disappear(tmp_path, monkeypatch):
     class Vanishing(Toy):
         def batches(self, source, split, batch_size, *, seed=None, start=0):
             data = super().batches(source, split, batch_size, seed=seed, start=start)
@@ -331,7 +333,7 @@ def test_images_that_vanish_leave_what_was_learned(tmp_path, monkeypatch):
     compare_trainers(again, whole)
 
 
-def test_a_log_that_cannot_be_written_is_told_once(tmp_path, capfd):
+def test_an_unwritable_log_gives_one_warning(tmp_path, capfd):
     run = Run.create("toy", ToyConfig(), str(tmp_path / "run"))
     (run.path / "log.txt").symlink_to("/dev/full")
     logger = logging.getLogger("tfface")
@@ -342,7 +344,7 @@ def test_a_log_that_cannot_be_written_is_told_once(tmp_path, capfd):
     assert "first" in out and "second" in out and out.count("log.txt cannot be written") == 1
 
 
-def test_metrics_that_cannot_be_written_stop_a_training(tmp_path, monkeypatch):
+def test_unwritable_metrics_stop_a_training_with_a_user_error(tmp_path, monkeypatch):
     def fail(self, *_):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
@@ -352,7 +354,7 @@ def test_metrics_that_cannot_be_written_stop_a_training(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_export_in_a_folder_of_any_name_is_served(tmp_path):
+def test_an_export_to_a_folder_whose_name_is_a_pattern_can_be_served(tmp_path):
     from tfface.export import export_run
     from tfface.server.saved_model import SavedModel
 

@@ -1,4 +1,4 @@
-"""A run on a small method: stopped, continued, damaged, and what is in its folder."""
+"""Runs of a toy method: interruption, resuming, damaged checkpoints, and the run folder."""
 
 import errno
 import json
@@ -21,10 +21,10 @@ from tfface.testing import compare_trainers
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
-def test_resume_is_exact(tmp_path, monkeypatch, policy):
+def test_resuming_after_a_crash_gives_the_uninterrupted_run(tmp_path, monkeypatch, policy):
     options = {
         "train_precision": policy,
-        "train_jit": "auto" if policy == "mixed_float16" else "off",  # XLA takes its time.
+        "train_jit": "auto" if policy == "mixed_float16" else "off",  # Compiling is slow.
     }
     whole = toy(tmp_path / "whole", **options)
     assert whole.train() == 6
@@ -40,17 +40,17 @@ def test_resume_is_exact(tmp_path, monkeypatch, policy):
     assert any("seed" in v.path for v in parts.nets["painter"].variables)
 
 
-def test_training_in_parts_is_as_in_one(tmp_path):
+def test_training_in_parts_equals_training_at_once(tmp_path):
     whole, parts = toy(tmp_path / "whole"), toy(tmp_path / "parts")
     whole.train()
     assert (parts.train(until=2), parts.checkpoints.steps()) == (2, [2])
-    assert (parts.train(until=5), parts.train(until=99)) == (5, 6)  # Schedules end at 6 all along.
+    assert (parts.train(until=5), parts.train(until=99)) == (5, 6)  # Schedules always end at 6.
     compare_trainers(parts, whole)
     rates = [[line["learning_rate"] for line in lines(t.run.path)] for t in (parts, whole)]
     assert rates[0] == rates[1]
 
 
-def test_run_folder(tmp_path):
+def test_a_run_folder_has_config_logs_metrics_previews_and_checkpoints(tmp_path):
     trainer = toy(tmp_path / "run", train_steps=4, train_save_every=1, train_preview_every=2)
     trainer.train()
     found = {p.name for p in (tmp_path / "run").iterdir()}
@@ -69,10 +69,10 @@ def test_run_folder(tmp_path):
     assert "paint/total" not in first and "paint/total" in second
 
 
-# Trouble.
+# Faults.
 
 
-def test_disk_full(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_can_continue(tmp_path, monkeypatch):
     trainer = toy(tmp_path / "run")
 
     def save(self, step, notes=None, original=Checkpoints.save):
@@ -91,7 +91,7 @@ def test_disk_full(tmp_path, monkeypatch):
     compare_trainers(again, whole)
 
 
-def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
+def test_other_write_errors_are_raised_unchanged(tmp_path, monkeypatch):
     def save(self, step, notes):
         raise PermissionError("no")
 
@@ -100,8 +100,7 @@ def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
         toy(tmp_path).train()
 
 
-def test_stop_signal(tmp_path, monkeypatch):
-    """The step at hand is finished, previewed and saved; continuing gives the uninterrupted run."""
+def test_a_run_stopped_by_a_signal_continues_like_an_uninterrupted_one(tmp_path, monkeypatch):
     whole = toy(tmp_path / "whole")
     whole.train()
 
@@ -146,7 +145,7 @@ def copied(done, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["cut", "garbage", "changed"])
-def test_a_damaged_checkpoint_alone_is_told(copied, how):
+def test_a_run_with_only_a_damaged_checkpoint_is_an_error(copied, how):
     damage(copied / "checkpoints" / "step-1.npz", how)
     with pytest.raises(UserError, match="step-1.npz in .*: damaged, and there is no other"):
         toy(copied, train_steps=1).train()
@@ -154,7 +153,7 @@ def test_a_damaged_checkpoint_alone_is_told(copied, how):
 
 
 @pytest.mark.parametrize("how", ["cut", "garbage", "changed"])
-def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, caplog, how):
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, caplog, how):
     whole, run = toy(tmp_path / "whole"), tmp_path / "run"
     whole.train()
     shutil.copytree(tmp_path / "whole", run)
@@ -162,7 +161,10 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, caplog, how):
     caplog.set_level(logging.WARNING, "tfface")
     nets = Toy(ToyConfig()).build()
     assert Checkpoints(run / "checkpoints", nets, {"painter": Painter()}).restore() == 3
-    assert "step-6.npz is damaged" in caplog.text and "step 3 is taken instead" in caplog.text
+    assert (
+        "step-6.npz is damaged" in caplog.text
+        and "using the checkpoint of step 3 instead" in caplog.text
+    )
     assert (run / "checkpoints" / "step-6.npz").exists()  # Only a training sets it aside.
     again = toy(run)
     assert again.train() == 6 and again.checkpoints.steps() == [3, 6]
@@ -170,7 +172,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, caplog, how):
     compare_trainers(again, whole)
 
 
-def test_checkpoint_of_other_networks(copied):
+def test_a_checkpoint_of_other_networks_is_an_error_that_names_a_variable(copied):
     class Wider(Toy):
         def build(self):
             return {**super().build(), "critic": Painter()}
@@ -179,20 +181,20 @@ def test_checkpoint_of_other_networks(copied):
         toy(copied, Wider, train_steps=1).train()
 
 
-def test_checkpoints_of_an_earlier_version_are_told(copied):
+def test_checkpoints_of_an_earlier_version_are_an_error(copied):
     (copied / "checkpoints" / "step-1.npz").unlink()
     (copied / "checkpoints" / "step-1.index").touch()
     with pytest.raises(UserError, match="of an earlier version of tfface"):
         toy(copied, train_steps=1).train()
 
 
-def test_step_that_is_not_there(copied):
+def test_a_missing_step_is_an_error_that_lists_the_available_ones(copied):
     trainer = toy(copied, train_steps=1)
-    with pytest.raises(UserError, match="has no checkpoint of step 7; it has 1"):
+    with pytest.raises(UserError, match="has no checkpoint of step 7; available: 1"):
         trainer.checkpoints.restore(7)
 
 
-def test_other_options_are_refused(copied):
+def test_continuing_with_other_options_is_an_error_that_lists_them(copied):
     with pytest.raises(UserError, match="adam.learning_rate was 0.01, is 0.5.*train.seed was 0, "):
         toy(copied, adam_learning_rate=0.5, train_seed=3)
     with pytest.raises(UserError, match="train.precision was 'float32', is 'mixed_float16'"):
@@ -201,39 +203,39 @@ def test_other_options_are_refused(copied):
         Run.create("sargan", ToyConfig(train=Train(steps=1)), str(copied))
 
 
-def test_the_command_to_continue_is_quoted(tmp_path):
+def test_the_resume_command_is_quoted_for_the_shell(tmp_path):
     run = Run.create("toy", ToyConfig(), str(tmp_path / "my runs"))
     words = ["toy", "--config", f"{run.path}/config.yaml", "--run", str(run.path)]
     assert shlex.split(run.resume_command()) == [*shlex.split(invocation("train")), *words]
 
 
-def test_steps_may_be_extended(copied):
+def test_a_complete_run_can_be_extended(copied):
     trainer = toy(copied, train_steps=2, train_log_every=2, train_keep=5, train_save_every=1)
     assert trainer.train() == 2
     assert trainer.checkpoints.steps() == [1, 2]
     assert toy(copied, train_steps=2).train() == 2  # Nothing left to do.
 
 
-def test_folder_of_something_else(tmp_path):
+def test_a_folder_with_other_content_is_an_error(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="is no run folder: it has no config.yaml"):
+    with pytest.raises(UserError, match="is not a run folder: it has no config.yaml"):
         toy(tmp_path)
-    with pytest.raises(UserError, match="cannot be made a run folder"):
+    with pytest.raises(UserError, match="cannot create a run folder"):
         toy(tmp_path / "thesis.tex" / "run")
     with pytest.raises(UserError, match="it has no method.txt"):
         Run(tmp_path / "nowhere").read_config()
 
 
 @pytest.mark.parametrize("text", ["{unclosed: [", "just words", ""])
-def test_damaged_config(copied, text):
+def test_a_damaged_config_is_an_error_that_names_the_file(copied, text):
     (copied / "config.yaml").write_text(text)
     with pytest.raises(UserError, match="config.yaml"):
         Run(copied).read_config()
 
 
-def test_metrics_are_cut_at_the_checkpoint(tmp_path):
+def test_metrics_after_the_checkpoint_are_removed(tmp_path):
     run = Run(tmp_path)
-    run.truncate_metrics(3)  # There are none yet.
+    run.truncate_metrics(3)  # No metrics yet.
     for step in range(1, 6):
         run.add_metrics(step, {"a": step / 3})
     with open(tmp_path / "metrics.jsonl", "a") as file:
@@ -242,7 +244,7 @@ def test_metrics_are_cut_at_the_checkpoint(tmp_path):
     assert lines(tmp_path) == [{"step": s, "a": s / 3} for s in (1, 2, 3)]
 
 
-def test_files_are_written_whole(tmp_path):
+def test_text_files_are_written_atomically(tmp_path):
     write_text(tmp_path / "a", "old")
     with pytest.raises(UnicodeEncodeError):
         write_text(tmp_path / "a", "new \ud800")

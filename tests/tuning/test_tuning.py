@@ -1,4 +1,4 @@
-"""The search, mostly with trials of a toy method and a measure that is made up."""
+"""The search, mostly with trials of a toy method and a synthetic objective."""
 
 import contextlib
 import dataclasses
@@ -42,7 +42,7 @@ STUDY = {
 
 
 class Untrained:
-    """In the place of the Trainer, for tests of all else."""
+    """Replaces the Trainer in tests of everything else."""
 
     nets, averages = {}, {}
 
@@ -90,12 +90,12 @@ def toy(tmp_path, monkeypatch):
     return found
 
 
-def test_a_study_makes_runs_a_report_and_a_preset(toy, tmp_path, capsys):
+def test_a_study_writes_runs_a_report_and_the_best_config(toy, tmp_path, capsys):
     assert toy.run(trials=9) == 0
     trials = toy.trials()
     assert [trial.id for trial in trials] == [str(i) for i in range(9)]
     assert {trial.status for trial in trials} == {"completed"}
-    assert trials[0].values == {"adam.learning_rate": 0.01}  # What the study starts from.
+    assert trials[0].values == {"adam.learning_rate": 0.01}  # The base config.
     assert len({trial.values["adam.learning_rate"] for trial in trials}) == 9
     assert all(0.001 <= trial.values["adam.learning_rate"] <= 0.1 for trial in trials)
     assert toy.measured[0][:3] == ("out", 0, None)
@@ -112,19 +112,19 @@ def test_a_study_makes_runs_a_report_and_a_preset(toy, tmp_path, capsys):
     rate = dataclasses.replace(
         toy_method.ToyConfig().adam, learning_rate=best.values["adam.learning_rate"]
     )
-    assert config == toy_method.ToyConfig(adam=rate)  # With its own number of steps.
+    assert config == toy_method.ToyConfig(adam=rate)  # With the base number of steps.
     page = (toy.out / "report.html").read_text()
-    assert "9 of 9 trials (9 completed)" in page and "0 (where the study starts)" in page
+    assert "9 of 9 trials (9 completed)" in page and "0 (base configuration)" in page
     assert page.count("<circle") == 9 and page.count('class="best"') == 1 and "100%" in page
     results = json.loads((toy.out / "results.json").read_text())
     assert results["best"] == best.id and results["importance"] == {"adam.learning_rate": 1.0}
     assert results["trials"][0]["evaluations"][0]["figures"]["made/psnr"] == 3.0
 
 
-def test_a_study_from_python_is_that_of_the_command(toy, tmp_path):
+def test_run_study_equals_the_command(toy, tmp_path):
     assert toy.run() == 0
     file, found = tmp_path / "study.yaml", toy.trials()
-    assert run_study("toy", file, toy.out) == found  # All is done.
+    assert run_study("toy", file, toy.out) == found  # Already complete.
     again = run_study("toy", file, tmp_path / "again")
     assert [(t.id, t.values, t.value) for t in again] == [(t.id, t.values, t.value) for t in found]
     file.write_text(file.read_text().replace("adam.learning_rate", "adam.rate"))
@@ -132,7 +132,7 @@ def test_a_study_from_python_is_that_of_the_command(toy, tmp_path):
         run_study("toy", file, toy.out)
 
 
-def test_a_second_judge_is_asked_by_studies_that_name_it(toy, capsys):
+def test_the_second_classifier_is_used_if_the_study_names_its_metrics(toy, capsys):
     objective = {"measure": "made/second/error", "direction": "min"}
     assert toy.run(trials=1, objective=objective) == 0
     assert json.loads((toy.out / "measures.json").read_text()) == [
@@ -144,13 +144,13 @@ def test_a_second_judge_is_asked_by_studies_that_name_it(toy, capsys):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_the_studies_that_come_along_name_a_measure_of_their_method(method):
+def test_bundled_studies_name_existing_metrics(method):
     plan = read_plan(ROOT / "tuning" / f"{method}.yaml", method, get_config(method))
     _, rows = evaluation.EVALUATIONS[get_method(method).task].table
     assert set(plan.study.measures()) <= {row.names[0] for row in rows}
 
 
-def test_tensorboard_shows_the_options_of_each_trial(toy):
+def test_tensorboard_gets_the_hyperparameters_of_each_trial(toy):
     import tensorflow as tf
     from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -161,36 +161,36 @@ def test_tensorboard_shows_the_options_of_each_trial(toy):
             for event in tf.compat.v1.train.summary_iterator(file):
                 yield from event.summary.value
 
-    told = {value.tag: value for value in summaries(toy.out / "trials" / "0")}
-    assert tf.make_ndarray(told["made/error"].tensor) == pytest.approx(toy.trials()[0].value)
-    content = told["_hparams_/session_start_info"].metadata.plugin_data.content
+    written = {value.tag: value for value in summaries(toy.out / "trials" / "0")}
+    assert tf.make_ndarray(written["made/error"].tensor) == pytest.approx(toy.trials()[0].value)
+    content = written["_hparams_/session_start_info"].metadata.plugin_data.content
     start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     assert start.hparams["adam.learning_rate"].number_value == 0.01
     assert "_hparams_/experiment" in {value.tag for value in summaries(toy.out)}
 
 
-def test_an_unknown_measure_is_told_before_training_and_can_be_mended(toy, capsys):
+def test_an_unknown_metric_is_an_error_before_training_and_can_be_corrected(toy, capsys):
     assert toy.run(objective={"measure": "made/eror", "direction": "min"}) == 2
-    told = capsys.readouterr().err
-    assert "objective.measure is 'made/eror'; perhaps you mean 'made/error'?" in told
-    assert "the measures of toy are made/error, made/psnr, people" in told
+    error = capsys.readouterr().err
+    assert "objective.measure is 'made/eror'; perhaps you mean 'made/error'?" in error
+    assert "the metrics of toy are made/error, made/psnr, people" in error
     assert not toy.trials()
     assert toy.run(also=["made/psnr", "made/ssim"]) == 2
-    assert "also names 'made/ssim'; perhaps you mean 'made/psnr'?" in capsys.readouterr().err
+    assert "also has 'made/ssim'; perhaps you mean 'made/psnr'?" in capsys.readouterr().err
     assert toy.run(trials=1) == 0 and len(toy.trials()) == 1
 
 
-def test_other_measures_can_be_shown_beside_the_objective_at_any_time(toy):
+def test_other_metrics_can_be_added_to_the_report_later(toy):
     assert toy.run(trials=2) == 0
     page = (toy.out / "report.html").read_text()
     assert "made/psnr" not in page and page.count("<circle") == 2
     assert toy.run(trials=2, also=["made/psnr"]) == 0
     page = (toy.out / "report.html").read_text()
     assert "<th>made/error</th><th>made/psnr</th>" in page and page.count("<td>3</td>") == 2
-    assert "made/error against other measures" in page and page.count("<circle") == 4
+    assert "made/error against other metrics" in page and page.count("<circle") == 4
 
 
-def test_a_failed_trial_is_told_and_the_study_goes_on(toy, capsys):
+def test_a_failed_trial_is_reported_and_the_study_continues(toy, capsys):
     error = toy.error
     toy.error = lambda config, step: math.nan if len(toy.measured) == 3 else error(config, step)
     assert toy.run(trials=4) == 0
@@ -203,7 +203,7 @@ def test_a_failed_trial_is_told_and_the_study_goes_on(toy, capsys):
     assert "Trial 1 failed: made/error is nan at step 4." in (toy.out / "report.html").read_text()
 
 
-def test_three_failures_in_a_row_stop_a_study_with_a_reason(toy, capsys):
+def test_three_failures_in_a_row_stop_a_study_and_list_the_reasons(toy, capsys):
     def error(config, step):
         if len(toy.measured) > 2:
             raise MemoryError("no room")
@@ -211,10 +211,10 @@ def test_three_failures_in_a_row_stop_a_study_with_a_reason(toy, capsys):
 
     toy.error = error
     assert toy.run(trials=9) == 2
-    (told,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
     reasons = "; ".join(f"trial {i}: MemoryError: no room" for i in (1, 2, 3))
-    assert told.endswith(f"3 trials in a row failed, so the study stops: {reasons}")
-    toy.error = lambda config, step: 1.0  # Whatever it was has been mended.
+    assert line.endswith(f"3 trials in a row failed: {reasons}")
+    toy.error = lambda config, step: 1.0  # The problem is fixed.
     assert toy.run(trials=9) == 0
     assert [trial.status for trial in toy.trials()] == ["completed", "failed", "failed"] + [
         "completed"
@@ -232,8 +232,8 @@ def test_a_mistake_in_a_trial_stops_the_study(toy, capsys):
     assert capsys.readouterr().err.endswith("error: trial 0: the data are gone\n")
 
 
-def test_the_graphs_of_a_trial_are_let_go():
-    """TensorFlow would keep them, networks and all, for the gradients that they define."""
+def test_graphs_of_a_trial_are_garbage_collected():
+    """TensorFlow would keep them, with their networks, because they define gradients."""
     import tensorflow as tf
 
     def gradient():
@@ -256,7 +256,7 @@ def test_the_graphs_of_a_trial_are_let_go():
         with searching.own_gradients():
             graph = weakref.ref(gradient().graph)
             gc.collect()
-            assert graph() is not None  # Should this fail, TensorFlow has mended it.
+            assert graph() is not None  # If this fails, TensorFlow has fixed the leak.
         gc.collect()
         assert graph() is None
         assert kept(tf.constant(1.0)).numpy() == 2.0
@@ -264,7 +264,7 @@ def test_the_graphs_of_a_trial_are_let_go():
         tf.config.run_functions_eagerly(True)
 
 
-def test_hopeless_trials_are_stopped_at_an_evaluation(toy):
+def test_the_median_rule_stops_trials_at_an_evaluation(toy):
     values = {"out": 0.0, "0": 1.0, "1": 2.0, "2": 1.7, "3": 1.2}
     toy.error = lambda config, step: values[toy.measured[-1][0]]
     assert toy.run(trials=4, steps=6, early_stop={"every": 2, "least": 2}) == 0
@@ -276,8 +276,8 @@ def test_hopeless_trials_are_stopped_at_an_evaluation(toy):
     assert 'class="part"' in (toy.out / "report.html").read_text()
 
 
-def test_an_interrupted_study_goes_on_where_it_was(toy, monkeypatch, capfd):
-    """Once by Ctrl-C while it trains, once killed while it measures."""
+def test_an_interrupted_study_continues_without_repeating_steps(toy, monkeypatch, capfd):
+    """Interrupted once by Ctrl-C in training, and once during an evaluation."""
     from tfface.engine.trainer import Trainer
 
     monkeypatch.setattr(searching, "Trainer", Trainer)
@@ -285,7 +285,7 @@ def test_an_interrupted_study_goes_on_where_it_was(toy, monkeypatch, capfd):
 
     def interrupted(self, number, batch):
         at.append(number)
-        if len(at) == 5:  # The first one of the second trial.
+        if len(at) == 5:  # First step of the second trial.
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, number, batch)
 
@@ -297,14 +297,14 @@ def test_an_interrupted_study_goes_on_where_it_was(toy, monkeypatch, capfd):
     monkeypatch.setattr(Trainer, "step", interrupted)
     assert toy.run(trials=2) == 130
     assert [trial.status for trial in toy.trials()] == ["completed", "running"]
-    assert "the same command goes on" in capfd.readouterr().err
+    assert "the same command continues" in capfd.readouterr().err
     assert tfface.load(str(toy.out / "trials" / "1")).step == 1
     toy.error = killed
     assert toy.run(trials=2) == 130
     assert at == [0, 1, 2, 3, 0, 1, 2, 3]
     toy.error = error
     assert toy.run(trials=2) == 0
-    assert len(at) == 8  # What was trained is only measured.
+    assert len(at) == 8  # Trained already: only evaluated.
     first = toy.trials()
     assert toy.run(trials=2) == 0 and toy.trials() == first
     toy.out = toy.out.with_name("whole")
@@ -313,7 +313,7 @@ def test_an_interrupted_study_goes_on_where_it_was(toy, monkeypatch, capfd):
     assert tfface.load(str(toy.out / "trials" / "1")).step == 4
 
 
-def test_a_diverging_trial_fails(toy, monkeypatch):
+def test_a_diverging_trial_is_recorded_as_failed(toy, monkeypatch):
     from tfface.engine.trainer import Trainer
 
     monkeypatch.setattr(searching, "Trainer", Trainer)
@@ -326,15 +326,15 @@ def test_a_diverging_trial_fails(toy, monkeypatch):
 MIXED = {**STUDY["parameters"], "data.batch_size": {"low": 2, "high": 8}}
 
 
-def test_bayesian_search_learns_from_its_trials(toy):
+def test_bayesian_search_improves_on_its_random_trials(toy):
     assert toy.run(oracle="bayesian", trials=8, parameters=MIXED) == 0
     trials = toy.trials()
     assert all(isinstance(trial.values["data.batch_size"], int) for trial in trials)
-    random, learned = trials[1:3], trials[3:]  # The first one is what the study starts from.
+    random, learned = trials[1:3], trials[3:]  # The first trial is the base config.
     assert sum(t.value for t in learned) / 5 < sum(t.value for t in random) / 2
 
 
-def test_hyperband_continues_the_better_third(toy):
+def test_hyperband_continues_the_best_third(toy):
     assert toy.run(oracle="hyperband", trials=13, steps=9, parameters=MIXED) == 0
     trials = toy.trials()
     assert [trial.step for trial in trials] == [1] * 9 + [3] * 3 + [9]
@@ -343,7 +343,7 @@ def test_hyperband_continues_the_better_third(toy):
     assert json.loads((toy.out / "results.json").read_text())["best"] == "12"
 
 
-def test_hyperband_continues_the_run_of_the_better_trial(toy, monkeypatch):
+def test_hyperband_continues_the_run_folder_of_the_best_trial(toy, monkeypatch):
     from tfface.engine.trainer import Trainer
 
     monkeypatch.setattr(searching, "Trainer", Trainer)
@@ -355,12 +355,12 @@ def test_hyperband_continues_the_run_of_the_better_trial(toy, monkeypatch):
     assert tfface.load(str(toy.out / "trials" / "3")).step == 6
 
 
-def test_a_folder_is_of_one_study_and_one_process(toy, capsys):
+def test_a_folder_is_locked_and_rejects_another_study(toy, capsys):
     assert toy.run(trials=1) == 0
-    assert toy.run(trials=2) == 0 and len(toy.trials()) == 2  # More trials may be wanted.
+    assert toy.run(trials=2) == 0 and len(toy.trials()) == 2  # The number of trials may change.
     capsys.readouterr()
     assert toy.run(trials=2, seed=4) == 2
-    assert "is of another study: seed was 3, is 4; another --out" in capsys.readouterr().err
+    assert "contains another study: seed was 3, is 4; " in capsys.readouterr().err
     import fcntl
 
     with open(toy.out / ".lock", "w") as lock:
@@ -370,7 +370,7 @@ def test_a_folder_is_of_one_study_and_one_process(toy, capsys):
 
 
 def change_options(toy, tmp_path, **changes):
-    """Edits the file of options that the study of `toy` starts from."""
+    """Changes the option file with the base config of the study of `toy`."""
     file = tmp_path / "options.yaml"
     values = yaml.safe_load(file.read_text())
     for name, value in changes.items():
@@ -379,29 +379,29 @@ def change_options(toy, tmp_path, **changes):
     file.write_text(yaml.safe_dump(values))
 
 
-def test_a_study_refuses_another_base_option_by_option(toy, tmp_path, capsys):
+def test_a_changed_base_config_is_an_error_that_lists_the_options(toy, tmp_path, capsys):
     assert toy.run(trials=1) == 0
     before, best = (toy.out / "tune.yaml").read_text(), (toy.out / "best.yaml").read_text()
     change_options(toy, tmp_path, data__size=64, adam__beta_1=0.9)
     assert toy.run(trials=2) == 2
-    told = capsys.readouterr().err
-    assert f"{toy.out} is of another study: " in told and told.count("\n") == 1
-    assert "adam.beta_1 was 0.5, is 0.9; data.size was 32, is 64; another --out begins" in told
+    error = capsys.readouterr().err
+    assert f"{toy.out} contains another study: " in error and error.count("\n") == 1
+    assert "adam.beta_1 was 0.5, is 0.9; data.size was 32, is 64; " in error
     assert (toy.out / "tune.yaml").read_text() == before and len(toy.trials()) == 1
     change_options(toy, tmp_path, data__size=32, adam__beta_1=0.5)
     assert toy.run(trials=1) == 0 and (toy.out / "best.yaml").read_text() == best
 
 
-def test_options_of_a_study_are_told_one_by_one(toy, capsys):
+def test_a_changed_study_is_an_error_that_lists_its_keys(toy, capsys):
     assert toy.run(trials=1) == 0
     assert toy.run(trials=1, steps=5, parameters={"adam.beta_1": {"values": [0.1, 0.5]}}) == 2
-    told = capsys.readouterr().err
-    assert "parameters.adam.learning_rate.low was 0.001, is not given" in told
-    assert "parameters.adam.beta_1.values was not given, is [0.1, 0.5]" in told
-    assert "steps was 4, is 5" in told and "seed" not in told
+    error = capsys.readouterr().err
+    assert "parameters.adam.learning_rate.low was 0.001, is not given" in error
+    assert "parameters.adam.beta_1.values was not given, is [0.1, 0.5]" in error
+    assert "steps was 4, is 5" in error and "seed" not in error
 
 
-def test_where_data_lie_is_no_other_study(toy, tmp_path):
+def test_data_may_move_during_a_study(toy, tmp_path):
     folders = [tmp_path / "faces", tmp_path / "moved"]
     for folder in folders:
         folder.mkdir()
@@ -414,21 +414,25 @@ def test_where_data_lie_is_no_other_study(toy, tmp_path):
     assert preset["data"]["path"] == str(folders[1])
 
 
-def test_the_same_options_in_another_file_are_the_same_study(toy, tmp_path):
+def test_the_option_file_of_a_study_may_be_renamed(toy, tmp_path):
     assert toy.run(trials=1) == 0
     copy = (tmp_path / "options.yaml").rename(tmp_path / "renamed.yaml")
     assert toy.run(trials=2, config=str(copy)) == 0 and len(toy.trials()) == 2
 
 
-def test_before_its_first_trial_a_study_may_change(toy, tmp_path):
+def test_a_study_may_change_before_its_first_trial(toy, tmp_path):
     assert toy.run(objective={"measure": "made/eror", "direction": "min"}) == 2
     change_options(toy, tmp_path, adam__beta_1=0.9)
     assert toy.run(trials=1) == 0
-    assert [name for name, *_ in toy.measured] == ["out", "out", "0"]  # Of the new networks.
+    assert [name for name, *_ in toy.measured] == [
+        "out",
+        "out",
+        "0",
+    ]  # The new networks are evaluated.
 
 
-def test_best_yaml_is_the_configuration_that_was_trained(toy, tmp_path):
-    """Its command works as printed, in a folder of any name."""
+def test_best_yaml_contains_the_trained_options_and_a_working_command(toy, tmp_path):
+    """In a folder whose name needs quoting."""
     toy.out = tmp_path / "a study's [best]"
     options = {"adam.beta_2": 0.9, "train.seed": 5}
     assert toy.run(trials=2, trial_options=options) == 0
@@ -456,30 +460,29 @@ def test_a_search_ends_when_all_combinations_were_tried(toy, kind, capsys):
     assert toy.run(oracle=kind, trials=20, parameters=FEW) == 0
     trials = toy.trials()
     assert len({tuple(trial.values.items()) for trial in trials}) == len(trials) == 12
-    told = "ended after 12 of 20 trials: all 12 combinations of the options were tried"
-    assert told in capsys.readouterr().out.splitlines()
-    assert f"The search {told}." in (toy.out / "report.html").read_text()
+    reason = "ended after 12 of 20 trials: all 12 combinations of the options were tried"
+    assert reason in capsys.readouterr().out.splitlines()
+    assert f"The search {reason}." in (toy.out / "report.html").read_text()
     assert toy.run(oracle=kind, trials=20, parameters=FEW) == 0 and toy.trials() == trials
-    assert told in capsys.readouterr().out.splitlines()
+    assert reason in capsys.readouterr().out.splitlines()
 
 
 def test_bayesian_search_never_proposes_the_same_corner_twice(toy):
-    """With ranges of real numbers too: its optimum is the end of the range again and again."""
+    """Also with ranges of real numbers, where it would propose the end of the range repeatedly."""
     toy.error = lambda config, step: config.adam.learning_rate
     assert toy.run(oracle="bayesian", trials=12) == 0
     assert len({trial.values["adam.learning_rate"] for trial in toy.trials()}) == 12
 
 
-def test_no_more_values_in_a_range_of_real_numbers(toy, capsys):
+def test_a_search_ends_when_a_narrow_range_has_no_new_values(toy, capsys):
     narrow = {"adam.learning_rate": {"low": 0.010001, "high": 0.010003}}
     assert toy.run(trials=9, parameters=narrow) == 0
     values = [trial.values["adam.learning_rate"] for trial in toy.trials()]
     assert sorted(values) == [0.010001, 0.010002, 0.010003]
-    told = capsys.readouterr().out
-    assert "of 9 trials: no other values were found in the ranges of the options" in told
+    assert "of 9 trials: no new values were found" in capsys.readouterr().out
 
 
-def test_hyperband_trains_the_better_ones_on_when_values_run_out(toy, capsys):
+def test_hyperband_continues_trials_when_values_run_out(toy, capsys):
     toy.error = lambda config, step: config.adam.beta_1 + 1 / step if step else 1.0
     few = {"adam.beta_1": {"values": [0.1, 0.2, 0.3, 0.4, 0.5]}}
     assert toy.run(oracle="hyperband", trials=23, steps=9, parameters=few) == 0
@@ -487,15 +490,15 @@ def test_hyperband_trains_the_better_ones_on_when_values_run_out(toy, capsys):
     assert [trial.step for trial in trials] == [1] * 5 + [3] * 2 + [9]
     assert len({(trial.values["adam.beta_1"], trial.step) for trial in trials}) == 8
     assert trials[-1].values == {"adam.beta_1": 0.1}
-    told = capsys.readouterr().out
-    assert "ended after 8 of 23 trials: all 5 combinations of the options were tried" in told
-    assert "best: trial 07, made/error 0.2111 after 9 steps; " in told
+    out = capsys.readouterr().out
+    assert "ended after 8 of 23 trials: all 5 combinations of the options were tried" in out
+    assert "best: trial 07, made/error 0.2111 after 9 steps; " in out
     assert toy.run(oracle="hyperband", trials=23, steps=9, parameters=few) == 0
     assert toy.trials() == trials
 
 
-def test_hyperband_goes_on_after_failures(toy):
-    """Keras Tuner's own waits for the failed ones and never trains the better ones on."""
+def test_hyperband_continues_after_failed_trials(toy):
+    """Keras Tuner's own oracle would wait for the failed trials."""
     error = toy.error
     toy.error = lambda *now: math.nan if len(toy.measured) in (3, 5, 7, 9) else error(*now)
     assert toy.run(oracle="hyperband", trials=12, steps=9) == 0
@@ -503,27 +506,27 @@ def test_hyperband_goes_on_after_failures(toy):
     assert [trial.step for trial in toy.trials()][9:] == [3, 3, 9]
 
 
-def test_a_whole_round_of_hyperband(toy, capsys):
+def test_a_full_round_of_hyperband_has_23_trials(toy, capsys):
     assert toy.run(oracle="hyperband", trials=40, steps=9, parameters=MIXED) == 0
     trials = toy.trials()
     steps = [trial.step for trial in trials]
     assert steps == [1] * 9 + [3] * 3 + [9] + [3] * 5 + [9] * 2 + [9] * 3
     tried = {(tuple(trial.values.items()), trial.step) for trial in trials}
     assert len(tried) == 23 and len({values for values, _ in tried}) == 17
-    told = capsys.readouterr().out
-    assert "ended after 23 of 40 trials: a round of Hyperband is complete" in told
+    out = capsys.readouterr().out
+    assert "ended after 23 of 40 trials: a round of Hyperband is complete" in out
 
 
-def test_it_is_said_when_no_trial_was_trained_in_full(toy, capsys):
+def test_the_result_is_called_preliminary_without_a_fully_trained_trial(toy, capsys):
     assert toy.run(oracle="hyperband", trials=3, steps=9) == 0
-    told = "no trial was trained for all 9 steps, so this is a guess"
-    assert told in capsys.readouterr().out
-    assert told in (toy.out / "report.html").read_text()
+    note = "no trial was trained for all 9 steps"
+    assert note in capsys.readouterr().out
+    assert note in (toy.out / "report.html").read_text()
     assert "after 1 of 9 steps" in (toy.out / "best.yaml").read_text()
 
 
-def test_values_rounded_between_processes_are_the_same_values(toy, tmp_path):
-    """What a worker hands back, in single precision, is neither new nor unknown."""
+def test_values_rounded_by_workers_are_recognised(toy, tmp_path):
+    """Workers return single-precision values, which must not count as new or invalid ones."""
     from keras_tuner.engine.trial import Trial
 
     values = {"adam.beta_1": {"values": [0.1, 0.2, 0.3]}, "data.flip": {"values": [True, False]}}
@@ -535,8 +538,8 @@ def test_values_rounded_between_processes_are_the_same_values(toy, tmp_path):
     for number in range(6):
         trial = Trial.from_proto(proposing.create_trial("worker1").to_proto())
         assert trial.status == "RUNNING"
-        given = trial.hyperparameters.values
-        tried.append(tuple(p.exact(given[p.name]) for p in plan.parameters))
+        values = trial.hyperparameters.values
+        tried.append(tuple(p.exact(values[p.name]) for p in plan.parameters))
         proposing.update_trial(trial.trial_id, {"made/error": float(number)})
         trial.status = "COMPLETED"
         proposing.end_trial(trial)
@@ -545,8 +548,7 @@ def test_values_rounded_between_processes_are_the_same_values(toy, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tune[1]", "t*ne?", "tu\\ne", "[a]/t{u}ne"])
-def test_a_study_in_a_folder_whose_name_is_a_pattern(toy, tmp_path, name):
-    """Beside one that the pattern matches."""
+def test_a_folder_whose_name_is_a_pattern_leaves_matching_folders_alone(toy, tmp_path, name):
     root = tmp_path / "studies"
     toy.out = root / {"tune[1]": "tune1", "[a]/t{u}ne": "a/t{u}ne"}.get(name, "tune")
     assert toy.run(trials=2, seed=4) == 0
@@ -558,11 +560,11 @@ def test_a_study_in_a_folder_whose_name_is_a_pattern(toy, tmp_path, name):
     assert toy.run(trials=3) == 0
     assert len(toy.trials()) == 3 and toy.trials()[:1] == first
     trained = [name for name, step, *_ in toy.measured if step]
-    assert trained == ["0", "1", "0", "1", "2"]  # None again.
+    assert trained == ["0", "1", "0", "1", "2"]  # None is repeated.
     assert files == {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
 
 
-def test_a_folder_with_a_line_break_is_refused(toy, tmp_path, capsys):
+def test_a_folder_name_with_a_line_break_is_an_error(toy, tmp_path, capsys):
     toy.out = tmp_path / "two\nlines"
     assert toy.run(trials=1) == 2
     assert "without line breaks" in capsys.readouterr().err and not toy.out.exists()
@@ -573,7 +575,7 @@ STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 
 @pytest.mark.parametrize("number", STOPS)
 @pytest.mark.parametrize("place", ["measuring", "proposing"])
-def test_a_signal_between_trials_ends_a_study(toy, monkeypatch, place, number, capsys):
+def test_a_signal_stops_a_study_outside_of_training(toy, monkeypatch, place, number, capsys):
     error, create = toy.error, oracle._Random.create_trial
 
     def stop():
@@ -594,7 +596,7 @@ def test_a_signal_between_trials_ends_a_study(toy, monkeypatch, place, number, c
         else:
             patched.setattr(oracle._Random, "create_trial", proposed)
         assert toy.run(trials=2) == 128 + number
-    assert f"the same command goes on with {toy.out}" in capsys.readouterr().err
+    assert f"the same command continues {toy.out}" in capsys.readouterr().err
     assert signal.getsignal(number) == (
         signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     )
@@ -617,8 +619,8 @@ def test_ignored_signals_stay_ignored(toy):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_finished_trial_is_not_begun_again_after_a_kill(toy, monkeypatch):
-    """Keras Tuner counts the trial that ended last as going on."""
+def test_a_finished_trial_is_not_repeated_after_a_kill(toy, monkeypatch):
+    """Keras Tuner stores the trial that ended last as ongoing."""
     assert toy.run(trials=2) == 0
     state = json.loads((toy.out / "oracle" / "oracle.json").read_text())
     assert "1" in state["ongoing_trials"].values()
@@ -652,7 +654,7 @@ TWO = {"values": [0.2, 0.6]}
 
 @pytest.fixture
 def study(tmp_path):
-    """A study of a real method and measure with two workers; processes are those of its folder."""
+    """A study of a real method with two workers."""
 
     class Study:
         out, file = tmp_path / "out[1]", tmp_path / "study.yaml"
@@ -667,30 +669,30 @@ def study(tmp_path):
             )
 
         def end(self):
-            """The status and the output of the parent, once all its processes are gone."""
-            told, _ = self.parent.communicate(timeout=600)
-            wait_for(lambda: not self.processes(), 300)  # None goes on without its parent.
-            return self.parent.returncode, told
+            """The status and output of the parent, after all its processes have ended."""
+            out, _ = self.parent.communicate(timeout=600)
+            wait_for(lambda: not self.processes(), 300)  # None continues without its parent.
+            return self.parent.returncode, out
 
         def processes(self):
-            """Process numbers by their names, such as "chief"; "" is the parent."""
+            """Process ids by name, such as "chief"; "" is the parent."""
             found = {}
             for folder in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):
                     if str(self.out).encode() in (folder / "cmdline").read_bytes():
-                        given = (folder / "environ").read_bytes().split(b"\0")
-                        values = dict(v.split(b"=", 1) for v in given if b"=" in v)
+                        environment = (folder / "environ").read_bytes().split(b"\0")
+                        values = dict(v.split(b"=", 1) for v in environment if b"=" in v)
                         name = values.get(b"KERASTUNER_TUNER_ID", b"").decode()
                         found[name] = int(folder.name)
             return found
 
         def wait_for_trials(self, count, status="running"):
-            def there():
+            def reached():
                 if self.parent.poll() is not None:
                     return True
                 return sum(trial.status == status for trial in read_trials(self.out)) >= count
 
-            wait_for(there, 900)
+            wait_for(reached, 900)
 
     made = Study()
     yield made
@@ -699,19 +701,18 @@ def study(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_workers_killed_and_continued(study):
-    """The parent is killed, and the same command goes on."""
+def test_two_workers_continue_after_their_parent_was_killed(study):
     study.start()
     study.wait_for_trials(1)
     assert set(study.processes()) == {"", "chief", "worker1", "worker2"}
     study.parent.kill()
     study.end()
     study.start()
-    status, told = study.end()
-    assert status == 0, told
+    status, out = study.end()
+    assert status == 0, out
     trials = read_trials(study.out)
     assert [trial.status for trial in trials] == ["completed"] * 2
-    assert all(f"trial {trial.id} completed" in told for trial in trials)
+    assert all(f"trial {trial.id} completed" in out for trial in trials)
     for trial in trials:
         trained = tfface.load(str(study.out / "trials" / trial.id))
         assert trained.step == 2
@@ -723,40 +724,40 @@ def test_two_workers_killed_and_continued(study):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_and_a_killed_chief_lose_no_trial(study):
-    """With fewer combinations than trials."""
+def test_no_trial_is_lost_if_a_worker_or_the_chief_is_killed(study):
+    """In a study with fewer combinations than trials."""
     few = {"trials": 8, "parameters": {**SMALL["parameters"], "weights.warp": TWO}}
     kept = []
     for victim in ("worker1", "chief"):
         study.start(**few)
         study.wait_for_trials(len(kept) + 1, "completed")
         os.kill(study.processes()[victim], signal.SIGKILL)
-        status, told = study.end()
-        assert status == 2 and f"{victim} ended with signal 9" in told
-        assert "The same command goes on" in told and "Traceback" not in told
+        status, out = study.end()
+        assert status == 2 and f"{victim} ended with signal 9" in out
+        assert "The same command continues" in out and "Traceback" not in out
         now = [trial for trial in read_trials(study.out) if trial.status == "completed"]
         assert len(now) > len(kept) and all(trial in now for trial in kept)
         kept = now
     study.start(**few)
-    status, told = study.end()
-    assert status == 0, told
+    status, out = study.end()
+    assert status == 0, out
     trials = read_trials(study.out)
     assert all(trial in trials for trial in kept)
     assert [trial.status for trial in trials] == ["completed"] * 6
     assert len({tuple(trial.values.items()) for trial in trials}) == 6
-    assert "ended after 6 of 8 trials: all 6 combinations of the options were tried" in told
+    assert "ended after 6 of 8 trials: all 6 combinations of the options were tried" in out
     for trial in trials:
         lines = (study.out / "trials" / trial.id / "metrics.jsonl").read_text().splitlines()
-        assert len(lines) <= 2  # No step was done once more after it had been saved.
+        assert len(lines) <= 2  # No saved step was repeated.
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["", "worker2"])
-def test_a_signal_to_a_study_with_workers_ends_all_of_it(study, place):
-    """To the parent, or, as a batch system sends it, to any of them."""
+def test_a_signal_to_any_process_stops_all_workers(study, place):
+    """A signal to the parent, or to any process, as sent by batch systems."""
     study.start()
     study.wait_for_trials(1)
     os.kill(study.processes()[place], signal.SIGUSR1)
-    status, told = study.end()
-    assert status == 128 + signal.SIGUSR1, told
-    assert "the same command goes on" in told and "Traceback" not in told
+    status, out = study.end()
+    assert status == 128 + signal.SIGUSR1, out
+    assert "the same command continues" in out and "Traceback" not in out
