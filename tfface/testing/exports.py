@@ -137,8 +137,8 @@ def bytes_signature(case: Case) -> None:
                 values = np.stack([to_labels(load_label_map(x, lines), size) for x in values])
             else:
                 arrays = np.stack([to_array(load_image(x), size) for x in values])
-                # Use the graph's resized images: the networks would amplify the rounding differences
-                # between the two resizing implementations.
+                # Use the graph's resized images: the networks would amplify the rounding
+                # differences between the two resizing implementations.
                 values = to_squares(tf.constant(values.tolist()), size).numpy()
                 apart = np.abs(values - arrays).max() * 127.5
                 require(apart <= 2, f"{key} differs by {apart:.1f} levels from the Python decoding")
