@@ -69,6 +69,6 @@ def invocation(verb: str) -> str:
 
 def _shortest(name: str, file: Path) -> str:
     """The bare name if the shell's search path finds this file under it; else the full path."""
-    found = shutil.which(name)
+    path = shutil.which(name)
     # Not `samefile`: virtual environments link to the same interpreter.
-    return name if found and Path(found).absolute() == file.absolute() else str(file.absolute())
+    return name if path and Path(path).absolute() == file.absolute() else str(file.absolute())

@@ -66,10 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     from tfface.methods import METHODS, get_config
 
     configs = {name: get_config(name) for name in METHODS}
-    method_name, config, asked = parse_training(argv, configs, program("train"))
-    if asked.replay:
-        return _replay(asked.replay, method_name)
-    trainer = _open(method_name, config, asked)
+    method_name, config, options = parse_training(argv, configs, program("train"))
+    if options.replay:
+        return _replay(options.replay, method_name)
+    trainer = _open(method_name, config, options)
     try:
         trainer.train()
     except Interrupted as stopped:
@@ -78,13 +78,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _open(name: str, config: Any, asked: RunOptions) -> Trainer:
+def _open(name: str, config: Any, options: RunOptions) -> Trainer:
     """A trainer for a new or continued run folder."""
     from tfface.data import check_paths
     from tfface.engine.run import Run
 
     check_paths(config)
-    init = run_folder(asked.init) if asked.init else ""
+    init = run_folder(options.init) if options.init else ""
     if init:
         Run(init).read_config()  # Raises if it is not a run.
     import_tensorflow()  # After all checks that do not need this slow import.
@@ -95,7 +95,7 @@ def _open(name: str, config: Any, asked: RunOptions) -> Trainer:
 
     method, source = get_method(name).open(config)
     label = Path(config.data.path).resolve().name if config.data.path else config.data.name
-    run = Run.create(name, method.config, asked.run, label, asked.change)
+    run = Run.create(name, method.config, options.run, label, options.change)
     return Trainer(method, source, run, init=init, evaluate=measure_small)
 
 

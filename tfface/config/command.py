@@ -89,19 +89,21 @@ def parse_training(
         _refuse(program, f"{problem}; expected one of {', '.join(configs)}")
     config_class = configs[method]
     try:
-        values, asked = _read_words(words, method, config_class)
-        if "help" in asked:
+        values, run_options = _read_words(words, method, config_class)
+        if "help" in run_options:
             _finish(_help(method, config_class, f"{program} {method}"))
         config = build(config_class, values)
-        if "print_config" in asked:
+        if "print_config" in run_options:
             _finish(yaml.safe_dump(to_dict(config), sort_keys=False))
         check(
-            "replay" not in asked or len(asked) == 1 and not set(_names_given(words)) - {"replay"},
+            "replay" not in run_options
+            or len(run_options) == 1
+            and not set(_names_given(words)) - {"replay"},
             "--replay cannot be combined with other options",
         )
     except UserError as error:
         _refuse(f"{program} {method}", str(error))
-    return method, config, RunOptions(**asked)
+    return method, config, RunOptions(**run_options)
 
 
 def _names_given(words: list[str]) -> list[str]:
@@ -118,7 +120,7 @@ def _read_words(words: list[str], method: str, config_class: type) -> tuple[dict
     if not {"preset", "config"} & set(names):
         words = ["--preset=demo", *words]
     values: dict[str, Any] = {}
-    asked: dict[str, Any] = {}
+    run_options: dict[str, Any] = {}
     words = list(words)
     while words:
         word = "--help" if words[0] == "-h" else words[0]
@@ -127,7 +129,7 @@ def _read_words(words: list[str], method: str, config_class: type) -> tuple[dict
         name, equals, value = word[2:].partition("=")
         if name in _RUN and not _RUN[name][0]:
             check(not equals, f"--{name} does not accept a value")
-            asked[name] = True
+            run_options[name] = True
             continue
         if not equals:
             check(
@@ -139,7 +141,7 @@ def _read_words(words: list[str], method: str, config_class: type) -> tuple[dict
             path = value if name == "config" else preset_file(method, value)
             given = read_file(path)
         elif name in _RUN:
-            asked[name] = value
+            run_options[name] = value
             continue
         else:
             path, given = "", {name: value}
@@ -147,7 +149,7 @@ def _read_words(words: list[str], method: str, config_class: type) -> tuple[dict
             values = read_options(config_class, given, values)
         except UserError as error:
             raise UserError(f"{path}: {error}" if path else str(error)) from None
-    return values, asked
+    return values, run_options
 
 
 def _finish(text: str) -> NoReturn:

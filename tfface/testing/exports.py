@@ -146,11 +146,11 @@ def bytes_signature(case: Case) -> None:
         tensors[key] = tf.constant(values.tolist() if values.dtype == object else values)
     edited = case.method.signatures(case.nets)["serving_default"].function(**tensors)["image"]
     squares = tensors[first.removesuffix("_bytes")].numpy()
-    for original, found, *arrays in zip(originals, results, edited.numpy(), squares, strict=True):
+    for original, actual, *arrays in zip(originals, results, edited.numpy(), squares, strict=True):
         expected_size = original.size if pasted else (size, size)
-        require(found.size == expected_size, f"{original.size} became {found.size}")
+        require(actual.size == expected_size, f"{original.size} became {actual.size}")
         expected = paste_back(original, *arrays) if pasted else to_image(arrays[0])
-        difference = np.abs(np.asarray(found, np.int16) - np.asarray(expected, np.int16))
+        difference = np.abs(np.asarray(actual, np.int16) - np.asarray(expected, np.int16))
         most = difference.max()
         require(most <= 2, f"differs from the Python edit by {most} levels")
 

@@ -28,10 +28,12 @@ def _finite(values: dict[str, Any] | list[Any], what: str) -> None:
         require(np.isfinite(np.asarray(value)).all(), f"{what} {key} is not finite")
 
 
-def _equal(found: dict[str, Any], expected: dict[str, Any], what: str, rtol=0.0, atol=0.0) -> None:
-    require(set(found) == set(expected), f"{what}: {sorted(found)} instead of {sorted(expected)}")
+def _equal(actual: dict[str, Any], expected: dict[str, Any], what: str, rtol=0.0, atol=0.0) -> None:
+    require(set(actual) == set(expected), f"{what}: {sorted(actual)} instead of {sorted(expected)}")
     for key, value in expected.items():
-        np.testing.assert_allclose(found[key], value, rtol=rtol, atol=atol, err_msg=f"{what} {key}")
+        np.testing.assert_allclose(
+            actual[key], value, rtol=rtol, atol=atol, err_msg=f"{what} {key}"
+        )
 
 
 def _snapshot(nets: Networks) -> dict[str, np.ndarray]:
@@ -107,9 +109,9 @@ def updates(case: Case) -> None:
         eager = _losses(alone, phase, nets, case.batch)
         step = TrainStep(alone, tf.distribute.get_strategy(), nets, {}, optimizers)
         names, values = step(0, case.batch)
-        found = dict(zip(names, values.numpy(), strict=True))
+        actual = dict(zip(names, values.numpy(), strict=True))
         eager = {f"{phase.name}/{term}": value for term, value in eager.items()}
-        _equal(found, eager, "reported loss", RTOL, ATOL)
+        _equal(actual, eager, "reported loss", RTOL, ATOL)
         after = _snapshot(nets)
         for name, net in nets.items():
             for i, variable in enumerate(net.variables):
@@ -152,8 +154,8 @@ def networks_are_saved(case: Case) -> None:
         net.save(path)
         loaded = tf.keras.models.load_model(path)
         require(type(loaded) is type(net), f"{name} is loaded as {type(loaded).__name__}")
-        for found, value in zip(tf.nest.flatten(loaded(inputs)), expected, strict=True):
-            np.testing.assert_array_equal(found, value, err_msg=name)
+        for actual, value in zip(tf.nest.flatten(loaded(inputs)), expected, strict=True):
+            np.testing.assert_array_equal(actual, value, err_msg=name)
         rebuilt = type(net).from_config(net.get_config())
         require(rebuilt.get_config() == net.get_config(), f"{name}: the config changes")
         shapes = [[(v.path, v.shape) for v in n.variables] for n in (rebuilt, net)]
@@ -199,8 +201,8 @@ def batches_are_pure(case: Case) -> None:
         for i, batch in enumerate(case.batches(start).take(2)):
             _equal(batch, expected[start + i], f"batch {start + i} from start={start}:")
     for other in (case.batches(seed=1), case.batches(split="val"), case.batches(1)):
-        found = next(iter(other))
-        same = all(np.array_equal(found[k], expected[0][k]) for k in found)
+        actual = next(iter(other))
+        same = all(np.array_equal(actual[k], expected[0][k]) for k in actual)
         require(not same, "another seed, split or number gives the same batch")
     fixed = [next(iter(case.batches(seed=None, split="val"))) for _ in range(2)]
     _equal(fixed[1], fixed[0], "fixed batch")
@@ -259,9 +261,9 @@ def check_resume(name: str, folder: Path, **train: Any) -> None:
     _same(_state(trainer), whole)
 
 
-def compare_trainers(found: Trainer, expected: Trainer) -> None:
+def compare_trainers(actual: Trainer, expected: Trainer) -> None:
     """Requires equal metrics, and networks, averages and optimisers equal up to rounding."""
-    _same(_state(found), _state(expected))
+    _same(_state(actual), _state(expected))
 
 
 def _state(trainer: Trainer) -> dict[str, Any]:
@@ -273,8 +275,8 @@ def _state(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def _same(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     for kind in ("nets", "averages", "optimizers"):
         # On some processors the order of parallel sums varies, and with it the last bits.
-        _equal(found[kind], expected[kind], kind, rtol=1e-5, atol=1e-7)
-    require(found["metrics"] == expected["metrics"], "metrics.jsonl differs")
+        _equal(actual[kind], expected[kind], kind, rtol=1e-5, atol=1e-7)
+    require(actual["metrics"] == expected["metrics"], "metrics.jsonl differs")
