@@ -31,6 +31,7 @@ exclude_patterns = ["_build"]
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
 myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath"]
 default_role = "py:obj"  # A name in backticks is a link if the reference has it, code otherwise.
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
