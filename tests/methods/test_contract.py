@@ -18,11 +18,12 @@ def case(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_contract(case, check):
+def test_method_passes_contract_check(case, check):
     CHECKS[check](case)
 
 
-FIGURES = {
+# Keys of the metrics of each method, and of its edited images.
+METRICS = {
     "domain_alignment": {"generated", "copy"},
     "elegant": {"edited", "copy", "target", "unchanged"},
     "mask_guided": {"segmentation", "diversity", "palette"},
@@ -34,7 +35,7 @@ EDITED = {"improved_over_input", "improved_by_half_db", "identity", "second"}
 
 
 @pytest.mark.slow
-def test_demonstration(case):
+def test_evaluation_of_an_exported_model_has_all_images_and_metrics(case):
     with (
         Server(case.exported.parent, model_name=case.name) as server,
         FaceClient(f"127.0.0.1:{server.port}", case.name) as client,
@@ -45,13 +46,13 @@ def test_demonstration(case):
         if evaluation.judged_by == "classifier":
             judges *= 2
         page = "".join(evaluation.show())
-        figures = evaluation.against_truth(judges, count=2, seed=1)
+        metrics = evaluation.against_truth(judges, count=2, seed=1)
     assert page.count("<img") == page.count(' alt="') > 20
-    assert FIGURES[case.name] <= set(json.loads(json.dumps(figures)))
-    edited = FIGURES[case.name] & {"edited", "copy", "target", "unchanged"}
+    assert METRICS[case.name] <= set(json.loads(json.dumps(metrics)))
+    edited = METRICS[case.name] & {"edited", "copy", "target", "unchanged"}
     for kind in edited if len(judges) == 2 else ():
-        assert EDITED <= set(figures[kind])
-        assert figures[kind]["second"].items() <= figures[kind].items()
+        assert EDITED <= set(metrics[kind])
+        assert metrics[kind]["second"].items() <= metrics[kind].items()
     header, rows = evaluation.table
-    cells = table(rows, figures)
+    cells = table(rows, metrics)
     assert cells and all(len(row) == 1 + len(header) for row in cells)

@@ -154,27 +154,27 @@ def test_pair_losses_ignore_examples_that_are_not_pairs(opened, nets, batch):
     # Another target for examples 1 and 2, which are not pairs, changes the other losses only.
     unpaired = batch["paired"][:, None, None, None] == 0.0
     other = {**batch, "image": tf.where(unpaired, -batch["image"], batch["image"])}
-    found = terms_of(method, nets, other)
+    changed = terms_of(method, nets, other)
     for name in PAIR_TERMS:
-        assert found[name] == pytest.approx(terms[name], rel=1e-4), name
-    assert found["perceptual"] != pytest.approx(terms["perceptual"], rel=1e-3)
+        assert changed[name] == pytest.approx(terms[name], rel=1e-4), name
+    assert changed["perceptual"] != pytest.approx(terms["perceptual"], rel=1e-3)
     # Another target for pairs changes the pair losses.
     other = {**batch, "image": tf.where(unpaired, batch["image"], -batch["image"])}
-    found = terms_of(method, nets, other)
-    assert all(found[name] != pytest.approx(terms[name], rel=1e-3) for name in PAIR_TERMS)
-    found = terms_of(method, nets, {**batch, "pair_weight": tf.zeros(4)})
-    assert all(found[name] == 0.0 for name in PAIR_TERMS)
+    changed = terms_of(method, nets, other)
+    assert all(changed[name] != pytest.approx(terms[name], rel=1e-3) for name in PAIR_TERMS)
+    changed = terms_of(method, nets, {**batch, "pair_weight": tf.zeros(4)})
+    assert all(changed[name] == 0.0 for name in PAIR_TERMS)
     for name in set(terms) - set(PAIR_TERMS):
-        assert found[name] == pytest.approx(terms[name], rel=1e-4), name
+        assert changed[name] == pytest.approx(terms[name], rel=1e-4), name
 
 
 def test_losses_of_a_batch_are_the_means_of_the_losses_of_its_halves(opened, nets, batch):
     """So that the loss does not depend on the number of devices."""
     whole = terms_of(opened[0], nets, batch)
     halves = [{k: v[i : i + 2] for k, v in batch.items()} for i in (0, 2)]
-    found = [terms_of(opened[0], nets, half) for half in halves]
+    of_halves = [terms_of(opened[0], nets, half) for half in halves]
     for name, value in whole.items():
-        mean = np.mean([terms[name] for terms in found])
+        mean = np.mean([terms[name] for terms in of_halves])
         assert mean == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 

@@ -1,4 +1,4 @@
-"""Trained models that come with the package."""
+"""Trained models that are shipped with the package."""
 
 import importlib.util
 import json
@@ -33,7 +33,7 @@ spec.loader.exec_module(ship)
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """A model of random weights that is shipped as `sargan/tiny`, and the run it was made of."""
+    """A run with random weights, which is also shipped as `sargan/tiny`."""
     run = write_tiny_run(tmp_path / "run", "sargan", classes=list(EXPRESSIONS))
     (run.path / "metrics.jsonl").write_text('{"step": 4, "steps_per_second": 2.0}\n')
     methods = tmp_path / "tfface" / "methods"
@@ -50,7 +50,9 @@ def tiny(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_becomes_a_model_with_a_name(tiny, tmp_path, monkeypatch, capsys):
+def test_ship_creates_a_model_that_load_models_and_edit_find_by_name(
+    tiny, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert list(shipped.shipped()) == ["sargan/tiny"]
     trained = tfface.load("sargan/tiny")
@@ -86,7 +88,7 @@ def test_a_run_is_served_by_its_name(tiny):
 
 
 @pytest.mark.slow
-def test_training_begins_with_a_shipped_model(tiny, tmp_path, monkeypatch):
+def test_training_can_start_from_a_shipped_model(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from tfface.train import train_run
 
@@ -96,7 +98,7 @@ def test_training_begins_with_a_shipped_model(tiny, tmp_path, monkeypatch):
     assert json.loads(line)["init"]["run"].endswith("models/tiny")
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+def test_a_run_folder_takes_precedence_over_a_shipped_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("sargan/faces64").mkdir(parents=True)
     assert shipped.run_folder("sargan/faces64") == Path("sargan/faces64")
@@ -119,17 +121,17 @@ def test_a_shipped_model_is_small_and_has_a_card(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_a_shipped_model_is_what_its_card_says(name, tmp_path, monkeypatch):
+def test_a_shipped_model_reproduces_its_recorded_metrics(name, tmp_path, monkeypatch):
     monkeypatch.setattr("tfface.evaluation.classifier.HELD_OUT", 64)
-    told = json.loads((MODELS[name] / "figures.json").read_text())["sample"]
+    recorded = json.loads((MODELS[name] / "figures.json").read_text())["sample"]
     trained = tfface.load(name)
-    found = measure(trained, count=told["people"], small=True, cache=tmp_path, judge_steps=2)
+    measured = measure(trained, count=recorded["people"], small=True, cache=tmp_path, judge_steps=2)
     kinds = ("edited", "generated")
-    kind = next((kind for kind in kinds if kind in found), "reference/generated")
+    kind = next((kind for kind in kinds if kind in measured), "reference/generated")
     for part in kind.split("/"):
-        told, found = told[part], found[part]
-    assert found["psnr"] == pytest.approx(told["psnr"], abs=0.05)
-    assert found["error"] == pytest.approx(told["error"], rel=0.01)
+        recorded, measured = recorded[part], measured[part]
+    assert measured["psnr"] == pytest.approx(recorded["psnr"], abs=0.05)
+    assert measured["error"] == pytest.approx(recorded["error"], rel=0.01)
 
 
 @pytest.mark.slow
