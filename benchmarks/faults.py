@@ -273,12 +273,12 @@ def elsewhere(folder: Path, whole: Training) -> list[Row]:
 
 def neighbour(folder: Path, whole: Training) -> Row:
     """A run whose name, read as a glob pattern, matches another run."""
-    beside = folder / "x1"
-    shutil.copytree(whole.path, beside)
-    before = {p: p.read_bytes() for p in sorted(beside.rglob("*")) if p.is_file()}
+    other = folder / "x1"
+    shutil.copytree(whole.path, other)
+    before = {p: p.read_bytes() for p in sorted(other.rglob("*")) if p.is_file()}
     run = Training("sargan", folder / "x[1]", train_keep=1)
     status = run.finish()
-    same = before == {p: p.read_bytes() for p in sorted(beside.rglob("*")) if p.is_file()}
+    same = before == {p: p.read_bytes() for p in sorted(other.rglob("*")) if p.is_file()}
     lost = compared(run, whole) if same else "**files of the neighbour**"
     return "a run `x[1]` next to a run `x1`", f"status {status}; `x1` is unchanged", lost
 

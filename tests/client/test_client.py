@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
-from client_helpers import codes_of, negative, painted, refusal, spy
+from client_helpers import codes_of, expected_face, negative, refusal, spy
 from PIL import Image
 from rest_calls import serving
 from tiny_models import SIZE, faces, image, png, save
@@ -43,8 +43,8 @@ def elegant(tmp_path_factory, request):
 
 
 @pytest.fixture(scope="module")
-def painter(tmp_path_factory):
-    path = tmp_path_factory.mktemp("painter")
+def generator(tmp_path_factory):
+    path = tmp_path_factory.mktemp("generator")
     save(path / "1", ("bytes=paint",))
     with Server(path) as server, FaceClient(f"127.0.0.1:{server.port}") as client:
         yield client
@@ -136,28 +136,30 @@ def test_transfer_attributes(elegant, monkeypatch):
     source, first, second = image(1), image(2), image(3)
     sent = spy(elegant, monkeypatch)
     names = ["Smiling", "none"]
-    made = elegant.transfer_attributes(source, [first, second], names, [1.0, 0.5])
-    assert np.array_equal(made, negative(first))
-    made = elegant.transfer_attributes([source, second], first, names, [0.5, 1.0])
-    assert all(np.array_equal(m, negative(s)) for m, s in zip(made, (source, second), strict=True))
+    edited = elegant.transfer_attributes(source, [first, second], names, [1.0, 0.5])
+    assert np.array_equal(edited, negative(first))
+    edited = elegant.transfer_attributes([source, second], first, names, [0.5, 1.0])
+    assert all(
+        np.array_equal(m, negative(s)) for m, s in zip(edited, (source, second), strict=True)
+    )
     assert [request["strength"] for request in sent] == [[[1, 0.5]], [[0.5, 1]] * 2]
     assert [request["attribute"] for request in sent] == [[names], [names] * 2]
     with pytest.raises(UserError, match="different lengths: 3 of reference_bytes, 2 of attribute"):
         elegant.transfer_attributes(source, [first] * 3, names)
 
 
-def test_generate(painter, tmp_path, monkeypatch):
+def test_generate(generator, tmp_path, monkeypatch):
     codes, face = codes_of(), image(1)
     file, coloured = tmp_path / "map.png", tmp_path / "coloured.png"
     save_label_map(codes, file)
     face.save(tmp_path / "face.jpg")
     for condition in (codes, codes.astype(np.int64), file, str(file), file.read_bytes()):
-        assert np.array_equal(painter.generate(condition, face), painted(codes, face))
+        assert np.array_equal(generator.generate(condition, face), expected_face(codes, face))
     lines = codes_of(2, 19) * (codes_of(3) < 4)
-    assert np.array_equal(painter.generate(lines, face), painted(lines, face))
-    sent = spy(painter, monkeypatch)
+    assert np.array_equal(generator.generate(lines, face), expected_face(lines, face))
+    sent = spy(generator, monkeypatch)
     save_colours(codes, coloured)
-    painter.generate(coloured, tmp_path / "face.jpg")
+    generator.generate(coloured, tmp_path / "face.jpg")
     assert sent == [
         {
             "condition_bytes": [coloured.read_bytes()],
@@ -166,8 +168,8 @@ def test_generate(painter, tmp_path, monkeypatch):
     ]
 
 
-def test_generate_of_lists(painter, monkeypatch):
-    monkeypatch.setattr(painter, "_limits", (2, 2**20))
+def test_generate_of_lists(generator, monkeypatch):
+    monkeypatch.setattr(generator, "_limits", (2, 2**20))
     maps, faces = [codes_of(seed) for seed in range(3)], [image(seed) for seed in range(3)]
     for conditions, exemplars in (
         (maps, faces),
@@ -175,13 +177,13 @@ def test_generate_of_lists(painter, monkeypatch):
         (maps[0], faces),
         (maps[:1], faces[0]),
     ):
-        made = painter.generate(conditions, exemplars)
-        assert len(made) == (1 if len(conditions) == 1 else 3)
-        for i, one in enumerate(made):
+        edited = generator.generate(conditions, exemplars)
+        assert len(edited) == (1 if len(conditions) == 1 else 3)
+        for i, one in enumerate(edited):
             codes = conditions if conditions is maps[0] else conditions[i]
             face = exemplars[i] if exemplars is faces else exemplars
-            assert np.array_equal(one, painted(codes, face))
-    assert painter.generate([], faces[0]) == []
+            assert np.array_equal(one, expected_face(codes, face))
+    assert generator.generate([], faces[0]) == []
 
 
 def test_synthesize(tmp_path_factory):
@@ -190,11 +192,11 @@ def test_synthesize(tmp_path_factory):
     codes, face = codes_of(), image(1)
     limits = {"max_request_images": 2}
     with Server(path) as server, FaceClient(f"127.0.0.1:{server.port}", **limits) as client:
-        made = client.synthesize(codes, [5, 6, 7])
-        assert [np.asarray(one)[0, 0, 1:].tolist() for one in made] == [[5, 5], [6, 6], [7, 7]]
-        assert all((np.asarray(one)[..., 0] == codes).all() for one in made)
-        assert np.array_equal(client.synthesize(codes, 5), made[0])
-        assert np.array_equal(client.synthesize(codes, reference=face), painted(codes, face))
+        edited = client.synthesize(codes, [5, 6, 7])
+        assert [np.asarray(one)[0, 0, 1:].tolist() for one in edited] == [[5, 5], [6, 6], [7, 7]]
+        assert all((np.asarray(one)[..., 0] == codes).all() for one in edited)
+        assert np.array_equal(client.synthesize(codes, 5), edited[0])
+        assert np.array_equal(client.synthesize(codes, reference=face), expected_face(codes, face))
         for wrong in ({}, {"seed": 1, "reference": face}):
             with pytest.raises(UserError, match="either a seed or a reference"):
                 client.synthesize(codes, **wrong)
@@ -219,11 +221,11 @@ MANY = np.full((20, 24), 300)
         ([codes_of(), codes_of()], "lists of different lengths: 2 of condition_bytes, 3 of"),
     ],
 )
-def test_invalid_conditions_are_refused(painter, monkeypatch, condition, message):
-    sent = spy(painter, monkeypatch)
+def test_invalid_conditions_are_refused(generator, monkeypatch, condition, message):
+    sent = spy(generator, monkeypatch)
     exemplar = [image()] * 3 if isinstance(condition, list) else image()
     with pytest.raises(UserError, match=message):
-        painter.generate(condition, exemplar)
+        generator.generate(condition, exemplar)
     assert sent == []
 
 

@@ -43,13 +43,13 @@ class Refusing:
 @pytest.fixture
 def pauses(monkeypatch):
     """Records a client's pauses, without waiting."""
-    made = []
+    recorded = []
 
     async def pause(self, seconds):
-        made.append(seconds)
+        recorded.append(seconds)
 
     monkeypatch.setattr(Blocking, "pause", pause)
-    return made
+    return recorded
 
 
 def test_unavailable_is_retried_with_growing_pauses(pauses):

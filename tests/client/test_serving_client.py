@@ -35,5 +35,5 @@ def test_image_is_sent_and_received_without_tensorflow(tmp_path):
             cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    made = np.asarray(Image.open(tmp_path / "out.png"))
-    assert np.array_equal(made, 255 - np.asarray(image()))
+    edited = np.asarray(Image.open(tmp_path / "out.png"))
+    assert np.array_equal(edited, 255 - np.asarray(image()))

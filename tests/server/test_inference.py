@@ -115,10 +115,10 @@ def regression(signature="regress", given=TWO):
 
 
 def several(*tasks, given=TWO):
-    made = inference_pb2.MultiInferenceRequest(input=given)
+    result = inference_pb2.MultiInferenceRequest(input=given)
     for name, signature, method in tasks:
-        made.tasks.add(model_spec=spec(name, signature=signature), method_name=method)
-    return made
+        result.tasks.add(model_spec=spec(name, signature=signature), method_name=method)
+    return result
 
 
 def labelled(result):

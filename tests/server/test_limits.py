@@ -193,7 +193,7 @@ def test_client_sends_no_more_pixels_than_the_server_accepts():
         (b'{"inputs": ' + b"[" * 10**5 + b"]" * 10**5 + b"}", "nested too deeply"),
         (b'{"inputs": ' + b"[" * 10**5 + b"NaN" + b"]" * 10**5 + b"}", "nested too deeply"),
     ],
-    ids=["lists", "values", "depth", "depth beside NaN"],
+    ids=["lists", "values", "depth", "depth and NaN"],
 )
 def test_too_large_json_is_refused(server, stubs, body, expected):
     began = time.monotonic()

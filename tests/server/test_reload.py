@@ -75,8 +75,8 @@ class Callers:
 
     def more(self, count=20):
         """Waits for a number of further replies."""
-        wanted = len(self.seen) + count
-        wait_for(lambda: len(self.seen) >= wanted or self.errors)
+        target = len(self.seen) + count
+        wait_for(lambda: len(self.seen) >= target or self.errors)
 
 
 def test_reload_replaces_the_models_without_a_failed_request(folders):

@@ -161,7 +161,7 @@ def test_nan_and_infinity(rest):
     assert text.replace(b" ", b"") == b'{"outputs":[NaN,Infinity,-Infinity,0.1]}'
 
 
-# (case, path, body, status, what the error says)
+# (case, path, body, status, part of the error message)
 REFUSED = [
     ("unknown model", "/v1/models/nope:predict", {"inputs": 1}, 404,
      "Servable not found for request: Latest(nope)"),

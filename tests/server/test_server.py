@@ -187,7 +187,7 @@ def test_invalid_requests_get_tf_servings_errors(stubs, case):
 
 
 def test_sizes_and_small_ranks_are_left_to_tensorflow(stubs):
-    """As in TF Serving; its own tests send [1] where the signature says [-1,1]."""
+    """As in TF Serving; its own tests send [1] for a signature with shape [-1,1]."""
     narrow = stubs.predict(request(image=faces()[:, :8], expression=LABEL)).outputs["image"]
     assert [dim.size for dim in narrow.tensor_shape.dim] == [2, 8, SIZE, 3]
     matrix = stubs.predict(request("types", x=np.ones((2, 3), np.float32))).outputs["float64"]

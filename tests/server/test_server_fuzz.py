@@ -32,10 +32,10 @@ def server(tmp_path_factory):
 
 def changed(rng, data, count):
     """The bytes with random replacements, possibly truncated."""
-    made = bytearray(data)
-    for place in rng.integers(0, len(made), count):
-        made[place] = rng.integers(256)
-    return bytes(made[: rng.integers(1, len(made) + 1)] if rng.random() < 0.3 else made)
+    mutated = bytearray(data)
+    for index in rng.integers(0, len(mutated), count):
+        mutated[index] = rng.integers(256)
+    return bytes(mutated[: rng.integers(1, len(mutated) + 1)] if rng.random() < 0.3 else mutated)
 
 
 @pytest.mark.parametrize("method", METHODS)

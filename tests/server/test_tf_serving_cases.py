@@ -206,8 +206,8 @@ def predict_uds(server):
 
 def classify_rest(server):
     body = {"signature_name": "classify_x_to_y", "examples": [{"x": 2.0}]}
-    made = call(f"{server.rest}/v1/models/default:classify", body)
-    assert made == {"results": [[["", 3.0]]]}
+    reply = call(f"{server.rest}/v1/models/default:classify", body)
+    assert reply == {"results": [[["", 3.0]]]}
 
 
 def regress_rest(server):
@@ -216,28 +216,28 @@ def regress_rest(server):
 
 
 def predict_rest(server):
-    made = call(f"{server.rest}/v1/models/default:predict", {"instances": [2.0, 3.0, 4.0]})
-    assert made == {"predictions": [3.0, 3.5, 4.0]}
+    reply = call(f"{server.rest}/v1/models/default:predict", {"instances": [2.0, 3.0, 4.0]})
+    assert reply == {"predictions": [3.0, 3.5, 4.0]}
 
 
 def predict_columnar_rest(server):
-    made = call(f"{server.rest}/v1/models/default:predict", {"inputs": [2.0, 3.0, 4.0]})
-    assert made == {"outputs": [3.0, 3.5, 4.0]}
+    reply = call(f"{server.rest}/v1/models/default:predict", {"inputs": [2.0, 3.0, 4.0]})
+    assert reply == {"outputs": [3.0, 3.5, 4.0]}
 
 
 def get_status_rest(server):
     status = {"error_code": "OK", "error_message": ""}
     entry = {"version": str(VERSION), "state": "AVAILABLE", "status": status}
-    made = call(f"{server.rest}/v1/models/default")
-    assert made == {"model_version_status": [entry]}
+    reply = call(f"{server.rest}/v1/models/default")
+    assert reply == {"model_version_status": [entry]}
 
 
 def get_model_metadata_rest(server):
-    made = call(f"{server.rest}/v1/models/default/metadata")
-    assert made["model_spec"] == {
+    reply = call(f"{server.rest}/v1/models/default/metadata")
+    assert reply["model_spec"] == {
         "name": "default", "signature_name": "", "version": str(VERSION),
     }  # fmt: skip
-    signatures = made["metadata"]["signature_def"]["signature_def"]
+    signatures = reply["metadata"]["signature_def"]["signature_def"]
     shape = {"dim": [{"size": size, "name": ""} for size in ("-1", "1")], "unknown_rank": False}
     assert signatures["serving_default"] == {
         "inputs": {"x": {"dtype": "DT_FLOAT", "tensor_shape": shape, "name": "x:0"}},

@@ -28,7 +28,7 @@ def codes_of(seed=0, most=18):
     return np.random.default_rng(seed).integers(0, most + 1, (20, 24), np.uint8)
 
 
-def painted(codes, face):
+def expected_face(codes, face):
     """The expected output of `tiny_models`: codes in red, the rest from the exemplar's pixel 0."""
     style = np.broadcast_to(np.asarray(face)[0, 0, 1:], (*codes.shape, 2))
     return np.concatenate([codes[..., None], style], -1)
