@@ -46,19 +46,24 @@ class Data:
     """The data set.
 
     Attributes:
-        name: Kind of data set: built-in faces, CelebA or CelebAMask-HQ in their native layouts, or
-            a folder per class.
+        name: Kind of data set: built-in faces; CelebA, CelebAMask-HQ, RaFD, KDEF or CFEE in their
+            native layouts; or a folder per class.
         path: Folder of the data set (not for built-in faces).
         size: Side of the square images that the networks process, in pixels.
         batch_size: Images in a training batch, in total over all devices.
         flip: Randomly flip training images horizontally (never built-in faces).
+        allow_missing: Use the part of a data set that is there, if its lists name images that are
+            missing.
     """
 
-    name: Literal["synthetic", "celeba", "celebamask_hq", "folder"] = "synthetic"
+    name: Literal["synthetic", "celeba", "celebamask_hq", "folder", "rafd", "kdef", "cfee"] = (
+        "synthetic"
+    )
     path: str = ""
     size: int = 64
     batch_size: int = 16
     flip: bool = True
+    allow_missing: bool = False
 
     def __post_init__(self):
         check(

@@ -16,6 +16,9 @@ SOURCES = {
     "celeba": "tfface.data.celeba:CelebA",
     "celebamask_hq": "tfface.data.celebamask:CelebAMaskHQ",
     "folder": "tfface.data.folder:ClassFolders",
+    "rafd": "tfface.data.folder:NamedFaces",
+    "kdef": "tfface.data.folder:NamedFaces",
+    "cfee": "tfface.data.folder:NamedFaces",
 }
 
 

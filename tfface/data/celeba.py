@@ -9,6 +9,7 @@ import numpy as np
 
 from tfface.data import check_path
 from tfface.data.files import FileSource, check_names, logger, shortened, split_by_name
+from tfface.data.images import is_image_name
 from tfface.errors import UserError
 
 _IMAGES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
@@ -18,16 +19,18 @@ _ATTRIBUTES = tuple(
 PARTITION = tuple(
     folder + "list_eval_partition" + kind for folder in ("", "Eval/") for kind in (".txt", ".csv")
 )
-_BLANKS = {ord(character): None for character in " \t\r,"}
+_BIT = {"1": "1", "1.0": "1", "-1": "0", "-1.0": "0", "0": "0", "0.0": "0"}
+_NAME_HEADERS = ("image_id", "image", "file", "filename", "name", "index", "unnamed: 0")
 
 
 class CelebA(FileSource):
     """CelebA as downloaded: everything in one folder or in `Img/`, `Anno/` and `Eval/`.
 
     Needs `img_align_celeba/` and `list_attr_celeba.txt`; `list_eval_partition.txt` defines the
-    splits (without it they follow from a hash of the names, 90 : 5 : 5). The `.csv` files of the
-    Kaggle copy work too. The networks see the central square of the aligned images, 178 x 178 of
-    178 x 218 pixels. Batches have `image` and `attributes`; there are no expression classes.
+    splits (without it they follow from a hash of the names, 90 : 5 : 5). The lists may also be
+    `.csv` files, of the Kaggle copy or as spreadsheets and pandas write them. The networks see the
+    central square of the aligned images, 178 x 178 of 178 x 218 pixels. Batches have `image` and
+    `attributes`; there are no expression classes.
     """
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
@@ -45,6 +48,12 @@ class CelebA(FileSource):
         folder = find(root, _IMAGES, "images of CelebA")
         with os.scandir(folder) as entries:
             existing = {entry.name for entry in entries}
+        unlisted = sorted(filter(is_image_name, existing - set(names)))
+        if unlisted:
+            logger.warning(
+                "%s: not used: %d images that %s does not list, such as %s",
+                root, len(unlisted), attribute_file.name, unlisted[0],
+            )  # fmt: skip
         columns = [known.index(name) for name in attributes]
         self._set_files(
             folder,
@@ -69,36 +78,60 @@ def find(root: Path, candidates: tuple[str, ...], content: str) -> Path:
     raise UserError(f"{root}: {content} not found; expected one of {', '.join(candidates)}")
 
 
-def read_lines(path: Path) -> list[str]:
-    """Lines of a text file, without trailing empty lines."""
-    return path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
+def read_rows(path: Path) -> list[list[str]]:
+    """Reads a list of CelebA: cells of each line that is not empty.
+
+    Cells are separated by blanks, as in the original files, or by commas, semicolons or tabs, as
+    spreadsheets and pandas write them; quotes and a byte order mark are removed.
+    """
+    content = path.read_bytes()
+    utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    text = content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace").replace('"', "")
+    lines = [line for line in text.splitlines() if line.strip()]
+    first = "".join(lines[:2])
+    separator = next((mark for mark in ",;\t" if mark in first), None)
+    if separator is None:
+        return [line.split() for line in lines]
+    return [[cell.strip() for cell in line.split(separator)] for line in lines]
+
+
+def _name_column(path: Path, row: list[str]) -> int:
+    """The column of the image names; pandas may write a column of row numbers before it."""
+    for column, cell in enumerate(row[:2]):
+        if is_image_name(cell):
+            return column
+    raise UserError(
+        f"{path}: expected the name of an image, such as 000001.jpg, in the row "
+        f"{' '.join(row)[:60]!r}"
+    )
 
 
 def read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     """Reads an attribute file: image names, attribute names, and values bool [N,A]."""
-    lines = read_lines(path)
-    if path.suffix == ".csv":
-        separator, header, rows = ",", lines[0].replace(",", " ").split()[1:], lines[1:]
-    else:
-        separator, header, rows = None, lines[1].split() if len(lines) > 1 else [], lines[2:]
-        if lines[0].strip() != str(len(rows)):
+    rows = read_rows(path)
+    if rows and len(rows[0]) == 1:
+        count, *rows = rows
+        if count != [str(len(rows) - 1)]:
             raise UserError(
-                f"{path}: its first line should be the number of images, {len(rows)} as in the "
-                f"rows below, but is {lines[0].strip()[:40]!r}: the file is incomplete or was "
-                "edited"
+                f"{path}: its first line should be the number of images, {len(rows) - 1} as in the "
+                f"rows below, but is {count[0][:40]!r}: the file is incomplete or was edited"
             )
-    if not header or not rows:
+    if len(rows) < 2 or not rows[0]:
         raise UserError(f"{path}: has no attribute names or no rows")
+    header, *rows = rows
+    column = _name_column(path, rows[0])
+    # The original header has no cell above the names.
+    header = [cell for cell in header if cell and cell.lower() not in _NAME_HEADERS]
     names, bits = [], []
     for row in rows:
-        name, values, *_ = (*row.split(separator, 1), "", "")
+        name, *values = row[column:] or [""]
         names.append(name)
-        bits.append(values.replace("-1", "0").translate(_BLANKS))
-    for i, values in enumerate(bits):
-        if len(values) != len(header) or values.strip("01"):
+        bits.append("".join(_BIT.get(value, "?") for value in values if value))
+    for name, values in zip(names, bits, strict=True):
+        if len(values) != len(header) or "?" in values:
             raise UserError(
                 f"{path}: expected {len(header)} values of 1 and -1 after the name in the row "
-                f"of {names[i]!r}"
+                f"of {name!r}"
             )
     table = np.frombuffer("".join(bits).encode(), np.uint8).reshape(len(names), len(header))
     return names, header, table == ord("1")
@@ -111,13 +144,16 @@ def read_partition(root: Path, names: list[str]) -> np.ndarray:
     except UserError:
         logger.info("%s: no list_eval_partition.txt: images are split by their names", root)
         return split_by_name(names)
+    rows = read_rows(path)
+    if rows and "partition" in rows[0]:
+        del rows[0]
+    column = _name_column(path, rows[0]) if rows else 0
     split_of = {}
-    for line in read_lines(path):
-        words = line.replace(",", " ").split()
-        if len(words) == 2 and words[1] in ("0", "1", "2"):
-            split_of[words[0]] = int(words[1])
-        elif words[1:] != ["partition"]:
-            raise UserError(f"{path}: expected a name and 0, 1 or 2, not {line[:60]!r}")
+    for row in rows:
+        name, *value = row[column:] or [""]
+        if value not in (["0"], ["1"], ["2"]):
+            raise UserError(f"{path}: expected a name and 0, 1 or 2, not {' '.join(row)[:60]!r}")
+        split_of[name] = int(value[0])
     unknown = [name for name in names if name not in split_of]
     if unknown:
         raise UserError(f"{path}: has no row for {shortened(unknown)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfface.data import check_path
-from tfface.data.celeba import PARTITION, find, read_attributes, read_lines, read_partition
+from tfface.data.celeba import PARTITION, find, read_attributes, read_partition, read_rows
 from tfface.data.files import FileSource, check_names, logger, shortened, split_by_name
 from tfface.data.images import is_image_name, opened
 from tfface.data.label_maps import CLASSES_19, load_label_map, save_label_map
@@ -178,7 +178,7 @@ def _splits(root: Path, names: list[str]) -> np.ndarray:
             root, _MAPPING,
         )  # fmt: skip
         return split_by_name(names)
-    rows = [line.split() for line in read_lines(path)]
+    rows = read_rows(path)
     original = {int(row[0]): row[2] for row in rows if len(row) == 3 and row[0].isdecimal()}
     unknown = [name for name in names if _number(name) not in original]
     if unknown:

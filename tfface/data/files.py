@@ -83,10 +83,20 @@ class FileSource(Source):
         self._bad: set[tuple[int, tuple[str, ...]]] = set()
         self._lock = threading.Lock()
         missing = np.flatnonzero(~self._present)
+        if self.data.allow_missing:
+            if len(missing):
+                logger.warning(
+                    "%s: %d of the %d images listed are missing and not used",
+                    root, len(missing), len(names),
+                )  # fmt: skip
+            if len(missing) == len(names):
+                raise UserError(f"{root}: all {len(names)} images listed are missing")
+            return
         if len(missing) > self._bad_limit():
             raise UserError(
                 f"{root}: {len(missing)} of the {len(names)} images listed are missing: "
-                f"{shortened([names[row] for row in missing])}"
+                f"{shortened([names[row] for row in missing])}; to use the others, set "
+                "data.allow_missing to true"
             )
         for row in missing:
             self._note_bad(int(row), (), f"{root / names[row]}: no such file")

@@ -1,78 +1,76 @@
-"""A folder of images for each expression class."""
+"""Expression data sets: a folder of images for each class, and RaFD, KDEF and CFEE."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from tfface.data import check_path
 from tfface.data.base import SPLITS
 from tfface.data.files import FileSource, check_names, logger, split_by_name
-from tfface.data.images import is_image_name
+from tfface.data.images import FORMATS, is_image_name
 from tfface.errors import UserError
 
 # File names that identify the person, in the expression data sets that have such names.
-_PEOPLE = tuple(
-    map(
-        re.compile,
-        (
-            # RaFD: angle, person, group, gender, expression, gaze.
-            r"Rafd\d{3}_(\d{2})_(?:Caucasian|Moroccan|Kid)_(?:fe)?male_[a-z]+_[a-z]+\.\w+",
-            # KDEF: session, gender and number of the person, expression, angle.
-            r"[AB]([FM]\d{2})(?:AF|AN|DI|HA|NE|SA|SU)(?:FL|HL|S|HR|FR)\.\w+",
-            # CFEE: category, person, number of the image.
-            r"\d{2}_(\d{3})_\d{4}\.\w+",
-        ),
-    )
+_RAFD = re.compile(
+    r"Rafd(?P<angle>\d{3})_(?P<person>\d{2})_(?:Caucasian|Moroccan|Kid)_(?:fe)?male_"
+    r"(?P<expression>[a-z]+)_[a-z]+\.\w+"
 )
+_KDEF = re.compile(  # Session, gender and number of the person, expression, angle.
+    r"[AB](?P<person>[FM]\d{2})(?P<expression>AF|AN|DI|HA|NE|SA|SU)(?P<angle>FL|HL|S|HR|FR)\.\w+"
+)
+_CFEE = re.compile(r"(?P<expression>\d{2})_(?P<person>\d{3})_\d{4}\.\w+")
+
+_SPLIT_FOLDERS = {
+    "train": ("train", "training", "train_set"),
+    "val": ("val", "valid", "validation", "dev", "val_set"),
+    "test": ("test", "testing", "test_set"),
+}
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_RAFD_FRONT = "090"
 
 
-class ClassFolders(FileSource):
-    """Images in a folder per class, `PATH/CLASS/*.jpg`, or `PATH/{train,val,test}/CLASS/*.jpg`.
+class ExpressionFiles(FileSource):
+    """Images with one expression class each. Batches have `image` and `expression`.
 
-    The folder names are the class names (any names: SARGAN's AFS, ANS, ... or RaFD's angry, ...),
-    indexed in alphabetical order. A split without a folder gets 5 % of the training images: by
-    person where the file name identifies the person (RaFD, KDEF, CFEE), so that nobody is in two
-    splits, otherwise by a hash of the name. Batches have `image` and `expression`.
+    Attributes:
+        unused: Number of files that are not used, by reason.
     """
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
         super().__init__(data, attributes, classes, fields)
-        root = Path(data.path)
+        check_path(data)
+        self.unused: Counter[str] = Counter()
         if attributes:
             raise UserError(
-                f"{root}: a folder per class has no attributes (requested: {', '.join(attributes)})"
+                f"{data.path}: the data set {data.name!r} has no attributes "
+                f"(requested: {', '.join(attributes)})"
             )
-        subfolders = _subfolders(root)
-        split_folders = {split: root / split for split in SPLITS if split in subfolders}
-        if "train" not in split_folders:
-            split_folders = {"train": root}
-        train_folder = split_folders["train"]
-        known = subfolders if train_folder == root else _subfolders(train_folder)
-        if not known:
-            raise UserError(
-                f"{train_folder}: has no folders; expected a folder of images per class, "
-                f"for example {root}/happy/001.jpg or {root}/train/happy/001.jpg"
-            )
-        check_names("class", classes, known, train_folder)
-        self.classes = tuple(classes) or tuple(known)
-        names, splits, labels = [], [], []
-        for split, folder in split_folders.items():
-            if split != "train":
-                check_names("class", _subfolders(folder), known, train_folder)
-            for index, name in enumerate(self.classes):
-                files = _images(folder / name, required=split == "train")
-                names += [os.path.relpath(folder / name / file, root) for file in files]
-                labels += [index] * len(files)
-                splits += [SPLITS.index(split)] * len(files)
-        splits, labels = np.array(splits, np.int8), np.array(labels, np.int32)
-        held_out = [split for split in SPLITS if split not in split_folders]
+
+    def _set_classes(
+        self, root: Path, names: list[str], labels: np.ndarray, splits: np.ndarray, known: set[str]
+    ) -> None:
+        """Defines the images.
+
+        Args:
+            root: The folder that the names are relative to.
+            names: File names of the images.
+            labels: Indices into `classes`, int32 [N].
+            splits: Indices into SPLITS, int8 [N].
+            known: Splits that the data set defines; the others are taken from its "train".
+        """
+        held_out = [split for split in SPLITS if split not in known]
         if held_out:
             train = splits == SPLITS.index("train")
             images = [name for name, in_train in zip(names, train, strict=True) if in_train]
             splits[train] = self._split(root, images, labels[train], held_out)
+        if self.unused:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.unused.items())
+            logger.warning("%s: not used: %s", root, reasons)
         self._set_files(root, names, splits, {"expression": labels}, tags={})
 
     def _split(self, root: Path, names: list[str], labels: np.ndarray, held_out: list[str]):
@@ -100,12 +98,156 @@ class ClassFolders(FileSource):
         return splits
 
 
+class ClassFolders(ExpressionFiles):
+    """Images in a folder per class, `PATH/CLASS/*.jpg`, or `PATH/{train,val,test}/CLASS/*.jpg`.
+
+    The folder names are the class names (any names: SARGAN's AFS, ANS, ... or RaFD's angry, ...),
+    indexed in alphabetical order. Other usual names of split folders are known, such as `Train`,
+    `valid` and `validation`. A split without a folder gets 5 % of the training images: by person
+    where the file name identifies the person (RaFD, KDEF, CFEE), so that nobody is in two splits,
+    otherwise by a hash of the name. Files that are not used are counted, see `unused`.
+    """
+
+    def __init__(self, data, attributes=(), classes=(), fields=()):
+        super().__init__(data, attributes, classes, fields)
+        root = Path(data.path)
+        split_folders = _split_folders(root)
+        train_folder = split_folders.get("train", root)
+        known = _subfolders(train_folder)
+        if not known:
+            raise UserError(
+                f"{train_folder}: has no folders; expected a folder of images per class, "
+                f"for example {root}/happy/001.jpg or {root}/train/happy/001.jpg"
+            )
+        check_names("class", classes, known, train_folder)
+        self.classes = tuple(classes) or tuple(known)
+        beside = set(_subfolders(root)) - {folder.name for folder in split_folders.values()}
+        for name in sorted(beside) if split_folders else ():
+            self._count_unused(_files_below(root / name), f"in {name}/, which is no split")
+        names, splits, labels = [], [], []
+        for split, folder in (split_folders or {"train": root}).items():
+            if split != "train":
+                check_names("class", _subfolders(folder), known, train_folder)
+            self._count_unused(_images(folder), f"beside the class folders of {folder}")
+            for index, name in enumerate(self.classes):
+                files = self._images_of(folder / name, required=split == "train")
+                names += [os.path.relpath(folder / name / file, root) for file in files]
+                labels += [index] * len(files)
+                splits += [SPLITS.index(split)] * len(files)
+        splits, labels = np.array(splits, np.int8), np.array(labels, np.int32)
+        self._set_classes(root, names, labels, splits, set(split_folders))
+
+    def _images_of(self, folder: Path, required: bool) -> list[str]:
+        """Names of the images directly in a class folder; counts everything else in it."""
+        images = _images(folder)
+        for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+            if (folder / name).is_dir():
+                below = _files_below(folder / name)
+                self._count_unused(below, f"in subfolders of class folders, such as {name}/")
+            elif name not in images and not _is_system(name):
+                suffix = os.path.splitext(name)[1].lower() or "no suffix"
+                self.unused[f"with {suffix} (supported: {' '.join(FORMATS)})"] += 1
+        if not images and required:
+            counted = ", ".join(f"{n} files {reason}" for reason, n in self.unused.items())
+            raise UserError(f"{folder}: has no images" + (f" ({counted})" if counted else ""))
+        return images
+
+    def _count_unused(self, files: list[str], reason: str) -> None:
+        if files:
+            self.unused[reason] += len(files)
+
+
+class NamedFaces(ExpressionFiles):
+    """RaFD, KDEF or CFEE as downloaded: file names state the person and the expression.
+
+    Images may be in any folders below `data.path`. Frontal images are used (angle 090 of RaFD,
+    "S" of KDEF; CFEE has no others). Classes are RaFD's names (angry, ...), KDEF's codes with the
+    angle as in SARGAN's folders (AFS, ANS, DIS, HAS, NES, SAS, SUS), and CFEE's category numbers
+    (01 is neutral). 5 % of the people are in "val" and 5 % in "test". Other files are counted, see
+    `unused`. The reader of CFEE has not been tried on the original data set.
+    """
+
+    def __init__(self, data, attributes=(), classes=(), fields=()):
+        super().__init__(data, attributes, classes, fields)
+        root = Path(data.path)
+        pattern = {"rafd": _RAFD, "kdef": _KDEF, "cfee": _CFEE}[data.name]
+        found: list[tuple[str, str]] = []
+        for name in _files_below(root):
+            base = os.path.basename(name)
+            match = pattern.fullmatch(base)
+            if match is None or not is_image_name(base):
+                self.unused[f"with names that are not {data.name.upper()}'s"] += 1
+                continue
+            values = match.groupdict()
+            if values.get("angle", _RAFD_FRONT) not in (_RAFD_FRONT, "S"):
+                self.unused["from other angles than the front"] += 1
+                continue
+            code = values["expression"] + ("S" if data.name == "kdef" else "")
+            found.append((name, code))
+        if not found:
+            counted = ", ".join(f"{n} files {reason}" for reason, n in self.unused.items())
+            raise UserError(
+                f"{root}: has no images with names of {data.name.upper()} ({counted or 'empty'})"
+            )
+        known = sorted({code for _, code in found})
+        check_names("class", classes, known, root)
+        self.classes = tuple(classes) or tuple(known)
+        found = [(name, code) for name, code in found if code in self.classes]
+        labels = np.array([self.classes.index(code) for _, code in found], np.int32)
+        names = [name for name, _ in found]
+        self._set_classes(root, names, labels, np.zeros(len(names), np.int8), {"train"})
+
+
 def person_of(name: str) -> str | None:
     """The person in an image according to its file name; None if the name does not identify one."""
-    for pattern in _PEOPLE:
+    for pattern in (_RAFD, _KDEF, _CFEE):
         if match := pattern.fullmatch(os.path.basename(name)):
-            return match[1]
+            return match["person"]
     return None
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits by split name; empty if the folder has none."""
+    folders: dict[str, Path] = {}
+    for name in _subfolders(root):
+        for split, usual in _SPLIT_FOLDERS.items():
+            if name.lower() in usual:
+                if split in folders:
+                    raise UserError(
+                        f"{root}: both {folders[split].name}/ and {name}/ are names of the split "
+                        f"{split!r}; keep one of them"
+                    )
+                folders[split] = root / name
+    if "train" not in folders:
+        # Folders of this name that hold images are classes.
+        if any(_subfolders(folder) for folder in folders.values()):
+            names = ", ".join(f"{folder.name}/" for folder in folders.values())
+            raise UserError(
+                f"{root}: has {names} but no folder of training images; expected "
+                f"{root}/train, with a folder of images per class"
+            )
+        return {}
+    for split, folder in folders.items():
+        if folder.name != split:
+            logger.info("%s: %s/ is used as the split %r", root, folder.name, split)
+    return folders
+
+
+def _is_system(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
+
+
+def _files_below(folder: Path) -> list[str]:
+    """All files below a folder, relative to it and sorted, without those of file managers."""
+    found = []
+    for path, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            os.path.relpath(os.path.join(path, name), folder)
+            for name in names
+            if not _is_system(name)
+        ]
+    return sorted(found)
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -116,9 +258,7 @@ def _subfolders(folder: Path) -> list[str]:
         raise UserError(f"{folder}: no such folder") from error
 
 
-def _images(folder: Path, required: bool) -> list[str]:
+def _images(folder: Path) -> list[str]:
+    """Names of the images directly in a folder, which may be missing."""
     names = os.listdir(folder) if folder.is_dir() else []
-    images = sorted(name for name in names if is_image_name(name))
-    if not images and required:
-        raise UserError(f"{folder}: has no images")
-    return images
+    return sorted(name for name in names if is_image_name(name))

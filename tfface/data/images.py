@@ -18,7 +18,14 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from tfface.data.image_heads import MAX_PIXELS
 from tfface.errors import UserError
 
-FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
+FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jfif": "JPEG",
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+}
 MIN_SIDE = 16
 MAX_ASPECT = 3
 # Some of Pillow's decoders run other programs (EPS), which is unsafe for untrusted images.
