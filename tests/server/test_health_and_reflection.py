@@ -1,6 +1,7 @@
 """The health and reflection services, called with the stubs of grpcio's own packages."""
 
 import ast
+import gc
 from pathlib import Path
 
 import grpc
@@ -10,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from half_plus import save_graph
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
-from tiny_models import failure
+from tiny_models import failure, status_request
 
 import tfface
 from tfface.server import health, reflection, services
@@ -183,3 +184,20 @@ def test_rpcs_are_those_of_the_stubs():
         for name, (request, reply) in rpcs.items()
     }
     assert ours == found
+
+
+def test_finished_calls_do_not_wait_for_the_garbage_collector(channel):
+    """A connection has at most 256 calls at a time, open or not yet freed."""
+    models = model_service_pb2_grpc.ModelServiceStub(channel)
+    checks = health_pb2_grpc.HealthStub(channel)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(300):
+            models.GetModelStatus(status_request(name="default"), timeout=20)
+            code, _ = failure(models.GetModelStatus, status_request(name="other"), timeout=20)
+            assert code is grpc.StatusCode.NOT_FOUND
+            code, _ = failure(checks.Check, health_pb2.HealthCheckRequest(service="other"))
+            assert code is grpc.StatusCode.NOT_FOUND
+    finally:
+        gc.enable()

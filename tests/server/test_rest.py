@@ -145,7 +145,8 @@ def test_floats_are_written_with_the_fewest_digits(rest):
     values = [0.1, 1.0, 16777216.0, 3.4028235e38, 1e-45, -0.0, 0.33333334]
     body = {"signature_name": "float32", "inputs": values}
     _, _, text = call(rest, "/v1/models/g:predict", body)
-    assert text.replace(b" ", b"").startswith(b'{"outputs":[0.1,1.0,16777216.0,3.4028235e+38,1e-')
+    text = text.replace(b" ", b"").replace(b"e+", b"e")  # newer orjson: e+
+    assert text.startswith(b'{"outputs":[0.1,1.0,16777216.0,3.4028235e38,1e-')
     assert text.endswith(b"0.33333334]}")
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, 2**32, 1000, np.uint32).view(np.float32)

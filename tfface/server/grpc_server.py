@@ -13,6 +13,7 @@ import grpc
 
 from tfface.errors import UserError
 from tfface.server import health, reflection, services
+from tfface.server.calls import abort, when_done
 from tfface.server.checks import check_address, has_loopback_v6
 from tfface.server.config import Options
 from tfface.server.handlers import Handlers
@@ -114,12 +115,12 @@ class GrpcServer:
         async def handle(_, context: grpc.aio.ServicerContext) -> bytes:
             await self._admit(context)
             data = await self._message(context)
-            self._accept(context)
+            self._accept()
             code, reply = await _answer(rpc, data, context.time_remaining(), workers)
             if code is not grpc.StatusCode.OK:
-                await context.abort(code, reply)
+                await abort(context, code, reply)
             workers.add(len(reply))
-            context.add_done_callback(lambda _: workers.release(len(reply)))
+            when_done(lambda _: workers.release(len(reply)))
             return reply
 
         return handle
@@ -128,17 +129,18 @@ class GrpcServer:
         """Admits a call, unless its peer has too many open."""
         peer = _host(context.peer())
         if not self._peers.enter(peer):
-            await context.abort(
+            await abort(
+                context,
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"more than {self._options.max_open_per_peer} open calls from {peer}",
             )
-        context.add_done_callback(lambda _: self._peers.leave(peer))
+        when_done(lambda _: self._peers.leave(peer))
 
-    def _accept(self, context: grpc.aio.ServicerContext) -> None:
+    def _accept(self) -> None:
         """Counts a call as running until its reply has been sent."""
         self._accepted += 1
         self._idle.clear()
-        context.add_done_callback(self._sent)
+        when_done(self._sent)
 
     def _sent(self, _) -> None:
         self._accepted -= 1
@@ -162,16 +164,17 @@ class GrpcServer:
         except asyncio.CancelledError:
             if not late:
                 raise
-            await context.abort(
+            await abort(
+                context,
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 f"the request did not arrive within {seconds:g} seconds",
             )
         finally:
             timer.cancel()
         if data is grpc.aio.EOF:
-            await context.abort(grpc.StatusCode.INTERNAL, "the call has no request")
+            await abort(context, grpc.StatusCode.INTERNAL, "the call has no request")
         if self._stopping:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+            await abort(context, grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         return data
 
     def _listen(self) -> None:

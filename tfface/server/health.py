@@ -13,6 +13,7 @@ import grpc
 from google.protobuf import descriptor_pb2, message, text_format
 
 from tfface.server import reflection
+from tfface.server.calls import abort
 
 NAME = "grpc.health.v1.Health"
 FILE = text_format.Parse(
@@ -67,7 +68,7 @@ def handler(names: Collection[str]) -> grpc.GenericRpcHandler:
 
     async def check(request: message.Message, context: grpc.aio.ServicerContext) -> message.Message:
         if request.service not in names:
-            await context.abort(grpc.StatusCode.NOT_FOUND)
+            await abort(context, grpc.StatusCode.NOT_FOUND)
         return _Response(status="SERVING")
 
     async def watch(request: message.Message, _) -> AsyncIterator[message.Message]:

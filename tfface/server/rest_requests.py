@@ -269,12 +269,12 @@ def _array(values: list, types: set[type], data_type: int) -> np.ndarray:
         return np.array(values, dtype)
     if dtype.kind in "iu":
         _check_types(values, types, {int}, data_type)
-        try:
-            return np.array(values, dtype)
-        except OverflowError as error:
-            limits = np.iinfo(dtype)
+        limits = np.iinfo(dtype)
+        # Checked here: NumPy 2.1.0 and 2.1.1 let values wrap around in all threads but the first.
+        if values and not limits.min <= min(values) <= max(values) <= limits.max:
             wrong = next(v for v in values if not limits.min <= v <= limits.max)
-            raise _wrong_type(wrong, data_type) from error
+            raise _wrong_type(wrong, data_type)
+        return np.array(values, dtype)
     if data_type not in _FLOATS:
         raise ServingError(
             grpc.StatusCode.UNIMPLEMENTED,
