@@ -15,7 +15,14 @@ REFERENCE_PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9; do
 REFERENCE := .venv-reference
 RECORDED := build/reference
 
-.PHONY: demo bench-quality faults soak notebooks test test-deployment reference lint docs package clean setup
+# Colab's Python if there is one: on the PATH, of uv, of pyenv; else that of .venv.
+OLDEST := .venv-oldest
+OLDEST_PYTHON ?= $(shell for p in python3.13 "$$(uv python find 3.13 2>/dev/null)" \
+	"$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.13.*/bin/python "$(PYTHON)"; do \
+	"$$p" -c '$(SUITABLE)' 2>/dev/null && echo "$$p" && break; done)
+OLDEST_TESTS ?= tests/methods/test_contract.py tests/verbs/test_export.py tests/server tests/client
+
+.PHONY: demo bench-quality faults soak notebooks test test-deployment reference oldest lint docs package clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -108,6 +115,22 @@ $(REFERENCE)/.ready:
 		tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0 'numpy<2'
 	@touch $@
 
+# The oldest supported versions, which are Colab's: docs/versions.md. ARGS="-m 'not slow'": the quick ones.
+oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(OLDEST_TESTS) $(ARGS)
+	@$(OLDEST)/bin/python -V
+	@$(OLDEST)/bin/python -m pip freeze --disable-pip-version-check | \
+		grep -iE '^(tensorflow|keras|protobuf|grpcio|numpy)'
+
+$(OLDEST)/.ready: setup.py tests/oldest.txt
+	@test -n "$(OLDEST_PYTHON)" && "$(OLDEST_PYTHON)" -c '$(SUITABLE)' || { \
+		echo "make oldest needs Python 3.13, or 3.10 to 3.12, with venv;" \
+		"name one with make oldest OLDEST_PYTHON=..." >&2; exit 2; }
+	"$(OLDEST_PYTHON)" -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint tests/oldest.txt --editable '.[dev]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(REFERENCE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) $(OLDEST) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,12 +8,16 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "tfface" / "version.py").read_text())[1]
 
+# The lower bounds are what `make oldest` tests: tests/oldest.txt.
 SERVING = [
-    "tensorflow-serving-api>=2.21,<2.22",
-    "grpcio-health-checking>=1.80",
-    "grpcio-reflection>=1.80",
+    # The messages of 2.20 serve both TensorFlows. 2.21 works, too, but needs TensorFlow 2.21 and
+    # protobuf 6: pip would replace those of Colab (2.20 and 5.29) rather than choose 2.20.
+    "tensorflow-serving-api>=2.20,<2.21",
+    # No grpcio-health-checking or grpcio-reflection: each of their releases accepts only one or two
+    # major versions of protobuf, which pip would install.
+    "grpcio>=1.71",
     "httpx>=0.27",
-    "orjson>=3.10",
+    "orjson>=3.10.7",
     "tornado>=6.4",
 ]
 TUNING = ["keras-tuner[bayesian]>=1.4.8,<1.5"]
@@ -38,13 +42,14 @@ setup(
         ]
     },
     install_requires=[
-        "tensorflow>=2.21,<2.22",
-        "tensorboard>=2.20",
-        "PyYAML>=6",
-        "Pillow>=10.1",
+        "tensorflow>=2.20,<2.22",  # 2.20 is Colab's; a minor version may change what is saved
+        "keras>=3.13",  # Colab's; TensorFlow accepts older ones, which are not tested
+        "tensorboard>=2.20",  # TensorFlow 2.21 does not install it
+        "PyYAML>=6.0.2",
+        "Pillow>=11",
         "rich>=13",
-        "scikit-image>=0.24",
-        "scipy>=1.11",
+        "scikit-image>=0.25",
+        "scipy>=1.14.1",
     ],
     extras_require={
         "serving": SERVING,
@@ -55,7 +60,9 @@ setup(
         "dev": [
             *SERVING,
             *TUNING,
-            "grpcio-tools>=1.80",
+            "grpcio-health-checking>=1.71",  # the tests' own clients
+            "grpcio-reflection>=1.71",
+            "grpcio-tools>=1.71",
             "pytest>=8",
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",
