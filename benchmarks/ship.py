@@ -44,11 +44,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--count", type=int, help="number of people to evaluate on; default: the evaluation's"
     )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="NETWORK",
+        help="networks used in training only, which are not stored (default: none)",
+    )
     arguments = parser.parse_args(argv)
     import_tensorflow()
 
     import tfface
-    from tfface.engine.checkpoint import read_state, write_state
+    from tfface.engine.checkpoint import LEFT_OUT, read_state, write_state
     from tfface.engine.run import checkpoint_files
 
     trained = tfface.load(arguments.run)
@@ -58,8 +65,11 @@ def main(argv: list[str] | None = None) -> int:
         model_path = Path(folder) / arguments.name
         (model_path / "checkpoints").mkdir(parents=True)
         file = model_path / "checkpoints" / f"step-{trained.step}.npz"
-        state = _half(read)
-        write_state(file, state, {}, model_path / "incomplete.npz")
+        if unknown := {*arguments.without} - {name.split("/")[1] for name in read}:
+            raise UserError(f"--without {' '.join(unknown)}: the run has no such network")
+        state = _half(read, arguments.without)
+        notes = {LEFT_OUT: arguments.without} if arguments.without else {}
+        write_state(file, state, notes, model_path / "incomplete.npz")
         if file.stat().st_size > LARGEST:
             raise UserError(f"{file.stat().st_size / 2**20:.1f} MiB: expected at most 8 MiB")
         for name in ("method.txt", "config.yaml"):
@@ -73,9 +83,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _half(state: State) -> State:
+def _half(state: State, without: list[str]) -> State:
     """The networks' weights, averaged where available, with float32 converted to float16."""
-    nets = {name: value for name, value in state.items() if name.startswith("nets/")}
+    left_out = tuple(f"nets/{name}/" for name in without)
+    nets = {
+        name: value
+        for name, value in state.items()
+        if name.startswith("nets/") and not name.startswith(left_out)
+    }
     for name in nets:
         nets[name] = state.get(name.replace("nets/", "averages/", 1), nets[name])
     for name, value in nets.items():

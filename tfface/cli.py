@@ -51,9 +51,9 @@ def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
             message, status = f"the disk is full: {error.filename or error}", 2
         except KeyboardInterrupt:
             message, status = "interrupted", 130
-        verb = (
-            main.__module__ if main.__module__ != "__main__" else main.__globals__["__spec__"].name
-        )
+        verb = main.__module__
+        if verb == "__main__":  # With `python -m`, or as a script, which has no specification.
+            verb = spec.name if (spec := main.__globals__["__spec__"]) else Path(sys.argv[0]).name
         print(f"{verb}: error: {message}", file=sys.stderr)
         return status
 

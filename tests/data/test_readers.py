@@ -476,7 +476,7 @@ def test_data_sets_whose_file_names_state_person_and_expression(
         for split in ("train", "val", "test")
     ]
     assert all(seen) and set.union(*seen) == set(people) and sum(map(len, seen)) == 40
-    batch = next(iter(source.batches("test", 4)))
+    batch = next(iter(source.batches("train", 4)))
     assert batch["image"].shape == (4, 32, 32, 3)
     with pytest.raises(UserError, match=f"angy.*{classes[0]}"):
         open_source(Data(kind, str(tmp_path), size=32), (), ("angy",))

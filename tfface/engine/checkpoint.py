@@ -27,6 +27,8 @@ from tfface.errors import UserError
 logger = logging.getLogger("tfface")
 State = dict[str, np.ndarray]
 _NOTES = "notes"  # Member with JSON metadata.
+LEFT_OUT = "left_out"
+"""Key of the metadata: names of networks, used in training only, that a shipped model omits."""
 # Exceptions raised when reading a truncated, overwritten or empty file.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, NotImplementedError, struct.error)
 _DAMAGE += (zipfile.BadZipFile, zlib.error)
@@ -130,6 +132,7 @@ class Checkpoints:
                 continue
             if not self._trains:
                 self._fill_averages(state)
+                self._fill_left_out(state, notes)
             self._check_fits(path, state)
             self.assign(state)
             self.notes = notes
@@ -160,11 +163,13 @@ class Checkpoints:
         files = checkpoint_files(folder)
         for step in sorted(files, reverse=True):
             try:
-                state, _ = read_state(files[step])
+                state, notes = read_state(files[step])
             except Damaged as error:
                 logger.warning("%s", error)
                 continue
             self._fill_averages(state)
+            for name in self._fill_left_out(state, notes):
+                logger.info("%s has no weights of %s, which starts anew", files[step], name)
             fresh = {n: v for n, v in self.state().items() if n.startswith("optimizers/")}
             state = {**state, **fresh}
             self._check_fits(files[step], state)
@@ -178,6 +183,15 @@ class Checkpoints:
             weights = name.replace("averages/", "nets/", 1)
             if name.startswith("averages/") and name not in state and weights in state:
                 state[name] = state[weights]
+
+    def _fill_left_out(self, state: State, notes: dict[str, Any]) -> list[str]:
+        """Adds the initial weights of the networks that a shipped model declares as left out."""
+        left_out = notes.get(LEFT_OUT, [])
+        for name, variable in self._variables.items():
+            part, owner, _ = name.split("/")
+            if part == "nets" and owner in left_out and name not in state:
+                state[name] = variable.numpy()
+        return left_out
 
     def _check_empty(self) -> None:
         old = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
