@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tfface.cli import Parser, command, import_tensorflow
@@ -20,6 +21,7 @@ from tfface.prepare_files import (
     folders,
     list_exemplars,
 )
+from tfface.progress import progress
 
 _FOLDERS = """\
 Sorts the images of CelebA into one folder per class, by rules on their attributes:
@@ -47,6 +49,7 @@ without a GPU.
 """
 _COLUMNS = 8
 _DRAWN = 256
+_SHOWN_BAD = 10
 
 
 def _count(text: str) -> int:
@@ -67,6 +70,18 @@ def _rule(text: str) -> tuple[str, tuple[tuple[str, bool], ...]]:
     return name, tuple((word[1:], word[0] == "+") for word in words)
 
 
+def _add_data_set(parser: argparse.ArgumentParser, default: str = "synthetic") -> None:
+    add = parser.add_argument
+    add("--data.name", choices=tuple(SOURCES), default=default,
+        help="data set (default: %(default)s)")  # fmt: skip
+    add("--data.path", default="", metavar="FOLDER",
+        help="folder of the data set (not for built-in faces)")  # fmt: skip
+    add("--data.size", type=_count, default=64, metavar="N",
+        help="side of the images in pixels (default: %(default)s)")  # fmt: skip
+    add("--data.allow_missing", action="store_true",
+        help="use the part of a data set that is there")  # fmt: skip
+
+
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("prepare", description="Preview a data set, or prepare files for training.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -74,25 +89,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     about = "draw a contact sheet of a data set, and count its images and attributes"
     sheet = verbs.add_parser("preview", help=about, description=about)
     add = sheet.add_argument
-    add(
-        "--data.name",
-        choices=tuple(SOURCES),
-        default="synthetic",
-        help="data set (default: %(default)s)",
-    )
-    add(
-        "--data.path",
-        default="",
-        metavar="FOLDER",
-        help="folder of the data set (not for built-in faces)",
-    )
-    add(
-        "--data.size",
-        type=_count,
-        default=64,
-        metavar="N",
-        help="side of the images in pixels (default: %(default)s)",
-    )
+    _add_data_set(sheet)
     add("--attributes", nargs="+", default=[], metavar="NAME",
         help="show a row of images with and a row without each of these attributes")  # fmt: skip
     add("--classes", nargs="+", default=[], metavar="NAME",
@@ -102,6 +99,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="approximate number of images to show (default: %(default)s)")  # fmt: skip
     add("--out", default="sheet.png", metavar="FILE",
         help="image to write (default: %(default)s)")  # fmt: skip
+
+    about = "read every image of a data set; report counts, sizes, and the files that are bad"
+    whole = verbs.add_parser("check", help=about, description=about)
+    _add_data_set(whole, default="folder")
+    whole.add_argument("--out", default="sheet.png", metavar="FILE",
+        help="contact sheet to write (default: %(default)s)")  # fmt: skip
 
     about = "draw built-in faces, each with its label map, as PNG files"
     drawn = verbs.add_parser("faces", help=about, description=about)
@@ -166,9 +169,17 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="tfface.prepare: %(message)s")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if arguments.verb == "preview":
+    if arguments.verb in ("preview", "check"):
         options = vars(arguments)
-        data = Data(options["data.name"], options["data.path"], options["data.size"])
+        data = Data(
+            options["data.name"],
+            options["data.path"],
+            options["data.size"],
+            allow_missing=options["data.allow_missing"],
+        )
+    if arguments.verb == "check":
+        return 0 if check_data_set(data, Path(arguments.out)) else 1
+    if arguments.verb == "preview":
         preview(
             data,
             tuple(arguments.attributes),
@@ -261,6 +272,66 @@ def preview(
     sheet = images.grid([row for _, row in rows], columns, [name for name, _ in rows])
     images.save_image(sheet, out)
     print(f"wrote {out}")
+
+
+def check_data_set(data: Data, out: Path = Path("sheet.png")) -> bool:
+    """Reads every image of a data set; prints what is there, and writes a contact sheet.
+
+    Prints the number of images per split and class or attribute, files that are not used, the
+    sizes of the images, and the first bad files with the reason.
+
+    Args:
+        data: The data set; not the built-in faces.
+        out: Contact sheet to write.
+
+    Returns:
+        Whether all images can be read.
+
+    Raises:
+        UserError: See `tfface.data.open_source`; or the file cannot be written.
+    """
+    if data.name == "synthetic":
+        raise UserError("data.name is 'synthetic': built-in faces have no files to check")
+    import_tensorflow()
+
+    from tfface.data import open_source
+    from tfface.data.images import load_image
+
+    source = open_source(data)
+    for split in SPLITS[1:]:
+        if source.count(split):
+            _print_histogram(data, source, split)
+    if unused := getattr(source, "unused", None):
+        print("\nfiles that are not used:")
+        for reason, count in unused.items():
+            print(f"  {count:7}  {reason}")
+
+    def size_of(file: Path) -> tuple[int, int] | UserError:
+        try:
+            return load_image(file).size
+        except UserError as error:
+            return error
+
+    files = [file for split in SPLITS for file in source.select(split)]
+    with progress() as bar, ThreadPoolExecutor() as pool:
+        results = list(bar.track(pool.map(size_of, files), len(files), description="reading"))
+    bad = [result for result in results if isinstance(result, UserError)]
+    sizes = sorted(
+        (result for result in results if not isinstance(result, UserError)), key=lambda s: min(s)
+    )
+    print(f"\nread {len(files)} images, {len(bad)} of them bad")
+    for error in bad[:_SHOWN_BAD]:
+        print(f"  {error}")
+    if len(bad) > _SHOWN_BAD:
+        print(f"  and {len(bad) - _SHOWN_BAD} more")
+    if sizes:
+        named = zip(("smallest", "median", "largest"), (0, len(sizes) // 2, -1), strict=True)
+        print("sizes: " + ", ".join(f"{n} {sizes[i][0]}x{sizes[i][1]}" for n, i in named))
+        small = sum(min(size) < data.size for size in sizes)
+        if small:
+            print(f"{small} images are smaller than data.size, {data.size}: they are enlarged")
+        preview(data, out=out)
+    return not bad
 
 
 def _first(

@@ -1,11 +1,12 @@
 """The verb `prepare`."""
 
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from image_files import attributes_of, make_celeba, make_folders
+from image_files import attributes_of, damage, make_celeba, make_folders, write_image
 from PIL import Image
 
 from tfface.config import Data
@@ -178,3 +179,26 @@ def test_faces_and_their_label_maps_become_files(tmp_path, capsys):
 def test_faces_of_an_invalid_size_are_refused(tmp_path, capsys):
     assert main(["faces", "--out", str(tmp_path / "faces"), "--size", "33"]) == 2
     assert "33" in capsys.readouterr().err and not (tmp_path / "faces").exists()
+
+
+def test_check_reports_counts_sizes_unused_and_bad_files(tmp_path, capsys):
+    make_folders(tmp_path / "faces", {"happy": 20, "sad": 20})
+    write_image(tmp_path / "faces" / "sad" / "large.png", 1, side=80)
+    (tmp_path / "faces" / "sad" / "scan.tif").write_bytes(b"x")
+    words = ["check", "--data.path", str(tmp_path / "faces"), "--out", str(tmp_path / "sheet.png")]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    for fact in (
+        "18  49%  happy",
+        "1  with .tif",
+        "read 41 images, 0 of them bad",
+        "32x32",
+        "80x80",
+    ):
+        assert re.sub(r" +", " ", fact) in re.sub(r" +", " ", text)
+    assert "40 images are smaller" in text and (tmp_path / "sheet.png").exists()
+    damage(tmp_path / "faces" / "happy" / "003.png", "truncated")
+    assert main(words) == 1
+    text = capsys.readouterr().out
+    assert "1 of them bad" in text and "003.png" in text
+    assert main(["check", "--data.name", "synthetic"]) == 2
