@@ -51,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
         metavar="NETWORK",
         help="networks used in training only, which are not stored (default: none)",
     )
+    parser.add_argument(
+        "--commit", help="commit that the run was trained with (default: the checkout's)"
+    )
     arguments = parser.parse_args(argv)
     import_tensorflow()
 
@@ -140,7 +143,7 @@ def _write_card(model: Trained, trained: Trained, arguments: Any, weights: int, 
             steps=model.step,
             hours=seconds / 3600,
             cores=len(os.sched_getaffinity(0)),
-            commit=subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.strip(),
+            commit=arguments.commit or subprocess.check_output(git, cwd=ROOT, text=True).strip(),
             weights=weights,
             mebibytes=size / 2**20,
             people=figures.get("people") or figures.get("pairs") or figures.get("maps"),
