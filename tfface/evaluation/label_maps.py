@@ -101,7 +101,7 @@ class LabelMaps(Evaluation):
 
         def untrained(labels, number):
             seeds = tf.fill([len(labels)], tf.constant(number, tf.int64))
-            return method.paint(random, labels, method.style_of_seeds(random, seeds)).numpy()
+            return method.generate(random, labels, method.style_of_seeds(random, seeds)).numpy()
 
         generators = self._of_seed, untrained, self._of_face
         return evaluate_synthesis(*generators, size, count, _STYLES, seed, judges[0], observer)
