@@ -59,7 +59,7 @@ def test_ship_creates_a_model_that_load_models_and_edit_find_by_name(
     for mine, theirs in zip(
         trained.nets["generator"].variables, tiny.nets["generator"].variables, strict=True
     ):
-        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=2**-8, atol=1e-6)
     card = (trained.path / "README.md").read_text()
     assert "not suitable for photographs" in card and "| PSNR |" in card
     assert cache_of(trained) == Path("runs", ".cache")
@@ -96,29 +96,6 @@ def test_training_can_start_from_a_shipped_model(tiny, tmp_path, monkeypatch):
     trained = train_run("sargan", preset="tiny", run="new", options=options, init="sargan/tiny")
     [line] = (trained.path / "history.jsonl").read_text().splitlines()
     assert json.loads(line)["init"]["run"].endswith("models/tiny")
-
-
-@pytest.mark.slow
-def test_a_network_that_a_shipped_model_leaves_out_starts_anew(tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    from tfface.train import train_run
-
-    words = [str(tiny.path), "tiny", "--judge_steps", "2", "--count", "2", "--without"]
-    assert ship.main([*words, "critic"]) == 2
-    assert ship.main([*words, "discriminator"]) == 0
-    trained = tfface.load("sargan/tiny")
-    for mine, theirs in zip(
-        trained.nets["generator"].variables, tiny.nets["generator"].variables, strict=True
-    ):
-        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-6)
-    assert not any("discriminator" in name for name in np.load(*weights_of(trained)).files)
-    options = {"train.steps": 1, "classes": list(tiny.method.labels), "train.ema_half_life": 0.0}
-    train_run("sargan", preset="tiny", run="new", options=options, init="sargan/tiny")
-    assert "no weights of discriminator" in capsys.readouterr().out
-
-
-def weights_of(trained):
-    return list((trained.path / "checkpoints").iterdir())
 
 
 def test_a_run_folder_takes_precedence_over_a_shipped_model(tmp_path, monkeypatch):

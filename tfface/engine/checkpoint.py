@@ -27,8 +27,6 @@ from tfface.errors import UserError
 logger = logging.getLogger("tfface")
 State = dict[str, np.ndarray]
 _NOTES = "notes"  # Member with JSON metadata.
-LEFT_OUT = "left_out"
-"""Key of the metadata: names of networks, used in training only, that a shipped model omits."""
 # Exceptions raised when reading a truncated, overwritten or empty file.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, NotImplementedError, struct.error)
 _DAMAGE += (zipfile.BadZipFile, zlib.error)
@@ -132,7 +130,6 @@ class Checkpoints:
                 continue
             if not self._trains:
                 self._fill_averages(state)
-                self._fill_left_out(state, notes)
             self._check_fits(path, state)
             self.assign(state)
             self.notes = notes
@@ -163,13 +160,11 @@ class Checkpoints:
         files = checkpoint_files(folder)
         for step in sorted(files, reverse=True):
             try:
-                state, notes = read_state(files[step])
+                state, _ = read_state(files[step])
             except Damaged as error:
                 logger.warning("%s", error)
                 continue
             self._fill_averages(state)
-            for name in self._fill_left_out(state, notes):
-                logger.info("%s has no weights of %s, which starts anew", files[step], name)
             fresh = {n: v for n, v in self.state().items() if n.startswith("optimizers/")}
             state = {**state, **fresh}
             self._check_fits(files[step], state)
@@ -183,15 +178,6 @@ class Checkpoints:
             weights = name.replace("averages/", "nets/", 1)
             if name.startswith("averages/") and name not in state and weights in state:
                 state[name] = state[weights]
-
-    def _fill_left_out(self, state: State, notes: dict[str, Any]) -> list[str]:
-        """Adds the initial weights of the networks that a shipped model declares as left out."""
-        left_out = notes.get(LEFT_OUT, [])
-        for name, variable in self._variables.items():
-            part, owner, _ = name.split("/")
-            if part == "nets" and owner in left_out and name not in state:
-                state[name] = variable.numpy()
-        return left_out
 
     def _check_empty(self) -> None:
         old = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
@@ -234,7 +220,9 @@ def _natural(name: str) -> tuple:
     return owner, int(number)
 
 
-def write_state(path: Path, state: State, notes: dict[str, Any], temporary: Path) -> None:
+def write_state(
+    path: Path, state: State, notes: dict[str, Any], temporary: Path, compress: bool = False
+) -> None:
     """Writes named arrays and metadata, atomically.
 
     Args:
@@ -242,11 +230,12 @@ def write_state(path: Path, state: State, notes: dict[str, Any], temporary: Path
         state: Arrays by name.
         notes: Metadata, JSON-serialisable.
         temporary: Temporary file, which is renamed to `path`.
+        compress: Compress the arrays: smaller, and slower.
     """
 
     def write(file: BinaryIO) -> None:
         text = np.frombuffer(json.dumps(notes).encode(), np.uint8)
-        np.savez(file, **state, **{_NOTES: text})
+        (np.savez_compressed if compress else np.savez)(file, **state, **{_NOTES: text})
 
     write_whole(path, write, temporary)
 
