@@ -22,7 +22,7 @@ OLDEST_PYTHON ?= $(shell for p in python3.13 "$$(uv python find 3.13 2>/dev/null
 	"$$p" -c '$(SUITABLE)' 2>/dev/null && echo "$$p" && break; done)
 OLDEST_TESTS ?= tests/methods/test_contract.py tests/verbs/test_export.py tests/server tests/client
 
-.PHONY: demo bench-quality faults soak notebooks test test-deployment reference oldest lint docs package clean setup
+.PHONY: demo bench-quality faults soak notebooks check test test-deployment reference oldest lint docs package clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -49,8 +49,14 @@ faults: $(READY)
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py
 
-test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --nbmake tests notebooks
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+
+# For the day: lint, and all tests that neither train nor serve nor start processes.
+check: lint
+	$(PYTEST) -m "not slow" tests
+
+test: lint
+	$(PYTEST) --durations=10 --durations-min=1 --nbmake tests notebooks
 
 # Runs the notebooks as they are, about an hour and a half on two CPU cores (TFFACE_TINY=1: minutes,
 # with pictures that mean nothing), in the order of their names: some use what those before have trained.

@@ -20,6 +20,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+SLOW_FOLDERS = ("client", "engine", "server", "tuning", "verbs")
+SLOW_FILES = ("test_contract", "test_add_a_method", "test_examples", "test_seg_hierarchical")
+"""Tests that train, serve or start processes: `make check` leaves them to `make test`."""
+
+
 def pytest_collection_modifyitems(items):
     """One process runs a file's tests, or, of the contract, a method's: they share what they made.
 
@@ -36,6 +41,10 @@ def pytest_collection_modifyitems(items):
             long.add(item.group)
         item.add_marker(pytest.mark.xdist_group(item.group))
     items.sort(key=lambda item: item.group not in long)
+    for item in items:
+        slow = item.path.parent.name in SLOW_FOLDERS or item.path.stem in SLOW_FILES
+        if slow or item.path.suffix == ".ipynb":
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
