@@ -13,8 +13,8 @@ SERVING = [
     # The messages of 2.20 serve both TensorFlows. 2.21 works, too, but needs TensorFlow 2.21 and
     # protobuf 6: pip would replace those of Colab (2.20 and 5.29) rather than choose 2.20.
     "tensorflow-serving-api>=2.20,<2.21",
-    # No grpcio-health-checking or grpcio-reflection: each of their releases accepts only one or two
-    # major versions of protobuf, which pip would install.
+    # No grpcio-health-checking or grpcio-reflection: each of their releases accepts only one
+    # major version of protobuf, which pip would install.
     "grpcio>=1.71",
     "httpx>=0.27",
     "orjson>=3.10.7",

@@ -1,7 +1,7 @@
 """The standard gRPC health service, of a server that is healthy as long as it runs.
 
-Implemented here because each release of grpcio-health-checking accepts only one or two major
-versions of protobuf: an installer would replace the one that belongs to TensorFlow.
+Implemented here because each release of grpcio-health-checking accepts only one major
+version of protobuf: an installer would replace the one that belongs to TensorFlow.
 """
 
 from __future__ import annotations

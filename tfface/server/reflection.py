@@ -1,6 +1,6 @@
 """gRPC server reflection, version v1alpha: lists and describes the services of a server.
 
-Implemented here because each release of grpcio-reflection accepts only one or two major versions of
+Implemented here because each release of grpcio-reflection accepts only one major version of
 protobuf: an installer would replace the one that belongs to TensorFlow.
 """
 
