@@ -159,11 +159,11 @@ def evaluate_expressions(
         the inputs with another expression (one that shows the target already differs from its
         ground truth only in intensity, at some 60 dB); `improved_by_half_db`, the same with a
         margin of at least 0.5 dB; these three according to the second judge in `second`;
-        `identity`, the mean cosine similarity to the input person, if the classifier has an identity
-        head; `accuracy_by_expression`; `confusion`, with target expressions as rows and predicted ones as
-        columns, as shares of the row; `error`, also inside and outside the regions that expressions
-        move (`error_inside`, `error_outside`); `psnr` in dB of the mean squared error (None if it
-        is 0); `intervals`, see `Measurements.result`.
+        `identity`, the mean cosine similarity to the input person, if the classifier has an
+        identity head; `accuracy_by_expression`; `confusion`, with target expressions as rows and
+        predicted ones as columns, as shares of the row; `error`, also inside and outside the
+        regions that expressions move (`error_inside`, `error_outside`); `psnr` in dB of the mean
+        squared error (None if it is 0); `intervals`, see `Measurements.result`.
     """
     measurements, kinds, judges = (
         Measurements(),
