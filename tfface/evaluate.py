@@ -81,7 +81,7 @@ def evaluate_run(
         tables.append(_by_class(figures["segmentation"]))
     if quality := figures.get("realism"):
         columns, rows = realism.table(quality)
-        tables.append([["image quality", *columns], *table(rows, figures)])
+        tables.append([["realism", *columns], *table(rows, figures)])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -139,7 +139,7 @@ def _page(
     notes.append(measured.baselines if measured.has_truth else measured.unmeasured)
     if "realism" in figures:
         notes.append(
-            "Image quality: FID, KID and SWD compare the set of generated images with the images "
+            "Realism: FID, KID and SWD compare the set of generated images with the images "
             "of the split; the other metrics compare single images with the ground truth. "
             "docs/measures.md defines the metrics and says which results are comparable."
         )
