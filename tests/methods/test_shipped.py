@@ -59,7 +59,7 @@ def test_ship_creates_a_model_that_load_models_and_edit_find_by_name(
     for mine, theirs in zip(
         trained.nets["generator"].variables, tiny.nets["generator"].variables, strict=True
     ):
-        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=2**-8, atol=1e-6)
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=2**-7, atol=1e-6)
     card = (trained.path / "README.md").read_text()
     assert "not suitable for photographs" in card and "| PSNR |" in card
     assert cache_of(trained) == Path("runs", ".cache")
