@@ -256,3 +256,18 @@ def test_new_runs_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = [str(Run.create("toy", ToyConfig(), "", label).path) for label in ("x", "", "y")]
     assert paths == ["runs/00000-toy-x", "runs/00001-toy", "runs/00002-toy-y"]
+
+
+def test_a_run_that_was_killed_while_its_folder_was_created_is_created_again(tmp_path):
+    folder = tmp_path / "run"
+    for name in ("previews", "checkpoints"):
+        (folder / name).mkdir(parents=True)
+    (folder / "method.txt").write_text("toy\n")
+    (folder / ".config.yaml.0123.tmp").write_text("tr")
+    run = Run.create("toy", ToyConfig(), str(folder))
+    assert run.read_config()[0] == "toy"
+    other = tmp_path / "other"
+    (other / "checkpoints").mkdir(parents=True)
+    (other / "checkpoints" / "step-1.npz").touch()
+    with pytest.raises(UserError, match="no config.yaml"):
+        Run.create("toy", ToyConfig(), str(other))

@@ -26,6 +26,7 @@ from tfface.version import __version__
 logger = logging.getLogger("tfface")
 
 _LOCK = ".lock"
+_FOLDERS = ("previews", "checkpoints")
 _CHECKPOINT = re.compile(r"step-(\d+)\.npz")
 # Data folders are stored, but not compared when a run is continued: data may move.
 _DATA_PATHS = ("data.path", "labelled.path")
@@ -100,10 +101,10 @@ class Run:
         _check_name(path)
         run = cls(path or _next_free(Path("runs"), "-".join(filter(None, (method, label)))))
         continued = (run.path / "config.yaml").exists()
-        if not continued and run.path.exists() and any(p.name != _LOCK for p in run._entries()):
+        if not continued and run.path.exists() and not run._is_unfinished():
             raise UserError(f"{run.path} exists, but is not a run folder: it has no config.yaml")
         try:
-            for folder in ("previews", "checkpoints"):
+            for folder in _FOLDERS:
                 (run.path / folder).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise UserError(f"{run.path}: cannot create a run folder: {error.strerror}") from error
@@ -115,11 +116,19 @@ class Run:
             write_text(run.path / "config.yaml", values)
         return run
 
-    def _entries(self) -> list[Path]:
+    def _is_unfinished(self) -> bool:
+        """Whether the folder is empty, or has only what `create` makes before `config.yaml`."""
         try:
-            return list(self.path.iterdir())
+            entries = list(self.path.iterdir())
         except NotADirectoryError as error:
             raise UserError(f"{self.path}: cannot create a run folder: it is a file") from error
+        return all(
+            entry.name in (_LOCK, "method.txt")
+            or entry.name in _FOLDERS
+            and not any(entry.iterdir())
+            or entry.name.startswith((".method.txt.", ".config.yaml."))
+            for entry in entries
+        )
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
