@@ -301,9 +301,9 @@ def check_data_set(data: Data, out: Path = Path("sheet.png")) -> bool:
     for split in SPLITS[1:]:
         if source.count(split):
             _print_histogram(data, source, split)
-    if unused := getattr(source, "unused", None):
+    if source.unused:
         print("\nfiles that are not used:")
-        for reason, count in unused.items():
+        for reason, count in source.unused.items():
             print(f"  {count:7}  {reason}")
 
     def size_of(file: Path) -> tuple[int, int] | UserError:

@@ -406,6 +406,17 @@ def test_process_exits_while_a_pipeline_prefetches(tmp_path):
     assert run.returncode == 0
 
 
+def test_class_folders_without_splits_are_split_by_class_and_name(tmp_path):
+    source = folder(make_folders(tmp_path, {"happy": 60, "sad": 40}))
+    for index, split in enumerate(("train", "val", "test")):
+        expected = []
+        for name, size in (("happy", 60), ("sad", 40)):
+            files = [f"{name}/{i:03}.png" for i in range(size)]
+            which = split_by_name(files) == index
+            expected += [file for file, member in zip(files, which, strict=True) if member]
+        assert [str(f.relative_to(tmp_path)) for f in source.select(split)] == expected
+
+
 def test_usual_names_of_split_folders_are_known(tmp_path, caplog):
     for split, size in (("Train", 12), ("validation", 3), ("Testing", 2)):
         make_folders(tmp_path / split, {"happy": size, "sad": size})

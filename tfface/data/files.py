@@ -7,6 +7,7 @@ import hashlib
 import logging
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,10 +42,16 @@ class FileSource(Source):
 
     Attributes:
         failure: The error that stopped a pipeline of this source; None if there was none.
+        unused: Number of files of the data set that are not used, by reason. Subclasses count them
+            before they call `_set_files`, which logs them.
     """
 
     _from_files: tuple[str, ...] = ("image",)
     """Fields that `_read_fields` can read: "image", or "image" and "label_map"."""
+
+    def __init__(self, data, attributes=(), classes=(), fields=()):
+        super().__init__(data, attributes, classes, fields)
+        self.unused: Counter[str] = Counter()
 
     def _set_files(
         self,
@@ -68,6 +75,8 @@ class FileSource(Source):
         Raises:
             UserError: A requested field does not exist, or too many files are missing.
         """
+        if self.unused:
+            logger.warning("%s: not used: %s", root, self._unused_counts())
         known = [*self._from_files, *labels]
         for field in self.fields:
             if field not in known:
@@ -100,6 +109,9 @@ class FileSource(Source):
             )
         for row in missing:
             self._note_bad(int(row), (), f"{root / names[row]}: no such file")
+
+    def _unused_counts(self, noun: str = "") -> str:
+        return ", ".join(f"{count} {noun}{reason}" for reason, count in self.unused.items())
 
     def count(self, split: str) -> int:
         """Number of images in a split."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,31 +24,32 @@ _KDEF = re.compile(  # Session, gender and number of the person, expression, ang
 )
 _CFEE = re.compile(r"(?P<expression>\d{2})_(?P<person>\d{3})_\d{4}\.\w+")
 
-_SPLIT_FOLDERS = {
-    "train": ("train", "training", "train_set"),
-    "val": ("val", "valid", "validation", "dev", "val_set"),
-    "test": ("test", "testing", "test_set"),
+_SPLIT_OF = {
+    **dict.fromkeys(("train", "training", "train_set"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "val_set"), "val"),
+    **dict.fromkeys(("test", "testing", "test_set"), "test"),
 }
+"""Splits by the usual names of their folders."""
+
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
-_RAFD_FRONT = "090"
+_FRONT = ("090", "S", None)  # Angles of RaFD and KDEF; CFEE's names have none.
 
 
 class ExpressionFiles(FileSource):
-    """Images with one expression class each. Batches have `image` and `expression`.
-
-    Attributes:
-        unused: Number of files that are not used, by reason.
-    """
+    """Images with one expression class each. Batches have `image` and `expression`."""
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
         super().__init__(data, attributes, classes, fields)
         check_path(data)
-        self.unused: Counter[str] = Counter()
         if attributes:
             raise UserError(
                 f"{data.path}: the data set {data.name!r} has no attributes "
                 f"(requested: {', '.join(attributes)})"
             )
+
+    def _choose_classes(self, classes: tuple[str, ...], known: list[str], where: Path) -> None:
+        check_names("class", classes, known, where)
+        self.classes = tuple(classes) or tuple(known)
 
     def _set_classes(
         self, root: Path, names: list[str], labels: np.ndarray, splits: np.ndarray, known: set[str]
@@ -68,9 +68,6 @@ class ExpressionFiles(FileSource):
             train = splits == SPLITS.index("train")
             images = [name for name, in_train in zip(names, train, strict=True) if in_train]
             splits[train] = self._split(root, images, labels[train], held_out)
-        if self.unused:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.unused.items())
-            logger.warning("%s: not used: %s", root, reasons)
         self._set_files(root, names, splits, {"expression": labels}, tags={})
 
     def _split(self, root: Path, names: list[str], labels: np.ndarray, held_out: list[str]):
@@ -112,23 +109,24 @@ class ClassFolders(ExpressionFiles):
         super().__init__(data, attributes, classes, fields)
         root = Path(data.path)
         split_folders = _split_folders(root)
-        train_folder = split_folders.get("train", root)
+        train_folder = split_folders["train"]
         known = _subfolders(train_folder)
         if not known:
             raise UserError(
                 f"{train_folder}: has no folders; expected a folder of images per class, "
                 f"for example {root}/happy/001.jpg or {root}/train/happy/001.jpg"
             )
-        check_names("class", classes, known, train_folder)
-        self.classes = tuple(classes) or tuple(known)
-        beside = set(_subfolders(root)) - {folder.name for folder in split_folders.values()}
-        for name in sorted(beside) if split_folders else ():
-            self._count_unused(_files_below(root / name), f"in {name}/, which is no split")
+        self._choose_classes(classes, known, train_folder)
+        if train_folder != root:
+            splits_named = {folder.name for folder in split_folders.values()}
+            for name in sorted(set(_subfolders(root)) - splits_named):
+                self._count_unused(_files_below(root / name), f"in {name}/, which is no split")
         names, splits, labels = [], [], []
-        for split, folder in (split_folders or {"train": root}).items():
+        for split, folder in split_folders.items():
             if split != "train":
                 check_names("class", _subfolders(folder), known, train_folder)
-            self._count_unused(_images(folder), f"beside the class folders of {folder}")
+            beside = [name for name in os.listdir(folder) if is_image_name(name)]
+            self._count_unused(beside, f"beside the class folders of {folder}")
             for index, name in enumerate(self.classes):
                 files = self._images_of(folder / name, required=split == "train")
                 names += [os.path.relpath(folder / name / file, root) for file in files]
@@ -139,21 +137,23 @@ class ClassFolders(ExpressionFiles):
 
     def _images_of(self, folder: Path, required: bool) -> list[str]:
         """Names of the images directly in a class folder; counts everything else in it."""
-        images = _images(folder)
+        images = []
         for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
-            if (folder / name).is_dir():
+            if is_image_name(name):
+                images.append(name)
+            elif (folder / name).is_dir():
                 below = _files_below(folder / name)
                 self._count_unused(below, f"in subfolders of class folders, such as {name}/")
-            elif name not in images and not _is_system(name):
+            elif not _is_system(name):
                 suffix = os.path.splitext(name)[1].lower() or "no suffix"
                 self.unused[f"with {suffix} (supported: {' '.join(FORMATS)})"] += 1
         if not images and required:
-            counted = ", ".join(f"{n} files {reason}" for reason, n in self.unused.items())
+            counted = self._unused_counts("files ")
             raise UserError(f"{folder}: has no images" + (f" ({counted})" if counted else ""))
         return images
 
     def _count_unused(self, files: list[str], reason: str) -> None:
-        if files:
+        if files:  # A reason without files is not one to list.
             self.unused[reason] += len(files)
 
 
@@ -179,19 +179,17 @@ class NamedFaces(ExpressionFiles):
                 self.unused[f"with names that are not {data.name.upper()}'s"] += 1
                 continue
             values = match.groupdict()
-            if values.get("angle", _RAFD_FRONT) not in (_RAFD_FRONT, "S"):
+            if values.get("angle") not in _FRONT:
                 self.unused["from other angles than the front"] += 1
                 continue
             code = values["expression"] + ("S" if data.name == "kdef" else "")
             found.append((name, code))
         if not found:
-            counted = ", ".join(f"{n} files {reason}" for reason, n in self.unused.items())
+            counted = self._unused_counts("files ")
             raise UserError(
                 f"{root}: has no images with names of {data.name.upper()} ({counted or 'empty'})"
             )
-        known = sorted({code for _, code in found})
-        check_names("class", classes, known, root)
-        self.classes = tuple(classes) or tuple(known)
+        self._choose_classes(classes, sorted({code for _, code in found}), root)
         found = [(name, code) for name, code in found if code in self.classes]
         labels = np.array([self.classes.index(code) for _, code in found], np.int32)
         names = [name for name, _ in found]
@@ -207,17 +205,17 @@ def person_of(name: str) -> str | None:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders of the splits by split name; empty if the folder has none."""
+    """The folders of the splits by split name; without any, all is "train"."""
     folders: dict[str, Path] = {}
     for name in _subfolders(root):
-        for split, usual in _SPLIT_FOLDERS.items():
-            if name.lower() in usual:
-                if split in folders:
-                    raise UserError(
-                        f"{root}: both {folders[split].name}/ and {name}/ are names of the split "
-                        f"{split!r}; keep one of them"
-                    )
-                folders[split] = root / name
+        split = _SPLIT_OF.get(name.lower())
+        if split in folders:
+            raise UserError(
+                f"{root}: both {folders[split].name}/ and {name}/ are names of the split "
+                f"{split!r}; keep one of them"
+            )
+        if split:
+            folders[split] = root / name
     if "train" not in folders:
         # Folders of this name that hold images are classes.
         if any(_subfolders(folder) for folder in folders.values()):
@@ -226,7 +224,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
                 f"{root}: has {names} but no folder of training images; expected "
                 f"{root}/train, with a folder of images per class"
             )
-        return {}
+        return {"train": root}
     for split, folder in folders.items():
         if folder.name != split:
             logger.info("%s: %s/ is used as the split %r", root, folder.name, split)
@@ -256,9 +254,3 @@ def _subfolders(folder: Path) -> list[str]:
             return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{folder}: no such folder") from error
-
-
-def _images(folder: Path) -> list[str]:
-    """Names of the images directly in a folder, which may be missing."""
-    names = os.listdir(folder) if folder.is_dir() else []
-    return sorted(name for name in names if is_image_name(name))
