@@ -19,7 +19,7 @@ _ATTRIBUTES = tuple(
 PARTITION = tuple(
     folder + "list_eval_partition" + kind for folder in ("", "Eval/") for kind in (".txt", ".csv")
 )
-_BIT = {"1": "1", "1.0": "1", "-1": "0", "-1.0": "0", "0": "0", "0.0": "0"}
+_BETWEEN = {ord(character): None for character in " \t,;"}  # Between values.
 _NAME_HEADERS = ("image_id", "image", "file", "filename", "name", "index", "unnamed: 0")
 
 
@@ -50,10 +50,8 @@ class CelebA(FileSource):
             existing = {entry.name for entry in entries}
         unlisted = sorted(filter(is_image_name, existing - set(names)))
         if unlisted:
-            logger.warning(
-                "%s: not used: %d images that %s does not list, such as %s",
-                root, len(unlisted), attribute_file.name, unlisted[0],
-            )  # fmt: skip
+            reason = f"images that {attribute_file.name} does not list, such as {unlisted[0]}"
+            self.unused[reason] = len(unlisted)
         columns = [known.index(name) for name in attributes]
         self._set_files(
             folder,
@@ -78,8 +76,8 @@ def find(root: Path, candidates: tuple[str, ...], content: str) -> Path:
     raise UserError(f"{root}: {content} not found; expected one of {', '.join(candidates)}")
 
 
-def read_rows(path: Path) -> list[list[str]]:
-    """Reads a list of CelebA: cells of each line that is not empty.
+def _read_lines(path: Path) -> tuple[list[str], str | None]:
+    """Lines of a list that are not empty, and the separator of their cells; None: any blanks.
 
     Cells are separated by blanks, as in the original files, or by commas, semicolons or tabs, as
     spreadsheets and pandas write them; quotes and a byte order mark are removed.
@@ -89,10 +87,17 @@ def read_rows(path: Path) -> list[list[str]]:
     text = content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace").replace('"', "")
     lines = [line for line in text.splitlines() if line.strip()]
     first = "".join(lines[:2])
-    separator = next((mark for mark in ",;\t" if mark in first), None)
-    if separator is None:
-        return [line.split() for line in lines]
-    return [[cell.strip() for cell in line.split(separator)] for line in lines]
+    return lines, next((mark for mark in ",;\t" if mark in first), None)
+
+
+def _cells(line: str, separator: str | None) -> list[str]:
+    return [cell.strip() for cell in line.split(separator)]
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """The cells of each line of a list, see `_read_lines`."""
+    lines, separator = _read_lines(path)
+    return [_cells(line, separator) for line in lines]
 
 
 def _name_column(path: Path, row: list[str]) -> int:
@@ -108,27 +113,27 @@ def _name_column(path: Path, row: list[str]) -> int:
 
 def read_attributes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     """Reads an attribute file: image names, attribute names, and values bool [N,A]."""
-    rows = read_rows(path)
-    if rows and len(rows[0]) == 1:
-        count, *rows = rows
-        if count != [str(len(rows) - 1)]:
+    lines, separator = _read_lines(path)
+    if lines and len(count := _cells(lines[0], separator)) == 1:
+        del lines[0]
+        if count != [str(len(lines) - 1)]:
             raise UserError(
-                f"{path}: its first line should be the number of images, {len(rows) - 1} as in the "
-                f"rows below, but is {count[0][:40]!r}: the file is incomplete or was edited"
+                f"{path}: its first line should be the number of images, {len(lines) - 1} as in "
+                f"the rows below, but is {count[0][:40]!r}: the file is incomplete or was edited"
             )
-    if len(rows) < 2 or not rows[0]:
+    if len(lines) < 2:
         raise UserError(f"{path}: has no attribute names or no rows")
-    header, *rows = rows
-    column = _name_column(path, rows[0])
+    header, *rows = lines
+    column = _name_column(path, _cells(rows[0], separator))
     # The original header has no cell above the names.
-    header = [cell for cell in header if cell and cell.lower() not in _NAME_HEADERS]
+    header = [c for c in _cells(header, separator) if c and c.lower() not in _NAME_HEADERS]
     names, bits = [], []
-    for row in rows:
-        name, *values = row[column:] or [""]
-        names.append(name)
-        bits.append("".join(_BIT.get(value, "?") for value in values if value))
+    for row in rows:  # 8 million values: the cells are not made one by one.
+        name, values, *_ = (*row.split(separator, column + 1)[column:], "", "")
+        names.append(name.strip())
+        bits.append(values.replace(".0", "").replace("-1", "0").translate(_BETWEEN))
     for name, values in zip(names, bits, strict=True):
-        if len(values) != len(header) or "?" in values:
+        if len(values) != len(header) or values.strip("01"):
             raise UserError(
                 f"{path}: expected {len(header)} values of 1 and -1 after the name in the row "
                 f"of {name!r}"
