@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 8 * 2**20
-_HEAD = f"git -C '{ROOT}' rev-parse --short HEAD"
 SAMPLE = 8
 """Number of people in the small sample that a test evaluates again."""
 
@@ -115,6 +114,8 @@ def _write_card(model: Trained, trained: Trained, arguments: Any, weights: int, 
         (b["step"] - a["step"]) / b["steps_per_second"]
         for a, b in zip([{"step": 0}, *rates], rates, strict=False)
     )
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    head = subprocess.run(git, cwd=ROOT, capture_output=True, text=True)
     card = {
         "summary": model.method.title,
         "trained": time.strftime("%Y-%m-%d"),
@@ -135,7 +136,7 @@ def _write_card(model: Trained, trained: Trained, arguments: Any, weights: int, 
             steps=model.step,
             hours=seconds / 3600,
             cores=len(os.sched_getaffinity(0)),
-            commit=arguments.commit or subprocess.getoutput(_HEAD),
+            commit=arguments.commit or head.stdout.strip(),
             weights=weights,
             mebibytes=size / 2**20,
             people=figures.get("people") or figures.get("pairs") or figures.get("maps"),

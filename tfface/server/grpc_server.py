@@ -38,7 +38,7 @@ _CHANNEL_ARGUMENTS = {
     "grpc.server_handshake_timeout_ms": 20 * _SECOND,
 }
 _HEALTH_NAMES = ("", "ModelService", "PredictionService")
-_QUERY_THREADS = 2  # threads
+_QUERY_THREADS = 2
 
 
 class GrpcServer:
