@@ -1,10 +1,12 @@
 """Block alignment, compared with definitions, finite differences and dense attention."""
 
+import functools
 import itertools
 
 import keras
 import numpy as np
 import pytest
+import random_tensors
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,8 +28,7 @@ from tfface.layers import (
 quick = settings(max_examples=15, deadline=None)
 
 
-def normal(*shape, seed=0, dtype="float64"):
-    return tf.constant(np.random.default_rng(seed).normal(size=shape), dtype)
+normal = functools.partial(random_tensors.normal, dtype="float64")
 
 
 def cosines(*shape, seed=0, dtype="float64"):

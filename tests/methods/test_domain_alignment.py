@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import settings
+from random_tensors import normal
 
 import tfface
 from tfface.config import replace
@@ -22,11 +22,6 @@ from tfface.testing import tiny_method
 from tfface.train import main as train
 
 SIZE = 32
-quick = settings(max_examples=15, deadline=None)
-
-
-def normal(*shape, seed=0):
-    return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_tensors import normal
 from scipy.ndimage import distance_transform_cdt
 
 from tfface.data.label_maps import CLASSES_19, LINE
@@ -18,10 +19,6 @@ from tfface.methods.domain_alignment.conditions import CHANNELS, PARTS, encode, 
 
 SIZE = 32
 quick = settings(max_examples=15, deadline=None)
-
-
-def normal(*shape, seed=0):
-    return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
 
 
 # Conditions.

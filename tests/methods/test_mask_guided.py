@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from random_tensors import normal
 
 from tfface.config import replace
 from tfface.data.image_ops import example_image
@@ -27,10 +28,6 @@ from tfface.methods.mask_guided.networks import (
 from tfface.testing import tiny_method
 
 SIZE = 32
-
-
-def normal(*shape, seed=0):
-    return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
 
 
 @pytest.fixture(scope="module")
