@@ -7,6 +7,7 @@ from tfface.layers.attention import (
     dense_attention,
 )
 from tfface.layers.blocks import merge_blocks, partition_blocks
+from tfface.layers.convolution import Conv2D
 from tfface.layers.fusion import AdaptiveFusion
 from tfface.layers.network import Network, precision, to_float32, torch_default
 from tfface.layers.norm import InstanceNormalization
@@ -19,6 +20,7 @@ __all__ = [
     "AdaptiveFusion",
     "BlockAlignment",
     "ConcatLabel",
+    "Conv2D",
     "DenseAlignment",
     "InstanceNormalization",
     "Network",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from tfface.layers.convolution import Conv2D
 from tfface.layers.network import Network, precision, to_float32, torch_default
 
 
@@ -49,7 +50,7 @@ class Discriminator(Network):
             for i in range(layers):
                 fan_in = 16 * x.shape[-1]
                 bound = fan_in**-0.5
-                x = keras.layers.Conv2D(
+                x = Conv2D(
                     width * 2**i,
                     4,
                     strides=2,
