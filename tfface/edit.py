@@ -12,14 +12,19 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tfface.cli import Parser, command, import_tensorflow
+from tfface.config import Crop
 from tfface.editing import KINDS, OPTIONS, OptionError
 from tfface.errors import UserError
 from tfface.shipped import run_folder
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from tfface.client import FaceClient
+    from tfface.client.packing import Encoded
     from tfface.editing import Editor
 
 BATCH = 16
@@ -53,6 +58,12 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
+def _face(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of at least 1")
+    return int(text)
+
+
 class _Joined(argparse.Action):
     """Concatenates the lists parsed from an option's words, without duplicates."""
 
@@ -74,13 +85,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         "edit",
         description="Edit images or folders of images, or generate faces from label maps. The "
-        "central square of an image is edited; the image keeps its size and detail.",
+        "central square of an image is edited, or with --align the largest face of a photograph; "
+        "the image keeps its size and detail.",
         epilog="examples: %(prog)s runs/00000-sargan-synthetic me.jpg --expression happy sad; "
         "%(prog)s runs/00001-elegant-celeba faces/ --attribute Eyeglasses --reference glasses.jpg "
         "--strength 0.5 1 --grid; "
         "%(prog)s runs/00002-domain_alignment-synthetic --condition map.png --exemplar face.jpg; "
         "%(prog)s runs/00003-mask_guided-synthetic --mask map.png --seed 1..8; "
-        "%(prog)s --server 127.0.0.1:8500 --model faces me.jpg --expression happy",
+        "%(prog)s --server 127.0.0.1:8500 --model faces me.jpg --expression happy; "
+        "%(prog)s runs/00004-sargan-celeba holiday.jpg --align --expression happy",
     )
     parser.add_argument(
         "run",
@@ -97,6 +110,24 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--model", metavar="NAME", help="name of the model on the server (default: 'default')"
+    )
+    parser.add_argument(
+        "--align",
+        action="store_true",
+        help="find the largest face of each photograph, align it to the crop of the model's "
+        "images, and add the edit to the photograph, which stays the same outside the face; "
+        "needs mtcnn: pip install 'tfface[align]'",
+    )
+    parser.add_argument(
+        "--face",
+        type=_face,
+        metavar="N",
+        help="with --align: number of the face to edit, from the largest (default: 1)",
+    )
+    parser.add_argument(
+        "--crop",
+        choices=get_args(Crop),
+        help="with --align: crop of the model's images (default: as stated by the model)",
     )
     parser.add_argument("--out", default="edited", help="output folder (default: %(default)s)")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: latest)")
@@ -130,6 +161,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         raise UserError("expected a run folder, or --server")
     else:
         run_folder(args.run)  # Raises if there is none.
+    for name in ("face", "crop"):
+        if getattr(args, name) and not args.align:
+            raise UserError(f"--{name} needs --align")
     if bool(args.input) == (args.condition is not None):
         raise UserError("expected either images to edit, or --condition with a label map")
     return args
@@ -162,13 +196,15 @@ def main(argv: list[str] | None = None) -> int:
 @contextlib.contextmanager
 def _editor(args: argparse.Namespace, options: dict[str, Any]) -> Iterator[tuple[str, Editor]]:
     """Yields the beginning of a sentence about the model, and its editor."""
+    align = {"align": args.crop or args.align, "face": args.face or 1}
     if not args.server:
         import_tensorflow()
 
         import tfface
 
         trained = tfface.load(args.run, args.step)
-        yield f"{args.run} is a run of {trained.name}, which", trained.editor(options)
+        _check_crop(args, trained.client, args.run)
+        yield f"{args.run} is a run of {trained.name}, which", trained.editor(options, **align)
         return
     from tfface.client import FaceClient, ServerError
     from tfface.editing import Editor, Model
@@ -177,11 +213,20 @@ def _editor(args: argparse.Namespace, options: dict[str, Any]) -> Iterator[tuple
         import_tensorflow()
     name = args.model or "default"
     try:
-        with FaceClient(args.server, name) as client:
+        with FaceClient(args.server, name, **align) as client:
+            _check_crop(args, client, f"model {name} at {args.server}")
             editor = Editor(Model(client, client.metadata()), options)
             yield f"model {name} at {args.server}", editor
     except ServerError as error:
         raise UserError(" ".join(str(error).split())) from error
+
+
+def _check_crop(args: argparse.Namespace, client: FaceClient, model: str) -> None:
+    if args.align and not args.crop and client.crop() is None:
+        raise UserError(
+            f"{model} does not state the crop of its training images; name it with --crop (one of "
+            f"{', '.join(get_args(Crop))})"
+        )
 
 
 def _edit_all(
@@ -194,6 +239,13 @@ def _edit_all(
     from tfface.client.packing import Encoded
     from tfface.data.label_maps import load_label_map
 
+    def read(path: Path) -> Encoded | np.ndarray:
+        if not of_images:
+            return load_label_map(path, _LINES[editor.takes])
+        image = editor.aligned(Encoded.read(path))
+        _report_faces(image)
+        return image
+
     of_images = editor.takes == "image"
     if of_images != (args.condition is None):
         needed = "an image to edit" if of_images else "--condition"
@@ -203,9 +255,7 @@ def _edit_all(
         inputs = {}
         for path in paths[start : start + BATCH]:
             try:
-                inputs[path] = (
-                    Encoded.read(path) if of_images else load_label_map(path, _LINES[editor.takes])
-                )
+                inputs[path] = read(path)
             except UserError as error:
                 if len(paths) == 1:
                     raise
@@ -218,8 +268,18 @@ def _edit_all(
         _save_grid(sheet, Path(args.out), editor.size)
     print(f"edited {len(paths) - len(bad)} image(s), written to {args.out}")
     if bad:
-        raise UserError(f"{len(bad)} of {len(paths)} images could not be read")
+        raise UserError(f"{len(bad)} of {len(paths)} images were skipped")
     return 0
+
+
+def _report_faces(image: Encoded) -> None:
+    """Prints which face of a photograph with several is edited."""
+    from tfface.client.packing import Aligned
+    from tfface.data.alignment import numbered
+
+    if isinstance(image, Aligned) and len(image.face.faces) > 1:
+        number, found = image.face.number, numbered(image.face.faces)
+        print(f"{image.name}: {found}; face {number} is edited, choose another with --face N")
 
 
 def _stems(paths: list[Path]) -> dict[Path, str]:
@@ -236,16 +296,18 @@ def _save(inputs: dict, results: list, out: Path, stems: dict, keep: bool) -> li
     """Saves the results; returns the rows of the grid if `keep` is set."""
     from PIL import Image
 
-    from tfface.client.packing import Encoded
+    from tfface.client.packing import Aligned, Encoded
     from tfface.data.images import save_image
     from tfface.data.label_maps import colour
 
     sheet = []
     for (path, source), rows in zip(inputs.items(), results, strict=True):
-        shown = source.image if isinstance(source, Encoded) else Image.fromarray(colour(source))
+        shown = source.seen if isinstance(source, Encoded) else Image.fromarray(colour(source))
         for row in rows:
             for name, edited in row:
                 save_image(edited, out / f"{stems[path]}-{name}.png")
+            if keep and isinstance(source, Aligned):
+                row = [(name, source.face.cut(edited)) for name, edited in row]
             if keep:
                 sheet.append([("input", shown), *row])
     return sheet

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from tfface.client.packing import Encoded
     from tfface.client.types import Signatures
 
 Edit = tuple[str, Callable[[list[Any]], list[Any]]]
@@ -146,7 +147,18 @@ class Editor:
             self.takes = "lines" if model.lines else "label_map"
         _check_options(model, options, kind.options)
         self.size = _size(model.signatures)
+        self._client = model.client
         self._rows: list[list[Edit]] = kind.rows(model, options)
+
+    def aligned(self, image: Any) -> Encoded:
+        """Finds the face to edit in a photograph, if the client aligns.
+
+        See `FaceClient.aligned`; a ServerError is raised as a UserError.
+        """
+        try:
+            return self._client.aligned(image)
+        except ServerError as error:
+            raise UserError(" ".join(str(error).split())) from error
 
     def edit(self, inputs: Sequence[Any]) -> list[list[list[tuple[str, Image]]]]:
         """Edits images, or generates images from label maps.
@@ -386,7 +398,7 @@ def _between(model: Model, styles: dict[str, dict[str, Any]], steps: int) -> lis
         inputs = {"label_map": np.zeros([1, size, size], np.int32)}
         if reference is None:
             return predict({**inputs, "seed": np.array([seed], np.int64)})["style_code"]
-        inputs["reference"] = to_array(Encoded.of(reference).image, size)[None]
+        inputs["reference"] = to_array(Encoded.of(reference).seen, size)[None]
         return predict(inputs, "reference")["style_code"]
 
     def generate(maps: list[Any], code: np.ndarray) -> list[Image]:

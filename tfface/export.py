@@ -74,7 +74,8 @@ def _save(trained: Trained, path: Path) -> None:
         v.value for name in trained.method.averaged for v in trained.nets[name].variables
     ]
     functions = {}
-    for name, signature in trained.method.signatures(trained.nets).items():
+    signatures = trained.method.signatures(trained.nets) | trained.crop_signature()
+    for name, signature in signatures.items():
         specs = {
             key: tf.TensorSpec(spec.shape, spec.dtype, name=key)
             for key, spec in signature.inputs.items()
@@ -157,6 +158,8 @@ def model_card(trained: Trained) -> str:
     """The model card of an exported model, as Markdown."""
     import tensorflow as tf
 
+    from tfface.data.alignment import crop_of
+
     config = trained.method.config
     averaged = "averaged" if config.train.ema_half_life else "last"
     lines = [
@@ -165,6 +168,7 @@ def model_card(trained: Trained) -> str:
         f"- weights: {averaged}, step {trained.step} of run {trained.path.name}",
         f"- labels: {', '.join(trained.method.labels)}",
         f"- images: central square, {config.data.size} x {config.data.size} pixels",
+        f"- crop of a photograph's face: {crop_of(config.data) or 'unknown'} (see tfface.align)",
         f"- training data: {config.data.name} {Path(config.data.path).name}".rstrip()
         + " (its terms of use also apply to the weights)",
         f"- exported with tfface {__version__}, TensorFlow {tf.__version__}, "

@@ -114,7 +114,7 @@ def test_change_expression_of_lists(client, monkeypatch):
 def test_requests_respect_the_size_limits():
     rows = [{"a": b"x" * size} for size in (900, 900, 900, 5000, 10)]
     requests = tfface.client.packing.requests(rows, 32, 3024, len)
-    sizes = [[len(data) for data in inputs["a"]] for inputs in requests]
+    sizes = [[len(row["a"]) for row in group] for group in requests]
     assert sizes == [[900, 900], [900], [5000], [10]]
     rows = [{"a": [b"x" * 900, b"y" * 900]} for _ in range(2)]  # several values for one face
     assert len(list(tfface.client.packing.requests(iter(rows), 32, 3024, len))) == 2

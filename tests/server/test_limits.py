@@ -178,10 +178,10 @@ def test_image_sizes_of_extended_webp_and_of_jpegs_with_garbage_between_markers(
 
 def test_client_sends_no_more_pixels_than_the_server_accepts():
     rows = [{"image_bytes": flat_png(2000, 2000)} for _ in range(3)]
-    sizes = [len(r["image_bytes"]) for r in packing.requests(iter(rows), 16, 10**9, len)]
+    sizes = [len(group) for group in packing.requests(iter(rows), 16, 10**9, len)]
     assert sizes == [1, 1, 1]
     rows = [{"image_bytes": png(image())} for _ in range(3)]
-    sizes = [len(r["image_bytes"]) for r in packing.requests(iter(rows), 16, 10**9, len)]
+    sizes = [len(group) for group in packing.requests(iter(rows), 16, 10**9, len)]
     assert sizes == [3]
 
 

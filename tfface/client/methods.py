@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -55,9 +56,16 @@ class Methods:
             accept 4 MiB (4 * 2**20) by default; TF Serving has no limit.
         max_request_images: Maximum number of images of a list in one request.
         transport: Transport to use instead of a connection to `target`.
+        align: Images are photographs: find the face in each, align it to the crop of the model's
+            images, and add the edit to the photograph, which stays the same outside the face.
+            Faces used as references are aligned as well. A name of `tfface.data.alignment.CROPS`,
+            or True for the crop that the model states (exports of models whose crop is known).
+            Needs the extra `align`.
+        face: Number of the face to edit in a photograph: 1 for the largest, 2 for the next, ...
 
     Raises:
-        UserError: Both a version and a label, or an invalid address or certificate.
+        UserError: Both a version and a label, an invalid address or certificate, an unknown crop,
+            or a number of a face below 1.
     """
 
     _driver: Blocking | Awaiting = Awaiting()
@@ -74,9 +82,17 @@ class Methods:
         max_request_bytes: int = 32 * 2**20,
         max_request_images: int = 32,
         transport: Transport | None = None,
+        align: bool | str = False,
+        face: int = 1,
     ):
         if version is not None and label is not None:
             raise UserError(f"version {version} and label {label!r}: expected one of them")
+        if face < 1:
+            raise UserError(f"face is {face}: expected at least 1")
+        if isinstance(align, str):
+            from tfface.data.alignment import check_crop
+
+            check_crop(align)
         over_http = target.startswith(("http://", "https://"))
         kind = RestTransport if over_http else GrpcTransport
         self.target = target
@@ -84,6 +100,7 @@ class Methods:
         self.timeout = timeout
         self.version = version
         self.label = label
+        self._align, self._face = align, face
         self._limits = max_request_images, max_request_bytes
         self._transport: Transport = transport or kind(
             target, Model(model, version, label), Tls.of(tls), self._driver
@@ -169,6 +186,38 @@ class Methods:
         signatures = await self._retried(self._transport.metadata, self.timeout)
         # Names with underscores are initialization operations, which cannot be called.
         return {name: signatures[name] for name in signatures if not name.startswith("__")}
+
+    @shared
+    async def crop(self) -> str | None:
+        """Name of the crop that the model's images have, from `tfface.data.alignment.CROPS`.
+
+        Returns:
+            The name; None if the model does not state it.
+
+        Raises:
+            ServerError: No such model, or the server was not reached within the timeout.
+        """
+        return await self._crop()
+
+    @shared
+    async def aligned(self, image: ImageSource) -> packing.Encoded:
+        """Finds the face of a photograph that edits change, with `align`.
+
+        Args:
+            image: The photograph.
+
+        Returns:
+            The photograph with its aligned face, which edits accept instead of the image; without
+            `align` the image as it is.
+
+        Raises:
+            UserError: The image cannot be read, has no such face, or the face is too small; or as
+                for `FaceClient`.
+            ServerError: The server was not reached within the timeout.
+        """
+        align = await self._aligner()
+        encoded = await self._driver.work(packing.Encoded.of, image)
+        return await self._driver.work(align, encoded) if align else encoded
 
     @shared
     async def change_expression(
@@ -262,7 +311,8 @@ class Methods:
             ServerError: The server returned an error, or was not reached within the timeout.
         """
         values = {"reference_bytes": reference, "attribute": attribute, "strength": strength}
-        changes = await self._driver.work(packing.together, values)
+        align = await self._aligner()
+        changes = await self._driver.work(packing.together, values, align)
         return await self._edit({"source_bytes": source}, "several_bytes", same=changes)
 
     @shared
@@ -356,14 +406,38 @@ class Methods:
         """Runs a signature on images; `same` are encoded inputs that are sent with every image."""
         lengths = packing.lengths_of(values)
 
-        async def edit(inputs: dict[str, Any]) -> list[Image.Image]:
-            reply = await self._predict(inputs, signature)
-            return await self._driver.work(packing.decode, reply[output])
+        async def edit(group: list[dict[str, Any]]) -> list[Image.Image]:
+            reply = await self._predict(packing.columns(group), signature)
+            images = await self._driver.work(packing.decode, reply[output])
+            if output != "image_bytes":  # A face part or label map, of the networks' size.
+                return images
+            return await self._driver.work(packing.pasted, group, images)
 
-        rows = ({**row, **same} for row in packing.rows(values, lengths))
+        align = await self._aligner()
+        rows = ({**row, **same} for row in packing.rows(values, lengths, align))
         requests = packing.requests(rows, *self._limits, self._transport.size)
         edited = await self._driver.in_order(edit, requests)
         return edited if lengths else edited[0]
+
+    async def _crop(self) -> str | None:
+        signatures = await self._retried(self._transport.metadata, self.timeout)
+        if "crop" not in signatures:
+            return None
+        [name] = (await self._predict({"query": [b""]}, "crop"))["crop"]
+        return name.decode()
+
+    async def _aligner(self) -> packing.Align | None:
+        if self._align is True:
+            name = await self._crop()
+            if name is None:
+                raise UserError(
+                    f"model {self.model} at {self.target} does not state the crop of its images: "
+                    f"name the one that it was trained with, such as align='celeba'"
+                )
+            self._align = name
+        if not self._align:
+            return None
+        return functools.partial(packing.Aligned.find, crop=self._align, number=self._face)
 
     async def _predict(self, inputs: Mapping[str, Any], signature: str) -> dict[str, np.ndarray]:
         arrays = {name: packing.as_array(value) for name, value in inputs.items()}

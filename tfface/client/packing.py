@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from tfface.data.alignment import AlignedFace
+
     ImageSource = str | Path | bytes | Image.Image | np.ndarray | "Encoded"
     Condition = str | Path | bytes | np.ndarray
+    Align = Callable[..., "Aligned"]
 
 _CONDITIONS = ("condition_bytes", "label_map_bytes")
+_EDITED = ("image_bytes", "source_bytes")
 _HEAD = 1024  # upper bound on the bytes of names and shapes in a request
 
 
@@ -46,39 +50,49 @@ def lengths_of(values: dict[str, Any]) -> dict[str, int]:
     return lengths
 
 
-def rows(values: dict[str, Any], lengths: dict[str, int]) -> Iterator[dict[str, Any]]:
+def rows(
+    values: dict[str, Any], lengths: dict[str, int], align: Align | None = None
+) -> Iterator[dict[str, Any]]:
     """Yields the inputs of each face; a single value is repeated for every face.
 
-    Images are read lazily, so that they are not all in memory at once.
+    Images are read lazily, so that they are not all in memory at once. Images are encoded, except
+    for aligned ones that are edited: these are `Aligned`.
 
     Args:
         values: Values by input name: images for names that end in `_bytes`, label maps for
             `condition_bytes` and `label_map_bytes`.
         lengths: Lengths of the values that are lists.
+        align: `Aligned.find` with a crop; None: images stay as they are. Of images that are not
+            edited, the largest face is used.
     """
-    row = {name: _encode(name, value) for name, value in values.items() if name not in lengths}
+
+    def encode(name: str, value: Any) -> Any:
+        return _encode(name, value, align)
+
+    row = {name: encode(name, value) for name, value in values.items() if name not in lengths}
     for index in range(max(lengths.values(), default=1)):
-        row |= {name: _encode(name, values[name][index]) for name in lengths}
+        row |= {name: encode(name, values[name][index]) for name in lengths}
         yield dict(row)
 
 
-def together(values: dict[str, Any]) -> dict[str, list[Any]]:
+def together(values: dict[str, Any], align: Align | None = None) -> dict[str, list[Any]]:
     """Inputs with several values for one face: a list for each; a single value is repeated.
 
     Args:
         values: Values by input name, as in `rows`.
+        align: As in `rows`.
 
     Raises:
         UserError: Lists of different lengths.
     """
-    changes = list(rows(values, lengths_of(values)))
+    changes = list(rows(values, lengths_of(values), align))
     return {name: [change[name] for change in changes] for name in values}
 
 
 def requests(
     rows: Iterator[dict[str, Any]], max_rows: int, max_bytes: int, size_of: Callable[[Any], int]
-) -> Iterator[dict[str, Any]]:
-    """Groups rows into requests: lists by input name, numbers as float32.
+) -> Iterator[list[dict[str, Any]]]:
+    """Groups rows into requests, see `columns`.
 
     A request also has no more pixels than `tfface.serve` accepts.
 
@@ -91,34 +105,60 @@ def requests(
     group: list[dict] = []
     size, pixels = _HEAD, 0
     for row in rows:
-        values = list(chain(*(x if isinstance(x, list) else [x] for x in row.values())))
+        values = list(chain(*(x if isinstance(x, list) else [x] for x in _sent(row).values())))
         row_size = sum(map(size_of, values))
         row_pixels = sum(math.prod(image_size(x)) for x in values if isinstance(x, bytes))
         fits = size + row_size <= max_bytes and len(group) < max_rows
         fits = fits and may_hold(pixels + row_pixels, size + row_size - _HEAD)
         if group and not fits:
-            yield _columns(group)
+            yield group
             group, size, pixels = [], _HEAD, 0
         group.append(row)
         size += row_size
         pixels += row_pixels
     if group:
-        yield _columns(group)
+        yield group
 
 
-def _columns(group: list[dict[str, Any]]) -> dict[str, Any]:
+def columns(group: list[dict[str, Any]]) -> dict[str, Any]:
+    """The inputs of a request: lists by input name, numbers as float32."""
     import numpy as np
 
-    inputs: dict[str, Any] = {name: [row[name] for row in group] for name in group[0]}
+    sent = [_sent(row) for row in group]
+    inputs: dict[str, Any] = {name: [row[name] for row in sent] for name in sent[0]}
     if "strength" in inputs:
         inputs["strength"] = np.array(inputs["strength"], np.float32)
     return inputs
 
 
-def _encode(name: str, value: Any) -> Any:
+def _sent(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: x.data if isinstance(x, Aligned) else x for name, x in row.items()}
+
+
+def _encode(name: str, value: Any, align: Align | None) -> Any:
     if name in _CONDITIONS:
         return _encode_condition(value)
-    return Encoded.of(value).data if name.endswith("_bytes") else value
+    if not name.endswith("_bytes"):
+        return value
+    image = Encoded.of(value)
+    edited = name in _EDITED
+    if align:
+        image = align(image) if edited else align(image, number=1)
+    return image if edited and isinstance(image, Aligned) else image.data
+
+
+def pasted(group: list[dict[str, Any]], edited: list[Image.Image]) -> list[Image.Image]:
+    """Pastes the edits of aligned faces back into their photographs; keeps the others.
+
+    Args:
+        group: The rows of the request.
+        edited: The edited image of each row.
+    """
+    photographs = [next((x for x in row.values() if isinstance(x, Aligned)), None) for row in group]
+    return [
+        image if photograph is None else photograph.face.paste(image)
+        for photograph, image in zip(photographs, edited, strict=True)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +168,17 @@ class Encoded:
     Attributes:
         image: The decoded image, RGB, upright.
         data: JPEG or PNG file, upright, 8 bits per channel, which the server can decode.
+        name: Its name in messages.
     """
 
     image: Image.Image
     data: bytes
+    name: str = "the image"
+
+    @property
+    def seen(self) -> Image.Image:
+        """The image that the model sees."""
+        return self.image
 
     @classmethod
     def read(cls, source: str | Path | bytes) -> Encoded:
@@ -144,15 +191,16 @@ class Encoded:
         """
         from PIL import Image
 
-        from tfface.data.images import load_image
+        from tfface.data.images import load_image, orientation
 
         loaded = load_image(source)
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         with Image.open(io.BytesIO(data)) as opened:  # reads only the header
-            upright = opened.getexif().get(0x0112, 1) == 1
+            upright = orientation(opened) == 1
             plain = opened.format in ("JPEG", "PNG") and opened.mode in ("RGB", "L") and upright
             plain = plain and not opened.has_transparency_data
-        return cls(loaded, data if plain else _png(loaded))
+        name = cls.name if isinstance(source, bytes) else str(source)
+        return cls(loaded, data if plain else _png(loaded), name)
 
     @classmethod
     def of(cls, image: ImageSource) -> Encoded:
@@ -177,6 +225,41 @@ class Encoded:
             rgb = image.convert("RGB")
             return cls(rgb, _png(rgb))
         return cls.read(image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Aligned(Encoded):
+    """A face of a photograph, `image`: its aligned crop, `data`, is sent and edited.
+
+    Attributes:
+        face: The aligned face, which pastes the edit into the photograph.
+    """
+
+    face: AlignedFace = dataclasses.field(kw_only=True)
+
+    @property
+    def seen(self) -> Image.Image:
+        """The image that the model sees."""
+        return self.face.crop
+
+    @classmethod
+    def find(cls, photograph: Encoded, *, crop: str, number: int = 1) -> Aligned:
+        """Finds and aligns a face.
+
+        Args:
+            photograph: The photograph; an aligned one is returned as it is.
+            crop: Name of the crop that the model's images have.
+            number: Number of the face, from the largest, 1.
+
+        Raises:
+            UserError: See `tfface.data.alignment.align`.
+        """
+        from tfface.data.alignment import align
+
+        if isinstance(photograph, Aligned):
+            return photograph
+        face = align(photograph.image, crop, number=number, name=photograph.name)
+        return cls(face.image, _png(face.crop), photograph.name, face=face)
 
 
 def _encode_condition(condition: Condition) -> bytes:

@@ -7,6 +7,7 @@ from tfface.config.command import RunOptions, parse_training
 from tfface.config.groups import (
     Adam,
     ClassifierOptions,
+    Crop,
     Data,
     DiscriminatorOptions,
     MethodConfig,
@@ -22,6 +23,7 @@ from tfface.config.values import Texts, from_dict, nearest, option_types, replac
 __all__ = [
     "Adam",
     "ClassifierOptions",
+    "Crop",
     "Data",
     "DiscriminatorOptions",
     "MethodConfig",

@@ -41,6 +41,10 @@ def _shown(value: float) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+Crop = Literal["celeba", "celeba_hq", "elegant", "rafd", "synthetic"]
+"""Names of the crops in `tfface.data.alignment.CROPS`."""
+
+
 @dataclass(frozen=True)
 class Data:
     """The data set.
@@ -54,6 +58,8 @@ class Data:
         flip: Randomly flip training images horizontally (never built-in faces).
         allow_missing: Use the part of a data set that is there, if its lists name images that are
             missing.
+        crop: Crop that the images were aligned to, which `edit --align` uses; "own": that of the
+            data set (unknown for class folders, KDEF and CFEE).
     """
 
     name: Literal["synthetic", "celeba", "celebamask_hq", "folder", "rafd", "kdef", "cfee"] = (
@@ -64,6 +70,7 @@ class Data:
     batch_size: int = 16
     flip: bool = True
     allow_missing: bool = False
+    crop: Literal["own", Crop] = "own"
 
     def __post_init__(self):
         check(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageCms, ImageDraw, ImageFont
 
 from tfface.data.image_heads import MAX_PIXELS
 from tfface.errors import UserError
@@ -27,6 +27,17 @@ FORMATS = {
     ".webp": "WEBP",
 }
 MIN_SIDE = 16
+_ORIENTATION = 0x0112  # EXIF tag.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by its EXIF orientation."""
 MAX_ASPECT = 3
 # Some of Pillow's decoders run other programs (EPS), which is unsafe for untrusted images.
 _READABLE = tuple(sorted(set(FORMATS.values())))
@@ -48,9 +59,19 @@ def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
     """
     name = name or ("the image" if isinstance(source, bytes) else str(source))
     with opened(source, name, "not an image (expected JPEG, PNG, BMP or WebP)") as image:
-        ImageOps.exif_transpose(image, in_place=True)
+        if (turn := _TURNS.get(orientation(image))) is not None:
+            image = image.transpose(turn)
+            image.info.pop("exif", None)
         plain = image.mode == "RGB" and not image.has_transparency_data
         return image if plain else _to_rgb(image)
+
+
+def orientation(image: Image.Image) -> int:
+    """Orientation according to EXIF data: 1 for upright, as for missing or damaged data."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow raises nearly anything for damaged EXIF data.
+        return 1
 
 
 @contextlib.contextmanager
@@ -104,6 +125,12 @@ def _check_shape(width: int, height: int, name: str) -> None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith(("RGB", "P")):
+        # A profile of grey levels or inks is not valid for RGB, as which the image may be saved.
+        profile = image.info.pop("icc_profile", None)
+        if image.mode == "CMYK" and profile:
+            with contextlib.suppress(ImageCms.PyCMSError):
+                return _from_inks(image, profile)
     if image.mode.startswith("I") or image.mode == "F":
         # 16 bits per pixel; Pillow's own conversion clips at 255 instead of scaling.
         values = np.asarray(image, np.float32) / 256
@@ -113,6 +140,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _from_inks(image: Image.Image, profile: bytes) -> Image.Image:
+    """Converts CMYK to sRGB by the image's colour profile; Pillow's conversion is far too vivid."""
+    inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    return ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), outputMode="RGB")
 
 
 def face_box(width: int, height: int) -> tuple[int, int, int, int]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfface.client import FaceClient, ServerError, VersionStatus
 from tfface.client.types import Signatures
+from tfface.data.alignment import crop_of
 from tfface.editing import OPTIONS, Editor, Model
 from tfface.methods.base import Method, Networks, Signature
 
@@ -41,24 +42,70 @@ class Trained:
     path: Path
 
     @functools.cached_property
+    def _in_process(self) -> InProcess:
+        return InProcess({**self.method.signatures(self.nets), **self.crop_signature()})
+
+    @functools.cached_property
     def client(self) -> FaceClient:
         """A client like that of the exported run, which needs no server."""
-        signatures = self.method.signatures(self.nets)
-        return FaceClient(str(self.path), self.name, transport=InProcess(signatures))
+        return self._client()
 
-    def editor(self, options: dict[str, Any]) -> Editor:
-        """An editor for these options; arguments and errors as for `Editor`."""
+    def _client(self, align: bool | str = False, face: int = 1) -> FaceClient:
+        transport = self._in_process
+        return FaceClient(str(self.path), self.name, transport=transport, align=align, face=face)
+
+    def crop_signature(self) -> dict[str, Signature]:
+        """The signature `crop`, which states the crop of the training images, if it is known.
+
+        Its input, `query`, is any string [B]; its output, `crop`, a name of
+        `tfface.data.alignment.CROPS` for each, string [B].
+        """
+        name = crop_of(self.method.config.data)
+        if name is None:
+            return {}
+        signature = Signature(
+            lambda query: {"crop": tf.fill(tf.shape(query), name)},
+            {"query": tf.TensorSpec([None], tf.string)},
+            {"query": tf.constant([""])},
+        )
+        return {"crop": signature}
+
+    def editor(
+        self, options: dict[str, Any], *, align: bool | str = False, face: int = 1
+    ) -> Editor:
+        """An editor for these options.
+
+        Args:
+            options: As for `Editor`.
+            align: As for `tfface.client.FaceClient`.
+            face: As for `tfface.client.FaceClient`.
+
+        Raises:
+            UserError: As for `Editor`.
+        """
+        client = self._client(align, face) if align else self.client
         method = self.method
         lines = method.takes == "lines" if method.takes != "image" else None
-        model = Model(self.client, self.client.metadata(), self.name, method.labels, lines)
+        model = Model(client, client.metadata(), self.name, method.labels, lines)
         return Editor(model, options)
 
-    def edit(self, image: str | Path | Image | np.ndarray, **options: Any) -> dict[str, Image]:
+    def edit(
+        self,
+        image: str | Path | Image | np.ndarray,
+        *,
+        align: bool | str = False,
+        face: int = 1,
+        **options: Any,
+    ) -> dict[str, Image]:
         """Edits an image, or generates images from a label map, like the command `edit`.
 
         Args:
             image: A file or an RGB image; for methods that accept label maps or lines, a PNG file
                 or integers [H,W].
+            align: The image is a photograph: its face is found, aligned and edited, see
+                `tfface.client.FaceClient`. A name of `tfface.data.alignment.CROPS`, or True for the
+                crop of the training images.
+            face: Number of the face to edit: 1 for the largest.
             **options: Options of the command, such as `expression=["happy", "sad"]`; one value or a
                 list. `reference` and `exemplar` are files or images.
 
@@ -72,7 +119,7 @@ class Trained:
             if name in OPTIONS and OPTIONS[name].kind != "count":
                 several = isinstance(values, list | tuple | range)
                 options[name] = list(values) if several else [values]
-        [rows] = self.editor(options).edit([image])
+        [rows] = self.editor(options, align=align, face=face).edit([image])
         return {name: image for row in rows for name, image in row}
 
 
