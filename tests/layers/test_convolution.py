@@ -52,7 +52,7 @@ def test_equals_keras_in_value_gradient_and_penalty(count, side, kernel, strides
     if padding == "valid":
         kernel = tuple(min(pair) for pair in zip(side, kernel, strict=True))
     positions = keras.layers.Conv2D(1, kernel, strides, padding).compute_output_shape((1, *side, 2))
-    filters = 32 * positions[1] * positions[2]
+    filters = 16 * positions[1] * positions[2]
     x = np.random.default_rng(0).normal(size=(count, *side, 2)).astype("float32")
     ours, theirs = pair(x, filters, kernel_size=kernel, strides=strides, padding=padding)
     assert "Conv2D" not in operations(ours, x)
@@ -61,7 +61,7 @@ def test_equals_keras_in_value_gradient_and_penalty(count, side, kernel, strides
         np.testing.assert_allclose(mine / scale, expected / scale, atol=2e-5)
 
 
-@pytest.mark.parametrize("filters, side, product", [(32 * 4, 4, True), (32 * 4, 6, False)])
+@pytest.mark.parametrize("filters, side, product", [(16 * 4, 4, True), (16 * 4, 6, False)])
 def test_large_kernels_on_small_maps_are_matrix_products(filters, side, product):
     x = np.zeros((1, side, side, 3), "float32")
     layer, _ = pair(x, filters, kernel_size=4, strides=2, padding="same")
