@@ -6,8 +6,10 @@ runs each once and prints its seconds. Called as `python step_worker.py CASE_AS_
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -18,6 +20,16 @@ from typing import Any
 SKIPPED = 8  # Untimed steps before a turn: more than a pipeline keeps ready while the child waits.
 Units = dict[str, tuple[float, Callable[[], float]]]
 """By name: weight of the unit in the sum over units, and a function that returns its seconds."""
+
+# Units of a training step in the `paper` cases by method, with their weights in an iteration.
+UNITS = {
+    "sargan": {"discriminator step": 4.0, "discriminator and generator step": 1.0},
+    "elegant": {"discriminator and generator step": 1.0},
+    "mask_guided": {"generator, forward and backward": 1.0},
+    "seg_hierarchical": {"global generator, forward and backward": 1.0},
+}
+PEAK = "matrix product"
+SIDE = 2048  # Of the matrices of this product.
 
 
 def serve(units: Units, notes: dict[str, Any]) -> None:
@@ -35,6 +47,20 @@ def timed(run: Callable[[], Any]) -> float:
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
+
+
+def fastest(run: Callable[[], Any], least: float = 0.5) -> float:
+    """Seconds of the fastest of the calls that fit into `least` seconds, at least one."""
+    times = [timed(run)]
+    while sum(times) < least:
+        times.append(timed(run))
+    return min(times)
+
+
+def peak_unit(matrix: Callable[[int], Any], product: Callable[[Any, Any], Any]) -> Units:
+    """The unit that measures a large matrix product."""
+    a, b = matrix(SIDE), matrix(SIDE)
+    return {PEAK: (0.0, lambda: fastest(lambda: product(a, b)))}
 
 
 class Stage:
@@ -87,6 +113,208 @@ def demo(method: str, precision: str, steps: int) -> tuple[Units, dict[str, Any]
     return units, {"precision": config.train.precision}
 
 
+# What the `paper` presets leave to the data, and sizes for one processor.
+PAPER = {
+    "sargan": {"classes": ["AFS", "ANS", "DIS", "HAS", "NES", "SAS", "SUS"]},
+    "elegant": {"data.batch_size": 4},
+    "mask_guided": {"data.batch_size": 2},
+    "seg_hierarchical": {
+        "classes": ["AFS", "ANS", "DIS", "HAS", "NES", "SAS", "SUS"],
+        "data.size": 256,
+        "data.batch_size": 2,
+        "labelled.size": 256,
+    },
+}
+
+
+def paper(method: str, precision: str, exchange: str, writes: bool) -> tuple[Units, dict[str, Any]]:
+    """Training steps of a `paper` preset on a fixed batch, inference, and a matrix product.
+
+    Args:
+        method: Name of the method.
+        precision: Precision policy.
+        exchange: File for weights, batch and reference values, which PyTorch reads.
+        writes: Whether to write this file and count FLOP.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from tfface.config import from_preset
+    from tfface.methods import get_config, get_method
+
+    options = {"train.precision": precision, **PAPER[method]}
+    config = from_preset(method, get_config(method), "paper", options)
+    build = _adversarial if method in ("sargan", "elegant") else _generator
+    nets, batch, steps, losses, infer = build(get_method(method)(config))
+    if writes:
+        arrays = {f"batch:{name}": value.numpy() for name, value in batch.items()}
+        for name, net in nets.items():
+            arrays |= {f"weights:{name}:{v.path}": v.numpy() for v in net.variables}
+        arrays |= {f"value:{name}": loss().numpy() for name, (loss, _) in losses.items()}
+        np.savez(exchange, **arrays)
+    units: Units = {
+        unit: (UNITS[method][unit], lambda step=step: timed(step)) for unit, step in steps.items()
+    }
+    inference = {}
+    for count in (1, 8):
+        inputs = {k: tf.concat([v] * -(-count // len(v)), 0)[:count] for k, v in batch.items()}
+        inference[f"inference, batch {count}"] = functools.partial(infer, inputs)
+    for unit, function in inference.items():
+        units[unit] = 0.0, functools.partial(fastest, tf.function(function, autograph=False))
+    kind = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
+    product = tf.function(tf.matmul)
+    units |= peak_unit(
+        lambda n: tf.cast(tf.random.uniform([n, n]), kind), lambda a, b: product(a, b).numpy()
+    )
+    notes = {"tensorflow": tf.__version__}
+    if writes:
+        counted = {name: _gradient_flop(*loss) for name, loss in losses.items()}
+        sums = np.cumsum([*counted.values()])  # A step has the phases up to its own.
+        names = [*steps] if len(steps) == len(sums) else [*steps] * len(sums)
+        notes["flop"] = {name: float(total) for name, total in zip(names, sums, strict=True)}
+        notes["flop"] |= {unit: flop(function) for unit, function in inference.items()}
+    return units, notes
+
+
+def _adversarial(method):
+    """Networks, batch, steps, losses with their networks' weights, and inference of a method."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tfface.engine.run import Run
+    from tfface.engine.trainer import Trainer
+
+    trainer = Trainer(method, None, Run("unused"))  # `step` writes nothing.
+    nets, phases = trainer.nets, method.phases()
+    size, count = method.config.data.size, method.config.data.batch_size
+    rng, labels = np.random.default_rng(0), len(method.labels)
+
+    def images():
+        return tf.constant(rng.uniform(-1, 1, (count, size, size, 3)).astype(np.float32))
+
+    if "generator" in nets:
+        expression = tf.range(count) % labels
+        batch = {"image": images(), "expression": expression, "target": (expression + 1) % labels}
+        batch["alpha"] = tf.reshape(tf.linspace(0.0, 0.9, count), (-1, 1, 1, 1))
+        batch["label"] = tf.one_hot(batch["target"], labels)
+
+        def infer(inputs):
+            return nets["generator"]([inputs["image"], inputs["label"]], training=False)
+    else:
+        batch = {"A": images(), "B": images(), "attribute": tf.zeros([count], tf.int32)}
+        batch |= {name: tf.one_hot(tf.range(count) % 2, labels) for name in ("y_A", "y_B")}
+
+        def infer(inputs):
+            one = tf.ones_like(inputs["attribute"], tf.float32)
+            return method.transfer(nets, inputs["A"], inputs["B"], inputs["attribute"], one)
+
+    numbers = sorted({phase.every - 1 for phase in phases})
+    steps = {
+        unit: lambda number=number: trainer.step(number, batch)[1].numpy()
+        for unit, number in zip(UNITS[_name(method)], numbers, strict=True)
+    }
+    losses = {
+        phase.name: (
+            lambda phase=phase: phase.loss(nets, batch)[0],
+            [v.value for name in phase.updates for v in nets[name].trainable_variables],
+        )
+        for phase in phases
+    }
+    return nets, batch, steps, losses, infer
+
+
+def _generator(method):
+    """The same, of a generator alone with an L1 loss."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from tfface.layers import precision
+
+    keras.utils.set_random_seed(0)
+    with precision(method.config.train.precision):
+        nets = method.build()
+    net = nets["generator" if "generator" in nets else "global_generator"]
+    count, rng = method.config.data.batch_size, np.random.default_rng(0)
+    batch = {
+        x.name: tf.constant(rng.uniform(0, 1, (count, *x.shape[1:])).astype(np.float32))
+        for x in net.inputs
+    }
+    names = [*batch]
+    batch.setdefault(
+        "image", tf.constant(rng.uniform(-1, 1, (count, *net.output_shape[1:])), tf.float32)
+    )
+
+    def infer(inputs):
+        return net([inputs[name] for name in names], training=False)
+
+    def loss():
+        generated = net([batch[name] for name in names], training=True)
+        return tf.reduce_mean(tf.abs(generated - batch["image"]))
+
+    weights = [v.value for v in net.trainable_variables]
+
+    @tf.function(autograph=False)
+    def gradients():
+        with tf.GradientTape() as tape:
+            value = loss()
+        return tape.gradient(value, weights), value
+
+    (unit,) = UNITS[_name(method)]
+    steps = {unit: lambda: gradients()[1].numpy()}
+    return {"generator": net}, batch, steps, {"generator": (loss, weights)}, infer
+
+
+def _name(method) -> str:
+    return type(method).__module__.split(".")[2]
+
+
+def _gradient_flop(loss, weights) -> float:
+    import tensorflow as tf
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            value = loss()
+        return [g for g in tape.gradient(value, weights) if g is not None]
+
+    return flop(gradients)
+
+
+def flop(function: Callable[[], Any]) -> float:
+    """Floating-point operations of the convolutions and matrix products that results need.
+
+    Counted from the shapes in the function's graph; a multiplication and an addition are two.
+    """
+    import tensorflow as tf
+
+    graph = tf.function(function, autograph=False).get_concrete_function().graph
+    needed, ahead = set(), [x.op for x in graph.outputs]
+    while ahead:
+        op = ahead.pop()
+        if op not in needed:
+            needed.add(op)
+            ahead.extend(x.op for x in op.inputs)
+    return float(sum(_flop(op) for op in needed))
+
+
+def _flop(op) -> int:
+    """Floating-point operations of an op; 0 for all but convolutions and matrix products."""
+    shapes = [x.shape.as_list() for x in op.inputs]
+    if op.type in ("MatMul", "BatchMatMulV2"):
+        transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
+        return 2 * op.outputs[0].shape.num_elements() * shapes[0][-2 if transposed else -1]
+    if not op.type.startswith("Conv2D"):
+        return 0
+    if op.type == "Conv2D":
+        kernel, result = shapes[1], op.outputs[0].shape.as_list()
+    elif op.type == "Conv2DBackpropInput":
+        kernel, result = shapes[1:3]
+    else:
+        kernel, result = op.outputs[0].shape.as_list(), shapes[2]
+    # Each element of the convolution's result is a sum over the kernel's H, W and I.
+    return 2 * math.prod(result) * math.prod(kernel[:3])
+
+
 def main() -> None:
     """Serves a case."""
     case = json.loads(sys.argv[1])
@@ -96,7 +324,10 @@ def main() -> None:
     import tfface
 
     kind, method = case["case"].split("/")
-    units, notes = demo(method, case["precision"], case["steps"])
+    if kind == "demo":
+        units, notes = demo(method, case["precision"], case["steps"])
+    else:
+        units, notes = paper(method, case["precision"], case["exchange"], case["writes"])
     serve(units, {**notes, "package": str(Path(tfface.__file__).parent)})
 
 
