@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,10 +81,33 @@ def _save(trained: Trained, path: Path) -> None:
             key: tf.TensorSpec(spec.shape, spec.dtype, name=key)
             for key, spec in signature.inputs.items()
         }
-        functions[name] = tf.function(signature.function, autograph=False).get_concrete_function(
-            **specs
-        )
+        function = tf.function(_marked(signature.function, trained), autograph=False)
+        functions[name] = function.get_concrete_function(**specs)
     tf.saved_model.save(module, str(path), signatures=functions)
+
+
+def _marked(function: Callable, trained: Trained) -> Callable:
+    """The function of a signature, with a mark in each encoded image that it generates."""
+    from tfface.data.image_ops import mark_pngs
+    from tfface.data.marks import EDITED, GENERATED, Mark
+
+    mark = Mark(
+        EDITED if trained.method.takes == "image" else GENERATED,
+        f"{trained.name}/{trained.path.name}",
+        f"step {trained.step}",
+    )
+
+    def call(**inputs):
+        return {
+            key: mark_pngs(value, mark) if _is_generated_image(key) else value
+            for key, value in function(**inputs).items()
+        }
+
+    return call
+
+
+def _is_generated_image(output: str) -> bool:
+    return output.endswith("_bytes") and output != "label_map_bytes"
 
 
 def _write_warm_up(trained: Trained, path: Path) -> None:

@@ -13,7 +13,8 @@ from tiny_runs import write_tiny_run
 
 import tfface
 from tfface import convert
-from tfface.data.images import load_image
+from tfface.data.images import load_image, read_mark
+from tfface.data.marks import EDITED, Mark
 from tfface.errors import UserError
 from tfface.export import export_run, main
 from tfface.layers import torch_weights
@@ -64,7 +65,7 @@ def test_a_version_has_a_model_card_and_a_warm_up_request_per_signature(exported
     assert names == list(signatures)
 
 
-def test_the_bytes_signature_gives_the_edits_of_the_editor(exported):
+def test_the_bytes_signature_gives_the_edits_of_the_editor(exported, tmp_path):
     trained, version = exported
     file, reference = png(1, 70, 50), png(2, 40, 60)
     if trained.name == "sargan":
@@ -87,6 +88,9 @@ def test_the_bytes_signature_gives_the_edits_of_the_editor(exported):
     # The two resizing implementations round differently, which the networks amplify.
     assert np.percentile(difference, 99) <= 6 and difference.mean() < 1
     assert np.abs(np.asarray(made, int) - np.asarray(load_image(file), int)).max() > 8
+    (tmp_path / "edited.png").write_bytes(result)
+    model = f"{trained.name}/{trained.path.name}"
+    assert read_mark(tmp_path / "edited.png") == Mark(EDITED, model, f"step {trained.step}")
 
 
 def test_a_version_gets_the_next_number(exported, tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfface.data.image_heads import MAX_PIXELS  # More would fill the server's memory.
+from tfface.data.marks import Mark
 from tfface.data.orientation_ops import (
     jpeg_orientation,
     png_orientation,
@@ -132,6 +133,17 @@ def encode_squares(squares: tf.Tensor) -> tf.Tensor:
     return tf.map_fn(
         tf.io.encode_png, to_bytes(squares), fn_output_signature=tf.TensorSpec([], tf.string)
     )
+
+
+_PNG_HEADER = 33
+"""Bytes of a PNG's signature and of its header, after which other chunks may follow."""
+
+
+def mark_pngs(encoded: tf.Tensor, mark: Mark) -> tf.Tensor:
+    """Adds a mark to PNGs, string [B]."""
+    head = tf.strings.substr(encoded, 0, _PNG_HEADER)
+    tail = tf.strings.substr(encoded, _PNG_HEADER, 2**31 - 1)
+    return tf.strings.join([head, mark.png_chunk(), tail])
 
 
 def example_image(size: int) -> tf.Tensor:

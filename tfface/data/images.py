@@ -11,11 +11,13 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image, ImageCms, ImageDraw, ImageFont
+from PIL import Image, ImageCms, ImageDraw, ImageFont, PngImagePlugin
 
 from tfface.data.image_heads import MAX_PIXELS
+from tfface.data.marks import XMP_KEY, Mark
 from tfface.errors import UserError
 
 FORMATS = {
@@ -205,26 +207,56 @@ def paste_back(image: Image.Image, edited: np.ndarray, face: np.ndarray) -> Imag
     return result
 
 
-def save_image(image: Image.Image, path: str | Path) -> None:
+def save_image(image: Image.Image, path: str | Path, mark: Mark | None = None) -> None:
     """Writes an image atomically, in the format of its suffix; creates missing folders.
 
+    Args:
+        image: The image.
+        path: The file.
+        mark: States that the image was generated or edited.
+
     Raises:
-        UserError: The suffix is unknown, or the file cannot be written.
+        UserError: The suffix is unknown, its format cannot hold the mark, or the file cannot be
+            written.
     """
     path = Path(path)
     file_format = FORMATS.get(path.suffix.lower())
     if file_format is None:
         raise UserError(f"{path}: unknown image format; expected one of {' '.join(FORMATS)}")
+    metadata = {}
+    if mark and file_format == "PNG":
+        metadata["pnginfo"] = PngImagePlugin.PngInfo()
+        metadata["pnginfo"].add_itxt(XMP_KEY, mark.xmp().decode())
+    elif mark and file_format in ("JPEG", "WEBP"):
+        metadata["xmp"] = mark.xmp()
+    elif mark:
+        raise UserError(f"{path}: a {file_format} file cannot state that an image was generated")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            image.save(temporary, format=file_format, quality=95)
+            image.save(temporary, format=file_format, quality=95, **metadata)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def read_mark(path: str | Path) -> Mark | None:
+    """Reads the statement of an image file that it was generated or edited; None: it has none.
+
+    Raises:
+        UserError: See `load_image`; or its XMP metadata is damaged.
+    """
+    with opened(path, str(path), "not an image that can be read") as image:
+        packet = image.info.get("xmp") or image.info.get(XMP_KEY)
+    if not packet:
+        return None
+    try:
+        return Mark.from_xmp(packet)
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path}: its XMP metadata is damaged: {error}") from error
 
 
 def is_image_name(name: str) -> bool:
