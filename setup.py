@@ -22,6 +22,7 @@ SERVING = [
 ]
 TUNING = ["keras-tuner[bayesian]>=1.4.8,<1.5"]
 WEIGHTS = ["torch", "safetensors"]
+ALIGN = ["mtcnn>=1.0"]  # MIT; the weights are in its wheel; uses the installed TensorFlow
 
 setup(
     name="tfface",
@@ -55,11 +56,13 @@ setup(
         "serving": SERVING,
         "tuning": TUNING,
         "weights": WEIGHTS,
+        "align": ALIGN,
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],
         "docs": ["sphinx>=8.1", "furo>=2025.7", "myst-parser>=4"],
         "dev": [
             *SERVING,
             *TUNING,
+            *ALIGN,
             "grpcio-health-checking>=1.71",  # the tests' own clients
             "grpcio-reflection>=1.71",
             "grpcio-tools>=1.71",

@@ -24,6 +24,7 @@ VERBS = {
     "tune": "search for the best hyperparameters of a method",
     "export": "export a run as a SavedModel for TF Serving",
     "serve": "serve SavedModels with TF Serving's APIs",
+    "align": "cut aligned faces out of photographs, for training",
     "prepare": "preview or prepare a data set",
     "convert": "convert the authors' checkpoints to a run",
     "demo": "train, export, serve and evaluate on built-in faces, and write a report",

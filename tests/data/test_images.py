@@ -11,6 +11,7 @@ import pytest
 from encoded_images import SIZES, encoded, noise
 from PIL import Image
 
+from tfface.client.packing import Encoded
 from tfface.data import images
 from tfface.errors import UserError
 
@@ -219,6 +220,19 @@ def test_load_image_turns_images_upright():
     loaded = images.load_image(encoded(gradient(), "PNG", exif=exif))
     upright = gradient().transpose(Image.Transpose.ROTATE_270)
     np.testing.assert_array_equal(np.asarray(loaded), np.asarray(upright))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_damaged_exif_data_does_not_make_an_image_unreadable(kind):
+    image, rng = gradient(), np.random.default_rng(1)
+    lead = b"Exif\0\0" if kind == "JPEG" else b""
+    for _ in range(100):
+        data = bytearray(exif(6, more=[(0x0100, 3, 1, 7)] * 3))
+        for position in rng.integers(0, len(data), 4):
+            data[position] = rng.integers(256)
+        stored = encoded(image, kind, exif=lead + bytes(data[: rng.integers(1, len(data) + 1)]))
+        assert images.load_image(stored).size in ((40, 60), (60, 40))
+        assert Encoded.read(stored).image.size in ((40, 60), (60, 40))
 
 
 @pytest.mark.parametrize(

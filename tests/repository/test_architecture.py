@@ -20,7 +20,7 @@ LEVELS = (
     {"engine"},
     {"export", "tuning"},
     {"testing", "train", "tune", "edit", "evaluate", "serve", "prepare", "prepare_files", "convert",
-     "demo", "models"},
+     "demo", "models", "align"},
 )  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 COMMANDS = LEVELS[-1] - {"testing"}

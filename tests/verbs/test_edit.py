@@ -188,7 +188,7 @@ def test_unreadable_images_of_a_folder_are_skipped_with_status_2(root, tmp_path,
     assert set(made) == {"a-sad.png", "b_jpg-sad.png", "b_png-sad.png", "grid.png"}
     error = capsys.readouterr().err
     assert "skipped:" in error and "bad.jpg" in error
-    assert "1 of 4 images could not be read" in error
+    assert "1 of 4 images were skipped" in error
 
 
 def test_a_single_unreadable_image_is_an_error_that_names_the_file(root, tmp_path, capsys):
@@ -348,7 +348,7 @@ def test_label_maps_of_a_folder_may_have_ids_or_colours_and_any_shape(
     assert not differs(made["a-face.png"], made["b-face.png"])
     assert differs(made["a-face.png"], made["c-face.png"])
     error = capsys.readouterr().err
-    assert "d.jpg: not a PNG" in error and "1 of 4 images could not be read" in error
+    assert "d.jpg: not a PNG" in error and "1 of 4 images were skipped" in error
 
 
 def test_a_face_does_not_depend_on_the_other_label_maps_of_a_batch(aligned):

@@ -146,7 +146,7 @@ def test_an_unreadable_image_of_a_folder_is_skipped(address, tmp_path, capsys):
     argv = [*address, str(tmp_path), "--expression", "happy", "--out", str(out)]
     assert main(argv) == 2
     assert [file.name for file in out.iterdir()] == ["a-happy.png"]
-    assert "1 of 2 images could not be read" in capsys.readouterr().err
+    assert "1 of 2 images were skipped" in capsys.readouterr().err
 
 
 def failure(capsys, *argv):
