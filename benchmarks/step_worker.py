@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import math
 import os
 import sys
 import time
@@ -134,7 +133,7 @@ def paper(method: str, precision: str, exchange: str, writes: bool) -> tuple[Uni
         method: Name of the method.
         precision: Precision policy.
         exchange: File for weights, batch and reference values, which PyTorch reads.
-        writes: Whether to write this file and count FLOP.
+        writes: Whether to write this file.
     """
     import numpy as np
     import tensorflow as tf
@@ -150,34 +149,25 @@ def paper(method: str, precision: str, exchange: str, writes: bool) -> tuple[Uni
         arrays = {f"batch:{name}": value.numpy() for name, value in batch.items()}
         for name, net in nets.items():
             arrays |= {f"weights:{name}:{v.path}": v.numpy() for v in net.variables}
-        arrays |= {f"value:{name}": loss().numpy() for name, (loss, _) in losses.items()}
+        arrays |= {f"value:{name}": loss().numpy() for name, loss in losses.items()}
         np.savez(exchange, **arrays)
     units: Units = {
-        unit: (UNITS[method][unit], lambda step=step: timed(step)) for unit, step in steps.items()
+        unit: (UNITS[method][unit], functools.partial(timed, step)) for unit, step in steps.items()
     }
-    inference = {}
     for count in (1, 8):
         inputs = {k: tf.concat([v] * -(-count // len(v)), 0)[:count] for k, v in batch.items()}
-        inference[f"inference, batch {count}"] = functools.partial(infer, inputs)
-    for unit, function in inference.items():
-        units[unit] = 0.0, functools.partial(fastest, tf.function(function, autograph=False))
+        function = tf.function(functools.partial(infer, inputs), autograph=False)
+        units[f"inference, batch {count}"] = 0.0, functools.partial(fastest, function)
     kind = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
     product = tf.function(tf.matmul)
     units |= peak_unit(
         lambda n: tf.cast(tf.random.uniform([n, n]), kind), lambda a, b: product(a, b).numpy()
     )
-    notes = {"tensorflow": tf.__version__}
-    if writes:
-        counted = {name: _gradient_flop(*loss) for name, loss in losses.items()}
-        sums = np.cumsum([*counted.values()])  # A step has the phases up to its own.
-        names = [*steps] if len(steps) == len(sums) else [*steps] * len(sums)
-        notes["flop"] = {name: float(total) for name, total in zip(names, sums, strict=True)}
-        notes["flop"] |= {unit: flop(function) for unit, function in inference.items()}
-    return units, notes
+    return units, {"tensorflow": tf.__version__}
 
 
 def _adversarial(method):
-    """Networks, batch, steps, losses with their networks' weights, and inference of a method."""
+    """Networks, batch, steps, losses and inference of a method, by name."""
     import numpy as np
     import tensorflow as tf
 
@@ -185,7 +175,7 @@ def _adversarial(method):
     from tfface.engine.trainer import Trainer
 
     trainer = Trainer(method, None, Run("unused"))  # `step` writes nothing.
-    nets, phases = trainer.nets, method.phases()
+    nets = trainer.nets
     size, count = method.config.data.size, method.config.data.batch_size
     rng, labels = np.random.default_rng(0), len(method.labels)
 
@@ -208,17 +198,13 @@ def _adversarial(method):
             one = tf.ones_like(inputs["attribute"], tf.float32)
             return method.transfer(nets, inputs["A"], inputs["B"], inputs["attribute"], one)
 
-    numbers = sorted({phase.every - 1 for phase in phases})
+    numbers = sorted({phase.every - 1 for phase in method.phases()})
     steps = {
         unit: lambda number=number: trainer.step(number, batch)[1].numpy()
         for unit, number in zip(UNITS[_name(method)], numbers, strict=True)
     }
     losses = {
-        phase.name: (
-            lambda phase=phase: phase.loss(nets, batch)[0],
-            [v.value for name in phase.updates for v in nets[name].trainable_variables],
-        )
-        for phase in phases
+        phase.name: lambda phase=phase: phase.loss(nets, batch)[0] for phase in method.phases()
     }
     return nets, batch, steps, losses, infer
 
@@ -262,57 +248,11 @@ def _generator(method):
 
     (unit,) = UNITS[_name(method)]
     steps = {unit: lambda: gradients()[1].numpy()}
-    return {"generator": net}, batch, steps, {"generator": (loss, weights)}, infer
+    return {"generator": net}, batch, steps, {"generator": loss}, infer
 
 
 def _name(method) -> str:
     return type(method).__module__.split(".")[2]
-
-
-def _gradient_flop(loss, weights) -> float:
-    import tensorflow as tf
-
-    def gradients():
-        with tf.GradientTape() as tape:
-            value = loss()
-        return [g for g in tape.gradient(value, weights) if g is not None]
-
-    return flop(gradients)
-
-
-def flop(function: Callable[[], Any]) -> float:
-    """Floating-point operations of the convolutions and matrix products that results need.
-
-    Counted from the shapes in the function's graph; a multiplication and an addition are two.
-    """
-    import tensorflow as tf
-
-    graph = tf.function(function, autograph=False).get_concrete_function().graph
-    needed, ahead = set(), [x.op for x in graph.outputs]
-    while ahead:
-        op = ahead.pop()
-        if op not in needed:
-            needed.add(op)
-            ahead.extend(x.op for x in op.inputs)
-    return float(sum(_flop(op) for op in needed))
-
-
-def _flop(op) -> int:
-    """Floating-point operations of an op; 0 for all but convolutions and matrix products."""
-    shapes = [x.shape.as_list() for x in op.inputs]
-    if op.type in ("MatMul", "BatchMatMulV2"):
-        transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
-        return 2 * op.outputs[0].shape.num_elements() * shapes[0][-2 if transposed else -1]
-    if not op.type.startswith("Conv2D"):
-        return 0
-    if op.type == "Conv2D":
-        kernel, result = shapes[1], op.outputs[0].shape.as_list()
-    elif op.type == "Conv2DBackpropInput":
-        kernel, result = shapes[1:3]
-    else:
-        kernel, result = op.outputs[0].shape.as_list(), shapes[2]
-    # Each element of the convolution's result is a sum over the kernel's H, W and I.
-    return 2 * math.prod(result) * math.prod(kernel[:3])
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from step_worker import UNITS, Units, fastest, peak_unit, serve, timed
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
 class Network(nn.Module):
@@ -598,6 +600,29 @@ def assign(net: nn.Module, path: str, array: np.ndarray) -> None:
         target.copy_(torch.from_numpy(array.copy()))
 
 
+class Counter(TorchDispatchMode):
+    """Counts the floating-point operations of convolutions and matrix products in its block.
+
+    A multiplication and an addition are two. (`FlopCounterMode` fails within `autograd.grad`.)
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Runs an operation and counts it."""
+        result = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func._overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def counted(run: Callable) -> int:
+    """Floating-point operations of a call."""
+    with Counter() as counter:
+        run()
+    return counter.total
+
+
 def main() -> None:
     """Serves a case."""
     options = json.loads(sys.argv[1])
@@ -607,26 +632,24 @@ def main() -> None:
     bfloat16 = options["precision"] == "mixed_bfloat16"
     _, method = options["case"].split("/")
     case = CASES[method](arrays, options["form"], bfloat16)
+    steps = case.steps()
+    inference = {f"inference, batch {n}": functools.partial(case.infer, n) for n in (1, 8)}
     notes = {"torch": torch.__version__}
-    if not bfloat16 and options["form"] == "eager":
+    if options["checks"]:
         notes["difference"] = max(
-            abs(value.item() - arrays[f"value:{name}"].item())
-            / max(abs(arrays[f"value:{name}"].item()), 1e-6)
+            abs(value.item() / arrays[f"value:{name}"].item() - 1.0)
             for name, value in case.values().items()
         )
+        notes["flop"] = {unit: counted(run) for unit, run in {**steps, **inference}.items()}
 
-    def inference(count):
-        def run():
-            with torch.inference_mode(), case.autocast():
-                case.infer(count)
-
-        return lambda: fastest(run)
+    def infer(run):
+        with torch.inference_mode(), case.autocast():
+            return fastest(run)
 
     units: Units = {
-        name: (UNITS[method][name], functools.partial(timed, step))
-        for name, step in case.steps().items()
+        unit: (UNITS[method][unit], functools.partial(timed, run)) for unit, run in steps.items()
     }
-    units |= {f"inference, batch {n}": (0.0, inference(n)) for n in (1, 8)}
+    units |= {unit: (0.0, functools.partial(infer, run)) for unit, run in inference.items()}
     kind = torch.bfloat16 if bfloat16 else torch.float32
     units |= peak_unit(lambda n: torch.rand(n, n).to(kind), torch.matmul)
     serve(units, notes)

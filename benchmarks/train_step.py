@@ -220,6 +220,7 @@ def paper_variants(
         for name, form in forms.items():
             options = {"case": case, "precision": precision, "exchange": exchange}
             options |= {"form": form, "threads": threads()}
+            options["checks"] = precision == "float32" and form == "eager"
             words = [torch_python(), HERE / "torch_networks.py", json.dumps(options)]
             environment = {"TORCHINDUCTOR_CACHE_DIR": str(ROOT / "build" / "torch-cache")}
             variants.append(Variant(f"{name} {PRECISIONS[precision]}", words, environment))
@@ -305,6 +306,8 @@ def roofline(records: dict[str, Record]) -> Cells:
     names = [f"{who} {p}" for p in PRECISIONS.values() for who in ("tfface", "PyTorch")]
     lines = [["case, unit", "GFLOP", *names]]
     for case, record in records.items():
+        if "flop" not in record:  # Only bfloat16 was measured.
+            continue
         seconds = record["seconds"]
         shown = {name: rows(record["weights"], values) for name, values in seconds.items()}
         peaks = {p: peak(seconds, p) for p in PRECISIONS.values()}
@@ -346,14 +349,13 @@ def tables(records: dict[str, Record]) -> str:
     """The tables of all records, in Markdown."""
     paper = {case: record for case, record in records.items() if case.startswith("paper")}
     demo = {case: record for case, record in records.items() if case.startswith("demo")}
-    parts = ["## Beside PyTorch"]
-    parts += [_section(case, record) for case, record in paper.items()]
-    parts += [
-        "## Share of the roofline",
-        markdown(roofline(paper)),
-        "## Training of `demo` presets",
-    ]
-    parts += [_section(case, record) for case, record in demo.items()]
+    parts = []
+    if paper:
+        parts += ["## Beside PyTorch", *(_section(case, record) for case, record in paper.items())]
+        parts += ["## Share of the roofline", markdown(roofline(paper))]
+    if demo:
+        parts += ["## Training of `demo` presets"]
+        parts += [_section(case, record) for case, record in demo.items()]
     return "\n\n".join(parts)
 
 
@@ -408,6 +410,8 @@ def main(argv: list[str] | None = None) -> int:
         if not (other / "tfface" / "__init__.py").exists():
             raise UserError(f"--against {other}: expected a working copy with a folder tfface")
         copies[commit(other)] = other
+    # Children that are stopped would otherwise outlive the command.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     page, file = ROOT / "docs" / "performance.md", HERE / "performance.json"
     if arguments.write:
         _parts(page)  # Raises before the work begins.
