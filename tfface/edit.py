@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tfface.client import FaceClient
     from tfface.client.packing import Encoded
+    from tfface.data.marks import Mark
     from tfface.editing import Editor
 
 BATCH = 16
@@ -130,6 +131,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="with --align: crop of the model's images (default: as stated by the model)",
     )
     parser.add_argument("--out", default="edited", help="output folder (default: %(default)s)")
+    parser.add_argument(
+        "--inspect",
+        nargs="+",
+        metavar="FILE",
+        help="edit nothing; print what image files state about how they were made",
+    )
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: latest)")
     parser.add_argument(
         "--grid", action="store_true", help="also write all results side by side, as grid.png"
@@ -151,6 +158,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
                 words = {"metavar": option.metavar, "help": option.help, **_PARSED[option.kind]}
                 group.add_argument(f"--{name}", **words)
     args = parser.parse_args(argv)
+    if args.inspect:
+        return args
     if args.server:
         args.input = [args.run, *args.input] if args.run else args.input
         if args.step is not None:
@@ -173,6 +182,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Edits; returns the exit status."""
     args = _parse(argv)
+    if args.inspect:
+        return _inspect(args.inspect)
     from tfface.client.packing import Encoded
     from tfface.data.images import list_images
 
@@ -187,15 +198,28 @@ def main(argv: list[str] | None = None) -> int:
     if len(paths) == 1 and args.condition is None:
         Encoded.read(paths[0])  # Reports an unreadable image before the slow import.
     try:
-        with _editor(args, options) as (described, editor):
-            return _edit_all(args, described, editor, paths, stems)
+        with _editor(args, options) as (described, editor, mark):
+            return _edit_all(args, described, editor, mark, paths, stems)
     except OptionError as error:
         raise UserError(f"--{error}") from error
 
 
+def _inspect(files: list[str]) -> int:
+    from tfface.data.images import read_mark
+
+    for file in files:
+        mark = read_mark(file)
+        print(f"{file}: {mark.describe() if mark else 'states nothing'}")
+    return 0
+
+
 @contextlib.contextmanager
-def _editor(args: argparse.Namespace, options: dict[str, Any]) -> Iterator[tuple[str, Editor]]:
-    """Yields the beginning of a sentence about the model, and its editor."""
+def _editor(
+    args: argparse.Namespace, options: dict[str, Any]
+) -> Iterator[tuple[str, Editor, Mark]]:
+    """Yields the beginning of a sentence about the model, its editor, and the mark of its edits."""
+    from tfface.data.marks import EDITED, GENERATED, Mark
+
     align = {"align": args.crop or args.align, "face": args.face or 1}
     if not args.server:
         import_tensorflow()
@@ -204,7 +228,8 @@ def _editor(args: argparse.Namespace, options: dict[str, Any]) -> Iterator[tuple
 
         trained = tfface.load(args.run, args.step)
         _check_crop(args, trained.client, args.run)
-        yield f"{args.run} is a run of {trained.name}, which", trained.editor(options, **align)
+        described = f"{args.run} is a run of {trained.name}, which"
+        yield described, trained.editor(options, **align), trained.mark
         return
     from tfface.client import FaceClient, ServerError
     from tfface.editing import Editor, Model
@@ -216,7 +241,10 @@ def _editor(args: argparse.Namespace, options: dict[str, Any]) -> Iterator[tuple
         with FaceClient(args.server, name, **align) as client:
             _check_crop(args, client, f"model {name} at {args.server}")
             editor = Editor(Model(client, client.metadata()), options)
-            yield f"model {name} at {args.server}", editor
+            served = [v for v, status in client.status().items() if status.state == "AVAILABLE"]
+            source = EDITED if editor.takes == "image" else GENERATED
+            mark = Mark(source, name, f"version {max(served)}" if served else "")
+            yield f"model {name} at {args.server}", editor, mark
     except ServerError as error:
         raise UserError(" ".join(str(error).split())) from error
 
@@ -233,6 +261,7 @@ def _edit_all(
     args: argparse.Namespace,
     described: str,
     editor: Editor,
+    mark: Mark,
     paths: list[Path],
     stems: dict[Path, str],
 ) -> int:
@@ -263,7 +292,7 @@ def _edit_all(
                 print(f"skipped: {error}", file=sys.stderr)
         if inputs:
             results = editor.edit(list(inputs.values()))
-            sheet += _save(inputs, results, Path(args.out), stems, keep=args.grid)
+            sheet += _save(inputs, results, Path(args.out), stems, mark, keep=args.grid)
     if args.grid and sheet:
         _save_grid(sheet, Path(args.out), editor.size)
     print(f"edited {len(paths) - len(bad)} image(s), written to {args.out}")
@@ -292,7 +321,9 @@ def _stems(paths: list[Path]) -> dict[Path, str]:
     return stems
 
 
-def _save(inputs: dict, results: list, out: Path, stems: dict, keep: bool) -> list[list[tuple]]:
+def _save(
+    inputs: dict, results: list, out: Path, stems: dict, mark: Mark, keep: bool
+) -> list[list[tuple]]:
     """Saves the results; returns the rows of the grid if `keep` is set."""
     from PIL import Image
 
@@ -305,7 +336,7 @@ def _save(inputs: dict, results: list, out: Path, stems: dict, keep: bool) -> li
         shown = source.seen if isinstance(source, Encoded) else Image.fromarray(colour(source))
         for row in rows:
             for name, edited in row:
-                save_image(edited, out / f"{stems[path]}-{name}.png")
+                save_image(edited, out / f"{stems[path]}-{name}.png", mark)
             if keep and isinstance(source, Aligned):
                 row = [(name, source.face.cut(edited)) for name, edited in row]
             if keep:

@@ -56,16 +56,17 @@ def export_run(trained: Trained, out: str | Path) -> Path:
     # TF Serving ignores folders whose names are not numbers.
     temporary = out / f".export-{uuid.uuid4().hex}"
     try:
-        _save(trained, temporary)
+        outputs = _save(trained, temporary)
         _write_warm_up(trained, temporary)
-        (temporary / "assets.extra" / "model_card.md").write_text(model_card(trained))
+        (temporary / "assets.extra" / "model_card.md").write_text(model_card(trained, outputs))
         _check(trained, temporary)
         return _number(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _save(trained: Trained, path: Path) -> None:
+def _save(trained: Trained, path: Path) -> dict[str, list[str]]:
+    """Writes the SavedModel; returns the names of each signature's outputs."""
     import tensorflow as tf
 
     module = tf.Module()
@@ -84,18 +85,14 @@ def _save(trained: Trained, path: Path) -> None:
         function = tf.function(_marked(signature.function, trained), autograph=False)
         functions[name] = function.get_concrete_function(**specs)
     tf.saved_model.save(module, str(path), signatures=functions)
+    return {name: list(function.structured_outputs) for name, function in functions.items()}
 
 
 def _marked(function: Callable, trained: Trained) -> Callable:
     """The function of a signature, with a mark in each encoded image that it generates."""
     from tfface.data.image_ops import mark_pngs
-    from tfface.data.marks import EDITED, GENERATED, Mark
 
-    mark = Mark(
-        EDITED if trained.method.takes == "image" else GENERATED,
-        f"{trained.name}/{trained.path.name}",
-        f"step {trained.step}",
-    )
+    mark = trained.mark
 
     def call(**inputs):
         return {
@@ -178,8 +175,8 @@ def _number(temporary: Path, out: Path) -> Path:
                 raise
 
 
-def model_card(trained: Trained) -> str:
-    """The model card of an exported model, as Markdown."""
+def model_card(trained: Trained, outputs: dict[str, list[str]]) -> str:
+    """The model card of an exported model, as Markdown; `outputs` has names by signature."""
     import tensorflow as tf
 
     from tfface.data.alignment import crop_of
@@ -205,8 +202,8 @@ def model_card(trained: Trained) -> str:
         inputs = ", ".join(
             f"`{key}` {spec.dtype.name} {spec.shape}" for key, spec in signature.inputs.items()
         )
-        outputs = ", ".join(f"`{key}`" for key in signature.function(**signature.example))
-        lines.append(f"| `{name}` | {inputs} | {outputs} |")
+        named = ", ".join(f"`{key}`" for key in outputs[name])
+        lines.append(f"| `{name}` | {inputs} | {named} |")
     lines += [
         "",
         "Float images are RGB in [-1,1]. Encoded images are JPEG or PNG; results are PNG of the "

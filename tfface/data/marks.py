@@ -75,6 +75,12 @@ class Mark:
             '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
         ).encode()
 
+    def describe(self) -> str:
+        """The mark in words, such as "compositeWithTrainedAlgorithmicMedia, by sargan 1"."""
+        by = " ".join(part for part in (self.model, self.version) if part)
+        using = f" ({self.tool})" if self.tool else ""
+        return self.source + (f", by {by}" if by else "") + using
+
     def png_chunk(self) -> bytes:
         """The mark as an iTXt chunk, which may follow the header of a PNG."""
         # Keyword, uncompressed, without language and translated keyword.

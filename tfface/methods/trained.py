@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfface.client import FaceClient, ServerError, VersionStatus
 from tfface.client.types import Signatures
 from tfface.data.alignment import crop_of
+from tfface.data.marks import EDITED, GENERATED, Mark
 from tfface.editing import OPTIONS, Editor, Model
 from tfface.methods.base import Method, Networks, Signature
 
@@ -40,6 +41,12 @@ class Trained:
     nets: Networks
     step: int
     path: Path
+
+    @property
+    def mark(self) -> Mark:
+        """What images that the model generates or edits state about it."""
+        source = EDITED if self.method.takes == "image" else GENERATED
+        return Mark(source, f"{self.name}/{self.path.name}", f"step {self.step}")
 
     @functools.cached_property
     def _in_process(self) -> InProcess:
@@ -132,9 +139,9 @@ class InProcess:
 
     def __init__(self, signatures: dict[str, Signature]):
         self._signatures = signatures
-        self._functions: dict[str, Callable[..., dict[str, tf.Tensor]]] = {}
+        self._functions: dict[str, Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]] = {}
 
-    def _function(self, name: str) -> Callable[..., dict[str, tf.Tensor]]:
+    def _function(self, name: str) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
         if name not in self._signatures:
             known = ", ".join(self._signatures)
             message = f"there is no signature {name!r}; expected one of {known}"
@@ -142,8 +149,9 @@ class InProcess:
         if name not in self._functions:
             signature = self._signatures[name]
             specs = {k: tf.TensorSpec(s.shape, s.dtype) for k, s in signature.inputs.items()}
-            function = tf.function(signature.function, autograph=False)
-            self._functions[name] = function.get_concrete_function(**specs)
+            self._functions[name] = tf.function(
+                lambda inputs: signature.function(**inputs), [specs], autograph=False
+            )
         return self._functions[name]
 
     async def predict(
@@ -158,7 +166,7 @@ class InProcess:
                 for name, value in inputs.items()
             }
             try:
-                results.append({name: value.numpy() for name, value in run(**batch).items()})
+                results.append({name: value.numpy() for name, value in run(batch).items()})
             except tf.errors.InvalidArgumentError as error:
                 # Without the name of TensorFlow's operation and its position in the graph.
                 message = error.message.partition("\n")[0].partition(" [[{{node")[0]
