@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SETTINGS = "alignment.json"
 UNUSED = "unused.csv"
-_AT_ONCE = 256  # Photographs submitted to the threads at once.
+_AT_ONCE = 32  # Photographs submitted at once: an interruption waits for these.
 _NAMED = 5  # Files named for each reason on the terminal.
 
 
@@ -225,10 +225,10 @@ def _report(
         reasons[reason.partition(":")[0]].append(name)
     written = sum(name not in unused for name in missing)
     before = len(images) - len(missing)
-    print(f"wrote {written} faces to {out}" + (f", {before} were there before" if before else ""))
+    print(f"wrote {written} face(s) to {out}" + (f", {before} were there before" if before else ""))
     if several:
         names = _shortened(several)
-        print(f"{len(several)} photographs with several faces, the largest was cut out: {names}")
+        print(f"{len(several)} photograph(s) with several faces, of which the largest is used: {names}")
     for reason, names in sorted(reasons.items()):
         print(f"not used: {len(names)} {reason}: {_shortened(sorted(names))}")
     if unused:

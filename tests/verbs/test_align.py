@@ -102,7 +102,7 @@ def test_a_repeated_command_writes_only_what_is_missing(photos, faces, tmp_path,
     before = {name: (out / name).stat().st_mtime_ns for name in USED if name != "sad/b.png"}
     assert align.main([str(photos), str(out), "--crop", "celeba_hq", "--size", "96"]) == 0
     printed = capsys.readouterr().out
-    assert "wrote 1 faces" in printed and "3 were there before" in printed
+    assert "wrote 1 face" in printed and "3 were there before" in printed
     assert "1 no face: sad/meadow.png" in printed and "1 unreadable: sad/broken.jpg" in printed
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     assert (out / "sad" / "b.png").read_bytes() == (faces / "sad" / "b.png").read_bytes()
