@@ -40,6 +40,10 @@ setup(
             "methods/*/README.md",
             "methods/*/models/*/*",
             "methods/*/models/*/checkpoints/*",
+            "web/*.js",
+            "web/*.css",
+            "web/examples/*.webp",
+            "web/examples/*.png",
         ]
     },
     install_requires=[
@@ -57,6 +61,8 @@ setup(
         "tuning": TUNING,
         "weights": WEIGHTS,
         "align": ALIGN,
+        # Apache-2.0; keeps TensorFlow, NumPy and protobuf; needs Pillow before 13
+        "app": ["gradio>=6.31,<7"],
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],
         "docs": ["sphinx>=8.1", "furo>=2025.7", "myst-parser>=4"],
         "dev": [

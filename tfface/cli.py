@@ -19,6 +19,7 @@ from tfface.errors import Interrupted, UserError
 VERBS = {
     "train": "train a method, or continue a run",
     "edit": "edit images with a trained or served model",
+    "app": "open a web page to edit faces with",
     "models": "list the trained models shipped with tfface",
     "evaluate": "evaluate a run on held-out people, and write a report",
     "tune": "search for the best hyperparameters of a method",

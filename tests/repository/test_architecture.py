@@ -14,13 +14,13 @@ LEVELS = (
     {"server"},
     {"client"},  # uses the server's messages
     {"editing", "layers"},
-    {"losses", "metrics"},
+    {"losses", "metrics", "web"},
     {"methods"},
     {"evaluation"},
     {"engine"},
     {"export", "tuning"},
     {"testing", "train", "tune", "edit", "evaluate", "serve", "prepare", "prepare_files", "convert",
-     "demo", "models", "align"},
+     "demo", "models", "align", "app"},
 )  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 COMMANDS = LEVELS[-1] - {"testing"}

@@ -1,0 +1,344 @@
+"""`tfface.app` without a browser: mistakes, and what its tabs do. For the page see tests-app."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tfface.web.examples as examples
+from tfface import app
+from tfface.client import FaceClient, ServerError
+from tfface.data.images import read_mark
+from tfface.data.label_maps import CLASSES_19, LINE, load_label_map, save_label_map, to_labels
+from tfface.data.marks import EDITED, GENERATED
+from tfface.errors import UserError
+from tfface.web.actions import PARTS, Actions, example_maps, to_painted
+from tfface.web.offers import find_offer
+
+ROOT = Path(__file__).parents[2]
+SIZE = 16
+STRING = {"dtype": "string", "shape": (None,)}
+IMAGES = {"image": {"dtype": "float32", "shape": (None, SIZE, SIZE, 3)}}
+INPUTS = {
+    "expression": ("image_bytes", "expression"),
+    "attribute": ("source_bytes", "reference_bytes", "attribute", "strength"),
+    "exemplar": ("condition_bytes", "exemplar_bytes"),
+    "seed": ("label_map_bytes", "seed"),
+}
+
+
+def png(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+class StandIn:
+    """A transport of a model that returns grey images; `error` is raised by all later calls."""
+
+    def __init__(self, kind, labels=("happy", "sad"), crop="synthetic", lines=False):
+        self.kind, self.labels, self.crop, self.lines = kind, labels, crop, lines
+        self.calls, self.error = [], None
+
+    async def metadata(self, timeout):
+        self._fail()
+        names = {"bytes": INPUTS[self.kind], "several_bytes": INPUTS["attribute"]}
+        if self.kind == "expression":
+            names |= {"segment_bytes": ("image_bytes",), "parts_bytes": INPUTS["expression"]}
+        if self.kind == "seed":
+            names["reference_bytes"] = ("label_map_bytes", "reference_bytes")
+        if self.crop:
+            names["crop"] = ("query",)
+        outputs = {"parts_bytes": {"eyes_bytes": STRING}}
+        return {
+            "serving_default": {"inputs": IMAGES, "outputs": {}},
+            **{
+                signature: {
+                    "inputs": dict.fromkeys(inputs, STRING),
+                    "outputs": outputs.get(signature, {}),
+                }
+                for signature, inputs in names.items()
+            },
+        }
+
+    async def predict(self, inputs, signature, timeout):
+        self._fail()
+        if signature == "crop":
+            return {"crop": np.array([self.crop.encode()], object)}
+        self.calls.append((signature, inputs))
+        for kind in ("expression", "attribute"):
+            unknown = set(np.ravel(inputs.get(kind, []))) - set(self.labels)
+            if unknown:
+                listed = f"unknown {kind}; expected one of {', '.join(self.labels)}; received ?"
+                raise ServerError("INVALID_ARGUMENT", f"assertion failed: [{listed}]")
+        for encoded in inputs.get("condition_bytes", []):
+            if (load_label_map(encoded, None) == LINE).any() != self.lines:
+                raise ServerError("INVALID_ARGUMENT", "expected the other kind")
+        first = np.ravel(next(iter(inputs.values())))
+        if signature == "segment_bytes":
+            maps = np.zeros((SIZE, SIZE), np.uint8)
+            maps[4:12, 4:12] = CLASSES_19.index("skin")
+            return {"label_map_bytes": np.array([png(maps)] * len(first), object)}
+        image = png(np.full((SIZE, SIZE, 3), 99, np.uint8))
+        names = ("image_bytes", "eyes_bytes")
+        return {name: np.array([image] * len(first), object) for name in names}
+
+    def _fail(self):
+        if self.error:
+            raise self.error
+
+    def size(self, value):
+        return len(value) if isinstance(value, bytes | str) else 8
+
+
+def offered(kind, timeout=0.2, **options):
+    """A stand-in and its offer; calls of `find_offer` are forgotten."""
+    transport = StandIn(kind, **options)
+
+    def connect(align):
+        return FaceClient("host:1", "faces", timeout, transport=transport, align=align)
+
+    offer = find_offer("faces", connect)
+    transport.calls.clear()
+    return transport, offer
+
+
+@pytest.fixture
+def actions(tmp_path):
+    return Actions(tmp_path / "results")
+
+
+FACE = str(examples.faces()[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("expression", ("happy", "sad")), ("attribute", ("happy", "sad"))]
+)
+def test_labels_of_a_served_model_are_found(kind, labels):
+    _, offer = offered(kind)
+    assert offer.model.labels == labels and kind in offer.options
+    assert offer.segments == (kind == "expression") and offer.side == 0
+
+
+def test_photographs_are_aligned_only_if_the_model_was_trained_on_them():
+    assert [offered("expression", crop=crop)[1].photographs
+            for crop in ("celeba", "synthetic", None)] == [True, False, False]  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_maps_or_drawings_are_found_out(lines):
+    _, offer = offered("exemplar", lines=lines)
+    assert offer.model.lines == lines and offer.side == SIZE
+    codes = load_label_map(base64.b64decode(example_maps(offer)[0].partition(",")[2]), lines)
+    assert codes.shape == (SIZE, SIZE) and len(np.unique(codes)) > 3
+
+
+def test_a_model_of_another_program_is_named():
+    transport = StandIn("expression")
+    transport.__class__ = type("Other", (StandIn,), {"metadata": other_metadata})
+    with pytest.raises(UserError, match="faces at host:1"):
+        find_offer("faces", lambda align: FaceClient("host:1", "faces", transport=transport))
+
+
+async def other_metadata(self, timeout):
+    return {"serving_default": {"inputs": IMAGES, "outputs": IMAGES}}
+
+
+def test_expressions(actions):
+    transport, offer = offered("expression")
+    results = actions.change_expression(offer, FACE, ["all"])
+    names = [name for _, name in results.images]
+    assert names == ["happy", "happy-eyes", "segmentation", "sad", "sad-eyes"]
+    assert results.columns == 3 and results.note == ""
+    file = results.images[0][0]
+    assert Image.open(file).size == (SIZE, SIZE) and read_mark(file).source == EDITED
+    transport.calls.clear()
+    actions.change_expression(offer, FACE, ["sad"])
+    assert list(transport.calls[0][1]["expression"]) == ["sad"]
+
+
+def test_results_of_two_edits_are_separate_files(actions):
+    _, offer = offered("expression")
+    one, two = (actions.change_expression(offer, FACE, ["sad"]).images for _ in range(2))
+    assert one[0][0] != two[0][0] and Path(one[0][0]).exists()
+
+
+def test_attributes_with_a_strength_and_as_a_matrix(actions):
+    transport, offer = offered("attribute")
+    results = actions.transfer_attributes(offer, FACE, [FACE], ["sad"], 0.5)
+    assert [name for _, name in results.images] == ["sad-0.5"]
+    assert transport.calls[0][1]["strength"] == pytest.approx([0.5])
+    results = actions.transfer_attributes(offer, FACE, [FACE] * 3, ["sad"], 0.5, 3)
+    assert len(results.images) == 9 and results.columns == 3
+    with pytest.raises(UserError, match="matrix .* three references"):
+        actions.transfer_attributes(offer, FACE, [FACE], ["sad"], 1, 3)
+
+
+def test_faces_of_a_label_map(actions):
+    transport, offer = offered("seed")
+    painted = example_maps(offer)[0]
+    results = actions.synthesize(offer, painted, 3, 5, [])
+    assert [name for _, name in results.images] == ["seed-5", "seed-6", "seed-7"]
+    assert read_mark(results.images[0][0]).source == GENERATED
+    results = actions.synthesize(offer, painted, 3, 5, [FACE, FACE])
+    assert [name for _, name in results.images] == ["reference-1", "reference-2"]
+    assert "reference_bytes" in transport.calls[-1][1]
+
+
+def test_a_face_in_the_style_of_an_exemplar(actions):
+    transport, offer = offered("exemplar")
+    results = actions.generate(offer, example_maps(offer)[1], [FACE])
+    assert [name for _, name in results.images] == ["face"]
+    sent = load_label_map(transport.calls[-1][1]["condition_bytes"][0])
+    shown = to_labels(load_label_map(examples.label_map_of(examples.faces()[1])), SIZE)
+    assert np.array_equal(sent, shown)
+
+
+def test_face_parts(actions):
+    _, offer = offered("expression")
+    seen, parts, note = actions.segment(offer, FACE)
+    assert seen.shape == (256, 256, 3) and note == ""
+    assert [name for _, name in parts] == ["background", "skin"]
+    skin = parts[1][0]
+    assert skin[64:192, 64:192].all() and skin.sum() == 128**2
+
+
+def test_an_opened_label_map_is_painted_on_as_the_model_sees_it(tmp_path):
+    _, offer = offered("seed")
+    labels = np.zeros((40, 64), np.uint8)
+    labels[:20] = 13
+    save_label_map(labels, tmp_path / "map.png")
+    codes = load_label_map(base64.b64decode(to_painted(tmp_path / "map.png", offer).split(",")[1]))
+    assert np.array_equal(codes, to_labels(labels, SIZE))
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(tmp_path / "photo.png")
+    with pytest.raises(UserError, match=r"photo\.png: has the colour \(1, 2, 3\)"):
+        to_painted(tmp_path / "photo.png", offer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "call", "missing"),
+    [
+        ("expression", lambda a, o: a.change_expression(o, None, ["sad"]), "no image"),
+        ("expression", lambda a, o: a.change_expression(o, FACE, []), "no expression"),
+        ("expression", lambda a, o: a.change_expression(o, FACE, ["sed"]), "'sad'"),
+        ("expression", lambda a, o: a.segment(o, None), "no image"),
+        ("attribute", lambda a, o: a.transfer_attributes(o, FACE, [FACE], [], 1), "no attribute"),
+        ("attribute", lambda a, o: a.transfer_attributes(o, FACE, [], ["sad"], 1), "reference"),
+        ("seed", lambda a, o: a.synthesize(o, None, 1, 1, []), "no label map"),
+        ("seed", lambda a, o: a.synthesize(o, example_maps(o)[0], 99, 1, []), "99"),
+        ("seed", lambda a, o: a.synthesize(o, example_maps(o)[0], 1, -1, []), "-1"),
+        ("seed", lambda a, o: a.synthesize(o, example_maps(o)[0], 1, None, []), "None"),
+        ("exemplar", lambda a, o: a.generate(o, example_maps(o)[0], []), "no exemplar"),
+    ],
+)
+def test_missing_and_wrong_input_is_named(kind, call, missing, actions):
+    _, offer = offered(kind)
+    with pytest.raises(UserError, match=missing):
+        call(actions, offer)
+
+
+@pytest.mark.parametrize(
+    ("code", "way"),
+    [
+        ("UNAVAILABLE", "start the server again"),
+        ("DEADLINE_EXCEEDED", "busy or slow"),
+        ("RESOURCE_EXHAUSTED", "smaller image"),
+        ("NOT_FOUND", "--model"),
+        ("PERMISSION_DENIED", "does not allow"),
+        ("INTERNAL", "the reason"),
+    ],
+)
+def test_errors_of_the_server_name_it_and_the_way_on(code, way, actions):
+    transport, offer = offered("expression")
+    transport.error = ServerError(code, "the\nreason")
+    for call in (
+        lambda: actions.change_expression(offer, FACE, ["sad"]),
+        lambda: actions.segment(offer, FACE),
+    ):
+        with pytest.raises(UserError) as raised:
+            call()
+        message = str(raised.value)
+        assert "faces at host:1" in message and way in message and "\n" not in message
+
+
+def test_a_server_that_returns_is_used_again(actions):
+    transport, offer = offered("expression")
+    transport.error = ServerError("UNAVAILABLE", "restarting")
+    with pytest.raises(UserError):
+        actions.change_expression(offer, FACE, ["sad"])
+    transport.error = None
+    assert actions.change_expression(offer, FACE, ["sad"]).images
+
+
+def test_examples_have_label_maps():
+    assert len(examples.faces()) >= 6
+    for face in examples.faces():
+        labels = load_label_map(examples.label_map_of(face))
+        assert Image.open(face).size == labels.shape[::-1] == (256, 256)
+
+
+def test_every_code_has_a_name_and_a_colour():
+    assert len({name for name, _ in PARTS}) == len({tuple(colour) for _, colour in PARTS}) == 20
+
+
+def failure(capsys, *argv):
+    assert app.main(list(argv)) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["nowhere"], "nowhere: no such run folder or shipped model"),
+        (["sargan/face64"], "perhaps you mean 'sargan/faces64'?"),
+        (["--server", "localhost"], "'localhost': expected HOST:PORT"),
+        (["sargan/faces64", "--server", "a:1"], "sargan/faces64 cannot be combined with --server"),
+        (["--model", "a"], "--model needs --server"),
+        (["--port", "70000"], "'70000': expected a number from 0 to 65535"),
+    ],
+)
+def test_mistakes_are_one_line(argv, message, capsys):
+    error = failure(capsys, *argv)
+    assert message in error and error.count("\n") == 1
+
+
+def test_gradio_is_named_if_it_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'tfface[app]'" in failure(capsys)
+
+
+def test_a_server_that_cannot_be_reached_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(FaceClient, "metadata", unreachable)
+    error = failure(capsys, "--server", "127.0.0.1:9", "--port", "0", "--model", "smiles")
+    assert "smiles at 127.0.0.1:9" in error and "start the server" in error
+
+
+def unreachable(self):
+    raise ServerError("UNAVAILABLE", "connection refused")
+
+
+HELP = """
+import sys
+from tfface.app import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+print({"tensorflow", "gradio", "numpy", "grpc"} & set(sys.modules))
+"""
+
+
+def test_help_imports_neither_tensorflow_nor_gradio():
+    done = subprocess.run(
+        [sys.executable, "-c", HELP], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "--server" in done.stdout and done.stdout.endswith("set()\n")
