@@ -239,7 +239,7 @@ _ARRAYS = ("mean", "scatter", "keys", "sample")
 
 def _read(path: Path, dimensions: int) -> Statistics:
     statistics = Statistics(dimensions)
-    with np.load(path) as file:
+    with path.open("rb") as opened, np.load(opened) as file:  # np.load leaves damaged files open.
         statistics.count = int(file["count"])
         for name in _ARRAYS:
             setattr(statistics, name, file[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,11 +179,17 @@ class InProcess:
 
     async def metadata(self, timeout: float) -> Signatures:
         """The signatures, in the form that a server returns them."""
+        return self._metadata
+
+    @functools.cached_property
+    def _metadata(self) -> Signatures:
+        # Outputs of the examples: building the graphs of all signatures would take far longer.
         return {
             name: {
-                "inputs": {key: _describe(s) for key, s in signature.inputs.items()},
+                "inputs": {key: _describe(s.dtype, s.shape) for key, s in signature.inputs.items()},
                 "outputs": {
-                    key: _describe(s) for key, s in self._function(name).structured_outputs.items()
+                    key: _describe(value.dtype, [None, *value.shape[1:]])
+                    for key, value in signature.function(**signature.example).items()
                 },
             }
             for name, signature in self._signatures.items()
@@ -202,5 +208,5 @@ def _to_lists(values: Any) -> Any:
     return values.tolist() if values.dtype == object else values
 
 
-def _describe(spec: tf.TensorSpec) -> dict[str, Any]:
-    return {"dtype": spec.dtype.name, "shape": tuple(spec.shape)}
+def _describe(dtype: tf.DType, shape: Iterable[int | None]) -> dict[str, Any]:
+    return {"dtype": dtype.name, "shape": tuple(shape)}
