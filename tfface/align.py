@@ -227,8 +227,8 @@ def _report(
     before = len(images) - len(missing)
     print(f"wrote {written} face(s) to {out}" + (f", {before} were there before" if before else ""))
     if several:
-        names = _shortened(several)
-        print(f"{len(several)} photograph(s) with several faces, of which the largest is used: {names}")
+        count, names = len(several), _shortened(several)
+        print(f"{count} photograph(s) with several faces, of which the largest is used: {names}")
     for reason, names in sorted(reasons.items()):
         print(f"not used: {len(names)} {reason}: {_shortened(sorted(names))}")
     if unused:
