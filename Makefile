@@ -49,7 +49,7 @@ faults: $(READY)
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py
 
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 # For the day: lint, and all tests that neither train nor serve nor start processes.
 check: lint
@@ -123,7 +123,7 @@ $(REFERENCE)/.ready:
 
 # The oldest supported versions, which are Colab's: docs/versions.md. ARGS="-m 'not slow'": the quick ones.
 oldest: $(OLDEST)/.ready
-	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(OLDEST_TESTS) $(ARGS)
+	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder $(OLDEST_TESTS) $(ARGS)
 	@$(OLDEST)/bin/python -V
 	@$(OLDEST)/bin/python -m pip freeze --disable-pip-version-check | \
 		grep -iE '^(tensorflow|keras|protobuf|grpcio|numpy)'

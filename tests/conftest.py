@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # and every run of a user have it on.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # The suite runs in several processes at once.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 # Building graphs makes many objects that stay, which the collector would visit again and again.
 gc.set_threshold(100_000, 50, 1000)
@@ -25,35 +25,45 @@ SLOW_FILES = ("test_contract", "test_add_a_method", "test_examples", "test_seg_h
 """Tests that train, serve or start processes: `make check` leaves them to `make test`."""
 
 
-def pytest_collection_modifyitems(items):
-    """One process runs a file's tests, or, of the contract, a method's: they share what they made.
+def _group(nodeid):
+    """The tests that share what they made: those of a file; of the contract, those of a method."""
+    file, _, test = nodeid.partition("::")
+    if not file.endswith("test_contract.py"):
+        return file
+    return file + test.partition("[")[2].rstrip("]").partition("-")[0]
 
-    Those that take long begin first, so that all processes end at about the same time. With
-    `--dist loadgroup --no-loadscope-reorder`.
-    """
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Each group in one process, with `--dist loadscope --no-loadscope-reorder`."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _group(nodeid)
+
+    return Groups(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Groups that take long begin first, so that all processes end at about the same time."""
     long = set()
     for item in items:
-        item.group = item.path.stem
-        if item.group == "test_contract":
-            item.group += item.callspec.params["case"]
-            long.add(item.group)
-        elif item.get_closest_marker("slow") or item.path.suffix == ".ipynb":
-            long.add(item.group)
-        item.add_marker(pytest.mark.xdist_group(item.group))
-    items.sort(key=lambda item: item.group not in long)
-    for item in items:
-        slow = item.path.parent.name in SLOW_FOLDERS or item.path.stem in SLOW_FILES
-        if slow or item.path.suffix == ".ipynb":
+        notebook = item.path.suffix == ".ipynb"
+        marked = item.get_closest_marker("slow") is not None
+        if notebook or marked or item.path.stem == "test_contract":
+            long.add(_group(item.nodeid))
+        if notebook or item.path.parent.name in SLOW_FOLDERS or item.path.stem in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: _group(item.nodeid) not in long)
 
 
 @pytest.fixture(scope="module")
 def eagerly():
     """For a file whose functions run a few times only: building their graphs would take longer."""
-    import tensorflow as tf
+    from tfface.testing.training import eagerly
 
     gc.freeze()  # A search collects after each trial: not what was there before.
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    with eagerly():
+        yield
     gc.unfreeze()

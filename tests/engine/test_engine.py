@@ -199,6 +199,7 @@ from tfface.engine.run import Run
 from tfface.engine.trainer import Trainer
 from tfface.errors import UserError
 from tfface.testing import tiny_method
+from tfface.testing.training import eagerly
 
 def compare(name, make):
     trainers = [make(replicas, Path(sys.argv[2]) / f"{name}{replicas}") for replicas in (1, 2)]
@@ -233,11 +234,10 @@ class NoDropout(toy_method.Toy):
 for jit in ("auto", "on"):
     compare("toy" + jit, lambda replicas, path: toy_method.toy(
         path, NoDropout, toy_method.sgd_fast, train_replicas=replicas, train_jit=jit))
-# Eagerly: tracing for two devices would take ten times as long as the few steps.
-tf.config.run_functions_eagerly(True)
-for name in tfface.list_methods():
-    compare(name, tiny(name))
-tf.config.run_functions_eagerly(False)
+# Tracing for two devices would take ten times as long as the few steps.
+with eagerly():
+    for name in tfface.list_methods():
+        compare(name, tiny(name))
 whole = toy_method.toy(Path(sys.argv[2]) / "full2", train_replicas=2)
 whole.train()
 try:

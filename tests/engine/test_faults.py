@@ -27,6 +27,8 @@ from tfface.errors import Interrupted, NotFinite, UserError
 from tfface.paths import is_pattern, plain
 from tfface.testing import compare_trainers
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def content(folder):
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

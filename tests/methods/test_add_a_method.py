@@ -19,13 +19,16 @@ from pathlib import Path
 import tfface
 from tfface import demo, edit
 from tfface.testing import CHECKS, Case
+from tfface.testing.training import eagerly
 
 out = Path(sys.argv[1])
 assert Path(tfface.__file__).parents[1] == Path.cwd()
 case = Case("stargan", out / "contract")
 for check in CHECKS.values():
     check(case)
-assert demo.main(["--method", "stargan", "--preset", "tiny", "--out", str(out / "demo")]) == 0
+with eagerly():
+    words = ["--method", "stargan", "--preset", "tiny", "--out", str(out / "demo")]
+    assert demo.main(words) == 0
 tfface.data.images.save_image(tfface.evaluation.synthetic_truth.draw(
     tfface.evaluation.synthetic_truth.held_out(1, 1), 40)[0], out / "face.png")
 run, face = str(out / "demo" / "run"), str(out / "face.png")

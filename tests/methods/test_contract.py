@@ -10,6 +10,7 @@ from tfface.evaluation import evaluation_of
 from tfface.metrics.tables import table
 from tfface.server.app import Server
 from tfface.testing import CHECKS, Case
+from tfface.testing.training import eagerly
 
 
 @pytest.fixture(scope="module", params=tfface.list_methods())
@@ -37,7 +38,8 @@ EDITED = {"improved_over_input", "improved_by_half_db", "identity", "second"}
 @pytest.mark.slow
 def test_evaluation_of_an_exported_model_has_all_images_and_metrics(case):
     with (
-        Server(case.exported.parent, model_name=case.name) as server,
+        eagerly(),
+        Server(case.exported.parent, model_name=case.name, warm_up=False) as server,
         FaceClient(f"127.0.0.1:{server.port}", case.name) as client,
     ):
         evaluation = evaluation_of(case.trained, client)

@@ -23,6 +23,8 @@ from tfface.export import export_run
 from tfface.methods import get_config, get_method
 from tfface.server.app import Server
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 ROOT = Path(__file__).parents[2]
 MODELS = shipped.shipped()
 
@@ -31,21 +33,30 @@ ship = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(ship)
 
 
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """A run with random weights, which is also shipped as `sargan/tiny`."""
-    run = write_tiny_run(tmp_path / "run", "sargan", classes=list(EXPRESSIONS))
+@pytest.fixture(scope="module")
+def shipped_run(tmp_path_factory):
+    """A run with random weights, and the `tfface/methods` where it is shipped as `sargan/tiny`."""
+    root = tmp_path_factory.mktemp("root")
+    run = write_tiny_run(root / "run", "sargan", classes=list(EXPRESSIONS))
     (run.path / "metrics.jsonl").write_text('{"step": 4, "steps_per_second": 2.0}\n')
-    methods = tmp_path / "tfface" / "methods"
+    methods = root / "tfface" / "methods"
     (methods / "sargan").mkdir(parents=True)
-    (tmp_path / "benchmarks").mkdir()
+    (root / "benchmarks").mkdir()
     card = "benchmarks/model_card.md"
-    (tmp_path / card).write_text((ROOT / card).read_text())
-    monkeypatch.setattr(ship, "ROOT", tmp_path)
-    monkeypatch.setattr("tfface.evaluation.classifier.HELD_OUT", 64)
-    monkeypatch.setattr(shipped, "_METHODS", methods)
+    (root / card).write_text((ROOT / card).read_text())
     words = [str(run.path), "tiny", "--judge_steps", "2", "--count", "2"]
-    assert ship.main(words) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ship, "ROOT", root)
+        patch.setattr("tfface.evaluation.classifier.HELD_OUT", 64)
+        patch.setattr(shipped, "_METHODS", methods)
+        assert ship.main(words) == 0
+    return run, methods
+
+
+@pytest.fixture
+def tiny(shipped_run, monkeypatch):
+    run, methods = shipped_run
+    monkeypatch.setattr(shipped, "_METHODS", methods)
     return run
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import toy_method
 import yaml
+from eager_commands import ENVIRONMENT
 from tiny_models import wait_for
 
 import tfface
@@ -634,22 +635,18 @@ def test_a_finished_trial_is_not_repeated_after_a_kill(toy, monkeypatch):
     assert toy.run(trials=3) == 0 and begun == ["2"]
 
 
-TOP_K = "alignment.top_k"
+WIDTH = "segmenter.width"
 SMALL = {
     "preset": "tiny",
     "steps": 2,
     "trials": 2,
     "images": 16,
-    "objective": {"measure": "generated/error", "direction": "min"},
-    "trial_options": {
-        "perceptual": "none", "weights.contextual": 0, "weights.perceptual": 0, "weights.cycle": 0,
-        "weights.pair_features": 0, "encoder_blocks": 0, "discriminator.layers": 1,
-        "train.jit": "off",
-    },
-    "parameters": {TOP_K: {"values": [1, 2, 4]}, "weights.warp": {"low": 0.1, "high": 0.7}},
+    "objective": {"measure": "segmentation/miou", "direction": "max"},
+    "trial_options": {"only_segmenter": True, "train.jit": "off"},
+    "parameters": {WIDTH: {"values": [1, 2, 3]}, "adam.learning_rate": {"low": 1e-4, "high": 1e-3}},
 }  # fmt: skip
 
-TWO = {"values": [0.2, 0.6]}
+TWO = {"values": [1e-4, 1e-3]}
 
 
 @pytest.fixture
@@ -661,12 +658,13 @@ def study(tmp_path):
 
         def start(self, **changes):
             self.file.write_text(yaml.safe_dump({**SMALL, **changes}))
-            words = ["domain_alignment", "--study", str(self.file), "--out", str(self.out)]
+            words = ["seg_hierarchical", "--study", str(self.file), "--out", str(self.out)]
             self.command = [sys.executable, "-m", "tfface.tune", *words, "--workers", "2"]
             pipe = subprocess.PIPE
             self.parent = subprocess.Popen(
-                self.command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True
-            )
+                self.command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True,
+                env=ENVIRONMENT,
+            )  # fmt: skip
 
         def end(self):
             """The status and output of the parent, after all its processes have ended."""
@@ -716,7 +714,7 @@ def test_two_workers_continue_after_their_parent_was_killed(study):
     for trial in trials:
         trained = tfface.load(str(study.out / "trials" / trial.id))
         assert trained.step == 2
-        assert trained.method.config.alignment.top_k == trial.values[TOP_K]
+        assert trained.method.config.segmenter.width == trial.values[WIDTH]
     assert all("trial " in (study.out / f"worker{n}.log").read_text() for n in (1, 2))
     assert not (study.out / "trials" / "2").exists()
     page = (study.out / "report.html").read_text()
@@ -726,7 +724,7 @@ def test_two_workers_continue_after_their_parent_was_killed(study):
 @pytest.mark.slow
 def test_no_trial_is_lost_if_a_worker_or_the_chief_is_killed(study):
     """In a study with fewer combinations than trials."""
-    few = {"trials": 8, "parameters": {**SMALL["parameters"], "weights.warp": TWO}}
+    few = {"trials": 8, "parameters": {**SMALL["parameters"], "adam.learning_rate": TWO}}
     kept = []
     for victim in ("worker1", "chief"):
         study.start(**few)

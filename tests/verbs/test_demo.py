@@ -56,6 +56,7 @@ def test_a_server_that_cannot_start_is_a_user_error(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_demo_trains_serves_evaluates_and_reuses_the_networks(tmp_path, capsys):
     out = tmp_path / "runs" / "demo"
     words = ["--preset", "tiny", "--out", str(out)]

@@ -12,6 +12,8 @@ from tfface.data.label_map_ops import example_labels
 from tfface.data.label_maps import colour, save_colours, save_label_map, to_labels
 from tfface.edit import main
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

@@ -23,10 +23,11 @@ from tfface.server.saved_model import SavedModel
 
 RTOL, ATOL = 1e-4, 1e-5
 POOL = 48
+_pools: dict[tuple, dict[str, np.ndarray]] = {}
 
 
 class FewFaces(SyntheticFaces):
-    """A small pool of built-in faces, rendered once, for fast tests.
+    """A small pool of built-in faces, rendered once in a process, for fast tests.
 
     As for every source, batches are a pure function of (split, seed, number, where).
     """
@@ -59,15 +60,18 @@ class FewFaces(SyntheticFaces):
 
         return self.batches(split, batch_size, seed=seed, start=start).enumerate(start).map(add)
 
-    @functools.cache  # noqa: B019  (sources in tests live as long as the tests)
     def _pool(self, split: str, where: tuple[str, bool] | None) -> dict[str, np.ndarray]:
-        fields = ("image", "expression", "attributes", *self.fields)
-        drawn = render(self.factors(split, 0, POOL, where), self.data.size, fields)
-        pool = {name: drawn[name] for name in ("image", "expression", *self.fields)}
+        names = ("image", "expression", *self.fields)
+        key = (split, where, self.data.size, self.classes, self._own_mouth, names)
+        if key not in _pools:
+            factors = self.factors(split, 0, POOL, where)
+            drawn = render(factors, self.data.size, (*names, "attributes"))
+            _pools[key] = {name: value.numpy() for name, value in drawn.items()}
+        pool = {name: _pools[key][name] for name in names}
         if self.attributes:
             columns = [ATTRIBUTES.index(name) for name in self.attributes]
-            pool["attributes"] = tf.gather(drawn["attributes"], columns, axis=1)
-        return {name: value.numpy() for name, value in pool.items()}
+            pool["attributes"] = _pools[key]["attributes"][:, columns]
+        return pool
 
 
 def tiny_method(name: str, **train: Any) -> tuple[Method, FewFaces]:
