@@ -42,6 +42,9 @@ def load(run: str | Path, step: int | None = None):
     Raises:
         UserError: The folder is no run, has no (such) checkpoint, or one that does not fit.
     """
+    from tfface.cli import import_tensorflow
+
+    import_tensorflow()
     from tfface.engine.load import load_run
 
     return load_run(run, step)

@@ -199,9 +199,18 @@ def main(argv: list[str] | None = None) -> int:
         Encoded.read(paths[0])  # Reports an unreadable image before the slow import.
     try:
         with _editor(args, options) as (described, editor, mark):
-            return _edit_all(args, described, editor, mark, paths, stems)
+            return _edit_all(args, described, editor, mark, paths, stems, _examples(options))
     except OptionError as error:
         raise UserError(f"--{error}") from error
+
+
+def _examples(options: dict[str, Any]) -> list[list[tuple]]:
+    """Rows of a grid with the references or exemplars."""
+    return [
+        [(f"{name} {number}", image.seen) for number, image in enumerate(images, 1)]
+        for name, images in options.items()
+        if OPTIONS[name].kind == "image"
+    ]
 
 
 def _inspect(files: list[str]) -> int:
@@ -264,6 +273,7 @@ def _edit_all(
     mark: Mark,
     paths: list[Path],
     stems: dict[Path, str],
+    examples: list[list[tuple]],
 ) -> int:
     from tfface.client.packing import Encoded
     from tfface.data.label_maps import load_label_map
@@ -294,8 +304,10 @@ def _edit_all(
             results = editor.edit(list(inputs.values()))
             sheet += _save(inputs, results, Path(args.out), stems, mark, keep=args.grid)
     if args.grid and sheet:
-        _save_grid(sheet, Path(args.out), editor.size)
-    print(f"edited {len(paths) - len(bad)} image(s), written to {args.out}")
+        _save_grid([*examples, *sheet], Path(args.out), max(editor.size, 128))
+    done = "edited" if of_images else "generated faces for"
+    what = "image(s)" if of_images else "label map(s)"
+    print(f"{done} {len(paths) - len(bad)} {what}, written to {args.out}")
     if bad:
         raise UserError(f"{len(bad)} of {len(paths)} images were skipped")
     return 0
@@ -344,12 +356,12 @@ def _save(
     return sheet
 
 
-def _save_grid(sheet: list[list[tuple]], out: Path, size: int) -> None:
+def _save_grid(sheet: list[list[tuple]], out: Path, side: int) -> None:
     from tfface.data.images import grid, save_image, to_array
 
-    side = max(size, 128)
-    rows = [[to_array(image, side) for _, image in row] for row in sheet]
-    save_image(grid(rows, [name for name, _ in sheet[0]]), out / "grid.png")
+    # Names differ from row to row, so each image has its caption.
+    tiles = [[grid([[to_array(image, side)]], [name]) for name, image in row] for row in sheet]
+    save_image(grid(tiles), out / "grid.png")
 
 
 if __name__ == "__main__":

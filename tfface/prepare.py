@@ -110,7 +110,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     drawn = verbs.add_parser("faces", help=about, description=about)
     add = drawn.add_argument
     add("--out", default="faces", metavar="FOLDER",
-        help="folder for face-0000.png, label_map-0000.png, ... (default: faces)")  # fmt: skip
+        help="folder for face-0000.png, ..., with their label maps in label_maps/ "
+        "(default: faces)")  # fmt: skip
     add("--count", type=_count, default=8, metavar="N", help="number of faces (default: 8)")
     add("--size", type=_count, default=64, metavar="N",
         help="side of the images in pixels, a multiple of 32 (default: 64)")  # fmt: skip

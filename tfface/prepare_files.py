@@ -111,7 +111,7 @@ def draw(label_map: str | Path, photo: str | Path | None, size: int | None, out:
 
 
 def draw_faces(split: str, count: int, size: int, out: Path) -> None:
-    """Writes built-in faces as `face-0000.png`, ... and their label maps `label_map-0000.png`, ...
+    """Writes built-in faces as `face-0000.png`, ... and their label maps in `label_maps/`.
 
     Args:
         split: "train", "val" or "test".
@@ -131,9 +131,10 @@ def draw_faces(split: str, count: int, size: int, out: Path) -> None:
     batches = source.batches(split, min(count, 32))
     faces = ((f["image"][i], f["label_map"][i]) for f in batches for i in range(len(f["image"])))
     for number, (image, labels) in enumerate(itertools.islice(faces, count)):
-        save_image(to_image(image.numpy()), out / f"face-{number:04}.png")
-        save_label_map(labels.numpy(), out / f"label_map-{number:04}.png")
-    print(f"wrote {count} faces and their label maps to {out}")
+        name = f"face-{number:04}.png"
+        save_image(to_image(image.numpy()), out / name)
+        save_label_map(labels.numpy(), out / "label_maps" / name)
+    print(f"wrote {count} faces to {out}, and their label maps to {out / 'label_maps'}")
 
 
 def list_exemplars(

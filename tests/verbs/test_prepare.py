@@ -167,12 +167,14 @@ def test_help_does_not_import_tensorflow():
 def test_faces_and_their_label_maps_become_files(tmp_path, capsys):
     out = tmp_path / "faces"
     assert main(["faces", "--out", str(out), "--count", "3", "--size", "32"]) == 0
-    names = [f"{kind}-000{i}.png" for kind in ("face", "label_map") for i in range(3)]
-    assert sorted(path.name for path in out.iterdir()) == names
+    names = [f"face-000{i}.png" for i in range(3)]
+    assert sorted(path.name for path in out.iterdir()) == [*names, "label_maps"]
+    assert sorted(path.name for path in (out / "label_maps").iterdir()) == names
     drawn = np.asarray(load_image(out / "face-0001.png"), float) / 127.5 - 1
     batch = next(iter(SyntheticFaces(Data(size=32), fields=("label_map",)).batches("test", 3)))
     np.testing.assert_allclose(drawn, batch["image"][1], atol=0.005)
-    np.testing.assert_array_equal(load_label_map(out / "label_map-0001.png"), batch["label_map"][1])
+    labels = load_label_map(out / "label_maps" / "face-0001.png")
+    np.testing.assert_array_equal(labels, batch["label_map"][1])
     assert "3" in capsys.readouterr().out
 
 
