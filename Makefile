@@ -22,7 +22,7 @@ OLDEST_PYTHON ?= $(shell for p in python3.13 "$$(uv python find 3.13 2>/dev/null
 	"$$p" -c '$(SUITABLE)' 2>/dev/null && echo "$$p" && break; done)
 OLDEST_TESTS ?= tests/methods/test_contract.py tests/verbs/test_export.py tests/server tests/client
 
-.PHONY: demo bench-quality faults soak notebooks check test test-deployment reference oldest lint docs package clean setup
+.PHONY: demo bench-quality faults soak notebooks check chromium test test-app test-deployment reference oldest lint docs package clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -84,6 +84,25 @@ $(DEPLOYMENT)/.ready: serving/tests/requirements.txt
 $(NODE)/node_modules: $(NODE)/package-lock.json
 	@command -v npm >/dev/null || { echo "make test-deployment needs npm (Node.js 18 or newer)" >&2; exit 2; }
 	npm ci --prefix $(NODE) --no-audit --no-fund
+	@touch $@
+
+# Uses the page of tfface.app in headless Chromium, as a person would. Needs Chromium and a package
+# registry. Has an environment of its own, as Gradio needs other versions, such as Pillow before 13.
+# Screenshots: build/screenshots.
+APP := build/app
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+chromium:
+	@test -x "$(CHROMIUM)" || { echo "make test-app needs Chromium (Debian: apt install chromium);" \
+		"name it with make test-app CHROMIUM=..." >&2; exit 2; }
+
+test-app: chromium $(APP)/.ready
+	CHROMIUM="$(CHROMIUM)" $(APP)/bin/python -m pytest tests-app
+
+$(APP)/.ready: setup.py tests-app/requirements.txt
+	$(PYTHON) -m venv $(APP)
+	$(APP)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[app,serving]' -r tests-app/requirements.txt
 	@touch $@
 
 lint: $(READY)

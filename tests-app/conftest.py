@@ -118,7 +118,8 @@ def screenshot():
     def save(page, name):
         page.wait_for_timeout(500)  # Until animations have ended.
         page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
-        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        assert wide <= 0, f"{name} is {wide} pixels wider than the window"
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        expected = page.viewport_size["width"]
+        assert wide <= expected, f"{name} is {wide} pixels wide: expected {expected}"
 
     return save

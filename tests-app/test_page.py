@@ -24,9 +24,28 @@ def tab(page, name):
     return page.get_by_role("tabpanel").filter(visible=True)
 
 
+def chosen(panel):
+    """URLs of the chosen images."""
+    return panel.evaluate(
+        """panel => [...panel.querySelectorAll("img")]
+            .filter(image => !image.closest(".examples, .results, .painter"))
+            .map(image => image.src)"""
+    )
+
+
 def choose(panel, number, strip=0):
     """Chooses an example face."""
+    before = chosen(panel)
     panel.locator(".examples").nth(strip).locator("button.thumbnail-item").nth(number).click()
+    wait(panel.page, lambda: chosen(panel) != before)
+
+
+def wait(page, condition):
+    for _ in range(SLOW // 200):
+        if condition():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("waited too long")
 
 
 def choose_option(page, panel, label, option):
@@ -36,13 +55,13 @@ def choose_option(page, panel, label, option):
 
 def results(panel, count, before=()):
     """URLs of the results, when as many new ones are shown."""
-    images = panel.locator(".results button.thumbnail-item img")
-    for _ in range(SLOW // 200):
-        urls = [image.get_attribute("src") for image in images.all()]
-        if len(urls) == count and urls != list(before):
-            return urls
-        panel.page.wait_for_timeout(200)
-    raise AssertionError(f"expected {count} results, found {urls}")
+
+    def urls():
+        images = panel.locator(".results button.thumbnail-item img")
+        return images.evaluate_all("images => images.map(image => image.src)")
+
+    wait(panel.page, lambda: len(urls()) == count and urls() != list(before))
+    return urls()
 
 
 def download(url, folder):
@@ -60,7 +79,7 @@ def alert(page, *words):
     text = message.inner_text()
     assert all(word in text for word in words), text
     assert "Traceback" not in text
-    message.get_by_role("button").click()
+    message.get_by_test_id("toast-close").click()
     message.wait_for(state="detached")
 
 
@@ -72,7 +91,6 @@ def test_expression(url, open_page, screenshot, width, tmp_path):
     panel.get_by_role("button", name="Change the expression").click()
     alert(page, "there is no image")
     choose(panel, 1)
-    panel.get_by_role("img").first.wait_for()
     choose_option(page, panel, "Expression", "happy")
     panel.get_by_role("button", name="Change the expression").click()
     [happy] = results(panel, 1)
@@ -91,6 +109,7 @@ def test_expression_of_an_uploaded_file_and_of_the_camera(url, open_page, tmp_pa
     page = open_page(url)
     panel = tab(page, "Expression")
     panel.locator("input[type=file]").first.set_input_files(faces()[3])
+    wait(page, lambda: chosen(panel))
     choose_option(page, panel, "Expression", "sad")
     panel.get_by_role("button", name="Change the expression").click()
     [first] = results(panel, 1)
@@ -100,10 +119,11 @@ def test_expression_of_an_uploaded_file_and_of_the_camera(url, open_page, tmp_pa
     panel.get_by_label("Capture from camera").or_(panel.get_by_label("Webcam")).first.click()
     panel.get_by_text("Click to Access Webcam").click()
     panel.get_by_label("capture photo").click()
+    wait(page, lambda: chosen(panel))
     panel.get_by_role("button", name="Change the expression").click()
     [second] = results(panel, 1, [first])
     _, edited = download(second, tmp_path)
-    assert edited.shape[0] != 256 and edited.std() > 10
+    assert edited.shape[:2] != (256, 256)  # Of the camera, whose test image is plain.
 
 
 @WIDTHS
@@ -114,14 +134,14 @@ def test_attributes(url, open_page, screenshot, width, tmp_path):
     panel.get_by_label("Eyeglasses").check()
     panel.get_by_role("button", name="Transfer", exact=True).click()
     alert(page, "reference is missing")
-    choose(panel, 4, strip=1)
+    choose(panel, 5, strip=1)
     panel.get_by_role("button", name="Transfer", exact=True).click()
     one = results(panel, 1)
     panel.get_by_label("Smiling").check()
     panel.get_by_role("button", name="Transfer", exact=True).click()
     two = results(panel, 1, one)
     assert not np.array_equal(download(one[0], tmp_path)[1], download(two[0], tmp_path)[1])
-    choose(panel, 5, strip=1)
+    choose(panel, 7, strip=1)
     choose_option(page, panel, "Result", "3 x 3 interpolation")
     panel.get_by_role("button", name="Transfer", exact=True).click()
     corners = results(panel, 9)
@@ -157,6 +177,7 @@ def test_paint(url, open_page, screenshot, width, tmp_path):
     before = codes(panel)
     hat = "255,51,153"
     panel.get_by_text("hat", exact=True).click()
+    panel.locator(".painter canvas").scroll_into_view_if_needed()
     box = panel.locator(".painter canvas").bounding_box()
     across, top = box["x"] + box["width"] / 2, box["y"] + box["height"] / 8
     page.mouse.move(across - box["width"] / 6, top)
@@ -167,6 +188,8 @@ def test_paint(url, open_page, screenshot, width, tmp_path):
     assert brushed.get(hat, 0) > before.get(hat, 0) + 20
     assert set(brushed) - set(before) <= {hat}  # No colours in between.
     panel.get_by_text("Fill", exact=True).click()
+    panel.locator(".painter canvas").scroll_into_view_if_needed()
+    box = panel.locator(".painter canvas").bounding_box()
     page.mouse.click(box["x"] + 4, box["y"] + 4)  # The background.
     assert codes(panel)[hat] > brushed[hat] + 200
     panel.get_by_role("button", name="Undo").click()
@@ -189,11 +212,7 @@ def test_paint_on_an_opened_file(url, open_page, tmp_path):
     labels = np.full((100, 100), CLASSES_19.index("skin"), np.uint8)
     save_label_map(labels, tmp_path / "map.png")
     panel.locator("input[type=file][accept*=png]").first.set_input_files(tmp_path / "map.png")
-    for _ in range(150):
-        if codes(panel) == {"204,0,0": 64 * 64}:
-            break
-        page.wait_for_timeout(200)
-    assert codes(panel) == {"204,0,0": 64 * 64}
+    wait(page, lambda: codes(panel) == {"204,0,0": 64 * 64})
     Image.new("RGB", (64, 64), (1, 2, 3)).save(tmp_path / "photo.png")
     panel.locator("input[type=file][accept*=png]").first.set_input_files(tmp_path / "photo.png")
     alert(page, "photo.png", "colour (1, 2, 3)")
@@ -219,7 +238,7 @@ def test_exemplar(url, open_page, screenshot, width, tmp_path):
 @WIDTHS
 def test_parts(url, open_page, screenshot, width):
     page = open_page(url, width)
-    panel = tab(page, "Face parts")
+    panel = tab(page, "Parts")
     choose(panel, 5)
     panel.get_by_role("button", name="Find the parts").click()
     panel.get_by_text("upper lip").first.wait_for(timeout=SLOW)
@@ -234,19 +253,17 @@ def test_keyboard(url, open_page):
     panel = tab(page, "Expression")
     reach(page, "button.thumbnail-item")
     page.keyboard.press("Enter")
+    wait(page, lambda: chosen(panel))
     reach(page, "button.primary")
-    page.wait_for_timeout(1000)
     page.keyboard.press("Enter")
     results(panel, 8)
-    page.get_by_role("tab", name="Expression").focus()
-    page.keyboard.press("Tab")
     page.get_by_role("tab", name="Paint").focus()
     page.keyboard.press("Enter")
     panel = page.get_by_role("tabpanel").filter(visible=True)
     panel.locator(".painter canvas").wait_for()
     before = codes(panel)
     reach(page, ".painter canvas")
-    for key in ("ArrowUp", "Shift+ArrowLeft", "Space"):
+    for key in (*["ArrowUp"] * 14, "Shift+ArrowLeft", "Space"):
         page.keyboard.press(key)
     painted = codes(panel)
     assert painted != before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 import re
 import signal
 import sys
@@ -132,6 +133,8 @@ def _served(address: str, names: list[str]) -> list[Offer]:
 def _loaded(runs: list[str]) -> list[Offer]:
     """What runs accept, loaded into this process."""
     import_tensorflow()
+    # Of warnings that there are many functions: each signature is one.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     import tfface
     from tfface.client import FaceClient
     from tfface.methods.trained import InProcess

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.machinery
 import importlib.util
 import io
 import subprocess
@@ -316,10 +317,11 @@ def test_gradio_is_named_if_it_is_missing(capsys, monkeypatch):
 
 
 def test_a_server_that_cannot_be_reached_is_named(capsys, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    gradio = importlib.util.module_from_spec(importlib.machinery.ModuleSpec("gradio", None))
+    monkeypatch.setitem(sys.modules, "gradio", gradio)  # Not needed before the page is built.
     monkeypatch.setattr(FaceClient, "metadata", unreachable)
-    error = failure(capsys, "--server", "127.0.0.1:9", "--port", "0", "--model", "smiles")
-    assert "smiles at 127.0.0.1:9" in error and "start the server" in error
+    error = failure(capsys, "--server", "http://127.0.0.1:9", "--port", "0", "--model", "smiles")
+    assert "smiles at http://127.0.0.1:9" in error and "start the server" in error
 
 
 def unreachable(self):

@@ -9,7 +9,6 @@ import base64
 import dataclasses
 import io
 import itertools
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,12 +60,11 @@ class Actions:
     """The actions of a page.
 
     Args:
-        folder: Folder for the images; None: a temporary one, until the process ends.
+        folder: Folder for the images.
     """
 
-    def __init__(self, folder: str | Path | None = None):
-        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="tfface-app-")
-        self._folder = Path(folder or self._temporary.name)
+    def __init__(self, folder: str | Path):
+        self._folder = Path(folder)
         self._numbers = itertools.count()
 
     def change_expression(
@@ -200,7 +198,8 @@ class Actions:
             save_image(image, file, Mark(mark, offer.model.name))
             images.append((str(file), name))
         longest = max(map(len, rows))
-        return Results(images, longest if longest > 1 else min(len(rows), _ACROSS), note)
+        ordered = longest > 1 and len(rows) > 1
+        return Results(images, longest if ordered else min(len(images), _ACROSS), note)
 
 
 def to_painted(file: str | Path, offer: Offer) -> str:

@@ -6,6 +6,7 @@ import functools
 import html
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,19 @@ def open_page(offers: Sequence[Offer], host: str, port: int) -> tuple[str, Calla
         port: Port; 0: any free one.
 
     Returns:
-        The URL of the page, and a function that closes it.
+        The URL of the page, and a function that closes it and deletes uploaded images and results.
 
     Raises:
         UserError: The address cannot be listened on.
     """
-    page = build_page(offers)
+    folder = tempfile.TemporaryDirectory(prefix="tfface-app-")
+    os.environ["GRADIO_TEMP_DIR"] = folder.name
+    page = build_page(offers, folder.name)
+
+    def close() -> None:
+        page.close(verbose=False)
+        folder.cleanup()
+
     try:
         _, url, _ = page.launch(
             server_name=host,
@@ -67,7 +75,7 @@ def open_page(offers: Sequence[Offer], host: str, port: int) -> tuple[str, Calla
         )
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port}: {error}") from error
-    return url, functools.partial(page.close, verbose=False)
+    return url, close
 
 
 def _free_port(host: str) -> int:
@@ -75,16 +83,16 @@ def _free_port(host: str) -> int:
         return taken.getsockname()[1]
 
 
-def build_page(offers: Sequence[Offer]) -> gr.Blocks:
-    """The page, with a tab for each kind of edit that a model offers."""
+def build_page(offers: Sequence[Offer], folder: str) -> gr.Blocks:
+    """The page, with a tab for each kind of edit that a model offers; `folder`: for results."""
     tabs = (
         ("Expression", _expression_tab, lambda offer: "expression" in offer.options),
         ("Attributes", _attributes_tab, lambda offer: "attribute" in offer.options),
         ("Paint", _paint_tab, lambda offer: "seed" in offer.options),
         ("Exemplar", _exemplar_tab, lambda offer: "exemplar" in offer.options),
-        ("Face parts", _parts_tab, lambda offer: offer.segments),
+        ("Parts", _parts_tab, lambda offer: offer.segments),
     )
-    actions = Actions()
+    actions = Actions(folder)
     with gr.Blocks(title="tfface", analytics_enabled=False) as page:
         gr.Markdown(
             "# tfface\nEdit and generate faces. Every result is marked as such in its file."
@@ -149,11 +157,11 @@ def _examples(offers: dict[str, Offer], label: str, target: gr.Image | gr.Galler
         files,
         label=label,
         columns=len(files),
-        height="auto",
+        fit_columns=False,
         allow_preview=False,
         interactive=False,
         buttons=[],
-        elem_classes="examples",
+        elem_classes=["examples", "strip-of-images"],
     )
 
     def choose(shown: Any, event: gr.SelectData):
@@ -171,8 +179,9 @@ def _references(label: str) -> gr.Gallery:
         type="filepath",
         file_types=["image"],
         columns=3,
-        height=220,
+        fit_columns=False,
         interactive=True,
+        elem_classes="strip-of-images",
         object_fit="contain",
     )
 
@@ -187,10 +196,10 @@ def _results() -> tuple[gr.Markdown, gr.Gallery]:
         label="Results",
         format="png",
         interactive=False,
-        height="auto",
+        fit_columns=False,
         object_fit="contain",
         buttons=["download", "download_all", "fullscreen"],
-        elem_classes="results",
+        elem_classes=["results", "strip-of-images"],
     )
     return note, gallery
 
