@@ -14,7 +14,6 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = ROOT / "build" / "screenshots"
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
-SLOW = 120_000  # ms; the first result of a model traces its graph.
 
 
 @pytest.fixture(scope="session")

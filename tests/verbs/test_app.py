@@ -17,6 +17,8 @@ from PIL import Image
 import tfface.web.examples as examples
 from tfface import app
 from tfface.client import FaceClient, ServerError
+from tfface.data import alignment
+from tfface.data.alignment import Face
 from tfface.data.images import read_mark
 from tfface.data.label_maps import CLASSES_19, LINE, load_label_map, save_label_map, to_labels
 from tfface.data.marks import EDITED, GENERATED
@@ -88,9 +90,12 @@ class StandIn:
             maps = np.zeros((SIZE, SIZE), np.uint8)
             maps[4:12, 4:12] = CLASSES_19.index("skin")
             return {"label_map_bytes": np.array([png(maps)] * len(first), object)}
-        image = png(np.full((SIZE, SIZE, 3), 99, np.uint8))
-        names = ("image_bytes", "eyes_bytes")
-        return {name: np.array([image] * len(first), object) for name in names}
+        edited = inputs.get("image_bytes", inputs.get("source_bytes"))
+        size = (SIZE, SIZE) if edited is None else Image.open(io.BytesIO(edited[0])).size
+        image = png(np.full((*size[::-1], 3), 99, np.uint8))
+        eyes = png(np.full((SIZE, SIZE, 3), 99, np.uint8))
+        images = {"image_bytes": image, "eyes_bytes": eyes}
+        return {name: np.array([x] * len(first), object) for name, x in images.items()}
 
     def _fail(self):
         if self.error:
@@ -159,8 +164,9 @@ def test_expressions(actions):
     names = [name for _, name in results.images]
     assert names == ["happy", "happy-eyes", "segmentation", "sad", "sad-eyes"]
     assert results.columns == 3 and results.note == ""
-    file = results.images[0][0]
-    assert Image.open(file).size == (SIZE, SIZE) and read_mark(file).source == EDITED
+    file, part = results.images[0][0], results.images[1][0]
+    assert Image.open(file).size == (256, 256) and Image.open(part).size == (SIZE, SIZE)
+    assert read_mark(file).source == EDITED
     transport.calls.clear()
     actions.change_expression(offer, FACE, ["sad"])
     assert list(transport.calls[0][1]["expression"]) == ["sad"]
@@ -210,6 +216,31 @@ def test_face_parts(actions):
     assert [name for _, name in parts] == ["background", "skin"]
     skin = parts[1][0]
     assert skin[64:192, 64:192].all() and skin.sum() == 128**2
+
+
+@pytest.fixture
+def two_faces(monkeypatch):
+    """The detector finds a large face and a small one."""
+    large = np.array([[100, 118], [157, 118], [128, 155], [104, 185], [152, 185]], np.float32)
+    faces = [
+        Face((60, 60, 200, 220), large),
+        Face((5, 5, 60, 60), large / 4),
+    ]
+    monkeypatch.setattr(alignment, "find_faces", lambda image: faces)
+
+
+@pytest.mark.usefixtures("two_faces")
+def test_the_largest_face_of_a_photograph_is_edited(actions, tmp_path):
+    _, offer = offered("expression", crop="celeba")
+    photograph = Image.new("RGB", (300, 280), (200, 100, 50))
+    photograph.save(tmp_path / "photo.png")
+    results = actions.change_expression(offer, str(tmp_path / "photo.png"), ["sad"])
+    assert "2 faces" in results.note and "face 1 is used" in results.note
+    edited = np.asarray(Image.open(results.images[0][0]))
+    assert edited.shape == (280, 300, 3) and (edited[0] == (200, 100, 50)).all()
+    assert (edited[150, 128] != (200, 100, 50)).any()
+    seen, _, note = actions.segment(offer, str(tmp_path / "photo.png"))
+    assert seen.shape[0] == seen.shape[1] < 280 and "2 faces" in note
 
 
 def test_an_opened_label_map_is_painted_on_as_the_model_sees_it(tmp_path):
