@@ -232,15 +232,15 @@ def two_faces(monkeypatch):
 @pytest.mark.usefixtures("two_faces")
 def test_the_largest_face_of_a_photograph_is_edited(actions, tmp_path):
     _, offer = offered("expression", crop="celeba")
-    photograph = Image.new("RGB", (300, 280), (200, 100, 50))
+    photograph = Image.new("RGB", (600, 400), (200, 100, 50))
     photograph.save(tmp_path / "photo.png")
     results = actions.change_expression(offer, str(tmp_path / "photo.png"), ["sad"])
     assert "2 faces" in results.note and "face 1 is used" in results.note
     edited = np.asarray(Image.open(results.images[0][0]))
-    assert edited.shape == (280, 300, 3) and (edited[0] == (200, 100, 50)).all()
+    assert edited.shape == (400, 600, 3) and (edited[390] == (200, 100, 50)).all()
     assert (edited[150, 128] != (200, 100, 50)).any()
     seen, _, note = actions.segment(offer, str(tmp_path / "photo.png"))
-    assert seen.shape[0] == seen.shape[1] < 280 and "2 faces" in note
+    assert seen.shape[0] == seen.shape[1] < 400 and "2 faces" in note
 
 
 def test_an_opened_label_map_is_painted_on_as_the_model_sees_it(tmp_path):
