@@ -196,6 +196,20 @@ def test_multitask_totals_are_the_weighted_sums_of_the_terms(nets):
     assert float(terms["fake"]) == pytest.approx(expected, rel=1e-4)
 
 
+def test_without_its_weight_the_cycle_is_not_computed(nets):
+    options = {"adversarial": "multitask", "weights.reconstruction": 0.0, "weights.change": 4.0}
+    calls = []
+
+    class Counted(Sargan):
+        def generate(self, *arguments):
+            calls.append(arguments)
+            return super().generate(*arguments)
+
+    total, terms = Counted(replace(CONFIG, options)).loss("generator", nets, make_batch())
+    assert set(terms) == {"fake", "change"} and len(calls) == 1
+    assert float(total) == pytest.approx(float(terms["fake"] + 4.0 * terms["change"]), rel=1e-5)
+
+
 def test_multitask_gradients_reach_every_updated_weight(nets):
     """Except those of the unused realness map."""
     method = Sargan(replace(CONFIG, {"adversarial": "multitask"}))

@@ -49,8 +49,9 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     total = terms["fake"]
     if "cls" in terms:
         total += weights.classification_fake * terms["cls"]
-    terms["rec"] = reconstruction(image, method.generate(nets, fake, batch["expression"]))
-    total += weights.reconstruction * terms["rec"]
+    if weights.reconstruction:
+        terms["rec"] = reconstruction(image, method.generate(nets, fake, batch["expression"]))
+        total += weights.reconstruction * terms["rec"]
     if weights.change:
         terms["change"] = change(image, fake)
         total += weights.change * terms["change"]

@@ -145,9 +145,10 @@ def generators_loss(
             total += weights.classification_fake * terms["cls"]
         losses[name] = total, terms
     total, terms = with_local(losses, weights.local)
-    cycled = method.manipulate(nets, fake, source, fake_probabilities)["image"]
-    terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
-    total += weights.reconstruction * terms["rec"]
+    if weights.reconstruction:
+        cycled = method.manipulate(nets, fake, source, fake_probabilities)["image"]
+        terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
+        total += weights.reconstruction * terms["rec"]
     if weights.change:
         terms["change"] = tf.reduce_mean(tf.abs(fake - image))
         total += weights.change * terms["change"]
