@@ -3,9 +3,9 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,8 +43,6 @@ class Process:
 
     def ready_at(self, pattern):
         """The address in the line of the log that matches."""
-        import time
-
         for _ in range(6000):
             if found := re.search(pattern, self.log.read_text()):
                 return found[1]
@@ -52,8 +50,8 @@ class Process:
             time.sleep(0.1)
         raise AssertionError(self.log.read_text())
 
-    def stop(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
+    def stop(self):
+        self.process.terminate()
         return self.process.wait(60)
 
 

@@ -20,7 +20,6 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # Before Gradio is i
 import gradio as gr  # noqa: E402
 
 _HERE = Path(__file__).parent
-_NO_MATRIX = "One image"
 _BUILT_IN = (
     "This model was trained on built-in faces: it is **not suitable for photographs**. The "
     "examples are built-in faces that it has not seen."
@@ -248,7 +247,7 @@ def _attributes_tab(actions: Actions, offers: dict[str, Offer]) -> None:
             _examples(offers, "Example references", references)
             strength = gr.Slider(0, 1, 1, step=0.1, label="Strength")
             matrix = gr.Dropdown(
-                [(_NO_MATRIX, 0), *[(f"{n} x {n} interpolation", n) for n in range(3, 7)]],
+                [("one image", 0), *[(f"{n} x {n} interpolation", n) for n in range(3, 7)]],
                 value=0,
                 label="Result",
                 info="An interpolation needs one attribute and three references, or two attributes "
@@ -275,27 +274,33 @@ def _attributes_tab(actions: Actions, offers: dict[str, Offer]) -> None:
     run.click(transfer, [model, image, references, attributes, strength, matrix], outputs)
 
 
-def _painter(offers: dict[str, Offer], model: gr.Dropdown) -> gr.HTML:
+def _painters(offers: dict[str, Offer], model: gr.Dropdown) -> list[gr.HTML]:
+    """For each model a canvas of its size, with examples; only that of the chosen one is shown."""
+    painters, columns = [], []
+    for name, offer in offers.items():
+        with gr.Column(visible=name == model.value) as column:
+            painters.append(_painter(offer))
+        columns.append(column)
+    model.change(
+        lambda chosen: [gr.Column(visible=name == chosen) for name in offers], model, columns
+    )
+    return painters
+
+
+def _painter(offer: Offer) -> gr.HTML:
     """A canvas for label maps or drawings, with examples, and a button to open a file."""
-    offer = offers[model.value]
     maps = example_maps(offer)
     painter = gr.HTML(
         maps[0],
         html_template='<div class="painter"></div>',
         js_on_load=(_HERE / "painter.js").read_text(),
-        elem_classes="painting",
         side=offer.side,
         codes=[[name, _hex(colour)] for name, colour in PARTS[: 20 if offer.model.lines else 19]],
         examples=maps,
         what="drawing" if offer.model.lines else "label map",
     )
     opened = gr.UploadButton("Open a PNG file", file_types=[".png"])
-
-    @_in_page
-    def read(name, file):
-        return to_painted(file, offers[name])
-
-    opened.upload(read, [model, opened], painter)
+    opened.upload(_in_page(lambda file: to_painted(file, offer)), opened, painter)
     return painter
 
 
@@ -307,7 +312,7 @@ def _paint_tab(actions: Actions, offers: dict[str, Offer]) -> None:
     model = _choose_model(offers)
     with gr.Row():
         with gr.Column():
-            painter = _painter(offers, model)
+            painters = _painters(offers, model)
         with gr.Column():
             count = gr.Slider(1, MOST_SEEDS, 4, step=1, label="Number of random styles")
             first = gr.Number(1, precision=0, minimum=0, label="Seed of the first")
@@ -317,18 +322,19 @@ def _paint_tab(actions: Actions, offers: dict[str, Offer]) -> None:
             outputs = _results()
 
     @_in_page
-    def synthesize(name, painted, count, first, references):
+    def synthesize(name, count, first, references, *painted):
+        map_of = dict(zip(offers, painted, strict=True))
         files = _files(references)
-        return _shown(actions.synthesize(offers[name], painted, count, first, files))
+        return _shown(actions.synthesize(offers[name], map_of[name], count, first, files))
 
-    run.click(synthesize, [model, painter, count, first, references], outputs)
+    run.click(synthesize, [model, count, first, references, *painters], outputs)
 
 
 def _exemplar_tab(actions: Actions, offers: dict[str, Offer]) -> None:
     model = _choose_model(offers)
     with gr.Row():
         with gr.Column():
-            painter = _painter(offers, model)
+            painters = _painters(offers, model)
         with gr.Column():
             exemplar = _image("Exemplar: a face whose style is used")
             _examples(offers, "Example faces", exemplar)
@@ -336,11 +342,12 @@ def _exemplar_tab(actions: Actions, offers: dict[str, Offer]) -> None:
             outputs = _results()
 
     @_in_page
-    def generate(name, painted, exemplar):
-        chosen = [exemplar] if exemplar else []
-        return _shown(actions.generate(offers[name], painted, chosen))
+    def generate(name, exemplar, *painted):
+        map_of = dict(zip(offers, painted, strict=True))
+        exemplars = [exemplar] if exemplar else []
+        return _shown(actions.generate(offers[name], map_of[name], exemplars))
 
-    run.click(generate, [model, painter, exemplar], outputs)
+    run.click(generate, [model, exemplar, *painters], outputs)
 
 
 def _parts_tab(actions: Actions, offers: dict[str, Offer]) -> None:
