@@ -5,33 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
-import re
 import signal
 import sys
 import threading
 from typing import TYPE_CHECKING
 
-from tfface.cli import Parser, command, import_tensorflow
+from tfface.cli import Parser, command, import_tensorflow, port_number, server_address
 from tfface.errors import UserError
 from tfface.shipped import is_shipped, run_folder, shipped
 
 if TYPE_CHECKING:
     from tfface.client import FaceClient
     from tfface.web.offers import Offer
-
-
-def _server(text: str) -> str:
-    if "://" not in text and not re.fullmatch(r".+:\d+", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected HOST:PORT (gRPC) or http://HOST:PORT (REST)"
-        )
-    return text
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 65535")
-    return int(text)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -51,7 +36,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--server",
-        type=_server,
+        type=server_address,
         metavar="ADDRESS",
         help="use served models: HOST:PORT (gRPC) or http://HOST:PORT (REST)",
     )
@@ -69,7 +54,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=port_number,
         default=7860,
         metavar="N",
         help="port of the page; 0: any free port (default: %(default)s)",

@@ -8,6 +8,7 @@ import functools
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         """Raises a UserError, which `command` prints."""
         raise UserError(message)
+
+
+def server_address(text: str) -> str:
+    """Parses the address of a server, HOST:PORT or http://HOST:PORT."""
+    if "://" not in text and not re.fullmatch(r".+:\d+", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected HOST:PORT (gRPC) or http://HOST:PORT (REST)"
+        )
+    return text
+
+
+def port_number(text: str) -> int:
+    """Parses a port, 0 to 65535."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 65535")
+    return int(text)
 
 
 def import_tensorflow() -> None:

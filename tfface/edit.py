@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from tfface.cli import Parser, command, import_tensorflow
+from tfface.cli import Parser, command, import_tensorflow, server_address
 from tfface.config import Crop
 from tfface.editing import KINDS, OPTIONS, OptionError
 from tfface.errors import UserError
@@ -34,14 +33,6 @@ _MOST_SEEDS = 1000
 
 # Argument of `load_label_map`: whether to expect line drawings, by `Editor.takes`.
 _LINES = {"label_map": False, "lines": True, "condition": None}
-
-
-def _server(text: str) -> str:
-    if "://" not in text and not re.fullmatch(r".+:\d+", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected HOST:PORT (gRPC) or http://HOST:PORT (REST)"
-        )
-    return text
 
 
 def _seeds(text: str) -> list[int]:
@@ -104,7 +95,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("input", nargs="*", help="images, or folders of images")
     parser.add_argument(
         "--server",
-        type=_server,
+        type=server_address,
         metavar="ADDRESS",
         help="edit with a served model instead of a run: HOST:PORT (gRPC) or http://HOST:PORT "
         "(REST)",

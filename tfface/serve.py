@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfface.cli import Parser, command, import_tensorflow
+from tfface.cli import Parser, command, import_tensorflow, port_number
 from tfface.data.image_heads import MAX_PIXELS
 from tfface.errors import UserError
 from tfface.server.checks import check_addresses, check_models
@@ -92,12 +92,6 @@ def _boolean(text: str) -> bool:
     return values[text.lower()]
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 65535")
-    return int(text)
-
-
 def _at_least(least: int):
     def number(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -155,7 +149,10 @@ _FLAGS = {
         "num_request_iterations_for_warmup": ("runs of each warm-up request; 0: one", _NUMBER),
     },
     "gRPC": {
-        "port": ("port; 0: any free port, or none with a socket", {"type": _port, "default": 8500}),
+        "port": (
+            "port; 0: any free port, or none with a socket",
+            {"type": port_number, "default": 8500},
+        ),
         "host": (
             "address to listen on, also for REST, such as 0.0.0.0 for all (default: loopback "
             "addresses)", {},
@@ -190,7 +187,7 @@ _FLAGS = {
         ),
     },
     "REST": {
-        "rest_api_port": ("port; 0: no REST API", {"type": _port, "default": 0}),
+        "rest_api_port": ("port; 0: no REST API", {"type": port_number, "default": 0}),
         "rest_api_num_threads": (
             "maximum number of concurrent requests (default: 4 per CPU)", _COUNT,
         ),
