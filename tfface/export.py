@@ -210,8 +210,9 @@ def model_card(trained: Trained, outputs: dict[str, list[str]]) -> str:
         "same size. Edits are computed at the networks' size; the difference is upscaled and added "
         "to the central square of the original.",
         "",
-        "Edited faces are not evidence of anything. Do not present them as photographs of real "
-        "events.",
+        "Encoded results state in their metadata that a model generated or edited them. Edited "
+        "faces are not evidence of anything: do not present them as photographs of real events, do "
+        "not judge from them what anybody feels, and edit people only with their consent.",
         "",
     ]
     return "\n".join(lines)
