@@ -155,10 +155,14 @@ def measure(case: str, variants: list[Variant], repeats: int) -> Record:
 
 
 def commit(folder: Path) -> str:
-    """The commit of a working copy, with "-dirty" if it has changes."""
-    words = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
-    found = subprocess.run(words, capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
+    """The commit of a working copy, with "-dirty" if it has changes but for the results."""
+    git = ["git", "-C", str(folder)]
+    found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    files = ["--", ":/", ":(top,exclude)docs/performance.md"]
+    files.append(":(top,exclude)benchmarks/performance.json")
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", *files], capture_output=True)
+    name = found.stdout.strip() or "unknown"
+    return f"{name}-dirty" if changed.returncode == 1 else name
 
 
 def processor() -> str:
@@ -352,7 +356,8 @@ def tables(records: dict[str, Record]) -> str:
     parts = []
     if paper:
         parts += ["## Beside PyTorch", *(_section(case, record) for case, record in paper.items())]
-        parts += ["## Share of the roofline", markdown(roofline(paper))]
+        if any("flop" in record for record in paper.values()):
+            parts += ["## Share of the roofline", markdown(roofline(paper))]
     if demo:
         parts += ["## Training of `demo` presets"]
         parts += [_section(case, record) for case, record in demo.items()]
