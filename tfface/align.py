@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import itertools
 import json
 import os
 import sys
-import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -111,8 +108,8 @@ def align_folder(photos: Path, out: Path, crop: str = "celeba_hq", size: int = 2
 
     with ThreadPoolExecutor(os.cpu_count()) as threads, progress() as bar:
         task = bar.add_task("aligning", total=len(missing))
-        for some in _chunks(missing):
-            for name, reason, faces in threads.map(work, some):
+        for start in range(0, len(missing), _AT_ONCE):
+            for name, reason, faces in threads.map(work, missing[start : start + _AT_ONCE]):
                 bar.advance(task)
                 if reason:
                     unused[name] = reason
@@ -192,12 +189,6 @@ def _cut(photo: Path, target: Path, crop: str, size: int) -> tuple[str, list[Fac
     return "", face.faces
 
 
-def _chunks(names: list[str]) -> Iterator[list[str]]:
-    rest = iter(names)
-    while some := list(itertools.islice(rest, _AT_ONCE)):
-        yield some
-
-
 def _write_unused(out: Path, unused: dict[str, str]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([("file", "reason"), *sorted(unused.items())])
@@ -205,15 +196,13 @@ def _write_unused(out: Path, unused: dict[str, str]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    from tfface.engine.run import write_text
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        write_text(path, text)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _report(

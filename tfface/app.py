@@ -122,7 +122,6 @@ def _loaded(runs: list[str]) -> list[Offer]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     import tfface
     from tfface.client import FaceClient
-    from tfface.methods.trained import InProcess
     from tfface.web.offers import find_offer
 
     offers = []
@@ -130,10 +129,9 @@ def _loaded(runs: list[str]) -> list[Offer]:
         print(f"tfface.app: loading {run}", flush=True)
         trained = tfface.load(run)
         name = run if is_shipped(run_folder(run)) else trained.path.name
-        transport = InProcess(trained.method.signatures(trained.nets) | trained.crop_signature())
 
-        def connect(align: bool, transport=transport, name=name) -> FaceClient:
-            return FaceClient("this process", name, transport=transport, align=align)
+        def connect(align: bool, trained=trained, name=name) -> FaceClient:
+            return FaceClient("this process", name, transport=trained.transport, align=align)
 
         method = trained.method
         offers.append(find_offer(name, connect, method.labels, method.takes == "lines"))

@@ -133,7 +133,8 @@ def import_tensorflow() -> None:
     if "tensorflow" not in sys.modules:
         _import_quietly()
     # In notebooks TensorFlow sets the level INFO, and logs every file that is written or read.
-    logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    tensorflow = logging.getLogger("tensorflow")
+    tensorflow.setLevel(max(tensorflow.level, logging.WARNING))
 
 
 def _import_quietly() -> None:

@@ -218,8 +218,6 @@ def _editor(
     args: argparse.Namespace, options: dict[str, Any]
 ) -> Iterator[tuple[str, Editor, Mark]]:
     """Yields the beginning of a sentence about the model, its editor, and the mark of its edits."""
-    from tfface.data.marks import EDITED, GENERATED, Mark
-
     align = {"align": args.crop or args.align, "face": args.face or 1}
     if not args.server:
         import_tensorflow()
@@ -231,22 +229,19 @@ def _editor(
         described = f"{args.run} is a run of {trained.name}, which"
         yield described, trained.editor(options, **align), trained.mark
         return
-    from tfface.client import FaceClient, ServerError
-    from tfface.editing import Editor, Model
+    from tfface.client import FaceClient
+    from tfface.data.marks import Mark
+    from tfface.editing import Editor, Model, as_user_errors
 
     if not args.server.startswith(("http://", "https://")):
         import_tensorflow()
     name = args.model or "default"
-    try:
-        with FaceClient(args.server, name, **align) as client:
-            _check_crop(args, client, f"model {name} at {args.server}")
-            editor = Editor(Model(client, client.metadata()), options)
-            served = [v for v, status in client.status().items() if status.state == "AVAILABLE"]
-            source = EDITED if editor.takes == "image" else GENERATED
-            mark = Mark(source, name, f"version {max(served)}" if served else "")
-            yield f"model {name} at {args.server}", editor, mark
-    except ServerError as error:
-        raise UserError(" ".join(str(error).split())) from error
+    with as_user_errors(), FaceClient(args.server, name, **align) as client:
+        _check_crop(args, client, f"model {name} at {args.server}")
+        editor = Editor(Model(client, client.metadata()), options)
+        served = [v for v, status in client.status().items() if status.state == "AVAILABLE"]
+        mark = Mark.of_model(editor.takes, name, f"version {max(served)}" if served else "")
+        yield f"model {name} at {args.server}", editor, mark
 
 
 def _check_crop(args: argparse.Namespace, client: FaceClient, model: str) -> None:

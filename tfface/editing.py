@@ -6,9 +6,10 @@ and turns them into rows of named edits.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from tfface.client import FaceClient, ServerError
@@ -117,6 +118,15 @@ class Model:
     lines: bool | None = None
 
 
+@contextlib.contextmanager
+def as_user_errors() -> Iterator[None]:
+    """Raises a ServerError as a UserError of one line, with the ServerError as its cause."""
+    try:
+        yield
+    except ServerError as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
 class Editor:
     """Applies the edits selected by options with a model.
 
@@ -153,12 +163,10 @@ class Editor:
     def aligned(self, image: Any) -> Encoded:
         """Finds the face to edit in a photograph, if the client aligns.
 
-        See `FaceClient.aligned`; a ServerError is raised as a UserError.
+        See `FaceClient.aligned`, and `as_user_errors`.
         """
-        try:
+        with as_user_errors():
             return self._client.aligned(image)
-        except ServerError as error:
-            raise UserError(" ".join(str(error).split())) from error
 
     def edit(self, inputs: Sequence[Any]) -> list[list[list[tuple[str, Image]]]]:
         """Edits images, or generates images from label maps.
@@ -174,10 +182,8 @@ class Editor:
         Raises:
             UserError: An input that cannot be read or that the model rejects.
         """
-        try:
+        with as_user_errors():
             edited = [[(name, edit(list(inputs))) for name, edit in row] for row in self._rows]
-        except ServerError as error:
-            raise UserError(" ".join(str(error).split())) from error
         return [
             [[(name, _as_image(results[i])) for name, results in row] for row in edited]
             for i in range(len(inputs))

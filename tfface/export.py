@@ -76,8 +76,7 @@ def _save(trained: Trained, path: Path) -> dict[str, list[str]]:
         v.value for name in trained.method.averaged for v in trained.nets[name].variables
     ]
     functions = {}
-    signatures = trained.method.signatures(trained.nets) | trained.crop_signature()
-    for name, signature in signatures.items():
+    for name, signature in trained.signatures().items():
         specs = {
             key: tf.TensorSpec(spec.shape, spec.dtype, name=key)
             for key, spec in signature.inputs.items()

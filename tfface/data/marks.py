@@ -59,6 +59,17 @@ class Mark:
     version: str = ""
     tool: str = f"tfface {__version__}"
 
+    @classmethod
+    def of_model(cls, takes: str, model: str, version: str = "") -> Mark:
+        """The mark of a model's images.
+
+        Args:
+            takes: Input of the model: "image", which it edits, or what it generates from.
+            model: As in the class.
+            version: As in the class.
+        """
+        return cls(EDITED if takes == "image" else GENERATED, model, version)
+
     def xmp(self) -> bytes:
         """The mark as an XMP packet."""
         values = {**dataclasses.asdict(self), "source": _TYPES + self.source}

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfface.client import FaceClient, ServerError, VersionStatus
 from tfface.client.types import Signatures
 from tfface.data.alignment import crop_of
-from tfface.data.marks import EDITED, GENERATED, Mark
+from tfface.data.marks import Mark
 from tfface.editing import OPTIONS, Editor, Model
 from tfface.methods.base import Method, Networks, Signature
 
@@ -45,12 +45,17 @@ class Trained:
     @property
     def mark(self) -> Mark:
         """What images that the model generates or edits state about it."""
-        source = EDITED if self.method.takes == "image" else GENERATED
-        return Mark(source, f"{self.name}/{self.path.name}", f"step {self.step}")
+        name = f"{self.name}/{self.path.name}"
+        return Mark.of_model(self.method.takes, name, f"step {self.step}")
+
+    def signatures(self) -> dict[str, Signature]:
+        """The signatures of an export: the method's, and `crop` if the crop is known."""
+        return self.method.signatures(self.nets) | self.crop_signature()
 
     @functools.cached_property
-    def _in_process(self) -> InProcess:
-        return InProcess({**self.method.signatures(self.nets), **self.crop_signature()})
+    def transport(self) -> InProcess:
+        """Calls the signatures in this process, for a client that needs no server."""
+        return InProcess(self.signatures())
 
     @functools.cached_property
     def client(self) -> FaceClient:
@@ -58,8 +63,8 @@ class Trained:
         return self._client()
 
     def _client(self, align: bool | str = False, face: int = 1) -> FaceClient:
-        transport = self._in_process
-        return FaceClient(str(self.path), self.name, transport=transport, align=align, face=face)
+        options = {"transport": self.transport, "align": align, "face": face}
+        return FaceClient(str(self.path), self.name, **options)
 
     def crop_signature(self) -> dict[str, Signature]:
         """The signature `crop`, which states the crop of the training images, if it is known.

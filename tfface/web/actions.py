@@ -22,7 +22,7 @@ from tfface.data.alignment import numbered
 from tfface.data.images import face_box, load_image, save_image, to_array
 from tfface.data.label_maps import LINE, colour, load_label_map, to_labels
 from tfface.data.lines import draw_lines
-from tfface.data.marks import EDITED, GENERATED, Mark
+from tfface.data.marks import Mark
 from tfface.editing import Editor
 from tfface.errors import UserError
 from tfface.web.examples import faces, label_map_of
@@ -186,16 +186,15 @@ class Actions:
 
     def _edit(self, offer: Offer, source: Any, options: dict[str, Any]) -> Results:
         editor = _called(offer, lambda: Editor(offer.model, options))
-        note, mark = "", GENERATED
+        note, mark = "", Mark.of_model(editor.takes, offer.model.name)
         if editor.takes == "image":
-            mark = EDITED
             source, note = _face(editor.aligned, source, offer)
         [rows] = _called(offer, lambda: editor.edit([source]))
         folder = self._folder / f"{next(self._numbers)}"
         images = []
         for name, image in itertools.chain(*rows):
             file = folder / f"{name}.png"
-            save_image(image, file, Mark(mark, offer.model.name))
+            save_image(image, file, mark)
             images.append((str(file), name))
         longest = max(map(len, rows))
         ordered = longest > 1 and len(rows) > 1
