@@ -128,6 +128,8 @@ class SegHierarchicalConfig(MethodConfig):
         fusion: How the global and the local results are fused into one face.
         residual_init: Factor on the initial weights of the generators' and the combiner's last
             convolutions; with less they start closer to copies of their inputs and learn faster.
+        upsampling: "transposed": StarGAN's transposed convolutions; "bilinear": bilinear
+            interpolation and a 3x3 convolution, which leaves fewer dots of a pixel's size (ours).
         discriminator: The global discriminator.
         local_discriminator: The discriminator of a region.
         gan_steps: Steps of the second stage, which trains the GANs with the segmentation network
@@ -157,6 +159,7 @@ class SegHierarchicalConfig(MethodConfig):
     attention: bool = False
     fusion: Fusion = Fusion()
     residual_init: float = 1.0
+    upsampling: Literal["transposed", "bilinear"] = "transposed"
     discriminator: DiscriminatorOptions = DiscriminatorOptions()
     local_discriminator: DiscriminatorOptions = DiscriminatorOptions(layers=5)
     gan_steps: int = 100_000

@@ -107,7 +107,14 @@ class SegHierarchical(Method):
         nets = {
             "segmenter": segmenter,
             "global_generator": GlobalGenerator(
-                size, n, len(c.regions), c.width, c.blocks, c.attention, c.residual_init
+                size,
+                n,
+                len(c.regions),
+                c.width,
+                c.blocks,
+                c.attention,
+                c.residual_init,
+                c.upsampling,
             ),
             whole: Discriminator(
                 size, n, c.discriminator.width, c.discriminator.layers, realness, name=whole
@@ -116,7 +123,7 @@ class SegHierarchical(Method):
         for region, discriminator in zip(c.regions, local, strict=True):
             name = f"{region}_generator"
             nets[name] = LocalGenerator(
-                size, n, c.local_width, c.local_blocks, c.residual_init, name=name
+                size, n, c.local_width, c.local_blocks, c.residual_init, c.upsampling, name=name
             )
             nets[discriminator] = Discriminator(
                 size,

@@ -49,13 +49,17 @@ def _residual_blocks(x, blocks: int, label=None):
     return x
 
 
-def _trunk(x, label, width: int, blocks: int):
+def _trunk(x, label, width: int, blocks: int, upsampling: str):
     """StarGAN's trunk: down to a quarter of the side, residual blocks, up to [B,S,S,width]."""
     x = _conv(x, width, 7, "head")
     x = _conv(x, 2 * width, 4, "down1", stride=2)
     x = _conv(x, 4 * width, 4, "down2", stride=2)
     x = _residual_blocks(x, blocks, label)
     for i, filters in ((1, 2 * width), (2, width)):
+        if upsampling == "bilinear":
+            x = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"up{i}_resize")(x)
+            x = _conv(x, filters, 3, f"up{i}", label=label)
+            continue
         x = keras.layers.Conv2DTranspose(
             filters,
             4,
@@ -105,6 +109,8 @@ class GlobalGenerator(Network):
         attention: Whether the output is GANimation's A * input + (1 - A) * colour, where A is the
             output of the layer "attention". Otherwise a residual is added.
         residual_init: Factor on the initial weights of the residual's convolution.
+        upsampling: "transposed": StarGAN's transposed convolutions; "bilinear": bilinear
+            interpolation and a 3x3 convolution.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -129,6 +135,7 @@ class GlobalGenerator(Network):
         blocks: int = 6,
         attention: bool = False,
         residual_init: float = 1.0,
+        upsampling: str = "transposed",
         dtype=None,
         name: str = "global_generator",
     ):
@@ -140,13 +147,14 @@ class GlobalGenerator(Network):
             "blocks": blocks,
             "attention": attention,
             "residual_init": residual_init,
+            "upsampling": upsampling,
         }
         with precision(dtype):
             image = keras.Input((size, size, 3), name="image")
             label = keras.Input((classes,), name="label")
             masks = keras.Input((size, size, regions), name="masks")
             x = keras.layers.Concatenate(name="concat")([image, masks])
-            x = _trunk(x, label, width, blocks)
+            x = _trunk(x, label, width, blocks, upsampling)
             if attention:
                 kept = _last(x, 1, "sigmoid", "attention")
                 edited = kept * image + (1.0 - kept) * _last(x, 3, "tanh", "colour")
@@ -165,6 +173,8 @@ class LocalGenerator(Network):
         width: Channels of the first convolution.
         blocks: Number of residual blocks.
         residual_init: Factor on the initial weights of the residual's convolution.
+        upsampling: "transposed": StarGAN's transposed convolutions; "bilinear": bilinear
+            interpolation and a 3x3 convolution.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -187,6 +197,7 @@ class LocalGenerator(Network):
         width: int = 32,
         blocks: int = 3,
         residual_init: float = 1.0,
+        upsampling: str = "transposed",
         dtype=None,
         name: str = "local_generator",
     ):
@@ -196,12 +207,13 @@ class LocalGenerator(Network):
             "width": width,
             "blocks": blocks,
             "residual_init": residual_init,
+            "upsampling": upsampling,
         }
         with precision(dtype):
             image = keras.Input((size, size, 3), name="image")
             label = keras.Input((classes,), name="label")
             mask = keras.Input((size, size, 1), name="mask")
-            x = _trunk(cut(image, mask), label, width, blocks)
+            x = _trunk(cut(image, mask), label, width, blocks, upsampling)
             edited = _towards(image, x, residual_init)
             super().__init__([image, label, mask], edited, arguments=arguments, name=name)
 
