@@ -121,7 +121,7 @@ def _serve_and_edit(
     """Returns the metrics, and the report's sections with images."""
     from tfface.client import FaceClient
     from tfface.evaluation import evaluation_of
-    from tfface.export import export_run
+    from tfface.exporting.saved_model import export_run
     from tfface.metrics.tables import SEED
 
     version = export_run(trained, out / "model")

@@ -341,7 +341,7 @@ def _exported(run: str) -> Iterator[str]:
     import_tensorflow()
 
     import tfface
-    from tfface.export import export_run
+    from tfface.exporting.saved_model import export_run
 
     with tempfile.TemporaryDirectory(prefix="tfface-serve-") as folder:
         export_run(tfface.load(run), folder)

@@ -18,9 +18,9 @@ LEVELS = (
     {"methods"},
     {"evaluation"},
     {"engine"},
-    {"export", "tuning"},
+    {"exporting", "tuning"},
     {"testing", "train", "tune", "edit", "evaluate", "serve", "prepare", "prepare_files", "convert",
-     "demo", "models", "align", "app"},
+     "export", "demo", "models", "align", "app"},
 )  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 COMMANDS = LEVELS[-1] - {"testing"}

@@ -16,7 +16,8 @@ from tfface import convert
 from tfface.data.images import load_image, read_mark
 from tfface.data.marks import EDITED, Mark
 from tfface.errors import UserError
-from tfface.export import export_run, main
+from tfface.export import main
+from tfface.exporting.saved_model import export_run
 from tfface.layers import torch_weights
 from tfface.methods.elegant import convert as elegant_convert
 from tfface.methods.sargan import convert as sargan_convert

@@ -9,7 +9,8 @@ def index_of(names: tf.Tensor, known: tuple[str, ...], what: str) -> tf.Tensor:
     """Indices of names in the tuple of known names.
 
     Args:
-        names: String tensor of any shape.
+        names: String tensor of any shape; or int32 indices, as models for devices have, which are
+            returned as they are.
         known: The known names.
         what: Kind of the names, such as "expression", for the error message.
 
@@ -19,6 +20,8 @@ def index_of(names: tf.Tensor, known: tuple[str, ...], what: str) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: A name is unknown; the message lists the known names.
     """
+    if names.dtype == tf.int32:
+        return names
     matches = tf.equal(names[..., None], tf.constant(known))
     message = f"unknown {what}; expected one of {', '.join(known)}; received"
     check = tf.debugging.Assert(tf.reduce_all(tf.reduce_any(matches, -1)), [message, names])

@@ -48,6 +48,11 @@ class Trained:
         name = f"{self.name}/{self.path.name}"
         return Mark.of_model(self.method.takes, name, f"step {self.step}")
 
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """The variables of the networks that an export needs, as TensorFlow saves them."""
+        return [v.value for name in self.method.averaged for v in self.nets[name].variables]
+
     def signatures(self) -> dict[str, Signature]:
         """The signatures of an export: the method's, and `crop` if the crop is known."""
         return self.method.signatures(self.nets) | self.crop_signature()

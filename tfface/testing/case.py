@@ -14,7 +14,7 @@ import tensorflow as tf
 import tfface.data
 from tfface.config import parse_training
 from tfface.data.synthetic import ATTRIBUTES, SyntheticFaces, render
-from tfface.export import export_run
+from tfface.exporting.saved_model import export_run
 from tfface.layers import precision
 from tfface.methods import get_config, get_method
 from tfface.methods.base import Method, Networks

@@ -15,7 +15,7 @@ from tfface.data.image_ops import to_squares
 from tfface.data.images import load_image, paste_back, to_array, to_image
 from tfface.data.label_map_ops import encode_labels, example_labels
 from tfface.data.label_maps import load_label_map, to_labels
-from tfface.export import TIES, TOLERANCE
+from tfface.exporting.saved_model import TIES, TOLERANCE
 from tfface.server.status import ServingError
 from tfface.testing.case import Case, contract_check, require
 

@@ -250,11 +250,11 @@ def check_resume(name: str, folder: Path, **train: Any) -> None:
             return []
 
     class Killed(WithoutPreviews):
-        def step(self, number, batch):
+        def steps(self, number, batches):
             if number == 4:
                 # One step after the checkpoint, whose line of metrics must be removed.
                 shutil.copytree(self.run.path, killed)
-            return super().step(number, batch)
+            return super().steps(number, batches)
 
     method, source = tiny_method(name, **{"log_every": 1, "save_every": 3, **train})
     with eagerly():
