@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from tfface.shipped import run_folder
 if TYPE_CHECKING:
     from tfface.config import RunOptions
     from tfface.engine.trainer import Trainer
+    from tfface.engine.workers import Workers
     from tfface.methods.trained import Trained
 
 
@@ -48,11 +51,12 @@ def train_run(
             saved, and the same call continues.
     """
     from tfface.config import RunOptions, from_preset
+    from tfface.engine.workers import ALONE
     from tfface.methods import get_config
 
     config = from_preset(method, get_config(method), preset, options)
-    trainer = _open(method, config, RunOptions(str(run), change, str(init)))
-    trainer.train()
+    with _opened(method, config, RunOptions(str(run), change, str(init)), ALONE) as trainer:
+        trainer.train()
 
     import tfface
 
@@ -61,42 +65,55 @@ def train_run(
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Trains; returns the exit status."""
+    """Trains, together with the other workers in `TF_CONFIG` if set; returns the exit status."""
     from tfface.config import parse_training
+    from tfface.engine.workers import from_environment
     from tfface.methods import METHODS, get_config
 
     configs = {name: get_config(name) for name in METHODS}
     method_name, config, options = parse_training(argv, configs, program("train"))
     if options.replay:
         return _replay(options.replay, method_name)
-    trainer = _open(method_name, config, options)
-    try:
-        trainer.train()
-    except Interrupted as stopped:
-        how = f"continue with: {trainer.run.resume_command()}"
-        raise Interrupted(f"{stopped}\n{how}", stopped.signal) from stopped
+    workers = from_environment()
+    with _opened(method_name, config, options, workers) as trainer:
+        try:
+            trainer.train()
+        except Interrupted as stopped:
+            how = f"continue with: {trainer.run.resume_command()}"
+            if workers.count > 1:
+                how = "continue with the same command on all workers"
+            raise Interrupted(f"{stopped}\n{how}", stopped.signal) from stopped
     return 0
 
 
-def _open(name: str, config: Any, options: RunOptions) -> Trainer:
+@contextlib.contextmanager
+def _opened(name: str, config: Any, options: RunOptions, workers: Workers) -> Iterator[Trainer]:
     """A trainer for a new or continued run folder."""
     from tfface.data import check_paths
     from tfface.engine.run import Run
 
     check_paths(config)
-    init = run_folder(options.init) if options.init else ""
+    init = run_folder(options.init) if options.init and workers.chief else ""
     if init:
         Run(init).read_config()  # Raises if it is not a run.
+    if workers.count > 1:  # TensorFlow would print a page about each worker that ends.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import_tensorflow()  # After all checks that do not need this slow import.
 
     from tfface.engine.trainer import Trainer
     from tfface.evaluation import measure_small
     from tfface.methods import get_method
 
-    method, source = get_method(name).open(config)
-    label = Path(config.data.path).resolve().name if config.data.path else config.data.name
-    run = Run.create(name, method.config, options.run, label, options.change)
-    return Trainer(method, source, run, init=init, evaluate=measure_small)
+    workers = workers.join()
+    with workers.watched():
+        method, source = get_method(name).open(config)
+        label = Path(config.data.path).resolve().name if config.data.path else config.data.name
+        run = (
+            Run.create(name, method.config, options.run, label, options.change)
+            if workers.chief
+            else Run(options.run)  # The chief alone uses it.
+        )
+        yield Trainer(method, source, run, init=init, evaluate=measure_small, workers=workers)
 
 
 def _replay(path: str, method: str) -> int:

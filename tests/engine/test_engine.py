@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from toy_method import Toy, lines, sgd, steps, toy, weights
 
 from tfface.config import Adam, learning_rate
@@ -17,6 +18,7 @@ from tfface.engine.step import make_strategy
 from tfface.engine.trainer import adam
 from tfface.errors import UserError
 from tfface.methods.base import Phase
+from tfface.testing import compare_trainers
 
 
 def test_only_phases_that_are_due_update_their_networks(tmp_path):
@@ -122,15 +124,13 @@ def test_jit_selects_what_xla_compiles_and_not_the_result(tmp_path, jit):
 
 
 def test_metrics_are_means_since_the_last_line(tmp_path):
-    values = [vector.numpy() for _, vector in steps(toy(tmp_path / "a"), 4)]
-    trainer = toy(tmp_path / "b", train_log_every=4, train_steps=4)
-    trainer.train()
+    values = [
+        vector.numpy()[names.index("judge/total")]
+        for names, vector in steps(toy(tmp_path / "a"), 4)
+    ]
+    toy(tmp_path / "b", train_log_every=4, train_steps=4).train()
     (line,) = lines(tmp_path / "b")
-    assert line["judge/total"] == pytest.approx(
-        np.mean([v[list(trainer._step._steps[("judge",)][0]).index("judge/total")]
-                 for v in values[::2]]
-                + [v[list(trainer._step._steps[("judge", "paint")][0]).index("judge/total")]
-                   for v in values[1::2]]), rel=1e-6)  # fmt: skip
+    assert line["judge/total"] == pytest.approx(np.mean(values), rel=1e-6)
 
 
 # Divergence.
@@ -202,14 +202,15 @@ from tfface.testing import tiny_method
 from tfface.testing.training import eagerly
 
 def compare(name, make):
+    # One device with whole batches; two devices that take their shares in two parts.
     trainers = [make(replicas, Path(sys.argv[2]) / f"{name}{replicas}") for replicas in (1, 2)]
     start = toy_method.weights(trainers[0].nets)
-    for trainer in trainers:
-        # Two steps: with more, rounding changes which block domain alignment's top-k selects.
-        last_stage = max(phase.start for phase in trainer.method.phases())
-        for _ in toy_method.steps(trainer, 2, last_stage):
-            pass
+    # Two steps: with more, rounding changes which block domain alignment's top-k selects.
+    stage = max(phase.start for phase in trainers[0].method.phases())
+    last = [[(n, v.numpy()) for n, v in toy_method.steps(t, 2, stage)][-1] for t in trainers]
     assert [t.strategy.num_replicas_in_sync for t in trainers] == [1, 2]
+    norms = [[v for n, v in zip(*t) if n.endswith("gradient_norm")] for t in last]
+    np.testing.assert_allclose(*norms, rtol=1e-3)
     one, two = (toy_method.weights(t.nets) for t in trainers)
     moved = max(np.abs(a - b).max() for a, b in zip(one, start))
     apart = max(np.abs(a - b).max() for a, b in zip(one, two))
@@ -220,20 +221,16 @@ def compare(name, make):
 
 def tiny(name):
     def make(replicas, path):
-        method, source = tiny_method(name, replicas=replicas, jit="off")
+        parts = 1 if name == "elegant" else replicas  # Its batches have two images.
+        method, source = tiny_method(name, replicas=replicas, accumulate=parts, jit="off")
         run = Run.create(name, method.config, str(path))
         return Trainer(method, source, run, toy_method.sgd_fast)
     return make
 
-class NoDropout(toy_method.Toy):
-    def build(self):
-        nets = super().build()
-        nets["painter"].layers[2].rate = 0.0
-        return nets
-
 for jit in ("auto", "on"):
     compare("toy" + jit, lambda replicas, path: toy_method.toy(
-        path, NoDropout, toy_method.sgd_fast, train_replicas=replicas, train_jit=jit))
+        path, toy_method.NoDropout, toy_method.sgd_clipped, train_replicas=replicas,
+        train_accumulate=replicas, train_jit=jit))
 # Tracing for two devices would take ten times as long as the few steps.
 with eagerly():
     for name in tfface.list_methods():
@@ -243,7 +240,7 @@ whole.train()
 try:
     toy_method.toy(Path(sys.argv[2]) / "odd", train_replicas=2, data_batch_size=3)
 except UserError as error:
-    assert "multiple of the 2 devices" in str(error)
+    assert "data.batch_size is 3" in str(error) and "2 device" in str(error)
 else:
     raise AssertionError
 print("all equal")
@@ -251,7 +248,7 @@ print("all equal")
 
 
 @pytest.mark.slow
-def test_training_on_two_devices_equals_one(tmp_path):
+def test_training_on_two_devices_in_two_parts_equals_one(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO_DEVICES)
     done = subprocess.run(
@@ -320,3 +317,45 @@ def test_notebooks_get_plain_output_without_rich_html(monkeypatch, capsys):
     assert not console.is_jupyter and not console.is_terminal
     console.print("step 1/2")
     assert capsys.readouterr().out == "step 1/2\n"
+
+
+# Several steps in one call, and what is measured.
+
+
+def test_several_steps_in_a_call_equal_single_steps_and_keep_logs_and_checkpoints(tmp_path):
+    every = {"train_log_every": 4, "train_save_every": 5, "train_preview_every": 7}
+    single, several = (
+        toy(tmp_path / str(n), train_steps=7, train_steps_per_call=n, **every) for n in (1, 3)
+    )
+    single.train()
+    calls, run = [], several.steps
+    several.steps = lambda number, batches: calls.append(len(batches)) or run(number, batches)
+    several.train()
+    assert calls == [3, 1, 1, 2]  # To step 3, 4 (log), 5 (checkpoint) and 7.
+    assert several.checkpoints.steps() == [5, 7]
+    compare_trainers(several, single)
+
+
+def test_metrics_have_speed_memory_gradient_norms_and_learning_rates(tmp_path):
+    trainer = toy(tmp_path, TwoRates, sgd, adam_l2=0.0, train_steps=2, train_log_every=2)
+    batch, nets = next(trainer.batches(0)), trainer.nets
+    with tf.GradientTape() as tape:
+        loss, _ = trainer.method.loss("both", nets, batch)
+    weights = [v for net in nets.values() for v in net.trainable_variables]
+    expected = float(tf.linalg.global_norm(tape.gradient(loss, weights)))
+    names, values = trainer.step(0, batch)
+    assert float(values[names.index("both/gradient_norm")]) == pytest.approx(expected, rel=1e-4)
+    trainer.train()
+    (line,) = lines(tmp_path)
+    assert line["both/learning_rate"] == pytest.approx(2e-2)
+    assert line["both@0.1/learning_rate"] == pytest.approx(2e-3)
+    assert line["images_per_second"] == pytest.approx(4 * line["steps_per_second"])
+    assert 0 <= line["data_wait"] <= 1 and 0.05 < line["peak_memory_gb"] < 1000
+
+
+def test_a_profile_is_a_trace_of_the_steps_that_tensorboard_reads(tmp_path):
+    toy(tmp_path, train_profile=2).train()
+    (file,) = (tmp_path / "tensorboard" / "plugins" / "profile").glob("*/*.xplane.pb")
+    space = xplane_pb2.XSpace.FromString(file.read_bytes())
+    events = {m.name for plane in space.planes for m in plane.event_metadata.values()}
+    assert any("Conv2D" in name for name in events)

@@ -104,13 +104,13 @@ def test_a_run_stopped_by_a_signal_continues_like_an_uninterrupted_one(tmp_path,
     whole = toy(tmp_path / "whole")
     whole.train()
 
-    def step(self, number, batch, original=Trainer.step):
+    def steps(self, number, batches, original=Trainer.steps):
         if number == 1:
             os.kill(os.getpid(), 2)
-        return original(self, number, batch)
+        return original(self, number, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", step)
+        patch.setattr(Trainer, "steps", steps)
         with pytest.raises(Interrupted, match="stopped at step 2 of 6"):
             toy(tmp_path / "run").train()
     again = toy(tmp_path / "run")

@@ -10,11 +10,11 @@ class Crash(Exception):
 
 
 def crash_at(monkeypatch, trainer, number):
-    def step(self, n, batch, original=Trainer.step):
+    def steps(self, n, batches, original=Trainer.steps):
         if n == number:
             raise Crash
-        return original(self, n, batch)
+        return original(self, n, batches)
 
     with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(Trainer, "step", step)
+        patch.setattr(Trainer, "steps", steps)
         trainer.train()

@@ -88,11 +88,11 @@ class Toy(Method):
 
     def loss(self, phase, nets, batch):
         generated = nets["painter"](batch["image"], training=phase == "paint")
-        realness = tf.reduce_mean(nets["critic"](generated))
+        realness = nets["critic"](generated)
         if phase == "paint":
-            return -realness, {"realness": realness}
+            return -tf.reduce_mean(realness), {"realness": tf.reduce_mean(realness)}
         real = tf.reduce_mean(tf.square(nets["critic"](batch["image"]) - 1.0))
-        fake = tf.square(realness)
+        fake = tf.reduce_mean(tf.square(realness))
         return real + fake, {"real": real, "fake": fake}
 
     def preview(self, nets, batch):
@@ -103,6 +103,15 @@ class Toy(Method):
 
     def signatures(self, nets):
         raise NotImplementedError
+
+
+class NoDropout(Toy):
+    """Without random numbers of Keras, which depend on how a batch is split."""
+
+    def build(self):
+        nets = super().build()
+        nets["painter"].layers[2].rate = 0.0
+        return nets
 
 
 def toy(path, kind=Toy, optimizer=adam, change=False, init="", evaluate=None, **options):
@@ -137,3 +146,7 @@ def sgd(config):
 
 def sgd_fast(config):
     return keras.optimizers.SGD(0.05)
+
+
+def sgd_clipped(config):
+    return keras.optimizers.SGD(0.05, global_clipnorm=0.1)

@@ -282,20 +282,20 @@ def test_an_interrupted_study_continues_without_repeating_steps(toy, monkeypatch
     from tfface.engine.trainer import Trainer
 
     monkeypatch.setattr(searching, "Trainer", Trainer)
-    step, error, at = Trainer.step, toy.error, []
+    steps, error, at = Trainer.steps, toy.error, []
 
-    def interrupted(self, number, batch):
+    def interrupted(self, number, batches):
         at.append(number)
         if len(at) == 5:  # First step of the second trial.
             os.kill(os.getpid(), signal.SIGINT)
-        return step(self, number, batch)
+        return steps(self, number, batches)
 
     def killed(config, number):
         if len(toy.measured) == 3:
             raise KeyboardInterrupt
         return error(config, number)
 
-    monkeypatch.setattr(Trainer, "step", interrupted)
+    monkeypatch.setattr(Trainer, "steps", interrupted)
     assert toy.run(trials=2) == 130
     assert [trial.status for trial in toy.trials()] == ["completed", "running"]
     assert "the same command continues" in capfd.readouterr().err

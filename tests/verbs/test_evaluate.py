@@ -17,6 +17,7 @@ from tfface.config import parse_training
 from tfface.data.label_maps import CLASSES_19
 from tfface.data.synthetic import EXPRESSIONS, render
 from tfface.engine.load import write_run
+from tfface.engine.progress import MEASURED
 from tfface.engine.run import Run
 from tfface.engine.trainer import Trainer
 from tfface.evaluate import main
@@ -289,7 +290,7 @@ def test_evaluations_during_training_are_logged_and_do_not_affect_it(tmp_path):
         )
         trainer.train()
         lines = (trainer.run.path / "metrics.jsonl").read_text().splitlines()
-        lines = [{**json.loads(line), "steps_per_second": 0} for line in lines]
+        lines = [{**json.loads(line), **dict.fromkeys(MEASURED, 0)} for line in lines]
         return trainer, lines
 
     plain, without = train(tmp_path / "plain", 0)

@@ -16,6 +16,7 @@ from PIL import Image
 import tfface
 import tfface.errors
 from tfface import cli
+from tfface.engine.progress import MEASURED
 from tfface.testing.training import eagerly
 from tfface.train import main
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 def lines(path):
     found = [json.loads(line) for line in (Path(path) / "metrics.jsonl").open()]
-    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in found]
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in found]
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,13 @@ class Train:
             faster without it).
         deterministic: Use only deterministic operations: bit-identical results on the same
             devices, but slower.
-        replicas: Number of devices; 0: all GPUs, or the CPU.
+        replicas: Number of devices; 0: all GPUs, or the CPU. With several machines (`TF_CONFIG`)
+            every worker uses all its GPUs.
+        accumulate: Number of equal parts into which each device splits its share of a batch, to
+            need less memory; the gradients of the parts are added, so results stay the same.
+        steps_per_call: Training steps in one call of the compiled function, without returning to
+            Python in between: faster on accelerators if steps are short. Logs and checkpoints stay
+            at their steps.
         ema_half_life: Half-life of the averaged generator weights, in thousands of images; 0: no
             averaging. Averaged weights are used for previews, editing and export.
         log_every: Steps between two lines of metrics.
@@ -152,6 +158,8 @@ class Train:
             to train the evaluation classifier or segmenter.
         save_every: Steps between two checkpoints.
         keep: Number of checkpoints to keep.
+        profile: Number of steps to record with TensorFlow's profiler, after the first ten, for the
+            tab "Profile" of TensorBoard; 0: none.
     """
 
     steps: int = 200_000
@@ -160,24 +168,21 @@ class Train:
     jit: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
     replicas: int = 0
+    accumulate: int = 1
+    steps_per_call: int = 1
     ema_half_life: float = 0.0
     log_every: int = 100
     preview_every: int = 1000
     evaluate_every: int = 0
     save_every: int = 1000
     keep: int = 2
+    profile: int = 0
 
     def __post_init__(self):
-        for name in ("steps", "log_every", "preview_every", "save_every", "keep"):
-            value = getattr(self, name)
-            check(value >= 1, f"train.{name} is {value}: expected at least 1")
-        for name in ("replicas", "evaluate_every"):
-            value = getattr(self, name)
-            check(value >= 0, f"train.{name} is {value}: expected 0 or more")
-        check(
-            self.ema_half_life >= 0,
-            f"train.ema_half_life is {self.ema_half_life}: expected 0 or more",
-        )
+        least_1 = ("steps", "log_every", "preview_every", "save_every", "keep")
+        check_least(self, 1, *least_1, "accumulate", "steps_per_call", group="train.")
+        least_0 = ("replicas", "evaluate_every", "profile", "ema_half_life")
+        check_least(self, 0, *least_0, group="train.")
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ def replay(path: str | Path, method: str) -> dict[str, float]:
         method: Expected name of the method.
 
     Returns:
-        The loss terms by "PHASE/TERM", and the Euclidean norm of each network's weight update as
-        "moved/NETWORK".
+        The loss terms by "PHASE/TERM", the norms of the gradients as "PHASE/gradient_norm", and the
+        Euclidean norm of each network's weight update as "moved/NETWORK".
 
     Raises:
         UserError: A missing or damaged file, or one of another method.
@@ -41,9 +41,7 @@ def replay(path: str | Path, method: str) -> dict[str, float]:
         part, _, key = name.partition("/")
         parts[part][key] = value
     trainer.checkpoints.assign(parts["state"])
-    data = trainer.strategy.experimental_distribute_dataset(
-        tf.data.Dataset.from_tensors(parts["batch"])
-    )
+    data = trainer.distribute(tf.data.Dataset.from_tensors(parts["batch"]))
     names, values = trainer.step(notes["number"], next(iter(data)))
     terms = dict(zip(names, map(float, values.numpy()), strict=True))
     return {**terms, **_moved(trainer, parts["state"])}

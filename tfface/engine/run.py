@@ -13,6 +13,7 @@ import shlex
 import sys
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,6 +35,7 @@ _DATA_PATHS = ("data.path", "labelled.path")
 _FREE = (
     "train.steps", "train.log_every", "train.preview_every", "train.evaluate_every",
     "train.save_every", "train.keep", "train.replicas", "train.jit", "train.deterministic",
+    "train.accumulate", "train.steps_per_call", "train.profile",
 )  # fmt: skip
 
 
@@ -65,6 +67,15 @@ def checkpoint_files(folder: Path) -> dict[int, Path]:
     """The checkpoints in a folder by step, unordered."""
     names = os.listdir(folder) if folder.is_dir() else []
     return {int(m[1]): folder / name for name in names if (m := _CHECKPOINT.fullmatch(name))}
+
+
+def fingerprint(config: Any) -> int:
+    """A checksum of all options but the data folders, which may differ between machines."""
+    values = to_dict(config)
+    for name in _DATA_PATHS:
+        group, _, option = name.partition(".")
+        (values.get(group) or {}).pop(option, None)
+    return zlib.crc32(json.dumps(values).encode())
 
 
 class Run:

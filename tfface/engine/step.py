@@ -1,7 +1,7 @@
 """A compiled training step: gradients per phase, and optimiser updates.
 
-XLA compiles per-replica functions only. Keras's optimisers merge the gradients of all replicas,
-which XLA cannot do, so with several replicas the update is not compiled by XLA.
+XLA compiles per-replica functions only. Updates contain the sum of the gradients over the replicas,
+or follow it, which XLA cannot compile; so with several replicas it compiles no updates.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import tensorflow as tf
 from tfface.config import Adam
 from tfface.errors import UserError
 from tfface.methods.base import Batch, Method, Networks, Phase
+
+NORM = "gradient_norm"
+"""Norm of the gradients of a phase over all its weights, among the values of a step."""
 
 
 def make_strategy(replicas: int) -> tf.distribute.Strategy:
@@ -57,11 +60,25 @@ def make_optimizers(
     for phase in method.phases():
         for group, (names, _) in phase.groups().items():
             optimizer = make(config.adam)
+            # `TrainStep` sums the gradients over the replicas. Keras would do it after it has
+            # clipped them and checked that they are finite, so that replicas could differ.
+            optimizer._all_reduce_sum_gradients = list
             if config.train.precision == "mixed_float16":
                 optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
             optimizer.build([v for name in names for v in nets[name].trainable_variables])
             optimizers[group] = optimizer
     return optimizers
+
+
+def split_batch(batch: Batch, parts: int) -> Batch:
+    """Splits the tensors [B,...] of a batch into [parts,B/parts,...]."""
+    return {
+        name: tf.reshape(
+            value,
+            [parts, -1 if value.shape[0] is None else value.shape[0] // parts, *value.shape[1:]],
+        )
+        for name, value in batch.items()
+    }
 
 
 class TrainStep:
@@ -101,16 +118,30 @@ class TrainStep:
         self._phases = method.phases()
         self._gradients = {p.name: self._gradient_function(p, jit) for p in self._phases}
         self._updates = {p.name: self._update_function(p, jit_update) for p in self._phases}
-        self._steps: dict[tuple[str, ...], tuple] = {}
+        self._calls: dict[tuple[tuple[str, ...], ...], tuple] = {}
 
-    def __call__(self, number: int, batch: Batch) -> tuple[list[str], tf.Tensor]:
-        """Runs step `number` (from 0); returns the names "PHASE/TERM" and values of loss terms."""
-        due = tuple(p for p in self._phases if p.due(number))
-        key = tuple(p.name for p in due)
-        if key not in self._steps:
-            self._steps[key] = self._step_function(due)
-        names, function = self._steps[key]
-        return names, function(batch)
+    def __call__(
+        self, number: int, batches: list[Batch], rates: list[dict[str, float]]
+    ) -> list[tuple[list[str], tf.Tensor]]:
+        """Runs consecutive steps in one call.
+
+        Args:
+            number: Number of the first step, from 0.
+            batches: Their batches.
+            rates: Their learning rates by the name of the optimiser.
+
+        Returns:
+            For each step the names "PHASE/TERM" of the loss terms and of the "PHASE/gradient_norm",
+            and their values as a float32 vector.
+        """
+        numbers = range(number, number + len(batches))
+        due = tuple(tuple(p for p in self._phases if p.due(n)) for n in numbers)
+        key = tuple(tuple(p.name for p in phases) for phases in due)
+        if key not in self._calls:
+            self._calls[key] = self._call_function(due)
+        names, function = self._calls[key]
+        table = tf.constant([[r[name] for name in self._optimizers] for r in rates], tf.float32)
+        return list(zip(names, function(batches, table), strict=True))
 
     def _groups(self, phase: Phase) -> list[tuple[keras.Optimizer, list]]:
         """The optimisers of a phase, with the variables that they update."""
@@ -126,6 +157,7 @@ class TrainStep:
         groups = self._groups(phase)
         variables = [group for _, group in groups]
         replicas, l2 = self._strategy.num_replicas_in_sync, self._method.config.adam.l2
+        parts = self._method.config.train.accumulate
 
         @tf.function(jit_compile=jit, autograph=False)
         def gradients(batch: Batch):
@@ -138,8 +170,8 @@ class TrainStep:
                     # The gradient of l2/2 * w^2 is l2 * w, the term of coupled weight decay.
                     decayed = [tf.nn.l2_loss(v.value) for group in variables for v in group]
                     objective += l2 * tf.add_n(decayed)
-                # Keras sums the gradients over replicas.
-                objective = scales[0] * objective / replicas
+                # Gradients are summed over replicas and parts.
+                objective = scales[0] * objective / (replicas * parts)
             # Zero for weights that do not affect the loss, such as the discriminator's realness
             # layers while it learns classes only.
             computed = [
@@ -149,39 +181,69 @@ class TrainStep:
             for i in range(1, len(groups)):
                 computed[i] = [g * (scales[i] / scales[0]) for g in computed[i]]
             # The total comes last, so that an error about a non-finite value names its term.
-            return computed, {**terms, "total": total}
+            terms = {**terms, "total": total}
+            return computed, {name: value / parts for name, value in terms.items()}
 
-        return gradients
+        def accumulated(batch: Batch):
+            batch = split_batch(batch, parts)
+
+            def add(number, sums):
+                found = gradients({name: value[number] for name, value in batch.items()})
+                return number + 1, tf.nest.map_structure(tf.add, sums, found)
+
+            first = gradients({name: value[0] for name, value in batch.items()})
+            # A loop, not copies in the graph: they would run at the same time, in as much memory.
+            start = tf.constant(1), first
+            return tf.while_loop(lambda i, _: i < parts, add, start, parallel_iterations=1)[1]
+
+        return gradients if parts == 1 else accumulated
 
     def _update_function(self, phase: Phase, jit: bool):
         groups = self._groups(phase)
 
         def update(gradients):
+            """Updates the weights; returns the norm of the gradients."""
+            squares = 0.0
             for (optimizer, variables), values in zip(groups, gradients, strict=True):
+                norm = tf.linalg.global_norm(values) / optimizer.scale_loss(tf.constant(1.0))
+                squares += tf.square(norm)
                 optimizer.apply(values, variables)
+            return tf.sqrt(squares)
 
         return tf.function(update, jit_compile=True, autograph=False) if jit else update
 
-    def _step_function(self, due: tuple[Phase, ...]):
-        names: list[str] = []
+    def _call_function(self, due: tuple[tuple[Phase, ...], ...]):
+        names: list[list[str]] = [[] for _ in due]
 
-        def replica_step(batch: Batch):
+        def replica_step(phases: tuple[Phase, ...], names: list[str], batch: Batch):
             values = {}
-            for phase in due:
+            for phase in phases:
                 gradients, terms = self._gradients[phase.name](batch)
-                self._updates[phase.name](gradients)
-                values.update({f"{phase.name}/{term}": value for term, value in terms.items()})
+                if self._strategy.num_replicas_in_sync > 1:
+                    context = tf.distribute.get_replica_context()
+                    gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+                norm = self._updates[phase.name](gradients)
+                values |= {f"{phase.name}/{term}": value for term, value in terms.items()}
+                values[f"{phase.name}/{NORM}"] = norm
             names[:] = values
             return tf.stack([tf.cast(v, tf.float32) for v in values.values()])
 
         @tf.function(autograph=False)
-        def step(batch: Batch):
-            values = self._strategy.run(replica_step, args=(batch,))
-            for phase in due:
-                self._average(phase)
-            return self._strategy.reduce("MEAN", values, axis=None)
+        def call(batches: list[Batch], rates: tf.Tensor):
+            results = []
+            for i, phases in enumerate(due):
+                for optimizer, rate in zip(
+                    self._optimizers.values(), tf.unstack(rates[i]), strict=True
+                ):
+                    optimizer.learning_rate = rate
+                step = functools.partial(replica_step, phases, names[i])
+                values = self._strategy.run(step, args=(batches[i],))
+                for phase in phases:
+                    self._average(phase)
+                results.append(self._strategy.reduce("MEAN", values, axis=None))
+            return results
 
-        return names, step
+        return names, call
 
     def _average(self, phase: Phase) -> None:
         """Updates the averages of the networks that a phase has just updated."""

@@ -7,22 +7,25 @@ import errno
 import itertools
 import logging
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from tfface.config import Adam, learning_rate
 from tfface.data.base import Source
 from tfface.data.files import user_errors
 from tfface.engine.checkpoint import Checkpoints, State, write_replay
 from tfface.engine.load import averaged
-from tfface.engine.progress import Report, logging_to, make_console
-from tfface.engine.run import Run
-from tfface.engine.step import TrainStep, make_optimizers, make_strategy
+from tfface.engine.progress import Report, logging_to, make_console, profiled_steps
+from tfface.engine.run import Run, fingerprint
+from tfface.engine.step import NORM, TrainStep, make_optimizers, make_strategy, split_batch
 from tfface.engine.stopping import StopSignals
+from tfface.engine.workers import ALONE, Agreement, Workers
 from tfface.errors import Interrupted, NotFinite, UserError, invocation
 from tfface.layers import precision
 from tfface.methods.base import Batch, Method
@@ -60,6 +63,7 @@ class Trainer:
         init: Run folder whose weights initialise a run without a checkpoint.
         evaluate: Evaluation for `train.evaluate_every`: a function from the current run and a split
             to metrics by name. None disables it; studies evaluate on their own.
+        workers: The processes that train together, joined.
 
     Attributes:
         nets: Networks by name.
@@ -75,9 +79,10 @@ class Trainer:
         optimizer: Callable[[Adam], keras.Optimizer] = adam,
         init: str | Path = "",
         evaluate: Callable[[Trained, str], dict[str, float]] | None = None,
+        workers: Workers = ALONE,
     ):
         self.method, self.source, self.run, self._init = method, source, run, init
-        self._evaluation = evaluate
+        self._evaluation, self._workers = evaluate, workers
         config = method.config
         self.config = config.train
         if self.config.deterministic:
@@ -85,12 +90,19 @@ class Trainer:
             # Grappler's remapper fuses biases with the following operations in some processes but
             # not in others, which changes the last bits of sums.
             tf.config.optimizer.set_experimental_options({"remapping": False})
-        self.strategy = make_strategy(self.config.replicas)
-        replicas = self.strategy.num_replicas_in_sync
+        if workers.strategy and self.config.replicas:
+            raise UserError(
+                f"train.replicas is {self.config.replicas}: expected 0 with TF_CONFIG; each worker "
+                f"uses all its GPUs, or those in CUDA_VISIBLE_DEVICES"
+            )
+        self.strategy = workers.strategy or make_strategy(self.config.replicas)
+        replicas, parts = self.strategy.num_replicas_in_sync, self.config.accumulate
         for name, size in config.batch_sizes().items():
-            if size % replicas:
-                raise UserError(f"{name} is {size}: expected a multiple of the {replicas} devices")
-        self._rate: float | None = None
+            if size % (replicas * parts):
+                times = f" times train.accumulate {parts}" if parts > 1 else ""
+                raise UserError(
+                    f"{name} is {size}: expected a multiple of the {replicas} device(s){times}"
+                )
         keras.utils.set_random_seed(self.config.seed)
         with self.strategy.scope(), precision(self.config.precision):
             self.nets = method.build()
@@ -116,23 +128,43 @@ class Trainer:
                 training the run.
             Interrupted: Ctrl-C or another signal of `tfface.engine.stopping`; the state is saved.
         """
-        console = make_console()
         end = self.config.steps if until is None else min(until, self.config.steps)
+        if not self._workers.chief:
+            return self._train(end, None)
+        console = make_console()
         with self.run.alone(), logging_to(self.run, console), self._cannot_write():
-            start = self._begin()
-            self._rate = None  # The rates of the optimisers may have been restored.
-            self.run.truncate_metrics(start)
-            self.run.describe([d.name for d in tf.config.list_logical_devices()])
-            self._announce(start)
-            with (
-                Report(self.run, console, start, end) as report,
-                StopSignals() as stop,
-                user_errors(self.source, self.method.labelled),
-            ):
-                return self._loop(start, end, report, stop)
+            return self._train(end, console)
+
+    def _train(self, end: int, console: Console | None) -> int:
+        """Trains to a step, in all workers; only the chief has a console, and writes."""
+        start = self._begin()
+        report = None
+        with contextlib.ExitStack() as stack:
+            if console:
+                self.run.truncate_metrics(start)
+                self.run.describe([d.name for d in tf.config.list_logical_devices()])
+                self._announce(start)
+                images = self.method.config.data.batch_size
+                report = stack.enter_context(Report(self.run, console, start, end, images))
+            stop = stack.enter_context(StopSignals())
+            stack.enter_context(user_errors(self.source, self.method.labelled))
+            return self._loop(start, end, report, stop)
 
     def _begin(self) -> int:
         """Restores the run's checkpoint, or else the weights of `init`; returns completed steps."""
+        start = self._restore() if self._workers.chief else 0
+        if self._workers.count == 1:
+            return start
+        own = {"step": np.int64(start), "options": np.int64(fingerprint(self.method.config))}
+        shared = self._workers.share({**self.checkpoints.state(), **own})
+        if shared["options"] != own["options"]:
+            raise UserError(
+                f"{self._workers} has other options than worker 0: start the same command on all"
+            )
+        self.checkpoints.assign(shared)
+        return int(shared["step"])
+
+    def _restore(self) -> int:
         start = self.checkpoints.restore()
         if self._init and not self.checkpoints.steps():
             step = self.checkpoints.initialize(Path(self._init) / "checkpoints")
@@ -142,17 +174,29 @@ class Trainer:
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Training batches from a step on, distributed over the devices."""
-        data = self.method.batches(
-            self.source,
-            "train",
-            self.method.config.data.batch_size,
-            seed=self.config.seed,
-            start=start,
-        )
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        data = data.with_options(options).prefetch(2)
-        return iter(self.strategy.experimental_distribute_dataset(data))
+        return iter(self.distribute(self._whole_batches(start)))
+
+    def _whole_batches(self, start: int) -> tf.data.Dataset:
+        size = self.method.config.data.batch_size
+        seed = self.config.seed
+        return self.method.batches(self.source, "train", size, seed=seed, start=start)
+
+    def distribute(self, data: tf.data.Dataset) -> tf.data.Dataset:
+        """Distributes whole batches over the devices; a worker keeps the parts of its devices."""
+        replicas = self.strategy.num_replicas_in_sync
+        if replicas == 1:
+            return data.prefetch(2)
+        local = replicas // self._workers.count
+        first = self._workers.index * local
+
+        @tf.autograph.experimental.do_not_convert
+        def own(batch):
+            return {k: v[first : first + local] for k, v in split_batch(batch, replicas).items()}
+
+        # Without this, the workers would agree before each batch on whether there is one.
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        data = data.map(own).unbatch().apply(endless).prefetch(2 * local)
+        return self.strategy.distribute_datasets_from_function(lambda _: data)
 
     def step(self, number: int, batch: Batch) -> tuple[list[str], tf.Tensor]:
         """Runs one training step.
@@ -162,60 +206,102 @@ class Trainer:
             batch: A training batch.
 
         Returns:
-            Names "PHASE/TERM" of the loss terms, and their values as a float32 vector.
+            Names "PHASE/TERM" of the loss terms and "PHASE/gradient_norm", and their values as a
+            float32 vector.
         """
-        config = self.method.config
-        rate = learning_rate(config.adam, number, self.config.steps)
-        if rate != self._rate:
-            for phase in self.method.phases():
-                for group, (_, factor) in phase.groups().items():
-                    self.optimizers[group].learning_rate = rate * factor
-            self._rate = rate
-        return self._step(number, batch)
+        return self.steps(number, [batch])[0]
 
-    def _loop(self, start: int, end: int, report: Report, stop: StopSignals) -> int:
-        config = self.config
+    def steps(self, number: int, batches: list[Batch]) -> list[tuple[list[str], tf.Tensor]]:
+        """Runs consecutive training steps in one call; returns the result of `step` for each."""
+        rates = [self.learning_rates(n) for n in range(number, number + len(batches))]
+        return self._step(number, batches, rates)
+
+    def learning_rates(self, number: int) -> dict[str, float]:
+        """The learning rates of a step by the name of the optimiser, see `Phase.groups`."""
+        rate = learning_rate(self.method.config.adam, number, self.config.steps)
+        groups = [phase.groups() for phase in self.method.phases()]
+        return {name: rate * factor for group in groups for name, (_, factor) in group.items()}
+
+    def _loop(self, start: int, end: int, report: Report | None, stop: StopSignals) -> int:
+        config, agreement = self.config, Agreement(self._workers)
         pending: Pending = self.checkpoints.notes.get("pending", {}) if start else {}
-        fixed = self._preview_batches()
-        if start == 0:
+        fixed = self._preview_batches() if report else []
+        if report and start == 0:
             self._preview(report, 0, fixed)
+        profiled = profiled_steps(start, end, config.profile)
         data = self.batches(start) if start < end else iter(())
         # Reading values blocks the host until the device is done, so it is not done in every step.
         unread: list[Terms] = []
         good = start, self.checkpoints.state()
-        for number in range(start, end):
+        waited, done = 0.0, start
+        while done < end:
+            number, begin = done, time.monotonic()
+            done = self._end_of_call(number, profiled.start, profiled.stop, end)
             try:
-                batch = next(data)
+                batches = [next(data) for _ in range(number, done)]
             except Exception:  # Such as deleted images: save before raising.
                 self._read(unread, pending, good)
                 self._save(number, pending)
                 raise
-            unread.append((number, *self.step(number, batch)))
-            done = number + 1
-            report.advance(done)
-            stopping = stop.received  # Read once: a signal may arrive during reporting.
+            waited += time.monotonic() - begin
+            if report:
+                report.profile(number, profiled)
+            results = self.steps(number, batches)
+            unread += [(number + i, *terms) for i, terms in enumerate(results)]
+            stopping = agreement(stop.received)
             last = done == end or stopping is not None
             saving = done % config.save_every == 0 or last
             reporting = done % config.log_every == 0 or done == config.steps
             if reporting or saving:
                 self._read(unread, pending, good)
+            if report:
+                report.advance(done)
+                if reporting:
+                    report.metrics(done, _means(pending), self._rates(done - 1), waited)
             if reporting:
-                report.metrics(done, {**_means(pending), "learning_rate": self._rate})
-                pending = {}
+                pending, waited = {}, 0.0
                 good = done, self.checkpoints.state()
-            with report.pause():
-                if saving:
-                    self._save(done, pending)
-                if done % config.preview_every == 0 or last:
-                    self._preview(report, done, fixed)
-                if self._evaluation and config.evaluate_every and done % config.evaluate_every == 0:
-                    with _continue_on_error("evaluation", done):
-                        self._evaluate(report, done)
+            if report:
+                with report.pause():
+                    self._write(report, done, pending, fixed, saving, last)
             if stopping is not None:
+                self._workers.meet()
                 message = f"stopped at step {done} of {config.steps}; saved to {self.run.path}"
                 raise Interrupted(message, stopping)
+        self._workers.meet()
         logger.info("done: %d steps, saved to %s", end, self.run.path)
         return end
+
+    def _end_of_call(self, number: int, *stops: int) -> int:
+        """The step up to which one call may run: none in which there is something else to do."""
+        c = self.config
+        intervals = (c.log_every, c.preview_every, c.evaluate_every, c.save_every)
+        ends = [number - number % every + every for every in intervals if every]
+        return min(number + c.steps_per_call, *ends, *(stop for stop in stops if stop > number))
+
+    def _write(
+        self,
+        report: Report,
+        done: int,
+        pending: Pending,
+        fixed: list[Batch],
+        saving: bool,
+        last: bool,
+    ) -> None:
+        config = self.config
+        if saving:
+            self._save(done, pending)
+        if done % config.preview_every == 0 or last:
+            self._preview(report, done, fixed)
+        if self._evaluation and config.evaluate_every and done % config.evaluate_every == 0:
+            with _continue_on_error("evaluation", done):
+                self._evaluate(report, done)
+
+    def _rates(self, number: int) -> dict[str, float]:
+        """The learning rates of a step, for the metrics."""
+        rates = {f"{name}/learning_rate": r for name, r in self.learning_rates(number).items()}
+        base = learning_rate(self.method.config.adam, number, self.config.steps)
+        return {"learning_rate": base, **rates}
 
     def _read(self, unread: list[Terms], pending: Pending, good: tuple[int, State]) -> None:
         """Moves loss terms of steps to `pending` after checking that all values are finite.
@@ -233,7 +319,7 @@ class Trainer:
         unread.clear()
 
     def _save(self, step: int, pending: Pending) -> None:
-        if step not in self.checkpoints.steps():
+        if self._workers.chief and step not in self.checkpoints.steps():
             self.checkpoints.save(step, {"pending": pending})
 
     def _locate(self, error: NotFinite, good: tuple[int, State], end: int) -> None:
@@ -246,7 +332,6 @@ class Trainer:
         logger.warning("%s", error)
         logger.warning("repeating from step %d to find the first diverging step", step + 1)
         self.checkpoints.assign(state)
-        self._rate = None
         data = self.batches(step)
         for number in range(step, end):
             before, batch = self.checkpoints.state(), next(data)
@@ -254,19 +339,19 @@ class Trainer:
                 _add({}, number, *self.step(number, batch))
                 self._check_weights(number + 1)
             except NotFinite as first:
+                if not self._workers.chief:
+                    self._workers.meet()
+                    raise
                 name, _ = self.run.read_config()
                 file = self.run.path / f"replay-{number + 1}.npz"
-                write_replay(file, name, self.method.config, number, before, self._whole(batch))
+                whole = next(self._whole_batches(number).as_numpy_iterator())
+                write_replay(file, name, self.method.config, number, before, whole)
+                self._workers.meet()
                 raise NotFinite(
                     f"{first}. The weights before this step and its batch are in {file}; to repeat "
                     f"the step: {invocation('train')} {name} --replay {shlex.quote(str(file))}"
                 ) from error
         raise NotFinite(f"{error}. Repeating the steps did not reproduce it") from error
-
-    def _whole(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Concatenates a batch that is distributed over the devices."""
-        parts = {k: self.strategy.experimental_local_results(v) for k, v in batch.items()}
-        return {k: v[0] if len(v) == 1 else np.concatenate(v) for k, v in parts.items()}
 
     def _check_weights(self, step: int) -> None:
         """Raises NotFinite if a weight is not finite, which can happen although the loss is."""
@@ -307,7 +392,8 @@ class Trainer:
         report.evaluation(step, {f"evaluation/{name}": value for name, value in metrics.items()})
 
     def _announce(self, start: int) -> None:
-        config, replicas = self.method.config, self.strategy.num_replicas_in_sync
+        config, parts = self.method.config, self.config.accumulate
+        replicas = self.strategy.num_replicas_in_sync
         counts = {split: self.source.count(split) for split in ("train", "val", "test")}
         sizes = ", ".join(f"{k} {'endless' if n is None else n}" for k, n in counts.items())
         logger.info("run %s", self.run.path)
@@ -317,10 +403,12 @@ class Trainer:
         for name, net in self.nets.items():
             logger.info("network %s: %s weights", name, f"{net.count_params():,}")
         logger.info(
-            "batch %d over %d device(s), %d each; %s; %s; averaged: %s",
+            "batch %d over %d device(s) of %d worker(s), %d each%s; %s; %s; averaged: %s",
             config.data.batch_size,
             replicas,
+            self._workers.count,
             config.data.batch_size // replicas,
+            f", in {parts} parts" if parts > 1 else "",
             self.config.precision,
             self._step.compilation,
             ", ".join(self.averages) or "no network",
@@ -364,6 +452,8 @@ def _add(pending: Pending, number: int, names: list[str], values: tf.Tensor) -> 
         NotFinite: A value is not finite; names the step, phase and term.
     """
     for name, value in zip(names, values.numpy(), strict=True):
+        if name.endswith(NORM) and not np.isfinite(value):
+            continue  # With mixed_float16 the optimiser skips such a step; else the weights tell.
         if not np.isfinite(value):
             phase, term = name.split("/")
             raise NotFinite(

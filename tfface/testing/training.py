@@ -17,6 +17,7 @@ import tensorflow as tf
 from tensorflow.python.data.ops import debug_mode
 
 from tfface.config import from_dict, learning_rate, parse_training, presets, to_dict
+from tfface.engine.progress import MEASURED
 from tfface.engine.run import Run
 from tfface.engine.step import TrainStep, make_optimizers
 from tfface.engine.trainer import Trainer, adam
@@ -293,4 +294,4 @@ def compare_trainers(actual: Trainer, expected: Trainer) -> None:
 
 def _metrics(trainer: Trainer) -> list[dict[str, float]]:
     lines = (trainer.run.path / "metrics.jsonl").read_text().splitlines()
-    return [{**json.loads(line), "steps_per_second": 0} for line in lines]
+    return [{**json.loads(line), **dict.fromkeys(MEASURED, 0)} for line in lines]
