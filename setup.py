@@ -23,6 +23,8 @@ SERVING = [
 TUNING = ["keras-tuner[bayesian]>=1.4.8,<1.5"]
 WEIGHTS = ["torch", "safetensors"]
 ALIGN = ["mtcnn>=1.0"]  # MIT; the weights are in its wheel; uses the installed TensorFlow
+ONNX = ["tf2onnx>=1.17", "onnxruntime>=1.20"]
+LITERT = ["ai-edge-litert>=2.0"]  # Apache-2.0; TensorFlow converts, this runs
 
 setup(
     name="tfface",
@@ -63,12 +65,15 @@ setup(
         "align": ALIGN,
         # Apache-2.0; keeps TensorFlow, NumPy and protobuf; needs Pillow before 13
         "app": ["gradio>=6.31,<7"],
-        "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20"],
+        "onnx": ONNX,
+        "litert": LITERT,
         "docs": ["sphinx>=8.1", "furo>=2025.7", "myst-parser>=4"],
         "dev": [
             *SERVING,
             *TUNING,
             *ALIGN,
+            *ONNX,
+            *LITERT,
             "grpcio-health-checking>=1.71",  # the tests' own clients
             "grpcio-reflection>=1.71",
             "grpcio-tools>=1.71",

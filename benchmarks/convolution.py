@@ -8,7 +8,7 @@ positions in the last column.
 
 from __future__ import annotations
 
-import time
+from common import fastest
 
 from tfface.cli import import_tensorflow
 
@@ -41,20 +41,6 @@ def gradients(layer, x, penalty: bool):
     return lambda: compute(x)
 
 
-def fastest(functions) -> list[float]:
-    """Seconds of the fastest call of each function, with alternating calls."""
-    times = [float("inf")] * len(functions)
-    for function in functions:
-        function()
-    end = time.perf_counter() + SECONDS
-    while time.perf_counter() < end:
-        for i, function in enumerate(functions):
-            begin = time.perf_counter()
-            function()
-            times[i] = min(times[i], time.perf_counter() - begin)
-    return times
-
-
 def main() -> None:
     """Prints the table."""
     convolution.CHANNELS_PER_POSITION = 0  # Always a matrix product, to see where it loses.
@@ -70,7 +56,9 @@ def main() -> None:
             for layer in layers:
                 layer.build(x.shape)
             for name, penalty in (("gradients", False), ("penalty", True)):
-                plain, product = fastest([gradients(layer, x, penalty) for layer in layers])
+                plain, product = fastest(
+                    [gradients(layer, x, penalty) for layer in layers], SECONDS
+                )
                 print(
                     f"| {side}x{side}x{channels} | {policy} | {name} | {1000 * plain:.1f} | "
                     f"{1000 * product:.1f} | {plain / product:.2f} | {8 * channels // side**2} |",

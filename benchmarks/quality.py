@@ -11,14 +11,15 @@ import json
 import sys
 from pathlib import Path
 
+from common import Cells, block, markdown, replace_block
+
 from tfface.cli import Parser, command, import_tensorflow
-from tfface.errors import Interrupted, UserError
+from tfface.errors import Interrupted
 from tfface.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 PRESET = "demo"
 MARK = "<!-- bench-quality -->"
-Cells = list[list[str]]  # A table: its first row is the header.
 
 
 @command
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", default="runs/bench", help="folder of the runs (%(default)s)")
     arguments = parser.parse_args(argv)
     page, record = ROOT / "docs" / "results.md", ROOT / "benchmarks" / "quality.json"
-    before, _, after = _parts(page)
+    block(page, MARK)  # Raises before the work begins.
     import_tensorflow()
 
     from tfface.engine.run import write_text
@@ -52,15 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     tables = "\n\n".join(
         markdown(cells) for _, found in sorted(recorded.items()) for cells in found
     )
-    write_text(page, f"{before}{MARK}\n{tables}\n{MARK}{after}")
+    replace_block(page, MARK, tables)
     return 0
-
-
-def _parts(page: Path) -> list[str]:
-    parts = page.read_text().split(MARK)
-    if len(parts) != 3:
-        raise UserError(f"{page}: expected two lines {MARK}, around the tables")
-    return parts
 
 
 def changes(old: list[Cells], new: list[Cells]) -> list[str]:
@@ -81,12 +75,6 @@ def _named(tables: list[Cells]) -> dict[tuple[str, str], str]:
         for row in rows
         for column, value in zip(header[1:], row[1:], strict=True)
     }
-
-
-def markdown(cells: Cells) -> str:
-    """A table in Markdown."""
-    header, *rows = [f"| {' | '.join(row)} |" for row in cells]
-    return "\n".join([header, "|" + "---|" * len(cells[0]), *rows])
 
 
 if __name__ == "__main__":

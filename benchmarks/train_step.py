@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import signal
 import statistics
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common import Cells, block, markdown, processor, replace_block, threads
 from step_worker import PEAK, SIDE, UNITS
 
 from tfface.cli import Parser, aligned, command
@@ -36,8 +36,6 @@ TORCH = ROOT / "build" / "torch-venv"
 MARK = "<!-- train-step -->"
 CASES = [*(f"paper/{name}" for name in UNITS), *(f"demo/{name}" for name in METHODS)]
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}  # Policies, and their names here.
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-Cells = list[list[str]]  # A table: its first row is the header.
 Record = dict[str, Any]
 """A measured case: `commit`, `processor`, `versions`; `weights` of the units; `seconds` of the
 fastest turn by variant and unit; `spread`, the largest median over fastest turn; and for `paper`
@@ -163,24 +161,6 @@ def commit(folder: Path) -> str:
     changed = subprocess.run([*git, "diff", "--quiet", "HEAD", *files], capture_output=True)
     name = found.stdout.strip() or "unknown"
     return f"{name}-dirty" if changed.returncode == 1 else name
-
-
-def processor() -> str:
-    """Model, cores and vector instructions of the processor."""
-    cores = f"{threads()} cores"
-    if not Path("/proc/cpuinfo").exists():
-        return f"{platform.processor()}, {cores}"
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    info = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
-    flags = [name for name in INSTRUCTIONS if name in info.get("flags", "").split()]
-    model = f"{info.get('model name')} (family {info.get('cpu family')}, model {info.get('model')})"
-    return ", ".join([model, cores, *flags])
-
-
-def threads() -> int:
-    """Cores that this process may use; TensorFlow and PyTorch use as many threads."""
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available else os.cpu_count()
 
 
 def torch_python() -> Path:
@@ -337,18 +317,6 @@ def peak(seconds: dict[str, dict[str, float]], precision: str) -> float:
     return 2 * SIDE**3 / min(times) if times else 0.0
 
 
-def markdown(cells: Cells) -> str:
-    """A table in Markdown."""
-    header, *lines = [f"| {' | '.join(row)} |" for row in cells]
-    return "\n".join([header, "|" + "---|" * len(cells[0]), *lines])
-
-
-def write_page(page: Path, records: dict[str, Record]) -> None:
-    """Writes the tables between the two marks of the page."""
-    before, _, after = _parts(page)
-    write_text(page, f"{before}{MARK}\n{tables(records)}\n{MARK}{after}")
-
-
 def tables(records: dict[str, Record]) -> str:
     """The tables of all records, in Markdown."""
     paper = {case: record for case, record in records.items() if case.startswith("paper")}
@@ -372,13 +340,6 @@ def _section(case: str, record: Record) -> str:
     if "difference" in record:
         facts.append(f"losses of both sides differ by {record['difference']:.1e}")
     return f"{markdown(table(case, record))}\n\n{'; '.join(facts)}."
-
-
-def _parts(page: Path) -> list[str]:
-    parts = page.read_text().split(MARK)
-    if len(parts) != 3:
-        raise UserError(f"{page}: expected two lines {MARK}, around the tables")
-    return parts
 
 
 @command
@@ -419,7 +380,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     page, file = ROOT / "docs" / "performance.md", HERE / "performance.json"
     if arguments.write:
-        _parts(page)  # Raises before the work begins.
+        block(page, MARK)  # Raises before the work begins.
     for case in arguments.cases:
         with tempfile.TemporaryDirectory() as folder:
             if case.startswith("demo"):
@@ -440,7 +401,7 @@ def _save(file: Path, page: Path, case: str, record: Record) -> None:
     records[case] = merged(records.get(case), record)
     records = {name: records[name] for name in CASES if name in records}
     write_text(file, json.dumps(records, indent=1) + "\n")
-    write_page(page, records)
+    replace_block(page, MARK, tables(records))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_records_of_the_same_commit_are_merged(train_step):
 
 def test_page_has_the_recorded_tables(train_step):
     page = FOLDER.parent / "docs" / "performance.md"
-    _, block, _ = train_step._parts(page)
+    _, block, _ = train_step.block(page, train_step.MARK)
     recorded = json.loads((FOLDER / "performance.json").read_text())
     assert block.strip() == train_step.tables(recorded)
 
@@ -98,7 +98,8 @@ def test_page_has_the_recorded_tables(train_step):
 def test_page_is_written_between_the_marks(train_step, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{train_step.MARK}\nold\n{train_step.MARK}\nafter\n")
-    train_step.write_page(page, {"paper/x": paper_record(), "demo/x": demo_record()})
+    records = {"paper/x": paper_record(), "demo/x": demo_record()}
+    train_step.replace_block(page, train_step.MARK, train_step.tables(records))
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert "| demo/x | tfface | abc |" in text and "some processor, 2 cores" in text

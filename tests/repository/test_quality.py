@@ -1,17 +1,14 @@
 """`make bench-quality`, on tiny presets."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+import quality
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "quality.py"
-spec = importlib.util.spec_from_file_location("quality", FILE)
-quality = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(quality)
 
 OLD = [
     [["sargan", "edited", "copy"], ["seen", "85.0 %", "12.5 %"]],
@@ -30,10 +27,10 @@ def test_changes_are_reported():
 
 
 def test_results_page_has_the_recorded_tables():
-    _, block, _ = quality._parts(FILE.parents[1] / "docs" / "results.md")
+    _, written, _ = quality.block(FILE.parents[1] / "docs" / "results.md", quality.MARK)
     recorded = json.loads(FILE.with_name("quality.json").read_text())
     tables = [quality.markdown(cells) for _, found in sorted(recorded.items()) for cells in found]
-    assert block.strip() == "\n\n".join(tables)
+    assert written.strip() == "\n\n".join(tables)
 
 
 def test_invalid_arguments_are_reported(tmp_path, capsys, monkeypatch):

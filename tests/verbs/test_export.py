@@ -108,13 +108,13 @@ def test_a_failed_export_leaves_no_files(exported, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("differs")
 
-    monkeypatch.setattr("tfface.export._check", fail)
+    monkeypatch.setattr("tfface.exporting.saved_model._check", fail)
     with pytest.raises(RuntimeError):
         export_run(trained, tmp_path)
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     # The check detects weights that differ between the file and the networks.
-    monkeypatch.setattr("tfface.export._write_warm_up", _spoil)
+    monkeypatch.setattr("tfface.exporting.saved_model._write_warm_up", _spoil)
     with pytest.raises(RuntimeError, match="the export differs from the networks by"):
         export_run(trained, tmp_path)
     assert not list(tmp_path.iterdir())
