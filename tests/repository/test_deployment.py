@@ -180,11 +180,19 @@ def test_dockerfile_flags_are_valid():
     words += json.loads(re.search(r"^CMD (.*)$", text, re.M)[1])
     options = serve._options(serve._parse(words))
     assert (options.host, options.port, options.rest_port) == ("0.0.0.0", 8500, 8501)
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.train"])
+def test_images_are_not_of_root_and_copy_what_is_there(name):
+    text = (SERVING / name).read_text()
     assert re.search(r"^USER (?!0)(?!root)", text, re.M)
     ignored = (SERVING.parent / ".dockerignore").read_text().split()
     for source in re.findall(r"^COPY (.*) \S+$", text, re.M):
-        for name in source.split():
-            assert f"!{name}" in ignored and (SERVING.parent / name).exists()
+        for file in source.split():
+            assert f"!{file}" in ignored and (SERVING.parent / file).exists()
+    extras = re.search(r"/src\[([a-z,]+)\]", text)[1].split(",")
+    declared = (SERVING.parent / "setup.py").read_text()
+    assert all(f'"{extra}": ' in declared for extra in extras)
 
 
 def test_compose_and_kubernetes_start_the_same_server(compose, pod, kustomization):
