@@ -79,9 +79,11 @@ def main(argv: list[str] | None = None) -> int:
         try:
             trainer.train()
         except Interrupted as stopped:
-            how = f"continue with: {trainer.run.resume_command()}"
-            if workers.count > 1:
-                how = "continue with the same command on all workers"
+            how = (
+                f"continue with: {trainer.run.resume_command()}"
+                if workers.count == 1
+                else "continue with the same command on all workers"
+            )
             raise Interrupted(f"{stopped}\n{how}", stopped.signal) from stopped
     return 0
 

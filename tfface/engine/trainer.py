@@ -265,10 +265,10 @@ class Trainer:
                 with report.pause():
                     self._write(report, done, pending, fixed, saving, last)
             if stopping is not None:
-                self._workers.meet()
-                message = f"stopped at step {done} of {config.steps}; saved to {self.run.path}"
-                raise Interrupted(message, stopping)
-        self._workers.meet()
+                self._workers.part()
+                saved = f"; saved to {self.run.path}" if report else ""
+                raise Interrupted(f"stopped at step {done} of {config.steps}{saved}", stopping)
+        self._workers.part()
         logger.info("done: %d steps, saved to %s", end, self.run.path)
         return end
 
@@ -340,13 +340,13 @@ class Trainer:
                 self._check_weights(number + 1)
             except NotFinite as first:
                 if not self._workers.chief:
-                    self._workers.meet()
+                    self._workers.part()
                     raise
                 name, _ = self.run.read_config()
                 file = self.run.path / f"replay-{number + 1}.npz"
                 whole = next(self._whole_batches(number).as_numpy_iterator())
                 write_replay(file, name, self.method.config, number, before, whole)
-                self._workers.meet()
+                self._workers.part()
                 raise NotFinite(
                     f"{first}. The weights before this step and its batch are in {file}; to repeat "
                     f"the step: {invocation('train')} {name} --replay {shlex.quote(str(file))}"

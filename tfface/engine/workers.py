@@ -7,6 +7,7 @@ aborts the operations of the others.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 logger = logging.getLogger("tfface")
-WAIT_S, NOTE_S = 600.0, 10.0  # Until a start is given up, and between two notes meanwhile.
+_WAIT_S, _NOTE_S = 600.0, 10.0  # Until a start is given up, and between two notes meanwhile.
+_PART_S = 10.0
 _EXAMPLE = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -88,17 +90,17 @@ class Workers:
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
-        """Names the workers that are missing; ends the process after `WAIT_S`.
+        """Names the workers that are missing; ends the process after `_WAIT_S`.
 
         The block waits inside TensorFlow, where Python handles no signals.
         """
         joined, begin = threading.Event(), time.monotonic()
 
         def watch():
-            while not joined.wait(NOTE_S):
+            while not joined.wait(_NOTE_S):
                 missing = self._names(self._silent())
-                if time.monotonic() - begin > WAIT_S:
-                    message = f"{self} has waited {WAIT_S:.0f} s for {missing}; giving up"
+                if time.monotonic() - begin > _WAIT_S:
+                    message = f"{self} has waited {_WAIT_S:.0f} s for {missing}; giving up"
                     print(f"tfface.train: error: {message}", file=sys.stderr, flush=True)
                     os._exit(2)
                 logger.warning("%s is waiting for %s", self, missing)
@@ -138,10 +140,18 @@ class Workers:
 
         return self._total([tf.constant(value, tf.float32)])[0]
 
-    def meet(self) -> None:
-        """Waits until all workers have come here, so that none ends while the chief writes."""
-        if self.strategy:
-            float(self.total(0.0))
+    def part(self) -> None:
+        """To be called by all workers before they end: the last is the chief.
+
+        The others wait until it has written everything, as some systems end a job with its first
+        process. It waits until they have ended: they would look for its coordination service.
+        """
+        if not self.strategy:
+            return
+        float(self.total(0.0))
+        deadline = time.monotonic() + _PART_S
+        while self.chief and time.monotonic() < deadline and len(self._silent()) < self.count - 1:
+            time.sleep(0.1)
 
     @functools.cached_property
     def _total(self):
@@ -154,8 +164,9 @@ class Workers:
         import tensorflow as tf
 
         def reduce(values):
-            context, values = tf.distribute.get_replica_context(), [function(v) for v in values]
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+            context = tf.distribute.get_replica_context()
+            # One by one: TensorFlow would concatenate them, whatever their types are.
+            return [context.all_reduce(tf.distribute.ReduceOp.SUM, function(v)) for v in values]
 
         @tf.function(autograph=False)
         def total(values):
@@ -166,7 +177,10 @@ class Workers:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Raises a UserError if another worker ends or does not answer within the block."""
+        """Raises a UserError if another worker ends or does not answer within the block.
+
+        The process then ends with status 2, without waiting for TensorFlow.
+        """
         import tensorflow as tf
 
         try:
@@ -176,6 +190,7 @@ class Workers:
                 raise
             ended = {int(n) for n in re.findall(r"replica:0/task:(\d+)", str(error))}
             ended = self._silent() or sorted(ended - {self.index})
+            atexit.register(_end)
             raise UserError(
                 f"{self}: {self._names(ended)} ended or does not answer, so this worker ends, too. "
                 f"Start the same command on all workers to continue from the last checkpoint"
@@ -256,6 +271,13 @@ def from_environment() -> Workers:
         )
     before = len(jobs["chief"]) if job == "worker" and "chief" in jobs else 0
     return Workers(tuple(addresses), before + index)
+
+
+def _end() -> None:
+    """Ends the process at once: TensorFlow would look for the lost worker for up to a minute."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)
 
 
 def _member(values: Any, name: str, kind: type, where: str) -> Any:
