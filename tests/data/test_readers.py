@@ -319,6 +319,19 @@ def test_class_folders_use_given_split_folders(tmp_path):
         folder(tmp_path)
 
 
+def test_balanced_classes_occur_equally_often_in_training_only(tmp_path):
+    make_folders(tmp_path / "train", {"happy": 6, "sad": 3})
+    make_folders(tmp_path / "val", {"happy": 4, "sad": 2})
+    source = folder(tmp_path, balance=True)
+    (epoch,) = source.batches("train", 12, seed=1).take(1)
+    assert np.bincount(epoch["expression"]).tolist() == [6, 6]
+    assert len(set(numbers(epoch))) == 9
+    (held_out,) = source.batches("val", 12)
+    assert np.bincount(held_out["expression"]).tolist() == [4, 2]
+    (plain,) = folder(tmp_path).batches("train", 9, seed=1).take(1)
+    assert np.bincount(plain["expression"]).tolist() == [6, 3]
+
+
 KDEF = ("AF", "AN", "DI", "HA", "NE", "SA", "SU")
 
 

@@ -56,6 +56,8 @@ class Data:
         size: Side of the square images that the networks process, in pixels.
         batch_size: Images in a training batch, in total over all devices.
         flip: Randomly flip training images horizontally (never built-in faces).
+        balance: Show all expression classes equally often in training, also those with fewer images
+            (not for built-in faces, whose classes are equally frequent).
         allow_missing: Use the part of a data set that is there, if its lists name images that are
             missing.
         crop: Crop that the images were aligned to, which `edit --align` uses; "own": that of the
@@ -69,6 +71,7 @@ class Data:
     size: int = 64
     batch_size: int = 16
     flip: bool = True
+    balance: bool = False
     allow_missing: bool = False
     crop: Literal["own", Crop] = "own"
 

@@ -156,6 +156,9 @@ class FileSource(Source):
         def read(positions, chances):
             return self._read_batch(rows, kinds, positions, chances)
 
+        if seed is not None and self.data.balance and self.classes:
+            rows = _balanced(rows, self._labels["expression"][rows])
+
         # Streams of equal length (with and without an attribute) need different shuffles, or the
         # same two images would be paired in every epoch.
         stream = zlib.crc32(repr((split, where)).encode())
@@ -315,6 +318,12 @@ def _arrays(stored: dict, size: int, flip: bool) -> list[np.ndarray]:
         labels = to_labels(stored["label_map"], size)
         arrays.append(FLIPPED[labels[:, ::-1]] if flip else labels)
     return arrays
+
+
+def _balanced(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows with those of smaller classes repeated, so that all classes occur equally often."""
+    classes, counts = np.unique(labels, return_counts=True)
+    return np.concatenate([np.resize(rows[labels == c], counts.max()) for c in classes])
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfface.losses.augment import diff_augment
+
 
 def class_logits(discriminator, images: tf.Tensor) -> tf.Tensor:
     """Expression logits [B,N] of images [B,S,S,3]: the discriminator's last or only output."""
@@ -66,6 +68,7 @@ def discriminator_terms(
     real: tf.Tensor,
     fake: tf.Tensor,
     batch: dict[str, tf.Tensor],
+    augment: tuple[str, ...] = (),
 ) -> dict[str, tf.Tensor]:
     """Terms of a discriminator, by name.
 
@@ -82,7 +85,9 @@ def discriminator_terms(
         real: Images x [B,S,S,3].
         fake: Images G(x,t) [B,S,S,3], without a gradient.
         batch: `expression` and `target` [B], and the entries added by `tfface.methods.targets`.
+        augment: Kinds of `diff_augment`, of the real and the generated images.
     """
+    real, fake = augmented(real, augment, batch, 0), augmented(fake, augment, batch, 1)
     if adversarial == "multitask":
         return multitask_discriminator(
             discriminator, real, fake, batch["expression"], batch["target"]
@@ -99,13 +104,18 @@ def discriminator_terms(
 
 
 def generator_terms(
-    adversarial: str, discriminator, fake: tf.Tensor, batch: dict[str, tf.Tensor]
+    adversarial: str,
+    discriminator,
+    fake: tf.Tensor,
+    batch: dict[str, tf.Tensor],
+    augment: tuple[str, ...] = (),
 ) -> dict[str, tf.Tensor]:
     """Terms of a generator against a discriminator; arguments as for `discriminator_terms`.
 
     fake = -E D(G(x,t))          StarGAN's equation 8; or `multitask_generator`
     cls  = E CE(C(G(x,t)), t)    StarGAN's equation 3, L_cls^f; not for "multitask"
     """
+    fake = augmented(fake, augment, batch, 1)
     if adversarial == "multitask":
         return {"fake": multitask_generator(discriminator, fake, batch["target"])}
     (fake_map,), logits = discriminate(discriminator, [fake], add_noise(fake, batch))
@@ -115,10 +125,20 @@ def generator_terms(
     }
 
 
-def classifier_term(discriminator, real: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+def classifier_term(
+    discriminator, real: tf.Tensor, batch: dict[str, tf.Tensor], augment: tuple[str, ...] = ()
+) -> tf.Tensor:
     """E CE(C(x), y) on `classifier_examples`, for steps that only train the classifier (ours)."""
+    real = augmented(real, augment, batch, 0)
     logits = class_logits(discriminator, classifier_examples(discriminator, real, batch))
     return classification(batch["expression"], logits)
+
+
+def augmented(
+    images: tf.Tensor, kinds: tuple[str, ...], batch: dict[str, tf.Tensor], draw: int
+) -> tf.Tensor:
+    """Images after `diff_augment` with the random numbers `draw`, 0 or 1, of the batch."""
+    return diff_augment(images, kinds, batch["augment"][:, draw]) if kinds else images
 
 
 def multitask_discriminator(

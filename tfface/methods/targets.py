@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfface.config import ClassifierOptions
+from tfface.losses.augment import NUMBERS
 
 
 def with_targets(
@@ -13,12 +14,13 @@ def with_targets(
     start: int,
     options: ClassifierOptions,
     begin: int = 0,
+    augment: bool = False,
 ) -> tf.data.Dataset:
     """Adds inputs of the losses that depend on (seed, number of the batch).
 
     `target` [B], a permutation of the batch's expressions; `alpha` [B,1,1,1] in [0,1), for the
-    gradient penalty; and, if enabled in the options, `noise` [B,S,S,3] and the length of the
-    `attack` [B,1,1,1].
+    gradient penalty; and, if enabled, `noise` [B,S,S,3], the length of the `attack` [B,1,1,1], and
+    `augment` [B,2,NUMBERS] in [0,1), for `tfface.losses.augment` of real and generated images.
 
     Args:
         data: Batches with `image` and `expression`.
@@ -26,6 +28,7 @@ def with_targets(
         start: Number of the first batch.
         options: How the discriminator learns the expressions.
         begin: The first step in which the discriminator only learns the expressions.
+        augment: Whether to add `augment`.
     """
 
     @tf.autograph.experimental.do_not_convert
@@ -39,6 +42,9 @@ def with_targets(
             batch["noise"] = options.noise * noise
         if options.attack:
             batch["attack"] = attack_lengths(number - begin, options.attack, options.steps, alpha)
+        if augment:
+            shape = [tf.shape(target)[0], 2, NUMBERS]
+            batch["augment"] = tf.random.stateless_uniform(shape, key + [0, 1 << 40])
         return batch
 
     return data.enumerate(start).map(add)

@@ -65,6 +65,8 @@ class SarganConfig(MethodConfig):
             `weights.classification_real`, `weights.classification_fake` and
             `weights.gradient_penalty` are not used, and `classifier.noise` and `classifier.attack`
             only in the first `classifier.steps` steps.
+        augment: Kinds of differentiable augmentation of what the discriminator sees: "colour",
+            "translation", "cutout" (DiffAugment); for small data sets, empty in the paper.
         generator_every: Discriminator updates per generator update.
         classifier: How the discriminator learns the expressions; off in the paper.
         weights: Weights of the terms of the objective.
@@ -79,6 +81,7 @@ class SarganConfig(MethodConfig):
     residual_init: float = 1.0
     discriminator: DiscriminatorOptions = DiscriminatorOptions()
     adversarial: Literal["wgan-gp", "multitask"] = "wgan-gp"
+    augment: tuple[Literal["colour", "translation", "cutout"], ...] = ()
     generator_every: int = 5
     classifier: ClassifierOptions = ClassifierOptions()
     weights: Weights = Weights()

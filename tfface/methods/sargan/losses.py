@@ -16,7 +16,9 @@ from tfface.methods.base import Batch, Losses, Method, Networks
 
 def classifier_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """E CE(C(x), y), for the first `classifier.steps` steps (ours, for short training)."""
-    cls = expressions.classifier_term(nets["discriminator"], batch["image"], batch)
+    cls = expressions.classifier_term(
+        nets["discriminator"], batch["image"], batch, method.config.augment
+    )
     return cls, {"cls": cls}
 
 
@@ -25,7 +27,7 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     adversarial, weights = method.config.adversarial, method.config.weights
     fake = tf.stop_gradient(method.generate(nets, batch["image"], batch["target"]))
     terms = expressions.discriminator_terms(
-        adversarial, nets["discriminator"], batch["image"], fake, batch
+        adversarial, nets["discriminator"], batch["image"], fake, batch, method.config.augment
     )
     if adversarial == "multitask":
         return terms["real"] + terms["fake"] + terms["wrong"] + weights.r1 * terms["r1"], terms
@@ -45,7 +47,9 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """
     adversarial, weights, image = method.config.adversarial, method.config.weights, batch["image"]
     fake = method.generate(nets, image, batch["target"])
-    terms = expressions.generator_terms(adversarial, nets["discriminator"], fake, batch)
+    terms = expressions.generator_terms(
+        adversarial, nets["discriminator"], fake, batch, method.config.augment
+    )
     total = terms["fake"]
     if "cls" in terms:
         total += weights.classification_fake * terms["cls"]

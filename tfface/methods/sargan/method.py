@@ -117,7 +117,7 @@ class Sargan(Method):
             # Another seed: not the same faces as in the steps that follow.
             classified = source.batches(split, c.classifier.batch_size, seed=seed + 1, start=start)
             data = classified.take(first - start).concatenate(data)
-        return with_targets(data, seed, start, c.classifier)
+        return with_targets(data, seed, start, c.classifier, augment=bool(c.augment))
 
     def one_hot(self, expression: tf.Tensor) -> tf.Tensor:
         """Class indices [B] to float32 [B,N]."""
