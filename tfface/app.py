@@ -133,8 +133,7 @@ def _loaded(runs: list[str]) -> list[Offer]:
         def connect(align: bool, trained=trained, name=name) -> FaceClient:
             return FaceClient("this process", name, transport=trained.transport, align=align)
 
-        method = trained.method
-        offers.append(find_offer(name, connect, method.labels, method.takes == "lines"))
+        offers.append(find_offer(name, connect))
     return offers
 
 

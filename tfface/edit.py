@@ -238,14 +238,14 @@ def _editor(
     name = args.model or "default"
     with as_user_errors(), FaceClient(args.server, name, **align) as client:
         _check_crop(args, client, f"model {name} at {args.server}")
-        editor = Editor(Model(client, client.metadata()), options)
+        editor = Editor(Model.of(client), options)
         served = [v for v, status in client.status().items() if status.state == "AVAILABLE"]
         mark = Mark.of_model(editor.takes, name, f"version {max(served)}" if served else "")
         yield f"model {name} at {args.server}", editor, mark
 
 
 def _check_crop(args: argparse.Namespace, client: FaceClient, model: str) -> None:
-    if args.align and not args.crop and client.crop() is None:
+    if args.align and not args.crop and client.about().crop is None:
         raise UserError(
             f"{model} does not state the crop of its training images; name it with --crop (one of "
             f"{', '.join(get_args(Crop))})"

@@ -107,7 +107,7 @@ class Model:
         client: Client that runs the model's signatures.
         signatures: Signatures, as returned by `FaceClient.metadata`.
         name: Name used in messages.
-        labels: Names of its expressions or attributes; empty if unknown, as for a served model.
+        labels: Names of its expressions or attributes; empty if unknown.
         lines: Whether it expects line drawings instead of label maps; None if unknown.
     """
 
@@ -116,6 +116,17 @@ class Model:
     name: str = "the served model"
     labels: tuple[str, ...] = ()
     lines: bool | None = None
+
+    @classmethod
+    def of(cls, client: FaceClient, name: str = "the served model") -> Model:
+        """The model of a client, with what it states about itself.
+
+        Raises:
+            ServerError: No such model, or the server was not reached within the timeout.
+        """
+        about = client.about()
+        lines = None if about.takes in (None, "image") else about.takes == "lines"
+        return cls(client, client.metadata(), name, about.labels, lines)
 
 
 @contextlib.contextmanager
@@ -229,7 +240,9 @@ def _expressions(model: Model, options: dict[str, Any]) -> list[list[Edit]]:
     """A row per expression, with the outputs of the part generators; and the segmentation."""
     client, names = model.client, options.get("expression", ["all"])
     if "all" in names and not model.labels:
-        raise OptionError("expression", "must name expressions: a server does not list its own")
+        raise OptionError(
+            "expression", f"must name expressions: {model.name} does not list its own"
+        )
     names = model.labels if "all" in names else names
     _check_labels(model, "expression", names)
     parts = model.signatures.get("parts_bytes", {"outputs": ()})["outputs"]

@@ -11,13 +11,14 @@ from scenes import SIZE, scene
 from skimage.data import astronaut
 
 import tfface
-from tfface import align, edit, export
+from tfface import align, edit
 from tfface.client import AsyncFaceClient, FaceClient
 from tfface.config import Data
 from tfface.data import open_source
 from tfface.data.alignment import find_faces, to_crop
 from tfface.data.images import load_image
 from tfface.errors import UserError
+from tfface.exporting.saved_model import _save
 from tfface.server.app import Server
 
 MODEL = "sargan/faces64"
@@ -232,10 +233,10 @@ def served(tmp_path_factory):
     """Address of a server with the model `faces`, and with `plain`, which states no crop."""
     root = tmp_path_factory.mktemp("models")
     trained = tfface.load(MODEL)
-    export._save(trained, root / "faces" / "1")
+    _save(trained, root / "faces" / "1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(trained), "crop_signature", lambda _: {})
-        export._save(trained, root / "plain" / "1")
+        patch.setattr("tfface.methods.trained.crop_of", lambda _: None)
+        _save(trained, root / "plain" / "1")
     servers = [Server(root / n, model_name=n, warm_up=False).start() for n in ("faces", "plain")]
     yield [f"127.0.0.1:{server.port}" for server in servers]
     for server in servers:
@@ -259,7 +260,8 @@ def test_clients_align_lists_of_photographs(served, photograph):
 
     async def both():
         async with AsyncFaceClient(served[0], "faces", align=True) as client:
-            return await client.crop(), await client.change_expression([photograph, image], names)
+            about = await client.about()
+            return about.crop, await client.change_expression([photograph, image], names)
 
     crop, by_async = asyncio.run(both())
     assert crop == "synthetic"
@@ -273,7 +275,7 @@ def test_clients_align_lists_of_photographs(served, photograph):
 @pytest.mark.slow
 def test_a_model_that_states_no_crop_needs_its_name(served, photograph, tmp_path, capsys):
     with FaceClient(served[1], "plain", align=True) as client:
-        assert client.crop() is None
+        assert client.about().crop is None
         with pytest.raises(UserError, match="plain.*does not state the crop.*align='celeba'"):
             client.change_expression(photograph, "happy")
     argv = ["--server", served[1], "--model", "plain", photograph, "--align", "--out", tmp_path]

@@ -16,7 +16,7 @@ from PIL import Image
 
 import tfface.web.examples as examples
 from tfface import app
-from tfface.client import FaceClient, ServerError
+from tfface.client import Blocks, FaceClient, ServerError
 from tfface.data import alignment
 from tfface.data.alignment import Face
 from tfface.data.images import read_mark
@@ -47,19 +47,27 @@ def png(array):
 class StandIn:
     """A transport of a model that returns grey images; `error` is raised by all later calls."""
 
-    def __init__(self, kind, labels=("happy", "sad"), crop="synthetic", lines=False):
-        self.kind, self.labels, self.crop, self.lines = kind, labels, crop, lines
-        self.calls, self.error = [], None
+    def __init__(self, kind, labels=("happy", "sad"), crop="synthetic", lines=False, blocks=None):
+        takes = {"exemplar": "lines" if lines else "label_map", "seed": "label_map"}
+        self.kind, self.labels, self.lines = kind, labels, lines
+        self.facts = {"takes": [takes.get(kind, "image").encode()]}
+        if crop:
+            self.facts["crop"] = [crop.encode()]
+        if kind in ("expression", "attribute"):
+            self.facts["labels"] = [[label.encode() for label in labels]]
+        self.calls, self.error, self.blocks = [], None, blocks
 
     async def metadata(self, timeout):
         self._fail()
         names = {"bytes": INPUTS[self.kind], "several_bytes": INPUTS["attribute"]}
         if self.kind == "expression":
             names |= {"segment_bytes": ("image_bytes",), "parts_bytes": INPUTS["expression"]}
+        if self.blocks is not None:
+            names["blocks_bytes"] = INPUTS["exemplar"]
         if self.kind == "seed":
             names["reference_bytes"] = ("label_map_bytes", "reference_bytes")
-        if self.crop:
-            names["crop"] = ("query",)
+        if self.facts:
+            names["about"] = ("query",)
         outputs = {"parts_bytes": {"eyes_bytes": STRING}}
         return {
             "serving_default": {"inputs": IMAGES, "outputs": {}},
@@ -74,17 +82,14 @@ class StandIn:
 
     async def predict(self, inputs, signature, timeout):
         self._fail()
-        if signature == "crop":
-            return {"crop": np.array([self.crop.encode()], object)}
+        if signature == "about":
+            return {name: np.array(value, object) for name, value in self.facts.items()}
         self.calls.append((signature, inputs))
-        for kind in ("expression", "attribute"):
-            unknown = set(np.ravel(inputs.get(kind, []))) - set(self.labels)
-            if unknown:
-                listed = f"unknown {kind}; expected one of {', '.join(self.labels)}; received ?"
-                raise ServerError("INVALID_ARGUMENT", f"assertion failed: [{listed}]")
         for encoded in inputs.get("condition_bytes", []):
             if (load_label_map(encoded, None) == LINE).any() != self.lines:
                 raise ServerError("INVALID_ARGUMENT", "expected the other kind")
+        if signature == "blocks_bytes":
+            return {name: value[None] for name, value in self.blocks._asdict().items()}
         first = np.ravel(next(iter(inputs.values())))
         if signature == "segment_bytes":
             maps = np.zeros((SIZE, SIZE), np.uint8)
@@ -140,7 +145,7 @@ def test_photographs_are_aligned_only_if_the_model_was_trained_on_them():
 
 
 @pytest.mark.parametrize("lines", [False, True])
-def test_maps_or_drawings_are_found_out(lines):
+def test_a_model_states_whether_it_takes_maps_or_drawings(lines):
     _, offer = offered("exemplar", lines=lines)
     assert offer.model.lines == lines and offer.side == SIZE
     codes = load_label_map(base64.b64decode(example_maps(offer)[0].partition(",")[2]), lines)
@@ -150,7 +155,14 @@ def test_maps_or_drawings_are_found_out(lines):
 def test_a_model_of_another_program_is_named():
     transport = StandIn("expression")
     transport.__class__ = type("Other", (StandIn,), {"metadata": other_metadata})
-    with pytest.raises(UserError, match="faces at host:1"):
+    with pytest.raises(UserError, match="faces at host:1 has no signature `bytes`"):
+        find_offer("faces", lambda align: FaceClient("host:1", "faces", transport=transport))
+
+
+def test_an_export_that_states_no_labels_must_be_exported_again():
+    transport = StandIn("expression")
+    transport.facts = {}
+    with pytest.raises(UserError, match="faces at host:1 has no signature `about`.*export it ag"):
         find_offer("faces", lambda align: FaceClient("host:1", "faces", transport=transport))
 
 
@@ -207,6 +219,44 @@ def test_a_face_in_the_style_of_an_exemplar(actions):
     sent = load_label_map(transport.calls[-1][1]["condition_bytes"][0])
     shown = to_labels(load_label_map(examples.label_map_of(examples.faces()[1])), SIZE)
     assert np.array_equal(sent, shown)
+
+
+def test_the_blocks_that_were_retrieved_for_a_point_are_outlined(actions):
+    blocks = Blocks(np.zeros((4, 4, 2), np.int32), np.zeros((4, 4, 2), np.float32))
+    blocks.index[1, 2], blocks.weights[1, 2] = (3, 8), (1.0, 0.5)
+    _, offer = offered("exemplar", blocks=blocks)
+    painted = example_maps(offer)[0]
+    [(face, _)] = actions.generate(offer, painted, [FACE]).images
+    # Of 16 x 16 pixels: from column 8 and row 4 on.
+    results = actions.retrieve(offer, painted, FACE, face, (11, 4))
+    (clicked, _), (exemplar, _) = results.images
+    assert read_mark(clicked) == read_mark(face) and read_mark(exemplar) is None
+    assert outlined(clicked, Image.open(face)) == {(1, 2): 1.0}
+    assert outlined(exemplar, Image.open(FACE)) == {(0, 3): 1.0, (2, 0): 0.5}
+
+
+def outlined(file, original):
+    """Rows and columns of the 4 x 4 blocks that are outlined, and opacities; insides are checked."""
+    image = np.asarray(Image.open(file), np.float32)
+    before = np.asarray(original.convert("RGB").resize(image.shape[1::-1]), np.float32)
+    change = np.abs(image - before).max(-1) / np.abs(np.array([0, 255, 255]) - before).max(-1)
+    side, found = len(change) // 4, {}
+    for row, column in np.ndindex(4, 4):
+        block = change[row * side :, column * side :][:side, :side]
+        assert block[4:-4, 4:-4].max() == 0
+        ends = block[0], block[-1], block[:, 0], block[:, -1]
+        if np.max(ends):
+            assert np.ptp(ends) < 0.03
+            found[row, column] = round(float(np.mean(ends)), 1)
+    return found
+
+
+def test_a_model_that_retrieves_no_blocks_is_named(actions):
+    _, offer = offered("exemplar")
+    painted = example_maps(offer)[0]
+    [(face, _)] = actions.generate(offer, painted, [FACE]).images
+    with pytest.raises(UserError, match="faces retrieves no blocks"):
+        actions.retrieve(offer, painted, FACE, face, (0, 0))
 
 
 def test_face_parts(actions):

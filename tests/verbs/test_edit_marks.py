@@ -5,12 +5,12 @@ from PIL import Image
 from tiny_models import image
 from tiny_runs import write_tiny_run
 
-from tfface import export
 from tfface.data.images import read_mark
 from tfface.data.label_map_ops import example_labels
 from tfface.data.label_maps import save_label_map
 from tfface.data.marks import EDITED, GENERATED, Mark
 from tfface.edit import main
+from tfface.exporting.saved_model import _save
 from tfface.server.app import Server
 
 
@@ -42,7 +42,7 @@ def test_edits_of_a_server_state_its_model_and_version(root, monkeypatch):
     import tfface
 
     monkeypatch.chdir(root)
-    export._save(tfface.load(root / "smiles"), root / "served" / "7")
+    _save(tfface.load(root / "smiles"), root / "served" / "7")
     server = Server(root / "served", model_name="smiles", warm_up=False).start()
     try:
         address = f"127.0.0.1:{server.port}"

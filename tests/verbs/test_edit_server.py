@@ -15,13 +15,15 @@ from tiny_models import image
 from tiny_runs import write_tiny_run
 
 import tfface
-from tfface import export
+from tfface.client import About, FaceClient
 from tfface.data.label_map_ops import example_labels
 from tfface.data.label_maps import colour, save_label_map
 from tfface.edit import main
 from tfface.editing import Editor, Model
 from tfface.errors import UserError
+from tfface.exporting.saved_model import _save
 from tfface.server.app import Server
+from tfface.server.protos import BatchingParameters
 
 OPTIONS = {
     "sargan": {"classes": ["happy", "neutral", "sad"]},
@@ -51,8 +53,9 @@ def served(tmp_path_factory):
     def get(name):
         if name not in servers:
             trained = write_tiny_run(folder / name, name, **OPTIONS[name])
-            export._save(trained, folder / "models" / name / "1")
-            server = Server(folder / "models" / name, model_name=name, warm_up=False).start()
+            _save(trained, folder / "models" / name / "1")
+            options = {"rest_port": 0, "batching": BatchingParameters(), "warm_up": False}
+            server = Server(folder / "models" / name, model_name=name, **options).start()
             servers[name] = folder / name, server
         return servers[name]
 
@@ -70,7 +73,7 @@ def edited(out, *argv):
 @pytest.mark.parametrize(
     "words",
     [
-        "sargan face0.png --expression sad happy",
+        "sargan face0.png",
         "elegant face0.png --attribute Smiling --reference face1.png",
         "elegant face1.png --attribute Smiling --reference face0.png face2.png --strength 0 0.5",
         "elegant face1.png --attribute Smiling Eyeglasses --reference face0.png face2.png "
@@ -92,6 +95,23 @@ def test_a_server_gives_the_same_files_as_the_run(served, root, tmp_path, words)
         found = by_server[name]
         assert found.size == expected.size
         assert np.abs(np.asarray(found, int) - np.asarray(expected, int)).max() <= 2, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "about"),
+    [
+        ("sargan", About("image", "synthetic", ("happy", "neutral", "sad"))),
+        ("domain_alignment", About("label_map", "synthetic")),
+    ],
+)
+def test_a_served_model_states_what_it_takes(served, method, about):
+    _, server = served(method)
+    for address in (f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.rest_port}"):
+        with FaceClient(address, method) as client:
+            assert client.about() == about
+            rows = client.predict({"query": ["", "x", ""]}, "about")
+            assert {len(values) for values in rows.values()} == {3}
 
 
 @pytest.mark.slow

@@ -10,9 +10,17 @@ from __future__ import annotations
 
 from tfface.client.driving import Awaiting, Blocking
 from tfface.client.methods import Methods
-from tfface.client.types import ServerError, Tls, VersionStatus
+from tfface.client.types import About, Blocks, ServerError, Tls, VersionStatus
 
-__all__ = ["AsyncFaceClient", "FaceClient", "ServerError", "Tls", "VersionStatus"]
+__all__ = [
+    "About",
+    "AsyncFaceClient",
+    "Blocks",
+    "FaceClient",
+    "ServerError",
+    "Tls",
+    "VersionStatus",
+]
 
 
 class FaceClient(Methods):

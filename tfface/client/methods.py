@@ -14,7 +14,16 @@ from tfface.client import packing
 from tfface.client.driving import Awaiting, Blocking, shared
 from tfface.client.over_grpc import GrpcTransport
 from tfface.client.over_rest import RestTransport
-from tfface.client.types import Model, ServerError, Signatures, Tls, Transport, VersionStatus
+from tfface.client.types import (
+    About,
+    Blocks,
+    Model,
+    ServerError,
+    Signatures,
+    Tls,
+    Transport,
+    VersionStatus,
+)
 from tfface.errors import UserError
 
 # NumPy, Pillow, gRPC, httpx and the messages (which import TensorFlow) are imported where they are
@@ -188,16 +197,17 @@ class Methods:
         return {name: signatures[name] for name in signatures if not name.startswith("__")}
 
     @shared
-    async def crop(self) -> str | None:
-        """Name of the crop that the model's images have, from `tfface.data.alignment.CROPS`.
+    async def about(self) -> About:
+        """What the model states about itself: its input, its labels, the crop of its images.
 
         Returns:
-            The name; None if the model does not state it.
+            The facts; all unknown if the model has no signature `about`, as those of other programs
+            and earlier exports.
 
         Raises:
             ServerError: No such model, or the server was not reached within the timeout.
         """
-        return await self._crop()
+        return await self._about()
 
     @shared
     async def aligned(self, image: ImageSource) -> packing.Encoded:
@@ -343,6 +353,34 @@ class Methods:
         return await self._edit({"condition_bytes": condition, "exemplar_bytes": exemplar})
 
     @shared
+    async def retrieved_blocks(
+        self,
+        condition: Condition | Sequence[Condition],
+        exemplar: ImageSource | Sequence[ImageSource],
+    ) -> Blocks | list[Blocks]:
+        """The blocks of the exemplar from which `generate` takes the style of each block.
+
+        Args:
+            condition: As for `generate`.
+            exemplar: As for `generate`; its central square, or with `align` its aligned face, is
+                cut into blocks.
+
+        Returns:
+            The blocks; a list if a list was given.
+
+        Raises:
+            UserError: As for `generate`.
+            ServerError: As for `generate`; or the model has no signature `blocks_bytes`, as with
+                dense alignment.
+        """
+
+        async def read(_, reply: dict[str, np.ndarray]) -> list[Blocks]:
+            return [Blocks(*pair) for pair in zip(reply["index"], reply["weights"], strict=True)]
+
+        values = {"condition_bytes": condition, "exemplar_bytes": exemplar}
+        return await self._for_each(values, "blocks_bytes", read)
+
+    @shared
     async def synthesize(
         self,
         label_map: Condition | Sequence[Condition],
@@ -404,31 +442,48 @@ class Methods:
         same: Mapping[str, list[Any]] = MappingProxyType({}),
     ) -> Image.Image | list[Image.Image]:
         """Runs a signature on images; `same` are encoded inputs that are sent with every image."""
-        lengths = packing.lengths_of(values)
 
-        async def edit(group: list[dict[str, Any]]) -> list[Image.Image]:
-            reply = await self._predict(packing.columns(group), signature)
+        async def read(
+            group: list[dict[str, Any]], reply: dict[str, np.ndarray]
+        ) -> list[Image.Image]:
             images = await self._driver.work(packing.decode, reply[output])
             if output != "image_bytes":  # A face part or label map, of the networks' size.
                 return images
             return await self._driver.work(packing.pasted, group, images)
 
+        return await self._for_each(values, signature, read, same)
+
+    async def _for_each(
+        self,
+        values: dict[str, Any],
+        signature: str,
+        read: Callable[[list[dict[str, Any]], dict[str, np.ndarray]], Awaitable[list[T]]],
+        same: Mapping[str, list[Any]] = MappingProxyType({}),
+    ) -> T | list[T]:
+        """Runs a signature on values; `read` gets results from a request's rows and its reply."""
+        lengths = packing.lengths_of(values)
+
+        async def run(group: list[dict[str, Any]]) -> list[T]:
+            return await read(group, await self._predict(packing.columns(group), signature))
+
         align = await self._aligner()
         rows = ({**row, **same} for row in packing.rows(values, lengths, align))
         requests = packing.requests(rows, *self._limits, self._transport.size)
-        edited = await self._driver.in_order(edit, requests)
-        return edited if lengths else edited[0]
+        results = await self._driver.in_order(run, requests)
+        return results if lengths else results[0]
 
-    async def _crop(self) -> str | None:
+    async def _about(self) -> About:
         signatures = await self._retried(self._transport.metadata, self.timeout)
-        if "crop" not in signatures:
-            return None
-        [name] = (await self._predict({"query": [b""]}, "crop"))["crop"]
-        return name.decode()
+        if "about" not in signatures:
+            return About()
+        facts = await self._predict({"query": [b""]}, "about")
+        single = {name: facts[name][0].decode() for name in ("takes", "crop") if name in facts}
+        labels = facts["labels"][0] if "labels" in facts else ()
+        return About(**single, labels=tuple(label.decode() for label in labels))
 
     async def _aligner(self) -> packing.Align | None:
         if self._align is True:
-            name = await self._crop()
+            name = (await self._about()).crop
             if name is None:
                 raise UserError(
                     f"model {self.model} at {self.target} does not state the crop of its images: "

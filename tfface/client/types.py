@@ -5,9 +5,12 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tfface.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class ServerError(Exception):
@@ -39,6 +42,37 @@ class VersionStatus(NamedTuple):
 
 Signatures = dict[str, dict[str, dict[str, dict[str, Any]]]]
 """As `Methods.metadata` returns them."""
+
+
+class About(NamedTuple):
+    """What a model states about itself.
+
+    Attributes:
+        takes: Its input, as `tfface.methods.base.Method.takes`: "image", "label_map" or "lines";
+            None: it does not state anything.
+        crop: Name of the crop that its images have, from `tfface.data.alignment.CROPS`; None if it
+            is unknown.
+        labels: Names of its expressions or attributes, if it has any.
+    """
+
+    takes: str | None = None
+    crop: str | None = None
+    labels: tuple[str, ...] = ()
+
+
+class Blocks(NamedTuple):
+    """The blocks of an exemplar that were retrieved for each block of a generated image.
+
+    Both images, as far as the model sees them, are cut into n x n blocks, numbered row by row.
+
+    Attributes:
+        index: Numbers of the retrieved blocks, best first, int32 [n,n,k], for each row and column
+            of the generated image.
+        weights: Their weights in the top-k, float32 [n,n,k] in [0,1].
+    """
+
+    index: np.ndarray
+    weights: np.ndarray
 
 
 class Model(NamedTuple):

@@ -54,8 +54,8 @@ class Trained:
         return [v.value for name in self.method.averaged for v in self.nets[name].variables]
 
     def signatures(self) -> dict[str, Signature]:
-        """The signatures of an export: the method's, and `crop` if the crop is known."""
-        return self.method.signatures(self.nets) | self.crop_signature()
+        """The signatures of an export: the method's, and `about`."""
+        return {**self.method.signatures(self.nets), "about": self.about_signature()}
 
     @functools.cached_property
     def transport(self) -> InProcess:
@@ -71,21 +71,22 @@ class Trained:
         options = {"transport": self.transport, "align": align, "face": face}
         return FaceClient(str(self.path), self.name, **options)
 
-    def crop_signature(self) -> dict[str, Signature]:
-        """The signature `crop`, which states the crop of the training images, if it is known.
+    def about_signature(self) -> Signature:
+        """The signature `about`, which states what the fields of `tfface.client.About` describe.
 
-        Its input, `query`, is any string [B]; its output, `crop`, a name of
-        `tfface.data.alignment.CROPS` for each, string [B].
+        Its input, `query`, is any string [B]. Its outputs, the same in each row, are `takes`,
+        string [B]; if they are known, `crop`, string [B]; if there are any, `labels`, string [B,L].
         """
-        name = crop_of(self.method.config.data)
-        if name is None:
-            return {}
-        signature = Signature(
-            lambda query: {"crop": tf.fill(tf.shape(query), name)},
+        takes, labels = self.method.takes, self.method.labels
+        facts = {"takes": takes, "crop": crop_of(self.method.config.data), "labels": labels}
+        rows = {name: tf.constant([fact]) for name, fact in facts.items() if fact}
+        return Signature(
+            lambda query: {
+                name: tf.repeat(row, tf.shape(query)[0], axis=0) for name, row in rows.items()
+            },
             {"query": tf.TensorSpec([None], tf.string)},
             {"query": tf.constant([""])},
         )
-        return {"crop": signature}
 
     def editor(
         self, options: dict[str, Any], *, align: bool | str = False, face: int = 1
@@ -101,10 +102,7 @@ class Trained:
             UserError: As for `Editor`.
         """
         client = self._client(align, face) if align else self.client
-        method = self.method
-        lines = method.takes == "lines" if method.takes != "image" else None
-        model = Model(client, client.metadata(), self.name, method.labels, lines)
-        return Editor(model, options)
+        return Editor(Model.of(client, self.name), options)
 
     def edit(
         self,

@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from PIL import Image
 from tfface.client import ServerError
 from tfface.client.packing import Aligned, Encoded
 from tfface.data.alignment import numbered
-from tfface.data.images import face_box, load_image, save_image, to_array
+from tfface.data.images import face_box, load_image, read_mark, save_image, to_array
 from tfface.data.label_maps import LINE, colour, load_label_map, to_labels
 from tfface.data.lines import draw_lines
 from tfface.data.marks import Mark
@@ -29,6 +29,9 @@ from tfface.web.examples import faces, label_map_of
 from tfface.web.offers import Offer, explained
 
 _ACROSS = 4  # Results in a row, if they have no order of their own.
+_OUTLINED = 512  # Side in pixels of an image with outlined blocks, if this is enough for them.
+_LEAST_BLOCK, _BORDER = 8, 2  # Sides in pixels.
+_CYAN = (0.0, 255.0, 255.0)
 _DATA_URL = "data:image/png;base64,"
 _NAMES = (
     "background", "skin", "nose", "glasses", "left eye", "right eye", "left brow", "right brow",
@@ -131,6 +134,45 @@ class Actions:
         files = [_read(file, "the exemplar") for file in exemplars]
         return self._edit(offer, _painted(painted, offer), {"exemplar": files})
 
+    def retrieve(
+        self, offer: Offer, painted: str, exemplar: str, result: str, point: Sequence[int]
+    ) -> Results:
+        """Shows which blocks of the exemplar were retrieved for a point of a generated face.
+
+        Args:
+            offer: The model.
+            painted: The label map or drawing of the face.
+            exemplar: File of its exemplar.
+            result: File of the face.
+            point: Column and row in its pixels.
+
+        Returns:
+            The face with the outlined block of the point, and the part of the exemplar that the
+            model sees, with the outlined retrieved blocks: the larger the weight, the brighter.
+
+        Raises:
+            UserError: The model retrieves no blocks, or the server cannot be reached.
+        """
+        if "blocks_bytes" not in offer.model.signatures:
+            raise UserError(
+                f"{offer.model.name} retrieves no blocks: its alignment compares all pixels"
+            )
+        client = offer.model.client
+        encoded, note = _face(client.aligned, exemplar, offer)
+        condition = _painted(painted, offer)
+        found = _called(offer, lambda: client.retrieved_blocks(condition, encoded))
+        face, across = load_image(result), len(found.index)
+        column, row = (min(x * across // face.width, across - 1) for x in point)
+        block = outline(face, across, [row * across + column], [1.0])
+        retrieved = outline(
+            encoded.seen, across, found.index[row, column], found.weights[row, column]
+        )
+        images = [
+            *self._save([("block of the point", block)], read_mark(result)),
+            *self._save([("blocks retrieved for it", retrieved)], None),
+        ]
+        return Results(images, len(images), note)
+
     def synthesize(
         self, offer: Offer, painted: str | None, count: int, first: int, references: Sequence[str]
     ) -> Results:
@@ -190,15 +232,47 @@ class Actions:
         if editor.takes == "image":
             source, note = _face(editor.aligned, source, offer)
         [rows] = _called(offer, lambda: editor.edit([source]))
-        folder = self._folder / f"{next(self._numbers)}"
-        images = []
-        for name, image in itertools.chain(*rows):
-            file = folder / f"{name}.png"
-            save_image(image, file, mark)
-            images.append((str(file), name))
+        images = self._save(itertools.chain(*rows), mark)
         longest = max(map(len, rows))
         ordered = longest > 1 and len(rows) > 1
         return Results(images, longest if ordered else min(len(images), _ACROSS), note)
+
+    def _save(
+        self, images: Iterable[tuple[str, Image.Image]], mark: Mark | None
+    ) -> list[tuple[str, str]]:
+        """Saves named images; returns their files and names."""
+        folder = self._folder / f"{next(self._numbers)}"
+        files = []
+        for name, image in images:
+            file = folder / f"{name}.png"
+            save_image(image, file, mark)
+            files.append((str(file), name))
+        return files
+
+
+def outline(
+    image: Image.Image, across: int, blocks: Sequence[int], weights: Sequence[float]
+) -> Image.Image:
+    """Outlines blocks of an image.
+
+    Args:
+        image: The image, whose central square is cut into blocks.
+        across: Number of blocks in a row, and in a column.
+        blocks: Numbers of the blocks to outline, row by row.
+        weights: Opacities of their outlines, in [0,1].
+
+    Returns:
+        The central square, enlarged, with the outlines.
+    """
+    side = max(_OUTLINED // across, _LEAST_BLOCK)
+    square = image.crop(face_box(*image.size)).resize((side * across, side * across))
+    frame = np.ones((side, side), np.float32)
+    frame[_BORDER:-_BORDER, _BORDER:-_BORDER] = 0
+    opacities = np.zeros(across * across, np.float32)
+    opacities[np.asarray(blocks)] = weights
+    opacity = np.kron(opacities.reshape(across, across), frame)[..., None]
+    pixels = np.asarray(square, np.float32)
+    return Image.fromarray(np.uint8(pixels + opacity * (np.float32(_CYAN) - pixels)))
 
 
 def to_painted(file: str | Path, offer: Offer) -> str:

@@ -339,15 +339,30 @@ def _exemplar_tab(actions: Actions, offers: dict[str, Offer]) -> None:
             exemplar = _image("Exemplar: a face whose style is used")
             _examples(offers, "Example faces", exemplar)
             run = gr.Button("Generate", variant="primary")
-            outputs = _results()
+            face = gr.Image(
+                label="Result: click a point to see where the exemplar was used for it",
+                type="filepath",
+                interactive=False,
+                buttons=["download", "fullscreen"],
+                elem_classes="generated",
+            )
+            blocks = _results()
+    shown = gr.State()  # The model, map or drawing, exemplar and result that are shown.
 
     @_in_page
     def generate(name, exemplar, *painted):
-        map_of = dict(zip(offers, painted, strict=True))
-        exemplars = [exemplar] if exemplar else []
-        return _shown(actions.generate(offers[name], map_of[name], exemplars))
+        source = dict(zip(offers, painted, strict=True))[name]
+        results = actions.generate(offers[name], source, [exemplar] if exemplar else [])
+        [(file, _)] = results.images
+        return file, (name, source, exemplar, file), *_shown(Results([], 1, results.note))
 
-    run.click(generate, [model, exemplar, *painters], outputs)
+    @_in_page
+    def retrieve(shown, event: gr.SelectData):
+        name, *inputs = shown
+        return _shown(actions.retrieve(offers[name], *inputs, event.index))
+
+    run.click(generate, [model, exemplar, *painters], [face, shown, *blocks])
+    face.select(retrieve, shown, blocks)
 
 
 def _parts_tab(actions: Actions, offers: dict[str, Offer]) -> None:

@@ -10,7 +10,10 @@ from tfface.methods.base import Method, Networks, Signature
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
-    """`serving_default` for class codes and float images, `bytes` for encoded ones."""
+    """`serving_default` for class codes and float images, `bytes` for encoded ones.
+
+    With block alignment also `blocks_bytes`, see `tfface.client.Blocks`.
+    """
     size, lines = method.config.data.size, method.takes == "lines"
     text = tf.TensorSpec([None], tf.string)
     image, labels = example_image(size), example_labels(size, lines)
@@ -20,11 +23,24 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         result = method.generate(nets, method.encode(condition), exemplar)
         return {"image": result["image"], "warped": result["warped"]}
 
-    def generate_bytes(condition_bytes, exemplar_bytes):
+    def decode(condition_bytes, exemplar_bytes):
         condition = to_label_squares(condition_bytes, size, lines)
-        result = generate(condition, to_squares(exemplar_bytes, size))
+        return condition, to_squares(exemplar_bytes, size)
+
+    def generate_bytes(**encoded):
+        result = generate(*decode(**encoded))
         return {"image_bytes": encode_squares(result["image"])}
 
+    def retrieve_bytes(**encoded):
+        condition, exemplar = decode(**encoded)
+        result = method.generate(nets, method.encode(condition), exemplar)
+        across = size // 2 // method.config.alignment.block_side
+        shape = [-1, across, across, method.config.alignment.top_k]
+        return {name: tf.reshape(result[name], shape) for name in ("index", "weights")}
+
+    texts = {"condition_bytes": text, "exemplar_bytes": text}
+    example = {"condition_bytes": encode_labels(labels), "exemplar_bytes": example_png(image)}
+    by_blocks = method.config.alignment.kind == "block"
     return {
         "serving_default": Signature(
             generate,
@@ -34,12 +50,6 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
             },
             {"condition": labels, "exemplar": image},
         ),
-        "bytes": Signature(
-            generate_bytes,
-            {"condition_bytes": text, "exemplar_bytes": text},
-            {
-                "condition_bytes": encode_labels(labels),
-                "exemplar_bytes": example_png(image),
-            },
-        ),
+        "bytes": Signature(generate_bytes, texts, example),
+        **({"blocks_bytes": Signature(retrieve_bytes, texts, example)} if by_blocks else {}),
     }
