@@ -22,7 +22,7 @@ OLDEST_PYTHON ?= $(shell for p in python3.13 "$$(uv python find 3.13 2>/dev/null
 	"$$p" -c '$(SUITABLE)' 2>/dev/null && echo "$$p" && break; done)
 OLDEST_TESTS ?= tests/methods/test_contract.py tests/verbs/test_export.py tests/server tests/client
 
-.PHONY: demo bench-quality faults soak notebooks check chromium test test-app test-deployment reference oldest lint docs package clean setup
+.PHONY: demo bench-quality gpu-check faults soak notebooks check chromium test test-app test-deployment reference oldest lint docs package clean setup
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -44,6 +44,10 @@ bench-quality: $(READY)
 # About an hour: kills trainings, fills disks, damages files; writes docs/faults.md.
 faults: $(READY)
 	$(BIN)/python benchmarks/faults.py
+
+# Ten minutes on a GPU, or what a CPU can check: build/gpu-check.md.
+gpu-check: $(READY)
+	$(BIN)/python benchmarks/gpu_check.py
 
 # Ten minutes of good, bad, slow and hostile callers: docs/serving.md.
 soak: $(READY)

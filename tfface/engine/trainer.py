@@ -108,9 +108,9 @@ class Trainer:
             self.nets = method.build()
             self.averages = averaged(method, self.nets)
             self.optimizers = make_optimizers(method, self.nets, optimizer)
-            parts = self.nets, self.averages, self.optimizers
-            self._step = TrainStep(method, self.strategy, *parts)
-            self.checkpoints = Checkpoints(run.path / "checkpoints", *parts, self.config.keep)
+            state = self.nets, self.averages, self.optimizers
+            self._step = TrainStep(method, self.strategy, *state)
+            self.checkpoints = Checkpoints(run.path / "checkpoints", *state, self.config.keep)
 
     def train(self, until: int | None = None) -> int:
         """Trains to `train.steps` or to an earlier step; call it again to continue.
@@ -136,7 +136,7 @@ class Trainer:
             return self._train(end, console)
 
     def _train(self, end: int, console: Console | None) -> int:
-        """Trains to a step, in all workers; only the chief has a console, and writes."""
+        """Trains to step `end`; without a console, as a worker that writes nothing."""
         start = self._begin()
         report = None
         with contextlib.ExitStack() as stack:
@@ -273,7 +273,7 @@ class Trainer:
         return end
 
     def _end_of_call(self, number: int, *stops: int) -> int:
-        """The step up to which one call may run: none in which there is something else to do."""
+        """The step at which a call that begins at `number` ends, to log, save or stop there."""
         c = self.config
         intervals = (c.log_every, c.preview_every, c.evaluate_every, c.save_every)
         ends = [number - number % every + every for every in intervals if every]
@@ -393,7 +393,7 @@ class Trainer:
 
     def _announce(self, start: int) -> None:
         config, parts = self.method.config, self.config.accumulate
-        replicas = self.strategy.num_replicas_in_sync
+        replicas, workers = self.strategy.num_replicas_in_sync, self._workers.count
         counts = {split: self.source.count(split) for split in ("train", "val", "test")}
         sizes = ", ".join(f"{k} {'endless' if n is None else n}" for k, n in counts.items())
         logger.info("run %s", self.run.path)
@@ -403,10 +403,10 @@ class Trainer:
         for name, net in self.nets.items():
             logger.info("network %s: %s weights", name, f"{net.count_params():,}")
         logger.info(
-            "batch %d over %d device(s) of %d worker(s), %d each%s; %s; %s; averaged: %s",
+            "batch %d over %d device(s)%s, %d each%s; %s; %s; averaged: %s",
             config.data.batch_size,
             replicas,
-            self._workers.count,
+            f" of {workers} workers" if workers > 1 else "",
             config.data.batch_size // replicas,
             f", in {parts} parts" if parts > 1 else "",
             self.config.precision,

@@ -188,8 +188,10 @@ class Workers:
         except tf.errors.OpError as error:
             if not self.strategy or "ollective" not in str(error):
                 raise
-            ended = {int(n) for n in re.findall(r"replica:0/task:(\d+)", str(error))}
-            ended = self._silent() or sorted(ended - {self.index})
+            named = {int(n) for n in re.findall(r"replica:0/task:(\d+)", str(error))}
+            ended = self._silent() or sorted(named - {self.index})
+            if not ended:
+                raise
             atexit.register(_end)
             raise UserError(
                 f"{self}: {self._names(ended)} ended or does not answer, so this worker ends, too. "
@@ -203,7 +205,7 @@ class Workers:
 
     def _names(self, numbers: list[int]) -> str:
         names = [f"worker {i} ({self.addresses[i]})" for i in numbers]
-        return ", ".join(names) or "another worker"
+        return ", ".join(names) or "the others"
 
     def __str__(self) -> str:
         return f"worker {self.index} of {self.count} ({self.addresses[self.index]})"
@@ -231,7 +233,7 @@ class Agreement:
         if not self._workers.strategy:
             return received
         before, self._last = self._last, self._workers.total(received is not None)
-        # The answer of the call before, which is there: this one would have to be waited for.
+        # The sum of the previous call, as that of this one would block until its steps are done.
         if before is None or not float(before):
             return None
         return received or signal.SIGTERM
