@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from toy_method import ToyConfig, lines
 
-from tfface.config import replace, to_dict
+from tfface.config import Data, replace, to_dict
+from tfface.data import open_source
 from tfface.engine.checkpoint import read_state
 from tfface.engine.workers import from_environment
 from tfface.errors import UserError
@@ -142,3 +144,24 @@ def test_tf_config_numbers_the_chief_before_the_workers(monkeypatch):
     for text in ("", "{}", '{"environment": "cloud", "cluster": {}}'):
         monkeypatch.setenv("TF_CONFIG", text)
         assert (from_environment().count, from_environment().chief) == (1, True)
+
+
+def test_workers_read_the_images_of_their_shares_and_the_labels_of_whole_batches(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("happy", "sad"):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            image = Image.fromarray(rng.integers(1, 256, (32, 32, 3), np.uint8))
+            image.save(tmp_path / name / f"{i}.png")
+    source = open_source(Data(name="folder", path=str(tmp_path), size=32))
+
+    def batch():
+        return next(source.batches("train", 6, seed=1, start=2).as_numpy_iterator())
+
+    whole = batch()
+    for number in range(3):
+        source.share = (number, 3)
+        part, own = batch(), slice(2 * number, 2 * number + 2)
+        np.testing.assert_array_equal(part["expression"], whole["expression"])
+        np.testing.assert_array_equal(part["image"][own], whole["image"][own])
+        assert not np.delete(part["image"], own, 0).any()

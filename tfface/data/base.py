@@ -32,6 +32,8 @@ class Source(abc.ABC):
     Attributes:
         attributes: The requested attributes.
         classes: The requested classes, or all; empty if the data set has no classes.
+        share: (number, count): of `count` equal parts of a training batch, the one whose images are
+            needed. Those of the others may be zeros instead of being read; labels are complete.
 
     Raises:
         UserError: The data set does not have a name (the message lists those it has), a folder or
@@ -49,6 +51,8 @@ class Source(abc.ABC):
         self.attributes = tuple(attributes)
         self.classes = tuple(classes)
         self.fields = tuple(fields)
+
+    share: tuple[int, int] = (0, 1)
 
     @abc.abstractmethod
     def count(self, split: str) -> int | None:

@@ -154,7 +154,7 @@ class FileSource(Source):
         specs |= {name: (tf.int32, v.shape[1:]) for name, v in self._labels.items()}
 
         def read(positions, chances):
-            return self._read_batch(rows, kinds, positions, chances)
+            return self._read_batch(rows, kinds, positions, chances, self._needed(seed, positions))
 
         if seed is not None and self.data.balance and self.classes:
             rows = _balanced(rows, self._labels["expression"][rows])
@@ -196,7 +196,9 @@ class FileSource(Source):
         specs |= {"exemplar": image, "exemplar_label_map": labels, "paired": (tf.float32, ())}
 
         def read(positions, chances):
-            return self._read_pairs(rows, listed, paired, seed is not None, positions, chances)
+            needed = self._needed(seed, positions)
+            at_random = seed is not None
+            return self._read_pairs(rows, listed, paired, at_random, positions, chances, needed)
 
         stream = zlib.crc32(repr((split, "exemplars")).encode())
         return pipeline(read, specs, len(rows), batch_size, seed, stream, start, chances=6)
@@ -233,31 +235,39 @@ class FileSource(Source):
         """
         return {"image": images.load_image(self._root / self._names[row])}
 
-    def _read_batch(self, rows, kinds, positions: np.ndarray, chances: np.ndarray) -> list:
+    def _needed(self, seed: int | None, positions: np.ndarray) -> range:
+        """The places in a batch whose images are read: those of `share` in training."""
+        number, count = (0, 1) if seed is None else self.share
+        size = len(positions) // count
+        return range(number * size, (number + 1) * size)
+
+    def _read_batch(
+        self, rows, kinds, positions: np.ndarray, chances: np.ndarray, needed: range
+    ) -> list:
         batch = self._zeros(kinds, len(positions))
         used = rows[positions]
-        for i, position in enumerate(positions):
+        for i in needed:
             if Exit.is_near():
                 break
-            stored, used[i] = self._read(rows, int(position), kinds)
+            stored, used[i] = self._read(rows, int(positions[i]), kinds)
             flip = chances[i, 0] < 0.5 and self.data.flip
             for values, value in zip(batch, _arrays(stored, self.data.size, flip), strict=True):
                 values[i] = value
         return [*batch, *(column[used] for column in self._labels.values())]
 
-    def _read_pairs(self, rows, listed, paired, at_random, positions, chances) -> list:
+    def _read_pairs(self, rows, listed, paired, at_random, positions, chances, needed) -> list:
         """Images and exemplars; chances float32 [B,6], all 1 if not at random."""
         size, number, both = self.data.size, len(rows), ("image", "label_map")
         batch = self._zeros((*both, *both), len(positions))
-        pairs = np.zeros(len(positions), np.float32)
+        pairs = np.float32((chances[:, 2] < paired) | (paired >= 1))
         room = round(size * ENLARGED) - size if at_random else 0
-        for i, (position, chance) in enumerate(zip(positions, chances, strict=True)):
+        for i in needed:
             if Exit.is_near():
                 break
-            stored, row = self._read(rows, int(position), both)
+            chance = chances[i]
+            stored, row = self._read(rows, int(positions[i]), both)
             flip, mirror = chance[0] < 0.5 and self.data.flip, chance[1] >= 0.5
-            own = paired >= 1 or chance[2] < paired
-            if own:
+            if pairs[i]:
                 y, x = (min(int(c * (room + 1)), room) for c in chance[4:])
                 exemplar = _arrays(stored, size + room, flip != mirror)
                 exemplar = [values[y : y + size, x : x + size] for values in exemplar]
@@ -272,7 +282,6 @@ class FileSource(Source):
             target = _arrays(stored, size, flip)
             for values, value in zip(batch, [*target, *exemplar], strict=True):
                 values[i] = value
-            pairs[i] = own
         return [*batch, pairs]
 
     def _read(self, rows: np.ndarray, position: int, kinds: tuple[str, ...]) -> tuple[dict, int]:

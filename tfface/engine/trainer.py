@@ -176,9 +176,12 @@ class Trainer:
         """Training batches from a step on, distributed over the devices."""
         return iter(self.distribute(self._whole_batches(start)))
 
-    def _whole_batches(self, start: int) -> tf.data.Dataset:
-        size = self.method.config.data.batch_size
-        seed = self.config.seed
+    def _whole_batches(self, start: int, complete: bool = False) -> tf.data.Dataset:
+        """Batches; unless they must be complete, without images that only other workers need."""
+        size, seed = self.method.config.data.batch_size, self.config.seed
+        complete = complete or self.method.mixes_images
+        for source in filter(None, (self.source, self.method.labelled)):
+            source.share = (0, 1) if complete else (self._workers.index, self._workers.count)
         return self.method.batches(self.source, "train", size, seed=seed, start=start)
 
     def distribute(self, data: tf.data.Dataset) -> tf.data.Dataset:
@@ -344,7 +347,7 @@ class Trainer:
                     raise
                 name, _ = self.run.read_config()
                 file = self.run.path / f"replay-{number + 1}.npz"
-                whole = next(self._whole_batches(number).as_numpy_iterator())
+                whole = next(self._whole_batches(number, complete=True).as_numpy_iterator())
                 write_replay(file, name, self.method.config, number, before, whole)
                 self._workers.part()
                 raise NotFinite(

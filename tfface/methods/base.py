@@ -111,6 +111,8 @@ class Method(abc.ABC):
             class codes int32 [B,S,S] from which new images are generated.
         averaged: Names of the networks that get averaged weights and that an export needs.
         labelled: A second data set from which `batches` reads label maps, if there is one.
+        mixes_images: Whether `batches` combines images of a batch with each other, so that a worker
+            needs more of them than its share.
     """
 
     title: str
@@ -119,6 +121,7 @@ class Method(abc.ABC):
     task: Task
     takes = "image"
     labelled: Source | None = None
+    mixes_images = False
 
     def __init_subclass__(cls):
         super().__init_subclass__()

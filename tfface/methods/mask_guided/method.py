@@ -41,6 +41,11 @@ class MaskGuided(Method):
         """Opens the data set, which must have label maps."""
         return cls(config), open_source(config.data, fields=("label_map",))
 
+    @property
+    def mixes_images(self) -> bool:
+        """Whether the other images of a batch are references."""
+        return self.config.reference_step
+
     def evaluation_source(self) -> Source:
         """Faces with label maps."""
         return open_source(self.config.data, fields=("label_map",))
