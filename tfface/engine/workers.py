@@ -118,8 +118,6 @@ class Workers:
 
     def share(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The chief's arrays; those of other workers only define names, shapes and types."""
-        if not self.strategy:
-            return arrays
         import tensorflow as tf
 
         def chosen(value):
