@@ -27,7 +27,7 @@ def chosen(panel):
     """URLs of the chosen images."""
     return panel.evaluate(
         """panel => [...panel.querySelectorAll("img")]
-            .filter(image => !image.closest(".examples, .results, .painter"))
+            .filter(image => !image.closest(".examples, .results, .blocks, .painter"))
             .map(image => image.src)"""
     )
 
@@ -231,11 +231,41 @@ def test_exemplar(url, open_page, screenshot, width, tmp_path):
     choose(panel, 4)
     panel.get_by_role("button", name="Generate").click()
     [one] = results(panel, 1)
-    assert download(one, tmp_path)[1].shape == (64, 64, 3)
+    file, image = download(one, tmp_path)
+    assert image.shape == (64, 64, 3)
+    assert read_mark(file).source == "trainedAlgorithmicMedia"
     panel.get_by_label("Example 3").click()
     panel.get_by_role("button", name="Generate").click()
     results(panel, 1, [one])
-    screenshot(page, f"exemplar-{width}")
+    for block in ((3, 4), (7, 0)):
+        before = blocks(panel)
+        click_block(panel, *block)
+        wait(page, lambda before=before: len(blocks(panel)) == 2 and blocks(panel) != before)
+        face, exemplar = (download(url, tmp_path)[1] for url in blocks(panel))
+        assert outlined(face) == {block} and len(outlined(exemplar)) == 8
+        screenshot(page, f"exemplar-{width}-{block[0]}-{block[1]}")
+
+
+def blocks(panel):
+    """URLs of the face, and of the exemplar once a point was clicked."""
+    return panel.locator(".blocks img").evaluate_all("images => images.map(image => image.src)")
+
+
+def click_block(panel, row, column):
+    """Clicks the middle of one of 8 x 8 blocks of the face, which is scaled to fit."""
+    image = panel.locator(".blocks img").first
+    box = image.bounding_box()
+    side = min(box["width"], box["height"])
+    across, down = (box["width"] - side) / 2, (box["height"] - side) / 2
+    at = {"x": across + (column + 0.5) * side / 8, "y": down + (row + 0.5) * side / 8}
+    image.click(position=at)
+
+
+def outlined(image):
+    """Rows and columns of the 8 x 8 blocks whose upper left corner is coloured as outlines are."""
+    corners = image[:: len(image) // 8, :: len(image) // 8]
+    coloured = corners[..., 1:].min(-1) - corners[..., 0] > 60
+    return {tuple(map(int, block)) for block in np.argwhere(coloured)}
 
 
 @WIDTHS

@@ -227,16 +227,16 @@ def test_the_blocks_that_were_retrieved_for_a_point_are_outlined(actions):
     _, offer = offered("exemplar", blocks=blocks)
     painted = example_maps(offer)[0]
     [(face, _)] = actions.generate(offer, painted, [FACE]).images
-    # Of 16 x 16 pixels: from column 8 and row 4 on.
-    results = actions.retrieve(offer, painted, FACE, face, (11, 4))
-    (clicked, _), (exemplar, _) = results.images
+    enlarged = actions.enlarge(face)
+    assert Image.open(enlarged).size == (512, 512)
+    clicked, exemplar, _ = actions.retrieve(offer, painted, FACE, enlarged, (383, 128))
     assert read_mark(clicked) == read_mark(face) and read_mark(exemplar) is None
     assert outlined(clicked, Image.open(face)) == {(1, 2): 1.0}
     assert outlined(exemplar, Image.open(FACE)) == {(0, 3): 1.0, (2, 0): 0.5}
 
 
 def outlined(file, original):
-    """Rows and columns of the 4 x 4 blocks that are outlined, and opacities; insides are checked."""
+    """Row and column of each outlined block of 4 x 4, and its opacity; checks the insides."""
     image = np.asarray(Image.open(file), np.float32)
     before = np.asarray(original.convert("RGB").resize(image.shape[1::-1]), np.float32)
     change = np.abs(image - before).max(-1) / np.abs(np.array([0, 255, 255]) - before).max(-1)

@@ -30,7 +30,7 @@ from tfface.web.offers import Offer, explained
 
 _ACROSS = 4  # Results in a row, if they have no order of their own.
 _OUTLINED = 512  # Side in pixels of an image with outlined blocks, if this is enough for them.
-_LEAST_BLOCK, _BORDER = 8, 2  # Sides in pixels.
+_LEAST_BLOCK, _BORDER = 8, 3  # Sides in pixels.
 _CYAN = (0.0, 255.0, 255.0)
 _DATA_URL = "data:image/png;base64,"
 _NAMES = (
@@ -134,21 +134,27 @@ class Actions:
         files = [_read(file, "the exemplar") for file in exemplars]
         return self._edit(offer, _painted(painted, offer), {"exemplar": files})
 
+    def enlarge(self, file: str) -> str:
+        """Enlarges a generated face so that its points can be chosen; returns the new file."""
+        [(enlarged, _)] = self._save([("enlarged", _square(load_image(file)))], read_mark(file))
+        return enlarged
+
     def retrieve(
-        self, offer: Offer, painted: str, exemplar: str, result: str, point: Sequence[int]
-    ) -> Results:
+        self, offer: Offer, painted: str, exemplar: str, face: str, point: Sequence[int]
+    ) -> tuple[str, str, str]:
         """Shows which blocks of the exemplar were retrieved for a point of a generated face.
 
         Args:
             offer: The model.
             painted: The label map or drawing of the face.
             exemplar: File of its exemplar.
-            result: File of the face.
+            face: File of the face, as from `enlarge`.
             point: Column and row in its pixels.
 
         Returns:
-            The face with the outlined block of the point, and the part of the exemplar that the
-            model sees, with the outlined retrieved blocks: the larger the weight, the brighter.
+            Files of the face with the outlined block of the point, and of the part of the exemplar
+            that the model sees, with the outlined retrieved blocks: the larger the weight, the
+            brighter; and a note.
 
         Raises:
             UserError: The model retrieves no blocks, or the server cannot be reached.
@@ -161,17 +167,15 @@ class Actions:
         encoded, note = _face(client.aligned, exemplar, offer)
         condition = _painted(painted, offer)
         found = _called(offer, lambda: client.retrieved_blocks(condition, encoded))
-        face, across = load_image(result), len(found.index)
-        column, row = (min(x * across // face.width, across - 1) for x in point)
-        block = outline(face, across, [row * across + column], [1.0])
+        image, across = load_image(face), len(found.index)
+        column, row = (min(x * across // image.width, across - 1) for x in point)
+        chosen = outline(image, across, [row * across + column], [1.0])
         retrieved = outline(
             encoded.seen, across, found.index[row, column], found.weights[row, column]
         )
-        images = [
-            *self._save([("block of the point", block)], read_mark(result)),
-            *self._save([("blocks retrieved for it", retrieved)], None),
-        ]
-        return Results(images, len(images), note)
+        [(chosen, _)] = self._save([("block", chosen)], read_mark(face))
+        [(retrieved, _)] = self._save([("blocks", retrieved)], None)
+        return chosen, retrieved, note
 
     def synthesize(
         self, offer: Offer, painted: str | None, count: int, first: int, references: Sequence[str]
@@ -265,7 +269,7 @@ def outline(
         The central square, enlarged, with the outlines.
     """
     side = max(_OUTLINED // across, _LEAST_BLOCK)
-    square = image.crop(face_box(*image.size)).resize((side * across, side * across))
+    square = _square(image, side * across)
     frame = np.ones((side, side), np.float32)
     frame[_BORDER:-_BORDER, _BORDER:-_BORDER] = 0
     opacities = np.zeros(across * across, np.float32)
@@ -273,6 +277,10 @@ def outline(
     opacity = np.kron(opacities.reshape(across, across), frame)[..., None]
     pixels = np.asarray(square, np.float32)
     return Image.fromarray(np.uint8(pixels + opacity * (np.float32(_CYAN) - pixels)))
+
+
+def _square(image: Image.Image, side: int = _OUTLINED) -> Image.Image:
+    return image.crop(face_box(*image.size)).resize((side, side))
 
 
 def to_painted(file: str | Path, offer: Offer) -> str:

@@ -339,30 +339,41 @@ def _exemplar_tab(actions: Actions, offers: dict[str, Offer]) -> None:
             exemplar = _image("Exemplar: a face whose style is used")
             _examples(offers, "Example faces", exemplar)
             run = gr.Button("Generate", variant="primary")
-            face = gr.Image(
-                label="Result: click a point to see where the exemplar was used for it",
-                type="filepath",
-                interactive=False,
-                buttons=["download", "fullscreen"],
-                elem_classes="generated",
+            outputs = _results()
+            gr.Markdown(
+                "Click a point of the face below to see which blocks of the exemplar were "
+                "retrieved for it: the brighter an outline, the larger the weight."
             )
-            blocks = _results()
-    shown = gr.State()  # The model, map or drawing, exemplar and result that are shown.
+            with gr.Row():
+                face, blocks = map(_of_blocks, ("Face: click a point", "Exemplar"))
+    shown = gr.State()  # The model, map or drawing, exemplar and face that are shown.
 
     @_in_page
     def generate(name, exemplar, *painted):
         source = dict(zip(offers, painted, strict=True))[name]
         results = actions.generate(offers[name], source, [exemplar] if exemplar else [])
-        [(file, _)] = results.images
-        return file, (name, source, exemplar, file), *_shown(Results([], 1, results.note))
+        enlarged = actions.enlarge(results.images[0][0])
+        return (name, source, exemplar, enlarged), enlarged, None, *_shown(results)
 
     @_in_page
     def retrieve(shown, event: gr.SelectData):
         name, *inputs = shown
-        return _shown(actions.retrieve(offers[name], *inputs, event.index))
+        face, exemplar, note = actions.retrieve(offers[name], *inputs, event.index)
+        return face, exemplar, gr.Markdown(note, visible=bool(note))
 
-    run.click(generate, [model, exemplar, *painters], [face, shown, *blocks])
-    face.select(retrieve, shown, blocks)
+    run.click(generate, [model, exemplar, *painters], [shown, face, blocks, *outputs])
+    face.select(retrieve, shown, [face, blocks, outputs[0]])
+
+
+def _of_blocks(label: str) -> gr.Image:
+    return gr.Image(
+        label=label,
+        type="filepath",
+        interactive=False,
+        min_width=100,
+        buttons=["fullscreen"],
+        elem_classes="blocks",
+    )
 
 
 def _parts_tab(actions: Actions, offers: dict[str, Offer]) -> None:
