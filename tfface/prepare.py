@@ -20,6 +20,7 @@ from tfface.prepare_files import (
     draw_faces,
     folders,
     list_exemplars,
+    shards,
 )
 from tfface.progress import progress
 
@@ -134,6 +135,21 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     compose = verbs.add_parser("label_maps", help=about, description=about)
     compose.add_argument("--path", required=True, metavar="FOLDER", help="folder of CelebAMask-HQ")
 
+    about = "write a data set as TFRecord files (shards), which read faster, also from gs://..."
+    sharded = verbs.add_parser("shards", help=about, description=about)
+    add = sharded.add_argument
+    add("--data.name", choices=[name for name in SOURCES if name != "synthetic"], default="folder",
+        help="data set (default: %(default)s)")  # fmt: skip
+    add("--data.path", required=True, metavar="FOLDER", help="folder of the data set")
+    add("--data.allow_missing", action="store_true",
+        help="use the part of a data set that is there")  # fmt: skip
+    add("--out", required=True, metavar="FOLDER",
+        help="folder to write; train on it with the same --data.name")  # fmt: skip
+    add("--size", type=_count, metavar="N",
+        help="store central squares of N pixels (default: the files as they are)")  # fmt: skip
+    add("--images", type=_count, default=2048, metavar="N",
+        help="number of images in a file (default: %(default)s)")  # fmt: skip
+
     about = "draw the outlines of a label map"
     drawing = verbs.add_parser("lines", help=about, description=_LINES, formatter_class=as_it_is)
     add = drawing.add_argument
@@ -170,14 +186,17 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="tfface.prepare: %(message)s")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if arguments.verb in ("preview", "check"):
+    if arguments.verb in ("preview", "check", "shards"):
         options = vars(arguments)
         data = Data(
             options["data.name"],
             options["data.path"],
-            options["data.size"],
+            options.get("data.size", 64),
             allow_missing=options["data.allow_missing"],
         )
+    if arguments.verb == "shards":
+        shards(data, arguments.out, arguments.size, arguments.images)
+        return 0
     if arguments.verb == "check":
         return 0 if check_data_set(data, Path(arguments.out)) else 1
     if arguments.verb == "preview":

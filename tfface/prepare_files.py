@@ -137,6 +137,34 @@ def draw_faces(split: str, count: int, size: int, out: Path) -> None:
     print(f"wrote {count} faces to {out}, and their label maps to {out / 'label_maps'}")
 
 
+def shards(data: Data, out: str, size: int | None = None, images: int = 2048) -> None:
+    """Writes a data set as TFRecord files; see `tfface.data.shards`.
+
+    Args:
+        data: The data set.
+        out: Folder to write, which may be a remote one.
+        size: Side in pixels of the stored images; None: the files as they are.
+        images: Number of images in a file.
+
+    Raises:
+        UserError: No such data set, too many unreadable images, `out` has other shards, or it
+            cannot be written to.
+    """
+    import_tensorflow()
+
+    from tfface.data import open_source
+    from tfface.data.shards import is_sharded, write_shards
+
+    if is_sharded(data.path):
+        raise UserError(f"{data.path}: expected the original files, not shards")
+    fields = ("label_map",) if data.name == "celebamask_hq" else ()
+    source = open_source(data, fields=fields)
+    bad = write_shards(source, out, size=size, images=images)
+    for split in SPLITS:
+        print(f"{split:5}  {source.count(split):7}")
+    print(f"wrote {out}" + (f"; {len(bad)} images cannot be read" if bad else ""))
+
+
 def list_exemplars(
     path: Path, count: int = 20, *, features: str = "vgg19", weights: str = "", size: int = 256
 ) -> None:

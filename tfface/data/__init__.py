@@ -1,4 +1,4 @@
-"""Data sets: built-in faces, and readers of images on disk."""
+"""Data sets: built-in faces, and readers of images on disk and of shards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ def open_source(
     classes: tuple[str, ...] = (),
     fields: tuple[str, ...] = (),
 ) -> Source:
-    """Opens the data set named in `data`; for arguments and errors see `Source`."""
+    """Opens the data set named in `data`, or its shards; for arguments and errors see `Source`."""
+    if data.name != "synthetic":
+        from tfface.data import shards
+
+        if shards.is_sharded(data.path):
+            return shards.ShardedFaces(data, attributes, classes, fields)
     module, name = SOURCES[data.name].split(":")
     return getattr(importlib.import_module(module), name)(data, attributes, classes, fields)
 
@@ -43,7 +48,9 @@ def check_path(data: Data, option: str = "data.path", way: str = "") -> None:
     """
     from pathlib import Path
 
-    if data.name != "synthetic" and not Path(data.path).is_dir():
+    if data.name == "synthetic" or "://" in data.path:  # Shards on remote storage.
+        return
+    if not Path(data.path).is_dir():
         raise UserError(
             f"{option} is {data.path!r}: no such folder; set the folder with {way or '--' + option}"
         )

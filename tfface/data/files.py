@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +32,24 @@ EXEMPLARS = "exemplars.txt"
 _STRATIFIED_FROM = 10
 
 logger = logging.getLogger("tfface")
+
+
+class Listing(NamedTuple):
+    """The images of a data set.
+
+    Attributes:
+        rows: Their rows, for `FileSource.load`, int [N].
+        names: Their names.
+        splits: Indices into SPLITS, int [N].
+        expression: Indices of their expressions, int32 [N]; None if there are no classes.
+        tags: Their attributes by name, bool [N].
+    """
+
+    rows: np.ndarray
+    names: list[str]
+    splits: np.ndarray
+    expression: np.ndarray | None
+    tags: dict[str, np.ndarray]
 
 
 class FileSource(Source):
@@ -125,6 +144,30 @@ class FileSource(Source):
             return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
         return {name: int(column[rows].sum()) for name, column in self._tags.items()}
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The fields to read from files: "image", and "label_map" if requested."""
+        return tuple(k for k in self._from_files if k == "image" or k in self.fields)
+
+    def listing(self) -> Listing:
+        """All images that exist, in order."""
+        rows = np.flatnonzero(self._present)
+        return Listing(
+            rows,
+            [self._names[row] for row in rows],
+            self._splits[rows],
+            self._labels["expression"][rows] if self.classes else None,
+            {name: column[rows] for name, column in self._tags.items()},
+        )
+
+    def load(self, row: int) -> tuple[Path, dict] | None:
+        """An image's file, and its fields as `_read_fields` returns them; None if it is bad."""
+        try:
+            return self._root / self._names[row], self._read_fields(row, self.kinds)
+        except UserError as error:
+            self._note_bad(row, self.kinds, str(error))
+            return None
+
     def select(self, split: str, *where: tuple[str, bool]) -> list[Path]:
         """Files of the images in a split that match all (attribute, value) pairs, in order."""
         return [self._root / self._names[row] for row in self._rows(split, *where)]
@@ -145,24 +188,28 @@ class FileSource(Source):
         where: tuple[str, bool] | None = None,
     ) -> tf.data.Dataset:
         """Batches of one split, as `Source` describes; iterate over them under `user_errors`."""
-        rows = self._rows(split, *([where] if where else []))
-        if not len(rows):
-            which = f" {'with' if where[1] else 'without'} {where[0]}" if where else ""
-            raise UserError(f"{self._root}: no images{which} in the split {split!r}")
-        kinds = tuple(k for k in self._from_files if k == "image" or k in self.fields)
-        specs = {kind: self._spec(kind) for kind in kinds}
-        specs |= {name: (tf.int32, v.shape[1:]) for name, v in self._labels.items()}
+        rows, kinds, specs = self._plan(split, seed, where)
 
         def read(positions, chances):
             return self._read_batch(rows, kinds, positions, chances, self._needed(seed, positions))
 
+        stream = stream_of(split, where)
+        return pipeline(read, specs, len(rows), batch_size, seed, stream, start)
+
+    def _plan(
+        self, split: str, seed: int | None, where: tuple[str, bool] | None
+    ) -> tuple[np.ndarray, tuple[str, ...], dict[str, tuple[tf.DType, tuple[int, ...]]]]:
+        """For `batches`: rows of the images of an epoch, fields to read, specs of the batches."""
+        rows = self._rows(split, *([where] if where else []))
+        if not len(rows):
+            which = f" {'with' if where[1] else 'without'} {where[0]}" if where else ""
+            raise UserError(f"{self._root}: no images{which} in the split {split!r}")
         if seed is not None and self.data.balance and self.classes:
             rows = _balanced(rows, self._labels["expression"][rows])
-
-        # Streams of equal length (with and without an attribute) need different shuffles, or the
-        # same two images would be paired in every epoch.
-        stream = zlib.crc32(repr((split, where)).encode())
-        return pipeline(read, specs, len(rows), batch_size, seed, stream, start)
+        kinds = self.kinds
+        specs = {kind: self._spec(kind) for kind in kinds}
+        specs |= {name: (tf.int32, v.shape[1:]) for name, v in self._labels.items()}
+        return rows, kinds, specs
 
     def exemplars(
         self,
@@ -190,7 +237,7 @@ class FileSource(Source):
         rows = self._rows(split)
         if not len(rows):
             raise UserError(f"{self._root}: no images in the split {split!r}")
-        listed = read_lists(Path(self.data.path) / EXEMPLARS, self._names, rows)
+        listed = self._lists(rows)
         image, labels = self._spec("image"), self._spec("label_map")
         specs = {"image": image, "label_map": labels}
         specs |= {"exemplar": image, "exemplar_label_map": labels, "paired": (tf.float32, ())}
@@ -200,8 +247,12 @@ class FileSource(Source):
             at_random = seed is not None
             return self._read_pairs(rows, listed, paired, at_random, positions, chances, needed)
 
-        stream = zlib.crc32(repr((split, "exemplars")).encode())
+        stream = stream_of(split, "exemplars")
         return pipeline(read, specs, len(rows), batch_size, seed, stream, start, chances=6)
+
+    def _lists(self, rows: np.ndarray) -> dict[int, tuple[int, int]]:
+        path = Path(self.data.path) / EXEMPLARS
+        return parse_lists(path.read_text() if path.exists() else "", path, self._names, rows)
 
     def _spec(self, kind: str) -> tuple[tf.DType, tuple[int, ...]]:
         size = self.data.size
@@ -329,6 +380,15 @@ def _arrays(stored: dict, size: int, flip: bool) -> list[np.ndarray]:
     return arrays
 
 
+def stream_of(split: str, which: object) -> int:
+    """Distinguishes pipelines with the same seed.
+
+    Streams of equal length (with and without an attribute) need different shuffles, or the same two
+    images would be paired in every epoch.
+    """
+    return zlib.crc32(repr((split, which)).encode())
+
+
 def _balanced(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Rows with those of smaller classes repeated, so that all classes occur equally often."""
     classes, counts = np.unique(labels, return_counts=True)
@@ -357,11 +417,14 @@ def user_errors(*sources: Source | None) -> Iterator[None]:
         raise failure from None
 
 
-def read_lists(path: Path, names: Sequence[str], rows: np.ndarray) -> dict[int, tuple[int, int]]:
-    """Reads a file of similar images, see `FileSource.exemplars`.
+def parse_lists(
+    text: str, path: str | Path, names: Sequence[str], rows: np.ndarray
+) -> dict[int, tuple[int, int]]:
+    """Parses a list of similar images, see `FileSource.exemplars`.
 
     Args:
-        path: The file; it may be missing.
+        text: The list; empty if there is none.
+        path: Its file, for messages.
         names: All images of the data set.
         rows: Rows of the images in the split.
 
@@ -373,8 +436,7 @@ def read_lists(path: Path, names: Sequence[str], rows: np.ndarray) -> dict[int, 
     """
     row_of = {name: row for row, name in enumerate(names)}
     members, result = set(rows.tolist()), {}
-    lines = path.read_text().splitlines() if path.exists() else []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         words = [word.strip() for word in line.split(",")]
         unknown = [word for word in words if word not in row_of]
         if unknown or len(words) < 2:

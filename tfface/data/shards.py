@@ -1,0 +1,336 @@
+"""Data sets as TFRecord files ("shards"): few large files, which may be on remote storage.
+
+A folder of shards has an index, `shards.npz`, with the names, splits and labels of the images and
+the position of each image's record, so that images can be read in any order: batches are those of
+the original files. Each record is a `tf.train.Example` with the encoded `image`, and `label_map` if
+the data set has label maps. Images are decoded, cropped and mirrored by TensorFlow operations. All
+paths go through `tf.io.gfile`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import struct
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tfface.data.files import EXEMPLARS, FileSource, check_names, parse_lists, stream_of
+from tfface.data.image_ops import decode, to_squares
+from tfface.data.images import load_image, to_array, to_image
+from tfface.data.label_map_ops import to_label_squares
+from tfface.data.label_maps import FLIPPED, load_label_map, to_labels
+from tfface.data.pipeline import Exit, pipeline
+from tfface.errors import UserError
+from tfface.progress import progress
+
+INDEX = "shards.npz"
+IMAGES = 2048
+"""Default number of images in a shard."""
+_HEAD = struct.Struct("<QI")
+"""Length and its checksum, before each record of a TFRecord file."""
+_TAIL = 4
+"""Bytes of the checksum after a record."""
+
+
+class ShardedFaces(FileSource):
+    """A data set written by `write_shards`, whose batches are those of the original files.
+
+    Pixels may differ by one of 255 levels, as TensorFlow and Pillow round differently.
+    """
+
+    def __init__(self, data, attributes=(), classes=(), fields=()):
+        super().__init__(data, attributes, classes, fields)
+        index = _read_index(data.path)
+        facts = self._facts = json.loads(str(index["facts"]))
+        if facts["name"] != data.name:
+            raise UserError(
+                f"{data.path} has shards of data.name {facts['name']!r}, not {data.name!r}"
+            )
+        if 0 < facts["size"] < data.size:
+            raise UserError(
+                f"data.size is {data.size}, but the images of the shards in {data.path} were "
+                f"resized to {facts['size']}"
+            )
+        root = Path(data.path)
+        check_names("attribute", attributes, facts["tags"], root)
+        check_names("class", classes, facts["classes"], root)
+        self._from_files = tuple(facts["fields"])
+        rows, labels = np.arange(len(index["names"])), {}
+        if facts["classes"]:
+            self.classes = tuple(classes) or tuple(facts["classes"])
+            order = {facts["classes"].index(name): i for i, name in enumerate(self.classes)}
+            expression = np.array([order.get(k, -1) for k in index["expression"]], np.int32)
+            rows = np.flatnonzero(expression >= 0)
+            if data.name == "folder":  # Its images are in the order of the classes.
+                rows = rows[np.argsort(expression[rows], kind="stable")]
+            labels["expression"] = expression[rows]
+        columns = [facts["tags"].index(name) for name in attributes]
+        if columns:
+            labels["attributes"] = index["tags"][rows][:, columns].astype(np.int32)
+        self._records = {key: index[key][rows] for key in ("shard", "offset", "length")}
+        self._handles = threading.local()
+        self._set_files(
+            root,
+            index["names"][rows].tolist(),
+            index["splits"][rows],
+            labels,
+            {name: index["tags"][rows, i] for i, name in enumerate(facts["tags"])},
+        )
+        # Of images that could not be read; the next one takes the place of each, as in files.
+        self._bad |= {
+            (int(row), kinds)
+            for row in np.flatnonzero(self._records["length"] == 0)
+            for kinds in (("image",), ("image", "label_map"))
+        }
+
+    def select(self, split, *where):
+        """Shards have no files of single images.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"{self.data.path}: expected the original files, not shards")
+
+    def batches(self, split, batch_size, *, seed=None, start=0, where=None):
+        """Batches of one split, as `Source` describes."""
+        rows, kinds, specs = self._plan(split, seed, where)
+        size, flips = self.data.size, self.data.flip
+        features = {kind: tf.io.FixedLenFeature([], tf.string) for kind in kinds}
+        labels = {name: spec for name, spec in specs.items() if name in self._labels}
+        read_specs = {"record": (tf.string, ()), "chance": (tf.float32, ()), **labels}
+
+        def read(positions, chances):
+            used = self._readable(rows, positions, kinds)
+            records = np.array([self._record(row) for row in used], object)
+            return [records, chances[:, 0], *(c[used] for c in self._labels.values())]
+
+        @tf.autograph.experimental.do_not_convert
+        def to_batch(stored):
+            parsed = tf.io.parse_example(stored.pop("record"), features)
+            flip = (stored.pop("chance") < 0.5) & flips
+            image = to_squares(parsed["image"], size)
+            batch = {"image": tf.where(flip[:, None, None, None], image[:, :, ::-1], image)}
+            if "label_map" in kinds:
+                label_map = to_label_squares(parsed["label_map"], size)
+                mirrored = tf.gather(tf.constant(FLIPPED, tf.int32), label_map[:, :, ::-1])
+                batch["label_map"] = tf.where(flip[:, None, None], mirrored, label_map)
+            return {**batch, **stored}
+
+        stream = stream_of(split, where)
+        records = pipeline(read, read_specs, len(rows), batch_size, seed, stream, start)
+        return records.map(to_batch, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+    def _lists(self, rows):
+        where = f"{self.data.path}, {EXEMPLARS}"
+        return parse_lists(self._facts["exemplars"], where, self._names, rows)
+
+    def _readable(self, rows: np.ndarray, positions: np.ndarray, kinds) -> np.ndarray:
+        """The rows at positions of `rows`, or the next ones that can be read."""
+        used = rows[positions]
+        for i in np.flatnonzero(self._records["length"][used] == 0):
+            following = np.roll(rows, -int(positions[i]))
+            good = following[self._records["length"][following] > 0]
+            if not len(good):
+                raise self._stop("none of the requested images can be read")
+            used[i] = good[0]
+        return used
+
+    def _record(self, row: int) -> bytes:
+        """The record of an image; empty images if the process exits."""
+        if Exit.is_near():
+            return _blank()
+        name = self._facts["files"][self._records["shard"][row]]
+        if name not in self._handles.__dict__:
+            setattr(self._handles, name, tf.io.gfile.GFile(_join(self.data.path, name), "rb"))
+        handle = getattr(self._handles, name)
+        handle.seek(int(self._records["offset"][row]))
+        return handle.read(int(self._records["length"][row]))
+
+    def _read_fields(self, row, kinds):
+        example = tf.train.Example.FromString(self._record(row)).features.feature
+        name = f"{self._names[row]} in {self.data.path}"
+        stored = {"image": load_image(example["image"].bytes_list.value[0], name)}
+        if "label_map" in kinds:
+            stored["label_map"] = load_label_map(example["label_map"].bytes_list.value[0])
+        return stored
+
+
+def is_sharded(path: str) -> bool:
+    """Whether a folder has shards."""
+    return tf.io.gfile.exists(_join(path, INDEX))
+
+
+def write_shards(
+    source: FileSource, out: str, *, size: int | None = None, images: int = IMAGES
+) -> list[str]:
+    """Writes a data set as shards; a run that was stopped continues.
+
+    The bytes of JPEG and PNG files are kept, other formats become PNG. Images that cannot be read
+    are replaced by the next one when batches are read, as in files.
+
+    Args:
+        source: The data set, opened with all classes, and with label maps if it has them.
+        out: Folder, also a remote one (`gs://...`); created if missing.
+        size: Store the central squares of images and label maps at this size, as PNG; None: the
+            original files.
+        images: Number of images in a shard.
+
+    Returns:
+        Names of the images that cannot be read.
+
+    Raises:
+        UserError: `out` has shards of something else, a file cannot be written, or more than 1 %
+            of the images cannot be read.
+    """
+    listing = source.listing()
+    plan = repr((source.data.name, source.kinds, size, images, listing.names)).encode()
+    plan = hashlib.blake2b(plan, digest_size=4).hexdigest()
+    parts = [listing.rows[i : i + images] for i in range(0, len(listing.rows), images)]
+    files = [f"{plan}-{i:05}-of-{len(parts):05}.tfrecord" for i in range(len(parts))]
+    tf.io.gfile.makedirs(out)
+    others = [n for n in tf.io.gfile.listdir(out) if n.endswith(".tfrecord") and n not in files]
+    if others:
+        raise UserError(
+            f"{out} has shards of other images, another size or number, such as {others[0]}; "
+            f"choose another folder"
+        )
+
+    def encode(row: int) -> bytes:
+        loaded = source.load(int(row))
+        return _encode(*loaded, size) if loaded else b""
+
+    spans = []
+    with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, rows in bar.track([*zip(files, parts, strict=True)], description="shards"):
+            path = _join(out, name)
+            if not tf.io.gfile.exists(path):
+                _write_records(path, pool.map(encode, rows))
+            spans.append(_read_spans(path))
+    lengths = np.concatenate(spans)
+    exemplars = Path(source.data.path) / EXEMPLARS
+    facts = {
+        "name": source.data.name,
+        "size": size or 0,
+        "fields": source.kinds,
+        "classes": source.classes,
+        "tags": list(listing.tags),
+        "files": files,
+        "exemplars": exemplars.read_text() if exemplars.exists() else "",
+    }
+    content, count = io.BytesIO(), len(listing.names)
+    np.savez_compressed(
+        content,
+        facts=json.dumps(facts),
+        names=np.array(listing.names),
+        splits=listing.splits,
+        expression=np.zeros(count, np.int32) if listing.expression is None else listing.expression,
+        tags=np.array([*listing.tags.values()], bool).reshape(-1, count).T,
+        shard=np.repeat(np.arange(len(files)), [len(part) for part in parts]),
+        offset=lengths[:, 0],
+        length=lengths[:, 1],
+    )
+    _write(_join(out, INDEX), content.getvalue())
+    return [listing.names[i] for i in np.flatnonzero(lengths[:, 1] == 0)]
+
+
+def _encode(file: Path, stored: dict, size: int | None) -> bytes:
+    """The record of an image, from its file and its fields."""
+    features = {}
+    if size:
+        features["image"] = _png(to_image(to_array(stored["image"], size)))
+    else:
+        content = file.read_bytes()
+        features["image"] = content if _decodes(content) else _png(stored["image"])
+    if "label_map" in stored:
+        labels = stored["label_map"]
+        labels = to_labels(labels, size).astype(np.uint8) if size else labels
+        features["label_map"] = _png(Image.fromarray(labels))
+    return _example(features)
+
+
+def _decodes(content: bytes) -> bool:
+    """Whether TensorFlow decodes an image file."""
+    try:
+        decode(tf.constant(content))
+    except tf.errors.OpError:
+        return False
+    return True
+
+
+def _png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def _example(features: dict[str, bytes]) -> bytes:
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+                for key, value in features.items()
+            }
+        )
+    ).SerializeToString()
+
+
+def _blank() -> bytes:
+    """A record that can be read as any other."""
+    png = _png(Image.new("L", (16, 16)))
+    return _example({"image": png, "label_map": png})
+
+
+def _write_records(path: str, records) -> None:
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with tf.io.TFRecordWriter(temporary) as writer:
+            for record in records:
+                writer.write(record)
+        tf.io.gfile.rename(temporary, path, overwrite=True)
+    except tf.errors.OpError as error:
+        raise UserError(f"{path}: cannot be written: {error.message}") from error
+    finally:
+        if tf.io.gfile.exists(temporary):
+            tf.io.gfile.remove(temporary)
+
+
+def _write(path: str, content: bytes) -> None:
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    with tf.io.gfile.GFile(temporary, "wb") as file:
+        file.write(content)
+    tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def _read_spans(path: str) -> np.ndarray:
+    """Offset and length of each record in a TFRecord file, int64 [N,2]."""
+    spans, offset = [], 0
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while head := file.read(_HEAD.size):
+            length, _ = _HEAD.unpack(head)
+            spans.append((offset + _HEAD.size, length))
+            offset += _HEAD.size + length + _TAIL
+            file.seek(offset)
+    return np.array(spans, np.int64).reshape(-1, 2)
+
+
+def _read_index(path: str) -> dict[str, np.ndarray]:
+    with tf.io.gfile.GFile(_join(path, INDEX), "rb") as file:
+        content = io.BytesIO(file.read())
+    try:
+        with np.load(content) as index:
+            return dict(index)
+    except Exception as error:
+        raise UserError(f"{_join(path, INDEX)}: cannot be read: {error}") from error
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{str(folder).rstrip('/')}/{name}"
