@@ -10,7 +10,7 @@ import tfface
 from tfface.config import replace
 from tfface.data.images import load_image, save_image, to_image
 from tfface.data.label_map_ops import colour_labels
-from tfface.data.label_maps import CLASSES_19, LINE, load_label_map, save_label_map
+from tfface.data.label_maps import CLASSES_19, LINE, load_label_map, save_label_map, to_labels
 from tfface.data.lines import OUTLINED
 from tfface.edit import main as edit
 from tfface.engine.load import write_run
@@ -20,6 +20,7 @@ from tfface.methods.domain_alignment.method import DomainAlignment, double, half
 from tfface.prepare import main as prepare
 from tfface.testing import tiny_method
 from tfface.train import main as train
+from tfface.web import examples
 
 SIZE = 32
 
@@ -55,8 +56,9 @@ def take_steps(method, nets, batches):
     try:
         optimizers = make_optimizers(method, nets, adam)
         step = TrainStep(method, tf.distribute.get_strategy(), nets, {}, optimizers)
+        rates = dict.fromkeys(optimizers, method.config.adam.learning_rate)
         for number, batch in enumerate(batches):
-            names, values = step(number, batch)
+            [(names, values)] = step(number, [batch], [rates])
     finally:
         tf.config.run_functions_eagerly(False)
     assert np.isfinite(values).all()
@@ -116,8 +118,29 @@ def test_training_with_dense_and_sinkhorn_alignment_updates_weights(opened, batc
         terms
     )
     result = method.generate(nets, method.encode(batch["condition"]), batch["exemplar"])
-    assert ("index" in result) == (method.config.alignment.kind == "block")
+    by_blocks = method.config.alignment.kind == "block"
+    assert ("index" in result) == ("blocks_bytes" in method.signatures(nets)) == by_blocks
     assert len(method.preview(nets, batch)) == 6
+
+
+@pytest.mark.slow
+def test_mouths_of_exemplars_are_retrieved_for_mouths():
+    """By the shipped model, for the blocks of 8 x 8 pixels with at least 8 of a mouth."""
+    client, faces = tfface.load("domain_alignment/faces64").client, examples.faces()
+    mouth = [CLASSES_19.index(name) for name in ("mouth", "u_lip", "l_lip")]
+    exemplars = faces[3:] + faces[:3]
+    maps = [examples.label_map_of(face) for face in faces]
+    retrieved = client.retrieved_blocks(maps, list(exemplars))
+    pixels = {
+        file: np.isin(to_labels(load_label_map(file), 64), mouth).reshape(8, 8, 8, 8).sum((1, 3))
+        for file in maps
+    }
+    found = [
+        pixels[examples.label_map_of(exemplar)].flat[blocks.index[row, column, 0]] > 0
+        for file, exemplar, blocks in zip(maps, exemplars, retrieved, strict=True)
+        for row, column in np.argwhere(pixels[file] >= 8)
+    ]
+    assert len(found) >= 12 and np.mean(found) > 0.8
 
 
 def test_retrieving_all_blocks_equals_dense_attention(opened, nets, batch):

@@ -345,7 +345,7 @@ def _exemplar_tab(actions: Actions, offers: dict[str, Offer]) -> None:
                 "retrieved for it: the brighter an outline, the larger the weight."
             )
             with gr.Row():
-                face, blocks = map(_of_blocks, ("Face: click a point", "Exemplar"))
+                face, blocks = map(_of_blocks, ("Face", "Exemplar"))
     shown = gr.State()  # The model, map or drawing, exemplar and face that are shown.
 
     @_in_page
