@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
 EQUAL, NEAR = 1e-5, 0.1  # Of weights, absolute; of losses in mixed precision, relative.
 BATCH, STEPS = 6, 10  # Images where equality is checked; steps that are timed.
-LIMIT_S = 600
+LIMIT_S = 1200
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,8 @@ def work(file: str) -> None:
     workers, states = from_environment().join(), {}
     with eagerly():
         for name in METHODS:
-            _, state, _ = _trained(name, workers)
+            # Without averages: workers broadcast every variable that they create.
+            _, state, _ = _trained(name, workers, ema_half_life=0.0)
             states |= {f"{name}/{key}": v for key, v in state.items() if key.startswith("nets/")}
     if workers.chief:
         np.savez(file, **states)
