@@ -109,8 +109,11 @@ class ShardedFaces(FileSource):
         read_specs = {"record": (tf.string, ()), "chance": (tf.float32, ()), **labels}
 
         def read(positions, chances):
-            used = self._readable(rows, positions, kinds)
-            records = np.array([self._record(row) for row in used], object)
+            used, needed = self._readable(rows, positions), self._needed(seed, positions)
+            records = np.full(len(used), _BLANK, object)
+            for i in needed:
+                if not Exit.is_near():
+                    records[i] = self._record(used[i])
             return [records, chances[:, 0], *(c[used] for c in self._labels.values())]
 
         @tf.autograph.experimental.do_not_convert
@@ -133,7 +136,7 @@ class ShardedFaces(FileSource):
         where = f"{self.data.path}, {EXEMPLARS}"
         return parse_lists(self._facts["exemplars"], where, self._names, rows)
 
-    def _readable(self, rows: np.ndarray, positions: np.ndarray, kinds) -> np.ndarray:
+    def _readable(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """The rows at positions of `rows`, or the next ones that can be read."""
         used = rows[positions]
         for i in np.flatnonzero(self._records["length"][used] == 0):
@@ -145,9 +148,7 @@ class ShardedFaces(FileSource):
         return used
 
     def _record(self, row: int) -> bytes:
-        """The record of an image; empty images if the process exits."""
-        if Exit.is_near():
-            return _blank()
+        """The record of an image."""
         name = self._facts["files"][self._records["shard"][row]]
         if name not in self._handles.__dict__:
             setattr(self._handles, name, tf.io.gfile.GFile(_join(self.data.path, name), "rb"))
@@ -283,10 +284,8 @@ def _example(features: dict[str, bytes]) -> bytes:
     ).SerializeToString()
 
 
-def _blank() -> bytes:
-    """A record that can be read as any other."""
-    png = _png(Image.new("L", (16, 16)))
-    return _example({"image": png, "label_map": png})
+_BLANK = _example(dict.fromkeys(("image", "label_map"), _png(Image.new("L", (16, 16)))))
+"""In place of records that are not needed: those of other workers, or if the process exits."""
 
 
 def _write_records(path: str, records) -> None:
