@@ -79,7 +79,7 @@ def _answer(process: subprocess.Popen) -> Any:
 
 def tests(what: str, file: str) -> Result:
     """A test file, without TF32."""
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file]
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", file]
     done = subprocess.run(
         words, cwd=ROOT, env={**os.environ, **NO_TF32}, capture_output=True, text=True
     )
