@@ -28,7 +28,7 @@ CALLERS = (1, 8, 32)
 def export(size: int, folder: Path) -> Path:
     """Exports an untrained SARGAN for images of `size`; returns the folder of its versions."""
     from tfface.config import parse_training
-    from tfface.export import export_run
+    from tfface.exporting.saved_model import export_run
     from tfface.methods import get_config, get_method
     from tfface.methods.trained import Trained
 

@@ -358,7 +358,7 @@ def test_unwritable_metrics_stop_a_training_with_a_user_error(tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_an_export_to_a_folder_whose_name_is_a_pattern_can_be_served(tmp_path):
-    from tfface.export import export_run
+    from tfface.exporting.saved_model import export_run
     from tfface.server.saved_model import SavedModel
 
     trained = write_tiny_run(tmp_path / "run[1]", "sargan", classes=["happy", "sad"])

@@ -8,7 +8,7 @@ from tiny_runs import face, write_tiny_run
 
 from tfface.config import from_dict, from_preset, presets, replace
 from tfface.data.images import load_image
-from tfface.export import export_run
+from tfface.exporting.saved_model import export_run
 from tfface.methods.elegant.config import ElegantConfig
 from tfface.methods.elegant.losses import logits_of, multitask
 from tfface.methods.elegant.method import Elegant

@@ -19,7 +19,7 @@ from tfface.edit import main as edit
 from tfface.errors import UserError
 from tfface.evaluation import EVALUATIONS, cache_of, measure
 from tfface.evaluation.synthetic_truth import draw, held_out
-from tfface.export import export_run
+from tfface.exporting.saved_model import export_run
 from tfface.methods import get_config, get_method
 from tfface.server.app import Server
 
