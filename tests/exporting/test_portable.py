@@ -22,6 +22,7 @@ OPTIONS = {
     "seg_hierarchical": {"classes": list(CLASSES)},
 }
 LEFT_OUT = {
+    "domain_alignment": {"bytes", "blocks_bytes"},
     "elegant": {"bytes", "several_bytes"},
     "mask_guided": {"serving_default", "bytes", "reference_bytes"},
     "seg_hierarchical": {"bytes", "segment_bytes", "parts_bytes"},

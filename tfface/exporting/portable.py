@@ -42,6 +42,9 @@ TOLERANCE = 1e-3
 INT8_PSNR = 40.0
 """Lowest accepted PSNR in dB of the images of a file with 8-bit weights."""
 
+AGREEMENT, INT8_AGREEMENT = 0.99, 0.95
+"""Lowest accepted share of equal values of a label map, of float and of 8-bit weights."""
+
 OPSET = 18  # The latest that tf2onnx writes.
 
 
@@ -305,7 +308,13 @@ def _faces(trained: Trained, function: Signature) -> dict[str, tf.Tensor]:
 def _compare(name: str, expected: np.ndarray, result: np.ndarray, int8: bool) -> dict[str, float]:
     """How far a result of a file is from that of the networks; raises if it is too far."""
     if expected.dtype.kind == "i":
-        return {"agreement": float(np.mean(expected == result))}
+        agreement = float(np.mean(expected == result))
+        if agreement < (INT8_AGREEMENT if int8 else AGREEMENT):
+            raise UserError(
+                f"the converted model is wrong: output {name} agrees with that of the networks in "
+                f"{agreement:.1%} of its values only; try another --format"
+            )
+        return {"agreement": agreement}
     difference = np.abs(expected - result)
     largest = float(difference.max())
     psnr = float(-10 * np.log10(max(np.mean(difference**2) / 4, 1e-12)))  # Images are in [-1,1].
