@@ -135,7 +135,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     compose = verbs.add_parser("label_maps", help=about, description=about)
     compose.add_argument("--path", required=True, metavar="FOLDER", help="folder of CelebAMask-HQ")
 
-    about = "write a data set as TFRecord files (shards), which read faster, also from gs://..."
+    about = "write a data set as a few TFRecord files (shards), also to remote storage"
     sharded = verbs.add_parser("shards", help=about, description=about)
     add = sharded.add_argument
     add("--data.name", choices=[name for name in SOURCES if name != "synthetic"], default="folder",

@@ -3,8 +3,8 @@
 A folder of shards has an index, `shards.npz`, with the names, splits and labels of the images and
 the position of each image's record, so that images can be read in any order: batches are those of
 the original files. Each record is a `tf.train.Example` with the encoded `image`, and `label_map` if
-the data set has label maps. Images are decoded, cropped and mirrored by TensorFlow operations. All
-paths go through `tf.io.gfile`.
+the data set has label maps. All paths go through `tf.io.gfile`. Images are decoded by Pillow, as
+files are: by TensorFlow operations it took longer (docs/your-images.md).
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfface.data.files import EXEMPLARS, FileSource, check_names, parse_lists, stream_of
-from tfface.data.image_ops import decode, to_squares
+from tfface.data.files import EXEMPLARS, FileSource, check_names, parse_lists
+from tfface.data.image_ops import decode
 from tfface.data.images import load_image, to_array, to_image
-from tfface.data.label_map_ops import to_label_squares
-from tfface.data.label_maps import FLIPPED, load_label_map, to_labels
-from tfface.data.pipeline import Exit, pipeline
+from tfface.data.label_maps import load_label_map, to_labels
 from tfface.errors import UserError
 from tfface.progress import progress
 
@@ -42,10 +40,7 @@ _TAIL = 4
 
 
 class ShardedFaces(FileSource):
-    """A data set written by `write_shards`, whose batches are those of the original files.
-
-    Pixels may differ by one of 255 levels, as TensorFlow and Pillow round differently.
-    """
+    """A data set written by `write_shards`, whose batches are those of the original files."""
 
     def __init__(self, data, attributes=(), classes=(), fields=()):
         super().__init__(data, attributes, classes, fields)
@@ -100,52 +95,9 @@ class ShardedFaces(FileSource):
         """
         raise UserError(f"{self.data.path}: expected the original files, not shards")
 
-    def batches(self, split, batch_size, *, seed=None, start=0, where=None):
-        """Batches of one split, as `Source` describes."""
-        rows, kinds, specs = self._plan(split, seed, where)
-        size, flips = self.data.size, self.data.flip
-        features = {kind: tf.io.FixedLenFeature([], tf.string) for kind in kinds}
-        labels = {name: spec for name, spec in specs.items() if name in self._labels}
-        read_specs = {"record": (tf.string, ()), "chance": (tf.float32, ()), **labels}
-
-        def read(positions, chances):
-            used, needed = self._readable(rows, positions), self._needed(seed, positions)
-            records = np.full(len(used), _BLANK, object)
-            for i in needed:
-                if not Exit.is_near():
-                    records[i] = self._record(used[i])
-            return [records, chances[:, 0], *(c[used] for c in self._labels.values())]
-
-        @tf.autograph.experimental.do_not_convert
-        def to_batch(stored):
-            parsed = tf.io.parse_example(stored.pop("record"), features)
-            flip = (stored.pop("chance") < 0.5) & flips
-            image = to_squares(parsed["image"], size)
-            batch = {"image": tf.where(flip[:, None, None, None], image[:, :, ::-1], image)}
-            if "label_map" in kinds:
-                label_map = to_label_squares(parsed["label_map"], size)
-                mirrored = tf.gather(tf.constant(FLIPPED, tf.int32), label_map[:, :, ::-1])
-                batch["label_map"] = tf.where(flip[:, None, None], mirrored, label_map)
-            return {**batch, **stored}
-
-        stream = stream_of(split, where)
-        records = pipeline(read, read_specs, len(rows), batch_size, seed, stream, start)
-        return records.map(to_batch, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
-
     def _lists(self, rows):
         where = f"{self.data.path}, {EXEMPLARS}"
         return parse_lists(self._facts["exemplars"], where, self._names, rows)
-
-    def _readable(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """The rows at positions of `rows`, or the next ones that can be read."""
-        used = rows[positions]
-        for i in np.flatnonzero(self._records["length"][used] == 0):
-            following = np.roll(rows, -int(positions[i]))
-            good = following[self._records["length"][following] > 0]
-            if not len(good):
-                raise self._stop("none of the requested images can be read")
-            used[i] = good[0]
-        return used
 
     def _record(self, row: int) -> bytes:
         """The record of an image."""
@@ -161,7 +113,8 @@ class ShardedFaces(FileSource):
         name = f"{self._names[row]} in {self.data.path}"
         stored = {"image": load_image(example["image"].bytes_list.value[0], name)}
         if "label_map" in kinds:
-            stored["label_map"] = load_label_map(example["label_map"].bytes_list.value[0])
+            labels = example["label_map"].bytes_list.value[0]
+            stored["label_map"] = load_label_map(labels, name=name)
         return stored
 
 
@@ -282,10 +235,6 @@ def _example(features: dict[str, bytes]) -> bytes:
             }
         )
     ).SerializeToString()
-
-
-_BLANK = _example(dict.fromkeys(("image", "label_map"), _png(Image.new("L", (16, 16)))))
-"""In place of records that are not needed: those of other workers, or if the process exits."""
 
 
 def _write_records(path: str, records) -> None:
