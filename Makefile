@@ -55,7 +55,7 @@ soak: $(READY)
 
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-# For the day: lint, and all tests that neither train nor serve nor start processes.
+# For the day: lint, and all tests that neither train nor export nor serve nor start processes.
 check: lint
 	$(PYTEST) -m "not slow" tests
 

@@ -20,9 +20,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-SLOW_FOLDERS = ("client", "engine", "server", "tuning", "verbs")
+SLOW_FOLDERS = ("client", "engine", "exporting", "server", "tuning", "verbs")
 SLOW_FILES = ("test_contract", "test_add_a_method", "test_examples", "test_seg_hierarchical")
-"""Tests that train, serve or start processes: `make check` leaves them to `make test`."""
+"""Tests that train, export, serve or start processes: `make check` leaves them to `make test`."""
 
 
 def _group(nodeid):
