@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tfface.cli import Parser, aligned, import_tensorflow
 from tfface.engine.run import write_text
 from tfface.errors import UserError
 
@@ -35,6 +36,43 @@ def replace_block(page: Path, mark: str, text: str) -> None:
     """Replaces what is between the two lines `mark` of a page."""
     before, _, after = block(page, mark)
     write_text(page, f"{before}{mark}\n{text}\n{mark}{after}")
+
+
+def table_command(
+    argv: list[str] | None,
+    about: str,
+    page: Path,
+    mark: str,
+    seconds: tuple[float, str],
+    measure: Callable[[float], tuple[Cells, str]],
+) -> int:
+    """The command line of a benchmark that prints a table and, with `--write`, documents it.
+
+    Args:
+        argv: Arguments; None: those of the process.
+        about: Its description.
+        page: Page of the documentation.
+        mark: Mark around the table in the page.
+        seconds: Default of the option `--seconds`, and its help.
+        measure: From the seconds to the table and what it was measured with, without TensorFlow's
+            version and the processor.
+
+    Returns:
+        The exit status.
+    """
+    parser = Parser(description=about)
+    default, explained = seconds
+    parser.add_argument("--seconds", type=float, default=default, help=f"{explained} (%(default)s)")
+    parser.add_argument("--write", action="store_true", help=f"write the table into {page.name}")
+    arguments = parser.parse_args(argv)
+    if arguments.write:
+        block(page, mark)  # Raises before the work begins.
+    import_tensorflow()
+    table, facts = measure(arguments.seconds)
+    print(aligned(table))
+    if arguments.write:
+        replace_block(page, mark, f"{markdown(table)}\n\n{facts}; {processor()}.")
+    return 0
 
 
 def fastest(functions: list[Callable[[], Any]], seconds: float) -> list[float]:

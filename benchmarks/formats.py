@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import Cells, block, fastest, markdown, processor, replace_block, threads
+from common import Cells, fastest, table_command, threads
 
-from tfface.cli import Parser, aligned, command, import_tensorflow
+from tfface.cli import command
 from tfface.methods import METHODS
 
 PAGE = Path(__file__).parents[1] / "docs" / "devices.md"
@@ -81,27 +81,22 @@ def portable_files(version: Path) -> int:
     return max(path.stat().st_size for path in version.iterdir())
 
 
-@command
-def main(argv: list[str] | None = None) -> int:
-    """Measures and prints the table; returns the exit status."""
-    parser = Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=5.0, help="time a model (%(default)s)")
-    parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
-    arguments = parser.parse_args(argv)
-    if arguments.write:
-        block(PAGE, MARK)  # Raises before the work begins.
-    import_tensorflow()
+def measure_all(seconds: float) -> tuple[Cells, str]:
+    """The table, and TensorFlow's version."""
     import tensorflow as tf
 
     table: Cells = [HEADER]
     for method in METHODS:
         with tempfile.TemporaryDirectory() as folder:
-            table.append(measure(f"{method}/faces64", Path(folder), arguments.seconds))
-    print(aligned(table))
-    facts = f"{processor()}; TensorFlow {tf.__version__}"
-    if arguments.write:
-        replace_block(PAGE, MARK, f"{markdown(table)}\n\n{facts}.")
-    return 0
+            table.append(measure(f"{method}/faces64", Path(folder), seconds))
+    return table, f"TensorFlow {tf.__version__}"
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Measures and prints the table; returns the exit status."""
+    about = __doc__.split("\n")[0]
+    return table_command(argv, about, PAGE, MARK, (5.0, "time a model"), measure_all)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import Cells, block, markdown, processor, replace_block
+from common import Cells, table_command
 
-from tfface.cli import Parser, aligned, command, import_tensorflow
+from tfface.cli import command
 from tfface.config import Data
 
 PAGE = Path(__file__).parents[1] / "docs" / "your-images.md"
@@ -74,17 +74,8 @@ def rates(iterators: list[Iterator], seconds: float) -> list[float]:
     return best
 
 
-@command
-def main(argv: list[str] | None = None) -> int:
-    """Measures and prints the table; returns the exit status."""
-    parser = Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a turn (%(default)s)")
-    parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
-    arguments = parser.parse_args(argv)
-    if arguments.write:
-        block(PAGE, MARK)  # Raises before the work begins.
-    import_tensorflow()
-
+def measure(seconds: float) -> tuple[Cells, str]:
+    """The table, and its unit."""
     from tfface.data import open_source
     from tfface.data.shards import write_shards
 
@@ -99,14 +90,18 @@ def main(argv: list[str] | None = None) -> int:
             folders = ("files", "shards", f"resized{size}")
             sources = [open_source(Data("folder", str(root / f), size=size)) for f in folders]
             data = [source.batches("train", BATCH, seed=1) for source in sources]
-            found = rates([iter(d) for d in (*data, decoding(contents))], arguments.seconds)
+            found = rates([iter(d) for d in (*data, decoding(contents))], seconds)
             row = [f"{size} px", *(f"{rate:.0f}" for rate in found), f"{found[1] / found[3]:.2f}"]
             table.append(row)
-    print(aligned(table))
-    if arguments.write:
-        facts = f"Images a second; JPEG files of {SIDE} px, {len(contents[0]) >> 10} KiB each"
-        replace_block(PAGE, MARK, f"{markdown(table)}\n\n{facts}; {processor()}.")
-    return 0
+    facts = f"Images a second; JPEG files of {SIDE} px, {len(contents[0]) >> 10} KiB each"
+    return table, facts
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Measures and prints the table; returns the exit status."""
+    about = __doc__.split("\n")[0]
+    return table_command(argv, about, PAGE, MARK, (2.0, "length of a turn"), measure)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.config import Data
 from tfface.data import SOURCES
-from tfface.data.base import SPLITS
+from tfface.data.base import SHARD, SPLITS
 from tfface.errors import UserError
 from tfface.prepare_files import (
     compose_label_maps,
@@ -147,7 +147,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="folder to write; train on it with the same --data.name")  # fmt: skip
     add("--size", type=_count, metavar="N",
         help="store central squares of N pixels (default: the files as they are)")  # fmt: skip
-    add("--images", type=_count, default=2048, metavar="N",
+    add("--images", type=_count, default=SHARD, metavar="N",
         help="number of images in a file (default: %(default)s)")  # fmt: skip
 
     about = "draw the outlines of a label map"

@@ -11,7 +11,7 @@ from pathlib import Path
 from tfface.cli import import_tensorflow
 from tfface.config import Data
 from tfface.data import check_path
-from tfface.data.base import SPLITS
+from tfface.data.base import SHARD, SPLITS
 from tfface.errors import UserError
 
 Rules = dict[str, tuple[tuple[str, bool], ...]]
@@ -137,7 +137,7 @@ def draw_faces(split: str, count: int, size: int, out: Path) -> None:
     print(f"wrote {count} faces to {out}, and their label maps to {out / 'label_maps'}")
 
 
-def shards(data: Data, out: str, size: int | None = None, images: int = 2048) -> None:
+def shards(data: Data, out: str, size: int | None = None, images: int = SHARD) -> None:
     """Writes a data set as TFRecord files; see `tfface.data.shards`.
 
     Args:

@@ -1,6 +1,5 @@
 """Trained models that are shipped with the package."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ship
 from tiny_runs import write_tiny_run
 
 import tfface
@@ -27,10 +27,6 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 
 ROOT = Path(__file__).parents[2]
 MODELS = shipped.shipped()
-
-spec = importlib.util.spec_from_file_location("ship", ROOT / "benchmarks" / "ship.py")
-ship = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ship)
 
 
 @pytest.fixture(scope="module")

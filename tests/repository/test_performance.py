@@ -1,26 +1,15 @@
 """`benchmarks/train_step.py`, without PyTorch."""
 
-import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import step_worker
+import train_step
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def train_step(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module("train_step")
-
-
-@pytest.fixture
-def step_worker(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module("step_worker")
 
 
 def paper_record(**changes):
@@ -53,7 +42,7 @@ def demo_record():
     return {**paper_record(), "weights": weights, "seconds": seconds}
 
 
-def test_table_beside_pytorch(train_step):
+def test_table_beside_pytorch():
     header, *rows = train_step.paper_table("paper/x", paper_record())
     assert header[-1] == "ratio float32"
     by_name = {row[0]: row[1:] for row in rows}
@@ -64,7 +53,7 @@ def test_table_beside_pytorch(train_step):
     assert "matrix product" not in by_name
 
 
-def test_shares_of_the_roofline(train_step):
+def test_shares_of_the_roofline():
     cells = train_step.roofline({"paper/x": paper_record()})
     peak = 2 * train_step.SIDE**3 / 0.5  # The fastest matrix product takes half a second.
     by_name = {row[0]: row[1:] for row in cells[1:]}
@@ -74,28 +63,28 @@ def test_shares_of_the_roofline(train_step):
     assert by_name["paper/x, first"][3:] == ["", ""]  # Not measured in bfloat16.
 
 
-def test_table_of_a_demo_preset(train_step):
+def test_table_of_a_demo_preset():
     header, first, _, whole = train_step.demo_table("demo/x", demo_record())
     assert header == ["demo/x", "tfface", "abc", "ratio to abc"]
     assert first == ["steps 0 to 100", "0.1000 s", "0.3000 s", "3.00"]
     assert whole == ["all steps", "1.00 min", "1.33 min", "1.33"]
 
 
-def test_records_of_the_same_commit_are_merged(train_step):
+def test_records_of_the_same_commit_are_merged():
     old = paper_record(seconds={"tfface bfloat16": {"first": 1.0}}, spread=1.2)
     merged = train_step.merged(old, paper_record())
     assert len(merged["seconds"]) == 4 and merged["spread"] == 1.2
     assert train_step.merged({**old, "commit": "other"}, paper_record()) == paper_record()
 
 
-def test_page_has_the_recorded_tables(train_step):
+def test_page_has_the_recorded_tables():
     page = FOLDER.parent / "docs" / "performance.md"
     _, block, _ = train_step.block(page, train_step.MARK)
     recorded = json.loads((FOLDER / "performance.json").read_text())
     assert block.strip() == train_step.tables(recorded)
 
 
-def test_page_is_written_between_the_marks(train_step, tmp_path):
+def test_page_is_written_between_the_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{train_step.MARK}\nold\n{train_step.MARK}\nafter\n")
     records = {"paper/x": paper_record(), "demo/x": demo_record()}
@@ -105,7 +94,7 @@ def test_page_is_written_between_the_marks(train_step, tmp_path):
     assert "| demo/x | tfface | abc |" in text and "some processor, 2 cores" in text
 
 
-def test_invalid_arguments_are_reported(train_step, tmp_path, capsys):
+def test_invalid_arguments_are_reported(tmp_path, capsys):
     assert train_step.main(["--cases", "demo/gan"]) == 2
     assert "demo/gan" in capsys.readouterr().err
     assert train_step.main(["--against", str(tmp_path)]) == 2
@@ -121,13 +110,13 @@ def test_help_imports_neither_tensorflow_nor_pytorch():
     assert done.stdout.strip() == "set()"
 
 
-def test_a_failed_process_is_reported(train_step):
+def test_a_failed_process_is_reported():
     variant = train_step.Variant("x", [sys.executable, "-c", "raise ValueError('reason')"], {})
     with pytest.raises(train_step.UserError, match="(?s)'x' ended.*reason"):
         train_step.measure("demo/x", [variant], 1)
 
 
-def test_variants_take_turns_and_the_fastest_counts(train_step, tmp_path):
+def test_variants_take_turns_and_the_fastest_counts(tmp_path):
     code = """
 import json, sys
 print(json.dumps({"units": {"a": 1, "b": 2}, "torch": "2"}), flush=True)
@@ -145,7 +134,7 @@ for i, line in enumerate(sys.stdin):
     assert record["weights"] == {"a": 1, "b": 2} and record["versions"] == {"torch": "2"}
 
 
-def test_stages_start_again_at_their_end(step_worker):
+def test_stages_start_again_at_their_end():
     import tensorflow as tf
 
     class Trainer:

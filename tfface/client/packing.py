@@ -290,9 +290,9 @@ def _encode_condition(condition: Condition) -> bytes:
 
 
 def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format="PNG", compress_level=1)  # ten times faster than the default level
-    return file.getvalue()
+    from tfface.data.images import to_png
+
+    return to_png(image, compress_level=1)  # ten times faster than the default level
 
 
 def decode(files: Iterable[bytes]) -> list[Image.Image]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tfface.config import Data
 
 SPLITS = ("train", "val", "test")
+SHARD = 2048
+"""Default number of images in a file of `tfface.data.shards`."""
 
 
 class Source(abc.ABC):

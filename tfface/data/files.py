@@ -188,18 +188,6 @@ class FileSource(Source):
         where: tuple[str, bool] | None = None,
     ) -> tf.data.Dataset:
         """Batches of one split, as `Source` describes; iterate over them under `user_errors`."""
-        rows, kinds, specs = self._plan(split, seed, where)
-
-        def read(positions, chances):
-            return self._read_batch(rows, kinds, positions, chances, self._needed(seed, positions))
-
-        stream = stream_of(split, where)
-        return pipeline(read, specs, len(rows), batch_size, seed, stream, start)
-
-    def _plan(
-        self, split: str, seed: int | None, where: tuple[str, bool] | None
-    ) -> tuple[np.ndarray, tuple[str, ...], dict[str, tuple[tf.DType, tuple[int, ...]]]]:
-        """For `batches`: rows of the images of an epoch, fields to read, specs of the batches."""
         rows = self._rows(split, *([where] if where else []))
         if not len(rows):
             which = f" {'with' if where[1] else 'without'} {where[0]}" if where else ""
@@ -209,7 +197,12 @@ class FileSource(Source):
         kinds = self.kinds
         specs = {kind: self._spec(kind) for kind in kinds}
         specs |= {name: (tf.int32, v.shape[1:]) for name, v in self._labels.items()}
-        return rows, kinds, specs
+
+        def read(positions, chances):
+            return self._read_batch(rows, kinds, positions, chances, self._needed(seed, positions))
+
+        stream = _stream(split, where)
+        return pipeline(read, specs, len(rows), batch_size, seed, stream, start)
 
     def exemplars(
         self,
@@ -247,7 +240,7 @@ class FileSource(Source):
             at_random = seed is not None
             return self._read_pairs(rows, listed, paired, at_random, positions, chances, needed)
 
-        stream = stream_of(split, "exemplars")
+        stream = _stream(split, "exemplars")
         return pipeline(read, specs, len(rows), batch_size, seed, stream, start, chances=6)
 
     def _lists(self, rows: np.ndarray) -> dict[int, tuple[int, int]]:
@@ -380,7 +373,7 @@ def _arrays(stored: dict, size: int, flip: bool) -> list[np.ndarray]:
     return arrays
 
 
-def stream_of(split: str, which: object) -> int:
+def _stream(split: str, which: object) -> int:
     """Distinguishes pipelines with the same seed.
 
     Streams of equal length (with and without an attribute) need different shuffles, or the same two

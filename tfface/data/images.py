@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -178,6 +179,13 @@ def to_image(array: np.ndarray) -> Image.Image:
     """Converts float [H,W,3] in [-1,1] to an 8-bit image; values outside are clipped."""
     values = (np.clip(np.asarray(array, np.float32), -1, 1) + 1) * 127.5
     return Image.fromarray(np.rint(values).astype(np.uint8))
+
+
+def to_png(image: Image.Image, **options: Any) -> bytes:
+    """Encodes an image as PNG; `options` are those of Pillow's writer."""
+    file = io.BytesIO()
+    image.save(file, "PNG", **options)
+    return file.getvalue()
 
 
 def paste_back(image: Image.Image, edited: np.ndarray, face: np.ndarray) -> Image.Image:

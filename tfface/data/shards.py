@@ -9,6 +9,7 @@ files are: by TensorFlow operations it took longer (docs/your-images.md).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ import os
 import struct
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,16 +25,15 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfface.data.base import SHARD
 from tfface.data.files import EXEMPLARS, FileSource, check_names, parse_lists
 from tfface.data.image_ops import decode
-from tfface.data.images import load_image, to_array, to_image
+from tfface.data.images import load_image, to_array, to_image, to_png
 from tfface.data.label_maps import load_label_map, to_labels
 from tfface.errors import UserError
 from tfface.progress import progress
 
 INDEX = "shards.npz"
-IMAGES = 2048
-"""Default number of images in a shard."""
 _HEAD = struct.Struct("<QI")
 """Length and its checksum, before each record of a TFRecord file."""
 _TAIL = 4
@@ -124,7 +125,7 @@ def is_sharded(path: str) -> bool:
 
 
 def write_shards(
-    source: FileSource, out: str, *, size: int | None = None, images: int = IMAGES
+    source: FileSource, out: str, *, size: int | None = None, images: int = SHARD
 ) -> list[str]:
     """Writes a data set as shards; a run that was stopped continues.
 
@@ -167,7 +168,9 @@ def write_shards(
         for name, rows in bar.track([*zip(files, parts, strict=True)], description="shards"):
             path = _join(out, name)
             if not tf.io.gfile.exists(path):
-                _write_records(path, pool.map(encode, rows))
+                with _written(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
+                    for record in pool.map(encode, rows):
+                        writer.write(record)
             spans.append(_read_spans(path))
     lengths = np.concatenate(spans)
     exemplars = Path(source.data.path) / EXEMPLARS
@@ -192,7 +195,8 @@ def write_shards(
         offset=lengths[:, 0],
         length=lengths[:, 1],
     )
-    _write(_join(out, INDEX), content.getvalue())
+    with _written(_join(out, INDEX)) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+        file.write(content.getvalue())
     return [listing.names[i] for i in np.flatnonzero(lengths[:, 1] == 0)]
 
 
@@ -200,14 +204,14 @@ def _encode(file: Path, stored: dict, size: int | None) -> bytes:
     """The record of an image, from its file and its fields."""
     features = {}
     if size:
-        features["image"] = _png(to_image(to_array(stored["image"], size)))
+        features["image"] = to_png(to_image(to_array(stored["image"], size)))
     else:
         content = file.read_bytes()
-        features["image"] = content if _decodes(content) else _png(stored["image"])
+        features["image"] = content if _decodes(content) else to_png(stored["image"])
     if "label_map" in stored:
         labels = stored["label_map"]
         labels = to_labels(labels, size).astype(np.uint8) if size else labels
-        features["label_map"] = _png(Image.fromarray(labels))
+        features["label_map"] = to_png(Image.fromarray(labels))
     return _example(features)
 
 
@@ -218,12 +222,6 @@ def _decodes(content: bytes) -> bool:
     except tf.errors.OpError:
         return False
     return True
-
-
-def _png(image: Image.Image) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    return content.getvalue()
 
 
 def _example(features: dict[str, bytes]) -> bytes:
@@ -237,25 +235,18 @@ def _example(features: dict[str, bytes]) -> bytes:
     ).SerializeToString()
 
 
-def _write_records(path: str, records) -> None:
+@contextlib.contextmanager
+def _written(path: str) -> Iterator[str]:
+    """A temporary name to write to, which becomes `path` at the end of the block."""
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
-        with tf.io.TFRecordWriter(temporary) as writer:
-            for record in records:
-                writer.write(record)
+        yield temporary
         tf.io.gfile.rename(temporary, path, overwrite=True)
     except tf.errors.OpError as error:
         raise UserError(f"{path}: cannot be written: {error.message}") from error
     finally:
         if tf.io.gfile.exists(temporary):
             tf.io.gfile.remove(temporary)
-
-
-def _write(path: str, content: bytes) -> None:
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with tf.io.gfile.GFile(temporary, "wb") as file:
-        file.write(content)
-    tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
 def _read_spans(path: str) -> np.ndarray:

@@ -51,13 +51,19 @@ def model_card(
         )
         named = ", ".join(f"`{key}`" for key in outputs[name])
         lines.append(f"| `{name}` | {inputs} | {named} |")
+    images, marks = "Float images are RGB in [-1,1].", ""
+    if any(key.endswith("_bytes") for signature in signatures.values() for key in signature.inputs):
+        images += (
+            " Encoded images are JPEG or PNG; results are PNG of the same size. Edits are computed "
+            "at the networks' size; the difference is upscaled and added to the central square of "
+            "the original."
+        )
+        marks = "Encoded results state in their metadata that a model generated or edited them. "
     lines += [
         "",
-        "Float images are RGB in [-1,1]. Encoded images are JPEG or PNG; results are PNG of the "
-        "same size. Edits are computed at the networks' size; the difference is upscaled and added "
-        "to the central square of the original.",
+        images,
         "",
-        "Encoded results state in their metadata that a model generated or edited them. Edited "
+        f"{marks}Edited "
         "faces are not evidence of anything: do not present them as photographs of real events, do "
         "not judge from them what anybody feels, and edit people only with their consent.",
         "",

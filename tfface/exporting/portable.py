@@ -248,9 +248,9 @@ def _finish(
     int8: bool = False,
 ) -> None:
     """Compares the files with the networks; writes `model.json` and the model card."""
-    described = {}
+    described, faces = {}, _faces(_size(trained))
     for name, function in included.items():
-        inputs = _faces(trained, function)
+        inputs = _inputs(trained, function, faces)
         expected = {k: v.numpy() for k, v in function.function(**inputs).items()}
         try:
             results = runs[name]({key: value.numpy() for key, value in inputs.items()})
@@ -285,10 +285,16 @@ def _finish(
     (folder / "model_card.md").write_text(model_card(trained, included, outputs))
 
 
-def _faces(trained: Trained, function: Signature) -> dict[str, tf.Tensor]:
-    """Inputs of a function: built-in faces, their label maps, and each label in turn."""
-    source = SyntheticFaces(Data(size=_size(trained)), fields=("image", "label_map"))
-    faces = next(iter(source.batches("val", FACES, seed=0)))
+def _faces(size: int) -> dict[str, tf.Tensor]:
+    """Built-in faces, as `image` and `label_map`."""
+    source = SyntheticFaces(Data(size=size), fields=("image", "label_map"))
+    return next(iter(source.batches("val", FACES, seed=0)))
+
+
+def _inputs(
+    trained: Trained, function: Signature, faces: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Inputs of a function: the faces, their label maps, and each label in turn."""
     inputs, used = {}, 0  # Each image input has other faces.
     for key, spec in function.inputs.items():
         example = np.asarray(function.example[key])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 
@@ -12,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfface.data.image_ops import to_squares
-from tfface.data.images import load_image, paste_back, to_array, to_image
+from tfface.data.images import load_image, paste_back, to_array, to_image, to_png
 from tfface.data.label_map_ops import encode_labels, example_labels
 from tfface.data.label_maps import load_label_map, to_labels
 from tfface.exporting.saved_model import TOLERANCE, ties
@@ -72,9 +71,7 @@ def _map_png(case: Case, width: int, height: int) -> bytes:
 def _png(rng, width: int, height: int) -> bytes:
     """A smooth image, for which both resizing implementations differ in the last bits only."""
     small = rng.integers(0, 256, (8, 8, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(file, "PNG")
-    return file.getvalue()
+    return to_png(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
 @contract_check

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image
 from tfface.client import ServerError
 from tfface.client.packing import Aligned, Encoded
 from tfface.data.alignment import numbered
-from tfface.data.images import face_box, load_image, read_mark, save_image, to_array
+from tfface.data.images import face_box, load_image, read_mark, save_image, to_array, to_png
 from tfface.data.label_maps import LINE, colour, load_label_map, to_labels
 from tfface.data.lines import draw_lines
 from tfface.data.marks import Mark
@@ -316,9 +315,7 @@ def example_maps(offer: Offer) -> list[str]:
 
 
 def _to_url(labels: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(colour(labels)).save(file, "PNG")
-    return _DATA_URL + base64.b64encode(file.getvalue()).decode()
+    return _DATA_URL + base64.b64encode(to_png(Image.fromarray(colour(labels)))).decode()
 
 
 def _painted(url: str | None, offer: Offer) -> bytes:
