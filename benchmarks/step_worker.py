@@ -203,9 +203,7 @@ def _adversarial(method):
         unit: lambda number=number: trainer.step(number, batch)[1].numpy()
         for unit, number in zip(UNITS[_name(method)], numbers, strict=True)
     }
-    losses = {
-        phase.name: lambda phase=phase: phase.loss(nets, batch)[0] for phase in method.phases()
-    }
+    losses = {phase.name: lambda phase=phase: phase(nets, batch)[0] for phase in method.phases()}
     return nets, batch, steps, losses, infer
 
 

@@ -1,5 +1,6 @@
 """The engine with a toy method: losses, weights, learning rates, metrics and devices."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
-from toy_method import Toy, lines, sgd, steps, toy, weights
+from toy_method import NoDropout, Toy, lines, sgd, sgd_fast, steps, toy, weights
 
 from tfface.config import Adam, learning_rate
 from tfface.engine.progress import make_console
@@ -19,6 +20,7 @@ from tfface.engine.trainer import adam
 from tfface.errors import UserError
 from tfface.methods.base import Phase
 from tfface.testing import compare_trainers
+from tfface.testing.training import eagerly
 
 
 def test_only_phases_that_are_due_update_their_networks(tmp_path):
@@ -121,6 +123,44 @@ def test_jit_selects_what_xla_compiles_and_not_the_result(tmp_path, jit):
         list(steps(t, 2))
     for a, b in zip(weights(trainer.nets), weights(other.nets), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+class Forward(NoDropout):
+    """The same losses, with the painter's images as a forward pass of both phases."""
+
+    passes = 0
+
+    def phases(self):
+        def loss(name, nets, batch):
+            return Toy.loss(
+                self, name, {**nets, "painter": lambda *_, **__: batch["painted"]}, batch
+            )
+
+        def forward(nets, batch):
+            Forward.passes += 1
+            return {"painted": nets["painter"](batch["image"], training=True)}
+
+        return tuple(
+            dataclasses.replace(p, loss=functools.partial(loss, p.name), forward=forward)
+            for p in super().phases()
+        )
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_phases_of_a_step_share_their_forward_pass(tmp_path, parts, policy):
+    options = {"train_accumulate": parts, "train_precision": policy, "adam_l2": 0.1}
+    plain, shared = (
+        toy(tmp_path / kind.__name__, kind, sgd_fast, **options) for kind in (NoDropout, Forward)
+    )
+    with eagerly():
+        for (names, expected), (_, found) in zip(steps(plain, 4), steps(shared, 4), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=2e-3 if policy != "float32" else 1e-5)
+            Forward.passes, passes = 0, Forward.passes
+            phases = 2 if any(name.startswith("paint") for name in names) else 1
+            assert passes == (1 if parts == 1 else parts * phases)
+    for a, b in zip(weights(plain.nets), weights(shared.nets), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6 if policy == "float32" else 1e-4)
 
 
 def test_metrics_are_means_since_the_last_line(tmp_path):

@@ -81,6 +81,11 @@ def split_batch(batch: Batch, parts: int) -> Batch:
     }
 
 
+def _scale(group: tuple[keras.Optimizer, list]) -> tf.Tensor:
+    """The factor on the loss for an optimiser and its variables: 1 except with mixed_float16."""
+    return group[0].scale_loss(tf.constant(1.0))
+
+
 class TrainStep:
     """Runs the phases that are due in a step.
 
@@ -116,6 +121,7 @@ class TrainStep:
             f"updates: {'yes' if jit_update else 'no'}"
         )
         self._phases = method.phases()
+        self._forward = {p.name: self._forward_function(p, jit) for p in self._phases if p.forward}
         self._gradients = {p.name: self._gradient_function(p, jit) for p in self._phases}
         self._updates = {p.name: self._update_function(p, jit_update) for p in self._phases}
         self._calls: dict[tuple[tuple[str, ...], ...], tuple] = {}
@@ -153,38 +159,48 @@ class TrainStep:
             for group, (names, _) in phase.groups().items()
         ]
 
+    def _forward_function(self, phase: Phase, jit: bool):
+        @tf.function(jit_compile=jit, autograph=False)
+        def forward(batch: Batch):
+            return phase.forward(self._nets, batch)
+
+        return forward
+
     def _gradient_function(self, phase: Phase, jit: bool):
         groups = self._groups(phase)
-        variables = [group for _, group in groups]
+        variables = [[v.value for v in group] for _, group in groups]
         replicas, l2 = self._strategy.num_replicas_in_sync, self._method.config.adam.l2
         parts = self._method.config.train.accumulate
 
         @tf.function(jit_compile=jit, autograph=False)
-        def gradients(batch: Batch):
-            # 1 except with mixed_float16; each optimiser divides by its own scale.
-            scales = [optimizer.scale_loss(tf.constant(1.0)) for optimizer, _ in groups]
+        def gradients(batch: Batch, shared: Batch | None = None):
+            """Gradients for the variables and for `shared`, results of `forward`; loss terms."""
             with tf.GradientTape() as tape:
-                total, terms = phase.loss(self._nets, batch)
+                if shared is None:
+                    total, terms = phase(self._nets, batch)
+                else:
+                    tape.watch(shared)
+                    total, terms = phase.loss(self._nets, {**batch, **shared})
                 objective = total
                 if l2:
                     # The gradient of l2/2 * w^2 is l2 * w, the term of coupled weight decay.
-                    decayed = [tf.nn.l2_loss(v.value) for group in variables for v in group]
+                    decayed = [tf.nn.l2_loss(v) for group in variables for v in group]
                     objective += l2 * tf.add_n(decayed)
                 # Gradients are summed over replicas and parts.
-                objective = scales[0] * objective / (replicas * parts)
+                objective = _scale(groups[0]) * objective / (replicas * parts)
             # Zero for weights that do not affect the loss, such as the discriminator's realness
             # layers while it learns classes only.
-            computed = [
-                [tf.zeros_like(v.value) if g is None else g for g, v in zip(*pair, strict=True)]
-                for pair in zip(tape.gradient(objective, variables), variables, strict=True)
-            ]
-            for i in range(1, len(groups)):
-                computed[i] = [g * (scales[i] / scales[0]) for g in computed[i]]
+            computed, for_shared = tf.nest.map_structure(
+                lambda g, x: tf.zeros_like(x) if g is None else g,
+                tape.gradient(objective, (variables, shared or {})),
+                (variables, shared or {}),
+            )
             # The total comes last, so that an error about a non-finite value names its term.
             terms = {**terms, "total": total}
-            return computed, {name: value / parts for name, value in terms.items()}
+            terms = {name: value / parts for name, value in terms.items()}
+            return computed, for_shared, terms
 
-        def accumulated(batch: Batch):
+        def accumulated(batch: Batch, shared: None = None):
             batch = split_batch(batch, parts)
 
             def add(number, sums):
@@ -198,6 +214,12 @@ class TrainStep:
 
         return gradients if parts == 1 else accumulated
 
+    def _rescaled(self, phase: Phase, gradients: list[list[tf.Tensor]]) -> list[list[tf.Tensor]]:
+        """Gradients with the loss scale of their own optimiser instead of the first's."""
+        first, *others = (_scale(group) for group in self._groups(phase))
+        factors = [1.0, *(scale / first for scale in others)]
+        return [[f * g for g in group] for f, group in zip(factors, gradients, strict=True)]
+
     def _update_function(self, phase: Phase, jit: bool):
         groups = self._groups(phase)
 
@@ -205,7 +227,7 @@ class TrainStep:
             """Updates the weights; returns the norm of the gradients."""
             squares = 0.0
             for (optimizer, variables), values in zip(groups, gradients, strict=True):
-                norm = tf.linalg.global_norm(values) / optimizer.scale_loss(tf.constant(1.0))
+                norm = tf.linalg.global_norm(values) / _scale((optimizer, variables))
                 squares += tf.square(norm)
                 optimizer.apply(values, variables)
             return tf.sqrt(squares)
@@ -216,9 +238,20 @@ class TrainStep:
         names: list[list[str]] = [[] for _ in due]
 
         def replica_step(phases: tuple[Phase, ...], names: list[str], batch: Batch):
-            values = {}
+            values, shared = {}, None
+            sharing = [phase for phase in phases if phase.forward]
+            # Parts of a batch have a forward pass in each phase, for the sake of memory.
+            if len(sharing) > 1 and self._method.config.train.accumulate == 1:
+                with tf.GradientTape() as tape:
+                    shared = self._forward[sharing[-1].name](batch)
             for phase in phases:
-                gradients, terms = self._gradients[phase.name](batch)
+                given = shared if phase.forward else None
+                gradients, for_shared, terms = self._gradients[phase.name](batch, given)
+                if given is not None and phase is sharing[-1]:
+                    variables = [[v.value for v in group] for _, group in self._groups(phase)]
+                    more = tape.gradient(shared, variables, for_shared, "zero")
+                    gradients = tf.nest.map_structure(tf.add, gradients, more)
+                gradients = self._rescaled(phase, gradients)
                 if self._strategy.num_replicas_in_sync > 1:
                     context = tf.distribute.get_replica_context()
                     gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)

@@ -42,7 +42,11 @@ class Phase:
     Attributes:
         name: Name of the phase in metrics.
         updates: Names of the networks whose weights the phase updates.
-        loss: A pure function of weights and batch.
+        loss: A pure function of weights and batch; the batch includes the results of `forward`.
+        forward: A pure function of weights and batch that computes float tensors, such as the
+            generated images, of which phases of a step have use in common. The engine calls that of
+            the last phase of a step, once, for all phases that have one: their results must be
+            equal, and must not depend on weights that an earlier phase of the step updates.
         every: The phase runs once in this many steps.
         rate: Learning rate relative to the method's (two time scales, Heusel et al. 2017).
         rates: Learning rates of single networks relative to the phase's. Networks with the same
@@ -54,11 +58,16 @@ class Phase:
     name: str
     updates: tuple[str, ...]
     loss: Callable[[Networks, Batch], Losses]
+    forward: Callable[[Networks, Batch], Batch] | None = None
     every: int = 1
     rate: float = 1.0
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
     start: int = 0
     stop: int | None = None
+
+    def __call__(self, nets: Networks, batch: Batch) -> Losses:
+        """The loss, with a forward pass of its own."""
+        return self.loss(nets, {**batch, **self.forward(nets, batch)} if self.forward else batch)
 
     def groups(self) -> dict[str, tuple[tuple[str, ...], float]]:
         """The optimisers by name: the networks that each updates, and its relative rate."""
@@ -168,7 +177,7 @@ class Method(abc.ABC):
 
     def loss(self, phase: str, nets: Networks, batch: Batch) -> Losses:
         """The loss of the phase with this name."""
-        return {p.name: p.loss for p in self.phases()}[phase](nets, batch)
+        return {p.name: p for p in self.phases()}[phase](nets, batch)
 
     @abc.abstractmethod
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:

@@ -53,7 +53,7 @@ def _random_inputs(net, count: int) -> tf.Tensor | list[tf.Tensor]:
 
 
 def _losses(method: Method, phase: Phase, nets: Networks, batch, **options) -> dict[str, Any]:
-    function = functools.partial(phase.loss, nets)
+    function = functools.partial(phase, nets)
     if options:
         function = tf.function(function, autograph=False, **options)
     total, terms = function(batch)

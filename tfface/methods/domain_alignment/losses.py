@@ -22,22 +22,27 @@ _MATCHING_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 _CONTEXTUAL_WEIGHTS = (2.0, 4.0, 8.0)
 
 
+def forward(method: Method, nets: Networks, batch: Batch) -> Batch:
+    """`encoded`, the networks' input for c, and results of `generate`, with `fake` for y."""
+    encoded = method.encode(batch["condition"])
+    labels = batch["exemplar_label_map"]
+    result = method.generate(nets, encoded, batch["exemplar"], labels, training=True)
+    names = ("warped", "warped_labels", "query", "key", "compared")
+    return {"encoded": encoded, "fake": result["image"], **{name: result[name] for name in names}}
+
+
 def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The hinge loss, with the same weight as the generator's; CoCosNet's code."""
-    condition = method.encode(batch["condition"])
-    image = method.generate(nets, condition, batch["exemplar"], training=True)["image"]
-    (real, _), (fake, _) = discriminate(nets, condition, [batch["image"], tf.stop_gradient(image)])
+    images = [batch["image"], tf.stop_gradient(batch["fake"])]
+    (real, _), (fake, _) = discriminate(nets, batch["encoded"], images)
     hinge = hinge_discriminator(real, fake)
     return method.config.weights.adversarial * hinge, {"hinge": hinge}
 
 
 def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The weighted sum of CoCosNet's and RABIT's losses; costly terms of weight 0 are left out."""
-    weights, target = method.config.weights, batch["image"]
-    condition = method.encode(batch["condition"])
-    result = method.generate(nets, condition, batch["exemplar"], batch["exemplar_label_map"], True)
-    image = result["image"]
-    (_, real_maps), (logits, maps) = discriminate(nets, condition, [target, image])
+    weights, target, image = method.config.weights, batch["image"], batch["fake"]
+    (_, real_maps), (logits, maps) = discriminate(nets, batch["encoded"], [target, image])
     pixels = region_distance(
         image, target, batch["label_map"], len(CLASSES_19), method.config.region_balance
     )
@@ -47,7 +52,7 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
             maps, [tf.stop_gradient(m) for m in real_maps], Discriminator.scales
         ),
         "pixel": pair_mean(pixels, batch),
-        "warp": pair_mean(distance(result["warped"], half(target)), batch),
+        "warp": pair_mean(distance(batch["warped"], half(target)), batch),
     }
     total = (
         weights.adversarial * terms["adversarial"]
@@ -57,18 +62,18 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     )
     if weights.domain:
         features = nets["exemplar_encoder"](target, training=True)[2]
-        terms["domain"] = domain_alignment(result["compared"], features)
+        terms["domain"] = domain_alignment(batch["compared"], features)
         total += weights.domain * terms["domain"]
     if weights.mask:
         terms["mask"] = warped_mask(
-            result["warped_labels"],
+            batch["warped_labels"],
             shares(batch["label_map"]),
             shares(batch["exemplar_label_map"]),
         )
         total += weights.mask * terms["mask"]
     if weights.cycle:
         # The reverse direction is the alignment with query and key exchanged.
-        cycled = method.align(result["key"], result["query"], result["warped"])["aligned"]
+        cycled = method.align(batch["key"], batch["query"], batch["warped"])["aligned"]
         terms["cycle"] = cycle(cycled, batch["exemplar"])
         total += weights.cycle * terms["cycle"]
     if method.perceptual is not None:

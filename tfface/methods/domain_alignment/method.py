@@ -102,14 +102,21 @@ class DomainAlignment(Method):
 
     def phases(self) -> tuple[Phase, ...]:
         """One update each, with two time scales; CoCosNet's code."""
+        forward = functools.partial(losses.forward, self)
         return (
             Phase(
                 "discriminator",
                 ("discriminator",),
                 functools.partial(losses.discriminator_loss, self),
+                forward,
                 rate=self.config.discriminator.rate,
             ),
-            Phase("generator", self.averaged, functools.partial(losses.generator_loss, self)),
+            Phase(
+                "generator",
+                self.averaged,
+                functools.partial(losses.generator_loss, self),
+                forward,
+            ),
         )
 
     def batches(self, source, split, batch_size, *, seed=None, start=0) -> tf.data.Dataset:

@@ -17,8 +17,8 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 
     L_D1 = -E log D1(A|y_A) - E log D1(B|y_B) - E log(1 - D1(C|y_C)) - E log(1 - D1(D|y_D))
     """
-    weights, generated = method.config.weights, method.generate(nets, batch, training=True)
-    fakes = [tf.stop_gradient(generated[name]) for name in ("C", "D")]
+    weights = method.config.weights
+    fakes = [tf.stop_gradient(batch[name]) for name in ("C", "D")]
     if method.multitask:
         real, labels = concat_sides(batch, "A", "B"), concat_sides(batch, "y_A", "y_B")
         attribute = tf.tile(batch["attribute"], [2])
@@ -50,22 +50,22 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 
     The optional weight on the change of the images is ours.
     """
-    weights, generated = method.config.weights, method.generate(nets, batch, training=True)
+    weights = method.config.weights
     y_c, y_d = method.exchanged_labels(batch)
-    terms = {"reconstruction": mse(generated["A1"], batch["A"]) + mse(generated["B1"], batch["B"])}
+    terms = {"reconstruction": mse(batch["A1"], batch["A"]) + mse(batch["B1"], batch["B"])}
     total = weights.reconstruction * terms["reconstruction"]
     if method.multitask:
-        logits = nets["disc1"](concat_sides(generated, "C", "D"), training=True)
+        logits = nets["disc1"](concat_sides(batch, "C", "D"), training=True)
         target = logits_of(logits, tf.tile(batch["attribute"], [2]), tf.concat([y_c, y_d], 0))
         terms["adv1"] = tf.reduce_mean(tf.nn.softplus(-target))
         total += terms["adv1"]
     else:
-        logits = discriminate(nets, [generated["C"], generated["D"]], [y_c, y_d])
+        logits = discriminate(nets, [batch["C"], batch["D"]], [y_c, y_d])
         for name, (c, d) in zip(("adv1", "adv2"), logits.values(), strict=True):
             terms[name] = bce(c, True) + bce(d, True)
         total += terms["adv1"] + weights.half_size * terms["adv2"]
     if weights.change:
-        images, exchanged = concat_sides(batch, "A", "B"), concat_sides(generated, "C", "D")
+        images, exchanged = concat_sides(batch, "A", "B"), concat_sides(batch, "C", "D")
         terms["change"] = change(images, exchanged)
         total += weights.change * terms["change"]
     return total, terms

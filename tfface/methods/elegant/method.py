@@ -94,17 +94,20 @@ class Elegant(Method):
     def phases(self) -> tuple[Phase, ...]:
         """One update of the discriminators, then one of the generator, on the same batch."""
         first = self.config.discriminator.attributes_first
+        forward = functools.partial(self.generate, training=True)
         game = (
             Phase(
                 "discriminator",
                 self.discriminators,
                 functools.partial(losses.discriminator_loss, self),
+                forward,
                 start=first,
             ),
             Phase(
                 "generator",
                 ("encoder", "decoder"),
                 functools.partial(losses.generator_loss, self),
+                forward,
                 start=first,
             ),
         )

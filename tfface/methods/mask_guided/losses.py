@@ -20,15 +20,36 @@ from tfface.losses.regions import distance, region_distance
 from tfface.methods.base import Batch, Losses, Method, Networks
 
 
+def forward(method: Method, nets: Networks, batch: Batch) -> Batch:
+    """Style codes, and the faces generated with them.
+
+    Returns:
+        `codes` [k B,D] of the first latents and, with `reference_step`, of the first references (k
+        is 2 then, else 1); `generated` [k B,S,S,3] with these codes; `reconstructed` [B,S,S,3] with
+        the codes of the images themselves.
+    """
+    image, condition = batch["image"], one_hot(batch["label_map"])
+    codes = [nets["style_encoder"](batch["latents"][:, 0], training=True)]
+    if method.config.reference_step:
+        # Without a gradient, as in the generator's loss: only the generator learns from references.
+        codes.append(reference_style(nets, batch, 0))
+    own = nets["style_decoder"](image, training=True)
+    conditions = tf.concat([condition] * (len(codes) + 1), 0)
+    images = nets["generator"]([conditions, tf.concat([*codes, own], 0)], training=True)
+    size = tf.shape(image)[0]
+    return {
+        "codes": tf.concat(codes, 0),
+        "generated": images[:-size],
+        "reconstructed": images[-size:],
+    }
+
+
 def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN v2's equation 1, and R1: softplus(-D(x)) + softplus(D(G(m,s))) + gamma R1."""
     weights, condition = method.config.weights, one_hot(batch["label_map"])
-    codes = [nets["style_encoder"](batch["latents"][:, 0], training=True)]
-    if method.config.reference_step:
-        codes.append(reference_style(nets, batch, 0))
-    conditions = tf.concat([condition] * len(codes), 0)
-    generated = nets["generator"]([conditions, tf.concat(codes, 0)])
-    fake_logits = method.discriminate(nets, tf.stop_gradient(generated), conditions)
+    fake_logits = method.discriminate(
+        nets, tf.stop_gradient(batch["generated"]), repeated(method, condition)
+    )
     r1, logits = r1_penalty(lambda x: method.discriminate(nets, x, condition), batch["image"])
     terms = {
         "real": adversarial(logits, real=True),
@@ -43,28 +64,15 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 
     The reconstruction of the image replaces L_cyc. The term `diversity` is -L_ds.
     """
-    c, weights, image = method.config, method.config.weights, batch["image"]
-    condition = one_hot(batch["label_map"])
-    latents = tf.unstack(batch["latents"], axis=1)
-    code, other = (nets["style_encoder"](z, training=True) for z in latents)
-    own = nets["style_decoder"](image, training=True)
-    codes, others = [code], [other]
-    if c.reference_step:
-        # Both codes have no gradient: only the generator learns from references.
-        codes.append(reference_style(nets, batch, 0))
-        others.append(reference_style(nets, batch, 1))
-    count = len(codes)
-    conditions = tf.concat([condition] * count, 0)
-    images = nets["generator"](
-        [tf.concat([conditions, condition], 0), tf.concat([*codes, own], 0)], training=True
-    )
-    size = tf.shape(condition)[0]
-    generated, reconstructed = images[:-size], images[-size:]
+    c, weights, generated = method.config, method.config.weights, batch["generated"]
+    conditions = repeated(method, one_hot(batch["label_map"]))
     decoded = nets["style_decoder"](generated, training=True)
     terms = {
         "adversarial": adversarial(method.discriminate(nets, generated, conditions), real=True),
-        "style": style(decoded, tf.concat(codes, 0)),
-        "rec": reconstruction(reconstructed, image, batch["label_map"], c.region_balance),
+        "style": style(decoded, batch["codes"]),
+        "rec": reconstruction(
+            batch["reconstructed"], batch["image"], batch["label_map"], c.region_balance
+        ),
     }
     total = (
         terms["adversarial"]
@@ -72,11 +80,20 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
         + weights.reconstruction * terms["rec"]
     )
     if weights.diversity:
+        latents = tf.unstack(batch["latents"], axis=1)
+        others = [nets["style_encoder"](latents[1], training=True)]
+        if c.reference_step:
+            others.append(reference_style(nets, batch, 1))
         second = nets["generator"]([conditions, tf.concat(others, 0)], training=True)
         second = tf.stop_gradient(second)
         terms["diversity"] = diversity(c.diversity, generated, second, latents, batch["diversity"])
         total += weights.diversity * terms["diversity"]
     return total, terms
+
+
+def repeated(method: Method, condition: tf.Tensor) -> tf.Tensor:
+    """Conditions [k B,S,S,C] of `generated`, from those of the batch."""
+    return tf.concat([condition] * (2 if method.config.reference_step else 1), 0)
 
 
 def reference_style(nets: Networks, batch: Batch, index: int) -> tf.Tensor:

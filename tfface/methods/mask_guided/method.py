@@ -76,16 +76,19 @@ class MaskGuided(Method):
     def phases(self) -> tuple[Phase, ...]:
         """One update each; the style encoder's rate is lower (StarGAN v2: 1e-6 against 1e-4)."""
         rates = {"style_encoder": self.config.mapping.rate}
+        forward = functools.partial(losses.forward, self)
         return (
             Phase(
                 "discriminator",
                 ("discriminator",),
                 functools.partial(losses.discriminator_loss, self),
+                forward,
             ),
             Phase(
                 "generator",
                 self.averaged,
                 functools.partial(losses.generator_loss, self),
+                forward,
                 rates=rates,
             ),
         )

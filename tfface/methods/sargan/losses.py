@@ -22,10 +22,15 @@ def classifier_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     return cls, {"cls": cls}
 
 
+def forward(method: Method, nets: Networks, batch: Batch) -> Batch:
+    """G(x,t) as `fake`."""
+    return {"fake": method.generate(nets, batch["image"], batch["target"])}
+
+
 def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN's equation 5, L_D = -L_adv + lambda_cls L_cls^r, with L_adv of equation 8."""
     adversarial, weights = method.config.adversarial, method.config.weights
-    fake = tf.stop_gradient(method.generate(nets, batch["image"], batch["target"]))
+    fake = tf.stop_gradient(batch["fake"])
     terms = expressions.discriminator_terms(
         adversarial, nets["discriminator"], batch["image"], fake, batch, method.config.augment
     )
@@ -45,8 +50,8 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 
     The optional weight on the change of the image is ours.
     """
-    adversarial, weights, image = method.config.adversarial, method.config.weights, batch["image"]
-    fake = method.generate(nets, image, batch["target"])
+    adversarial, weights = method.config.adversarial, method.config.weights
+    image, fake = batch["image"], batch["fake"]
     terms = expressions.generator_terms(
         adversarial, nets["discriminator"], fake, batch, method.config.augment
     )

@@ -76,18 +76,20 @@ class Sargan(Method):
 
     def phases(self) -> tuple[Phase, ...]:
         """The discriminator in every step, the generator in every n-th (the authors' n is 5)."""
-        c = self.config
+        c, forward = self.config, functools.partial(losses.forward, self)
         game = (
             Phase(
                 "discriminator",
                 ("discriminator",),
                 functools.partial(losses.discriminator_loss, self),
+                forward,
                 start=c.classifier.steps,
             ),
             Phase(
                 "generator",
                 ("generator",),
                 functools.partial(losses.generator_loss, self),
+                forward,
                 every=c.generator_every,
                 start=c.classifier.steps,
             ),

@@ -50,18 +50,78 @@ def classifier_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     return with_local(losses, method.config.weights.local)
 
 
+def game_forward(method: Method, nets: Networks, batch: Batch) -> Batch:
+    """The second stage: `forward` with the segmentation network frozen."""
+
+    def frozen(images):
+        return tf.stop_gradient(method.segment(nets, images))
+
+    return forward(method, nets, batch, frozen(batch["image"]), frozen)
+
+
+def joint_forward(method: Method, nets: Networks, batch: Batch) -> Batch:
+    """The third stage: `forward` that reaches the segmentation network, and `heads`, its outputs.
+
+    The gradient for that network is multiplied by `weights.to_segmenter`. The gradient is scaled,
+    not the loss, as the generators need the full loss. `heads` are for the labelled images.
+    """
+    factor, count = method.config.weights.to_segmenter, tf.shape(batch["image"])[0]
+    both = tf.concat([batch["image"], batch["seg_image"]], 0)
+    heads = tf.nest.flatten(nets["segmenter"](both))
+    probabilities = scale_gradient(tf.nn.softmax(heads[0][:count]), factor)
+
+    def scaled(images):
+        if not factor:
+            return tf.stop_gradient(method.segment(nets, images))
+        # The gradient that passes through the network to the generators is not scaled.
+        images = scale_gradient(images, 1.0 / factor)
+        return scale_gradient(method.segment(nets, images), factor)
+
+    generated = forward(method, nets, batch, probabilities, scaled)
+    return {**generated, "heads": [head[count:] for head in heads]}
+
+
+def forward(
+    method: Method,
+    nets: Networks,
+    batch: Batch,
+    probabilities: tf.Tensor,
+    segment: Callable[[tf.Tensor], tf.Tensor],
+) -> Batch:
+    """The edited faces, and where the regions are.
+
+    Args:
+        method: The method.
+        nets: Its networks.
+        batch: `image` and `target`.
+        probabilities: Segmentation of the images, [B,S,S,19].
+        segment: Segments the edited faces.
+
+    Returns:
+        `fake`, G(x,t) [B,S,S,3]; its segmentation `fake_probabilities` [B,S,S,19]; the grown masks
+        [B,S,S,R] of the images, `grown`, and of the edited faces, `fake_grown`.
+    """
+    target = method.one_hot(batch["target"])
+    fake = method.manipulate(nets, batch["image"], target, probabilities)["image"]
+    fake_probabilities = segment(fake)
+    return {
+        "fake": fake,
+        "fake_probabilities": fake_probabilities,
+        "grown": method.grown(probabilities),
+        "fake_grown": method.grown(fake_probabilities),
+    }
+
+
 def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """The sum of the discriminators' losses, each StarGAN's equation 5, as in SARGAN."""
-    image, weights = batch["image"], method.config.weights
-    adversarial = method.config.adversarial
-    probabilities = method.segment(nets, image)
-    fake = method.manipulate(nets, image, method.one_hot(batch["target"]), probabilities)["image"]
+    weights, adversarial = method.config.weights, method.config.adversarial
     # Only the discriminators are differentiated.
-    grown, fake = tf.stop_gradient(method.grown(probabilities)), tf.stop_gradient(fake)
-    grown_fake = tf.stop_gradient(method.grown(method.segment(nets, fake)))
-    fakes = method.views(fake, grown_fake)
+    grown, fake, fake_grown = (
+        tf.stop_gradient(batch[name]) for name in ("grown", "fake", "fake_grown")
+    )
+    fakes = method.views(fake, fake_grown)
     losses = {}
-    for name, real in method.views(image, grown).items():
+    for name, real in method.views(batch["image"], grown).items():
         terms = expressions.discriminator_terms(
             adversarial, nets[f"{name}_discriminator"], real, fakes[name], batch
         )
@@ -78,65 +138,25 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     return with_local(losses, weights.local)
 
 
-def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """The second stage: `generators_loss` with the segmentation network frozen."""
-
-    def frozen(images):
-        return tf.stop_gradient(method.segment(nets, images))
-
-    return generators_loss(method, nets, batch, frozen(batch["image"]), frozen)
-
-
 def joint_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
-    """The third stage: L_G + lambda_seg L_seg, where L_G also reaches the segmentation network.
-
-    Its gradient for that network is multiplied by `weights.to_segmenter`. The gradient is scaled,
-    not the loss, as the generators need the full loss.
-    """
-    weights, count = method.config.weights, tf.shape(batch["image"])[0]
-    both = tf.concat([batch["image"], batch["seg_image"]], 0)
-    heads = tf.nest.flatten(nets["segmenter"](both))
-    labelled = [head[count:] for head in heads]
-    seg, accuracy = segmentation(batch["seg_label_map"], labelled, method.config.segmenter.loss)
-    probabilities = scale_gradient(tf.nn.softmax(heads[0][:count]), weights.to_segmenter)
-
-    def scaled(images):
-        if not weights.to_segmenter:
-            return tf.stop_gradient(method.segment(nets, images))
-        # The gradient that passes through the network to the generators is not scaled.
-        images = scale_gradient(images, 1.0 / weights.to_segmenter)
-        return scale_gradient(method.segment(nets, images), weights.to_segmenter)
-
-    total, terms = generators_loss(method, nets, batch, probabilities, scaled)
-    return total + weights.segmentation * seg, {**terms, "seg": seg, "accuracy": accuracy}
+    """The third stage: L_G + lambda_seg L_seg."""
+    total, terms = generator_loss(method, nets, batch)
+    kind = method.config.segmenter.loss
+    seg, accuracy = segmentation(batch["seg_label_map"], batch["heads"], kind)
+    total += method.config.weights.segmentation * seg
+    return total, {**terms, "seg": seg, "accuracy": accuracy}
 
 
-def generators_loss(
-    method: Method,
-    nets: Networks,
-    batch: Batch,
-    probabilities: tf.Tensor,
-    segment: Callable[[tf.Tensor], tf.Tensor],
-) -> Losses:
+def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN's equation 6 against all discriminators, with the cycle of the whole face.
 
     L_G = sum_D (L_adv + lambda_cls L_cls^f) + lambda_rec |x - G(G(x,t),y)|_1
 
     The optional weight on the change of the face is ours.
-
-    Args:
-        method: The method.
-        nets: Its networks.
-        batch: As for `discriminator_loss`.
-        probabilities: Segmentation of the images, [B,S,S,19].
-        segment: Segments the generated faces.
     """
-    image, weights = batch["image"], method.config.weights
-    source, target = method.one_hot(batch["expression"]), method.one_hot(batch["target"])
-    fake = method.manipulate(nets, image, target, probabilities)["image"]
-    fake_probabilities = segment(fake)
+    image, fake, weights = batch["image"], batch["fake"], method.config.weights
     losses = {}
-    for name, view in method.views(fake, method.grown(fake_probabilities)).items():
+    for name, view in method.views(fake, batch["fake_grown"]).items():
         terms = expressions.generator_terms(
             method.config.adversarial, nets[f"{name}_discriminator"], view, batch
         )
@@ -146,7 +166,8 @@ def generators_loss(
         losses[name] = total, terms
     total, terms = with_local(losses, weights.local)
     if weights.reconstruction:
-        cycled = method.manipulate(nets, fake, source, fake_probabilities)["image"]
+        source = method.one_hot(batch["expression"])
+        cycled = method.manipulate(nets, fake, source, batch["fake_probabilities"])["image"]
         terms["rec"] = tf.reduce_mean(tf.abs(image - cycled))
         total += weights.reconstruction * terms["rec"]
     if weights.change:

@@ -151,6 +151,7 @@ class SegHierarchical(Method):
             )
         segmented, joint = c.segmenter.steps, c.segmenter.steps + c.gan_steps
         game = segmented + c.classifier.steps
+        game_forward = functools.partial(losses.game_forward, self)
         phases = (
             Phase(
                 "segmentation",
@@ -170,12 +171,14 @@ class SegHierarchical(Method):
                 "discriminator",
                 self.discriminators,
                 functools.partial(losses.discriminator_loss, self),
+                game_forward,
                 start=game,
             ),
             Phase(
                 "generator",
                 self.generators,
                 functools.partial(losses.generator_loss, self),
+                game_forward,
                 every=c.generator_every,
                 start=game,
                 stop=joint,
@@ -184,6 +187,7 @@ class SegHierarchical(Method):
                 "joint",
                 (*self.generators, "segmenter"),
                 functools.partial(losses.joint_loss, self),
+                functools.partial(losses.joint_forward, self),
                 every=c.generator_every,
                 rates={"segmenter": c.segmenter.joint_rate},
                 start=joint,
