@@ -26,6 +26,17 @@ def test_changes_are_reported():
     ]
 
 
+def test_seeds_have_a_table_with_means_and_deviations():
+    tables = [
+        [["m", "edited", "truth"], ["PSNR", f"{psnr} dB (1.0 to 2.0)", "exact"], ["copy", "", ""]]
+        for psnr in (28.0, 29.0, 30.0)
+    ]
+    assert quality.seeds_table(tables) == [
+        ["m, training seeds", "0", "1", "2", "mean ± deviation"],
+        ["PSNR", "28.0 dB", "29.0 dB", "30.0 dB", "29.0 ± 1.0 dB"],
+    ]
+
+
 def test_results_page_has_the_recorded_tables():
     _, written, _ = quality.block(FILE.parents[1] / "docs" / "results.md", quality.MARK)
     recorded = json.loads(FILE.with_name("quality.json").read_text())
@@ -41,6 +52,8 @@ def test_invalid_arguments_are_reported(tmp_path, capsys, monkeypatch):
     assert "expected two lines <!-- bench-quality -->" in capsys.readouterr().err
     assert quality.main(["--methods", "gan"]) == 2
     assert "invalid choice: 'gan'" in capsys.readouterr().err
+    assert quality.main(["--seeds", "0"]) == 2
+    assert "--seeds is 0: expected 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -80,3 +93,7 @@ def test_tables_are_written_into_the_results_page(tmp_path, capsys, monkeypatch)
     # Trained models are reused, with identical results.
     assert quality.main(words) == 0
     assert "nothing -> " not in capsys.readouterr().out and page.read_text() == text
+
+    assert quality.main([*words, "--seeds", "2"]) == 0
+    assert "| elegant, training seeds | 0 | 1 | mean ± deviation |" in page.read_text()
+    assert (tmp_path / "runs" / "elegant-seed1" / "checkpoints").is_dir()
