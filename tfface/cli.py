@@ -9,6 +9,8 @@ import importlib
 import logging
 import os
 import re
+import select
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,13 +38,20 @@ VERBS = {
 def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     """Turns errors of a verb into exit statuses: 2, with one line on stderr, for a UserError.
 
-    Ctrl-C gives 130; a signal that stops a training gives 128 plus its number.
+    Ctrl-C gives 130; a signal that stops a training gives 128 plus its number; a pipe whose reader
+    has left, 141 without a message.
     """
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
         try:
-            return main(argv) or 0
+            status = main(argv) or 0
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            if not _reader_has_left():
+                raise
+            return 128 + signal.SIGPIPE
         except Interrupted as stopped:
             print(stopped, file=sys.stderr)
             return stopped.status
@@ -61,6 +70,17 @@ def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         return status
 
     return run
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads stdout any more, as after `| head`; if so, it is closed for good."""
+    pipe = select.poll()
+    pipe.register(sys.stdout, 0)  # Errors, which are always reported.
+    if not pipe.poll(0):
+        return False
+    # Python flushes once more when it exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def program(verb: str) -> str:

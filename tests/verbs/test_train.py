@@ -242,6 +242,13 @@ def test_help_and_mistakes_do_not_import_tensorflow():
     subprocess.run([sys.executable, "-c", NO_TENSORFLOW, verbs], check=True, cwd=ROOT)
 
 
+def test_a_reader_that_leaves_ends_a_command_without_a_message():
+    words = [sys.executable, "-m", "tfface.train", "sargan", "--help"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(60) == 141
+
+
 def test_the_console_command_runs_verbs_and_suggests_names(monkeypatch, capsys):
     def call(*argv):
         monkeypatch.setattr(sys, "argv", ["tfface", *argv])
