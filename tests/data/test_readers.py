@@ -512,6 +512,84 @@ def test_names_of_another_data_set_are_reported(tmp_path):
         open_source(Data("kdef", str(tmp_path)))
 
 
+def make_affectnet(root, layout):
+    """88 training images with the labels 0 to 10 in turn, and 11 for validation."""
+    for split, part, count in (("training", "train_set", 88), ("validation", "val_set", 11)):
+        names = [f"{i // 20}/{split}{i}.png" for i in range(count)]
+        rows = []
+        for i, name in enumerate(names):
+            if layout == "folders":
+                annotations = root / part / "annotations"
+                annotations.mkdir(parents=True, exist_ok=True)
+                write_image(root / part / "images" / Path(name).name, 1 + i)
+                label = str(i % 11) if split == "training" else i % 11  # Both kinds occur.
+                np.save(annotations / f"{Path(name).stem}_exp.npy", label)
+                continue
+            write_image(root / "Manually_Annotated_Images" / name, 1 + i)
+            rows.append(f"{name},0,0,9,9,1.0;2.0;3.5,{i % 11},-2,-2\n")
+        if rows:
+            header = "subDirectory_filePath,face_x,face_y,face_width,face_height,"
+            header += "facial_landmarks,expression,valence,arousal\n"
+            lists = root / "Manually_Annotated_file_lists"
+            lists.mkdir(exist_ok=True)
+            # The validation list may come without a header.
+            text = (header if split == "training" else "") + "".join(rows)
+            (lists / f"{split}.csv").write_text(text)
+    return root
+
+
+@pytest.mark.parametrize("layout", ["lists", "folders"])
+def test_affectnet_layouts_give_the_same_data(tmp_path, layout, caplog):
+    source = open_source(Data("affectnet", str(make_affectnet(tmp_path, layout)), size=32))
+    assert source.classes[:3] == ("neutral", "happy", "sad") and source.classes[7] == "contempt"
+    assert [source.count(split) for split in ("train", "val", "test")] == [60, 8, 4]
+    assert source.histogram("val") == dict.fromkeys(source.classes, 1)
+    assert dict(source.unused) == {
+        "with the label 8 (none)": 9,
+        "with the label 9 (uncertain)": 9,
+        "with the label 10 (no face)": 9,
+    }
+    assert "9 with the label 10 (no face)" in caplog.text
+    (batch,) = source.batches("val", 8)
+    assert sorted(numbers(batch)) == list(range(1, 9))
+    assert [n - 1 for n in numbers(batch)] == batch["expression"].numpy().tolist()
+    two = open_source(Data("affectnet", str(tmp_path), size=32), (), ("sad", "happy"))
+    assert two.classes == ("sad", "happy") and two.histogram("val") == {"sad": 1, "happy": 1}
+
+
+def test_flaws_of_affectnet_are_reported(tmp_path):
+    def message(root):
+        with pytest.raises(UserError) as error:
+            open_source(Data("affectnet", str(root), size=32))
+        return str(error.value)
+
+    lists, folders = (
+        make_affectnet(tmp_path / "a", "lists"),
+        make_affectnet(tmp_path / "b", "folders"),
+    )
+    (tmp_path / "empty").mkdir()
+    assert "images of AffectNet" in message(tmp_path / "empty")
+    path = lists / "Manually_Annotated_file_lists" / "training.csv"
+    good = path.read_text().splitlines()
+    for row, expected in (
+        ("0/a.png,0,0", "row 2 has 3 values: expected 9"),
+        ("0/a.png,0,0,9,9,1,11,0,0", "row 2: the expression is '11': expected a number from 0"),
+    ):
+        path.write_text("\n".join([good[0], row, *good[2:]]))
+        assert f"training.csv: {expected}" in message(lists)
+    path.write_text("\n".join(good))
+    for name in ("0/training0.png", "0/training1.png"):
+        (lists / "Manually_Annotated_Images" / name).unlink()
+    assert "2 of the 72 images listed are missing" in message(lists)
+
+    broken = folders / "train_set" / "annotations" / "training0_exp.npy"
+    broken.write_bytes(b"")
+    assert "training0_exp.npy: not the number of an expression" in message(folders)
+    broken.unlink()
+    found = open_source(Data("affectnet", str(folders), size=32))
+    assert found.unused["without an annotation"] == 1
+
+
 def test_part_of_a_data_set_is_used_when_asked(tmp_path, caplog):
     root = make_celeba(tmp_path)
     for number in range(1, 21):

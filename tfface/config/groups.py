@@ -50,8 +50,8 @@ class Data:
     """The data set.
 
     Attributes:
-        name: Kind of data set: built-in faces; CelebA, CelebAMask-HQ, RaFD, KDEF or CFEE in their
-            native layouts; or a folder per class.
+        name: Kind of data set: built-in faces; CelebA, CelebAMask-HQ, RaFD, KDEF, CFEE or AffectNet
+            in their native layouts; or a folder per class.
         path: Folder of the data set (not for built-in faces).
         size: Side of the square images that the networks process, in pixels.
         batch_size: Images in a training batch, in total over all devices.
@@ -61,12 +61,12 @@ class Data:
         allow_missing: Use the part of a data set that is there, if its lists name images that are
             missing.
         crop: Crop that the images were aligned to, which `edit --align` uses; "own": that of the
-            data set (unknown for class folders, KDEF and CFEE).
+            data set (unknown for class folders, KDEF, CFEE and AffectNet).
     """
 
-    name: Literal["synthetic", "celeba", "celebamask_hq", "folder", "rafd", "kdef", "cfee"] = (
-        "synthetic"
-    )
+    name: Literal[
+        "synthetic", "celeba", "celebamask_hq", "folder", "rafd", "kdef", "cfee", "affectnet"
+    ] = "synthetic"
     path: str = ""
     size: int = 64
     batch_size: int = 16

@@ -19,6 +19,7 @@ SOURCES = {
     "rafd": "tfface.data.folder:NamedFaces",
     "kdef": "tfface.data.folder:NamedFaces",
     "cfee": "tfface.data.folder:NamedFaces",
+    "affectnet": "tfface.data.affectnet:AffectNet",
 }
 
 

@@ -52,7 +52,13 @@ class ExpressionFiles(FileSource):
         self.classes = tuple(classes) or tuple(known)
 
     def _set_classes(
-        self, root: Path, names: list[str], labels: np.ndarray, splits: np.ndarray, known: set[str]
+        self,
+        root: Path,
+        names: list[str],
+        labels: np.ndarray,
+        splits: np.ndarray,
+        known: set[str],
+        present: np.ndarray | None = None,
     ) -> None:
         """Defines the images.
 
@@ -62,13 +68,14 @@ class ExpressionFiles(FileSource):
             labels: Indices into `classes`, int32 [N].
             splits: Indices into SPLITS, int8 [N].
             known: Splits that the data set defines; the others are taken from its "train".
+            present: Whether each file exists, bool [N]; None: all do.
         """
         held_out = [split for split in SPLITS if split not in known]
         if held_out:
             train = splits == SPLITS.index("train")
             images = [name for name, in_train in zip(names, train, strict=True) if in_train]
             splits[train] = self._split(root, images, labels[train], held_out)
-        self._set_files(root, names, splits, {"expression": labels}, tags={})
+        self._set_files(root, names, splits, {"expression": labels}, {}, present)
 
     def _split(self, root: Path, names: list[str], labels: np.ndarray, held_out: list[str]):
         """Holds out some of the training images; returns indices into SPLITS, int8 [N]."""
