@@ -1,0 +1,130 @@
+"""`benchmarks/claims.py`: its statistics, its page, and one claim from nothing."""
+
+import json
+from pathlib import Path
+
+import claims
+import experiments
+import numpy as np
+import pytest
+from experiments import CLAIMS
+
+from tfface.metrics.bootstrap import ImageRoles
+
+ROOT = Path(__file__).parents[2]
+EDIT = ImageRoles(("edited",), "input", "truth")
+
+
+def values(effect, of_seeds=0.0, of_people=1.0, seeds=5, people=64, seed=0):
+    """Values of both sides [seeds,people]; the control's are larger by about `effect`."""
+    random = np.random.default_rng(seed)
+    person = random.normal(0, of_people, (1, people))
+    sides = [
+        person + random.normal(0, of_seeds, (seeds, 1)) + random.normal(0, 0.1, (seeds, people))
+        for _ in range(2)
+    ]
+    return sides[0], sides[1] + effect
+
+
+@pytest.mark.parametrize(
+    ("effect", "verdict"),
+    [(1.0, "holds here"), (-1.0, "does not hold here"), (0.0, "cannot be told")],
+)
+def test_verdicts_follow_the_interval(effect, verdict):
+    found = claims.difference(*values(effect, of_seeds=0.1))
+    assert found.verdict == verdict and found.low <= found.mean <= found.high
+    assert found.mean == pytest.approx(effect, abs=0.3)
+
+
+def test_intervals_hold_the_true_difference_as_often_as_they_say():
+    # Differences between seeds dominate, as between trainings; few seeds.
+    held = [
+        found.low <= 0.5 <= found.high
+        for i in range(200)
+        for found in [claims.difference(*values(0.5, of_seeds=0.3, seed=i))]
+    ]
+    assert 0.9 <= np.mean(held) <= 1.0
+
+
+def test_people_whom_all_runs_find_hard_do_not_widen_the_interval():
+    easy, hard = (claims.difference(*values(1.0, 0.1, of_people=p)) for p in (0.0, 50.0))
+    assert hard.high - hard.low == pytest.approx(easy.high - easy.low, rel=0.3)
+
+
+def test_the_detectable_difference_is_told_in_most_experiments():
+    size = np.median([claims.difference(*values(0.0, 0.2, seed=i)).detectable for i in range(50)])
+    told = [claims.difference(*values(size, 0.2, seed=i)).low > 0 for i in range(100)]
+    assert 0.6 <= np.mean(told) <= 1.0
+
+
+def test_one_seed_tells_nothing():
+    with pytest.raises(ValueError, match=r"shape \(1, 64\)"):
+        claims.difference(*values(1.0, seeds=1))
+
+
+def test_change_outside_counts_what_the_truth_keeps():
+    source = np.zeros((2, 4, 4, 3), np.float32)
+    truth, edited = source.copy(), source.copy()
+    truth[:, 0] = 1.0
+    edited[:, 0] = -1.0  # Wrong, but where something has to change.
+    edited[1, 1] = 0.5  # A quarter of the range in 4 of the 12 pixels that should stay.
+    images = {"input": source, "truth": truth, "edited": edited}
+    np.testing.assert_allclose(experiments.change_outside(images, EDIT), [0, 25 / 3], rtol=1e-6)
+    np.testing.assert_allclose(experiments.error(images, EDIT), [25, 31.25])
+    assert experiments.change_outside(images, ImageRoles(("edited",))) is None
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: f"{claim.method}-{claim.name}")
+def test_claims_have_known_options(claim):
+    from tfface.config import from_preset
+    from tfface.methods import get_config
+
+    for variant in (claim.proposed, claim.control):
+        options = {**claim.options, **variant.options}
+        config = from_preset(claim.method, get_config(claim.method), "demo", options)
+        assert config.data.size == 32 and config.adam.decay_start < config.train.steps
+
+
+def test_the_page_has_the_recorded_figures():
+    _, written, _ = claims.block(ROOT / "docs" / "claims.md", claims.MARK)
+    recorded = json.loads((ROOT / "benchmarks" / "claims.json").read_text())
+    assert written.strip() == claims.tables(recorded).strip()
+    assert set(recorded) <= {f"{claim.method}/{claim.name}" for claim in CLAIMS}
+
+
+def test_invalid_arguments_are_reported(capsys):
+    for words, message in (
+        (["sargan", "--only", "colour"], "no claim 'colour': expected one of attention"),
+        (["sargan", "--seeds", "1"], "--seeds is 1: expected 2 or more"),
+        (["gan"], "invalid choice: 'gan'"),
+    ):
+        assert claims.main(words) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
+def test_patched_networks_differ_as_they_should():
+    import tensorflow as tf
+
+    from tfface.config import replace
+    from tfface.methods.sargan import Generator, networks
+    from tfface.methods.seg_hierarchical.method import SegHierarchical
+    from tfface.testing.case import tiny_method
+
+    size = {"size": 32, "classes": 3, "width": 4, "attention_width": 4}
+    with experiments._vanilla_block():
+        vanilla = Generator(**size)
+    inputs = [tf.random.stateless_uniform([2, 32, 32, 3], [1, 2], -1, 1), tf.one_hot([0, 1], 3)]
+    np.testing.assert_array_equal(networks.attention_maps(vanilla)(inputs), 1.0)
+    assert np.std(networks.attention_maps(Generator(**size))(inputs)) > 0
+
+    method, source = tiny_method("seg_hierarchical")
+    method = SegHierarchical(replace(method.config, {"fusion.kind": "blend"}))
+    nets = method.build()
+    batch = next(iter(method.batches(source, "train", 2, seed=0)))
+    with experiments._global_alone():
+        image, probabilities = batch["image"], method.segment(nets, batch["image"])
+        found = method.manipulate(nets, image, method.one_hot(batch["target"]), probabilities)
+    np.testing.assert_allclose(found["image"], found["global"], atol=1e-6)
+    assert SegHierarchical.grown(method, probabilities).numpy().max() > 0
