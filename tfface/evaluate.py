@@ -52,7 +52,7 @@ def evaluate_run(
     """
     from tfface import evaluation
     from tfface.engine.run import write_text
-    from tfface.evaluation import realism
+    from tfface.evaluation import photo_edits, realism
     from tfface.evaluation.gallery import Gallery
     from tfface.metrics.tables import table
 
@@ -79,6 +79,9 @@ def evaluate_run(
     tables = [[[trained.name, *columns], *table(rows, figures)]]
     if "iou_by_class" in figures.get("segmentation", {}):
         tables.append(_by_class(figures["segmentation"]))
+    if "photographs" in figures:
+        columns, rows = photo_edits.table(figures)
+        tables.append([["photographs, by other networks", *columns], *table(rows, figures)])
     if quality := figures.get("realism"):
         columns, rows = realism.table(quality)
         tables.append([["realism", *columns], *table(rows, figures)])
@@ -225,8 +228,19 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="measure identity with this SavedModel or ONNX file (default: on built-in faces the "
         "classifier, on other data not measured)",
     )
+    add(
+        "--judges",
+        metavar="FOLDER",
+        help="judge edits of photographs by face networks that others trained: folder that "
+        "`python -m tfface.prepare judges` has written",
+    )
     arguments = parser.parse_args(argv)
-    for path in (arguments.inception, *(arguments.lpips or ()), arguments.embedding):
+    for path in (
+        arguments.inception,
+        *(arguments.lpips or ()),
+        arguments.embedding,
+        arguments.judges,
+    ):
         if path and not Path(path).exists():
             raise UserError(f"{path}: no such file")
     if arguments.count is not None and arguments.count < 1:
@@ -300,7 +314,7 @@ def main(argv: list[str] | None = None) -> int:
     from tfface.evaluation import Judges
 
     lpips = tuple(arguments.lpips) if arguments.lpips else None
-    judges = Judges(arguments.inception, lpips, arguments.embedding)
+    judges = Judges(arguments.inception, lpips, arguments.embedding, arguments.judges)
     options = arguments.count, arguments.seed, arguments.split, cache
     _, tables = evaluate_run(trained, out, *options, judges=judges)
     for cells in tables:

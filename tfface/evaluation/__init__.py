@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tfface.client import FaceClient
+from tfface.data.alignment import crop_of
 from tfface.data.files import user_errors
 from tfface.errors import UserError
 from tfface.evaluation.attributes import Attributes
@@ -13,7 +14,9 @@ from tfface.evaluation.base import Evaluation
 from tfface.evaluation.classifier import Classifier
 from tfface.evaluation.exemplars import Exemplars
 from tfface.evaluation.expressions import Expressions
+from tfface.evaluation.face_api import FaceApi
 from tfface.evaluation.label_maps import LabelMaps
+from tfface.evaluation.photo_edits import PhotoEdits
 from tfface.evaluation.realism import Judges, Realism
 from tfface.evaluation.segmented import Segmentation, SegmentedExpressions
 from tfface.methods.base import Task
@@ -90,13 +93,15 @@ def measure(
         split: "train", "val" or "test"; for data other than built-in faces.
         judge_steps: Training steps of the judges; None: 1800 for a classifier, 2300 for a
             segmenter.
-        judges: Networks for the realism metrics (FID and others); None: these are not computed.
+        judges: Networks for the realism metrics (FID and others) and for edits of photographs;
+            None: these are not computed.
         observer: Receives the evaluated images.
 
     Returns:
         Nested dicts as returned by the run's `Evaluation`, and the accuracy of the judges on real
         images: `classifier` or `segmenter`, and `second_classifier`, whose verdicts are under
-        `second`. With `judges` also `realism`, see `tfface.evaluation.realism.Realism.result`.
+        `second`. With `judges` also `realism`, see `tfface.evaluation.realism.Realism.result`, and
+        with its `faces` also `photographs`, see `tfface.evaluation.photo_edits.PhotoEdits.result`.
 
     Raises:
         UserError: `count` is below 1, the split has no images, a file of a judge is missing or
@@ -112,6 +117,12 @@ def measure(
     with user_errors(source):
         first = evaluation.judge(cache, judge_steps)
         second = None if small else evaluation.judge(cache, judge_steps, second=True)
+        photos = None
+        if judges is not None and judges.faces is not None:
+            if evaluation.has_truth:
+                raise UserError("the judges are for photographs: the run has built-in faces")
+            crop = crop_of(trained.method.config.data)
+            observer = photos = PhotoEdits(FaceApi(judges.faces, crop), observer)
         if judges is not None:
             known = first if isinstance(first, Classifier) else None
             split = "test" if evaluation.has_truth else split
@@ -125,6 +136,8 @@ def measure(
             metrics = realism.result(cache)
             intervals = {"realism": metrics.pop("intervals", {})}
             result = merge_results(result, {"realism": metrics, "intervals": intervals})
+        if photos is not None:
+            result = merge_results(result, photos.result())
     by_name = {evaluation.judged_by: first, f"second_{evaluation.judged_by}": second}
     return {**{name: judge.accuracy for name, judge in by_name.items() if judge}, **result}
 

@@ -68,11 +68,14 @@ class Judges:
             untrained network.
         embedding: An embedding network for identity, see `Embedding`; None: the identity head of
             the judge classifier for built-in faces; no identity metric for other data.
+        faces: Folder of the networks that judge edits of photographs, see
+            `tfface.evaluation.photo_edits`; None: these are not judged.
     """
 
     inception: str | None = None
     lpips: tuple[str, str] | None = None
     embedding: str | None = None
+    faces: str | None = None
 
 
 class _Set:
