@@ -137,6 +137,34 @@ def crop_of(data: Data) -> str | None:
     return _OWN.get(data.name) if data.crop == "own" else data.crop
 
 
+def face_mask(name: str, size: int) -> np.ndarray:
+    """A soft ellipse around the faces of aligned images: from the brows' upper side to the chin.
+
+    Its centre is halfway between the eyes' line and the mouth. It is 1 up to 1.2 times the distance
+    of the eyes from the centre, and of the eyes' line from the mouth, and 0 from 1.5 times on
+    (ours).
+
+    Args:
+        name: Name of the images' crop.
+        size: Side of the images, in pixels.
+
+    Returns:
+        float32 [S,S] in [0,1].
+    """
+    targets = np.array(CROPS[name].targets)
+    if (
+        name == "celeba_hq"
+    ):  # For c and s see `_centre_and_right`; faces with s = 4 |x'| = 3.6 |y'|.
+        eyes, mouth, between = 0.5 - 0.1 / 3.6, 0.5 + 0.9 / 3.6, 1 / 4.0
+    else:
+        eyes, mouth = targets[:2, 1].mean(), targets[3 if len(targets) > 3 else 2 :, 1].mean()
+        between = targets[1, 0] - targets[0, 0]
+    row, column = ((np.arange(size) + 0.5) / size)[:, None], (np.arange(size) + 0.5) / size
+    radius = np.hypot((row - (eyes + mouth) / 2) / (mouth - eyes), (column - 0.5) / between)
+    outwards = np.clip((radius - 1.2) / 0.3, 0.0, 1.0)
+    return (0.5 + 0.5 * np.cos(np.pi * outwards)).astype(np.float32)
+
+
 def check_crop(name: str) -> str:
     """Returns the name of a crop; raises a UserError if there is none of this name."""
     if name not in CROPS:

@@ -67,6 +67,8 @@ class SarganConfig(MethodConfig):
             only in the first `classifier.steps` steps.
         augment: Kinds of differentiable augmentation of what the discriminator sees: "colour",
             "translation", "cutout" (DiffAugment); for small data sets, empty in the paper.
+        face_only: Confine edits to the face, by a soft ellipse where the crop of the data set has
+            it (ours; for photographs, whose backgrounds the discriminator learns by heart).
         generator_every: Discriminator updates per generator update.
         classifier: How the discriminator learns the expressions; off in the paper.
         weights: Weights of the terms of the objective.
@@ -82,6 +84,7 @@ class SarganConfig(MethodConfig):
     discriminator: DiscriminatorOptions = DiscriminatorOptions()
     adversarial: Literal["wgan-gp", "multitask"] = "wgan-gp"
     augment: tuple[Literal["colour", "translation", "cutout"], ...] = ()
+    face_only: bool = False
     generator_every: int = 5
     classifier: ClassifierOptions = ClassifierOptions()
     weights: Weights = Weights()

@@ -8,6 +8,7 @@ import functools
 import tensorflow as tf
 
 from tfface.data import open_source
+from tfface.data.alignment import CROPS, crop_of, face_mask
 from tfface.data.base import Source
 from tfface.errors import UserError
 from tfface.layers.discriminator import Discriminator
@@ -37,6 +38,15 @@ class Sargan(Method):
     )
     averaged = ("generator",)
     task = Task.EXPRESSION
+
+    def __init__(self, config: SarganConfig):
+        super().__init__(config)
+        self._crop = crop_of(config.data)
+        if config.face_only and self._crop is None:
+            raise UserError(
+                f"face_only needs the crop of the images, which is unknown for data.name "
+                f"{config.data.name!r}: set data.crop to one of {', '.join(CROPS)}"
+            )
 
     @classmethod
     def open(cls, config: SarganConfig) -> tuple[Sargan, Source]:
@@ -127,11 +137,20 @@ class Sargan(Method):
 
     def generate(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
         """Like `edit`, but for training: the images are not clipped."""
-        return nets["generator"]([images, self.one_hot(expression)], training=True)
+        edited = nets["generator"]([images, self.one_hot(expression)], training=True)
+        return self._confined(images, edited)
+
+    def _confined(self, images: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
+        """The edited images; with `face_only` the original images outside the face."""
+        if not self.config.face_only:
+            return edited
+        mask = face_mask(self._crop, self.config.data.size)[:, :, None]
+        return images + mask * (edited - images)
 
     def edit(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
         """Edits images [B,S,S,3] in [-1,1] to show the expressions of class indices [B]."""
         edited = nets["generator"]([images, self.one_hot(expression)], training=False)
+        edited = self._confined(images, edited)
         return tf.clip_by_value(edited, -1.0, 1.0)
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
