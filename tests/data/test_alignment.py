@@ -22,6 +22,7 @@ from tfface.data.alignment import (
     align,
     crop_of,
     cut,
+    face_mask,
     find_faces,
     paste,
     to_crop,
@@ -46,6 +47,18 @@ def difference(one, other):
 
 def test_the_names_of_the_config_are_those_of_the_crops():
     assert get_args(Crop) == tuple(CROPS)
+
+
+@pytest.mark.parametrize("name", CROPS)
+def test_the_mask_of_a_face_covers_its_parts_but_not_the_border(name):
+    size = 128
+    mask = face_mask(name, size)
+    assert mask.dtype == np.float32 and mask.min() == 0.0 and mask.max() == 1.0
+    np.testing.assert_allclose(mask, mask[:, ::-1], atol=1e-5)
+    assert not mask[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+    if len(CROPS[name].targets) > 2:  # Not where the centre and the right side determine the crop.
+        rows, columns = (np.array(CROPS[name].targets).T[::-1] * size).astype(int)
+        assert (mask[rows, columns] == 1.0).all()
 
 
 @pytest.mark.parametrize("name", CROPS)

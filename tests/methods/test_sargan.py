@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfface.config import Data, DiscriminatorOptions, from_preset, learning_rate, replace
+from tfface.data.alignment import face_mask
 from tfface.errors import UserError
 from tfface.losses.expressions import classification, fast_gradient, multitask_discriminator
 from tfface.methods.sargan.config import SarganConfig
@@ -257,3 +258,23 @@ def test_learning_rate_of_preset_paper_follows_the_authors_code():
             for step in (0, 104_999, 105_000, 199_999)
         ]
         assert rates == pytest.approx([1e-4, 1e-4, 1e-4 - 1e-9, 1e-4 - 19e-9], rel=1e-9)
+
+
+def test_edits_can_be_confined_to_the_face(nets):
+    mask = face_mask("synthetic", 32)
+    method = Sargan(replace(CONFIG, {"face_only": True}))
+    image, target = (make_batch()[name] for name in ("image", "target"))
+    plain, confined = (m.generate(nets, image, target).numpy() for m in (Sargan(CONFIG), method))
+    outside, inside = mask == 0, mask == 1
+    assert outside.any() and inside.any() and (plain != image.numpy())[:, outside].all()
+    np.testing.assert_array_equal(confined[:, outside], image.numpy()[:, outside])
+    np.testing.assert_allclose(confined[:, inside], plain[:, inside], atol=1e-6)
+    edited = method.edit(nets, image, target).numpy()
+    np.testing.assert_array_equal(edited[:, outside], image.numpy()[:, outside])
+
+
+def test_confined_edits_need_a_known_crop():
+    config = replace(CONFIG, {"face_only": True, "data.name": "folder", "data.path": "faces"})
+    with pytest.raises(UserError, match=r"'folder': set data.crop to one of celeba"):
+        Sargan(config)
+    Sargan(replace(config, {"data.crop": "celeba"}))
