@@ -31,7 +31,7 @@ def forward(method: Method, nets: Networks, batch: Batch) -> Batch:
     image, condition = batch["image"], one_hot(batch["label_map"])
     codes = [nets["style_encoder"](batch["latents"][:, 0], training=True)]
     if method.config.reference_step:
-        # Without a gradient, as in the generator's loss: only the generator learns from references.
+        # Without a gradient: only the generator learns from references.
         codes.append(reference_style(nets, batch, 0))
     own = nets["style_decoder"](image, training=True)
     conditions = tf.concat([condition] * (len(codes) + 1), 0)
