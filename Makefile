@@ -106,7 +106,7 @@ test-app: chromium $(APP)/.ready
 $(APP)/.ready: setup.py tests-app/requirements.txt
 	$(PYTHON) -m venv $(APP)
 	$(APP)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--editable '.[app,serving]' -r tests-app/requirements.txt
+		--editable '.[app,serving,align]' -r tests-app/requirements.txt
 	@touch $@
 
 lint: $(READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import socket
 import urllib.request
 
@@ -127,6 +128,42 @@ def test_expression_of_an_uploaded_file_and_of_the_camera(url, open_page, tmp_pa
     [second] = results(panel, 1, [first])
     _, edited = download(second, tmp_path)
     assert edited.shape[:2] != (256, 256)  # Of the camera, whose test image is plain.
+
+
+@pytest.fixture(scope="module")
+def photo_url(start, tmp_path_factory):
+    """The page with a run on class folders with a crop, as one trained on photographs."""
+    root = tmp_path_factory.mktemp("photographs")
+    for number, face in enumerate(faces()[:4]):
+        folder = root / "faces" / ("happy" if number % 2 else "sad")
+        folder.mkdir(parents=True, exist_ok=True)
+        for copy in range(12):
+            shutil.copy(face, folder / f"{number}-{copy}.png")
+    options = {"data.name": "folder", "data.path": root / "faces", "data.crop": "celeba"}
+    words = [f"--{name}={value}" for name, value in options.items()]
+    training = start("tfface.train", "sargan", "--preset=tiny", f"--run={root / 'run'}", *words)
+    assert training.process.wait(300) == 0, training.log.read_text()
+    return start("tfface.app", str(root / "run"), "--port=0").ready_at(r"ready at (http\S+)")
+
+
+@WIDTHS
+def test_photograph(photo_url, open_page, screenshot, width, tmp_path):
+    photograph = Image.new("RGB", (600, 400), (90, 120, 150))
+    photograph.paste(Image.open(faces()[1]).convert("RGB"), (200, 80))
+    photograph.save(tmp_path / "photograph.png")
+    page = open_page(photo_url, width)
+    panel = tab(page, "Expression")
+    assert "trained on photographs" in panel.inner_text()
+    panel.locator("input[type=file]").first.set_input_files(tmp_path / "photograph.png")
+    wait(page, lambda: uploaded(panel))
+    choose_option(page, panel, "Expression", "happy")
+    panel.get_by_role("button", name="Change the expression").click()
+    [happy] = results(panel, 1)
+    _, edited = download(happy, tmp_path)
+    changed = np.abs(edited - np.asarray(photograph, np.int32)).max(-1) > 0
+    assert changed[80:336, 200:456].any() and not changed[:, :160].any()
+    assert not changed[:, 496:].any()
+    screenshot(page, f"photograph-{width}")
 
 
 @WIDTHS
