@@ -27,6 +27,7 @@ from tfface.cli import Parser, command, import_tensorflow
 from tfface.engine.run import write_text
 from tfface.errors import UserError
 from tfface.methods import METHODS
+from tfface.metrics.bootstrap import NO_ROLES
 
 ROOT = Path(__file__).parents[1]
 MARK = "<!-- claims -->"
@@ -101,7 +102,7 @@ def train(claim: Claim, variant: Variant, seed: int, folder: Path) -> None:
 
     values: dict[str, list[float]] = {"people": []}
 
-    def observe(metric, names, images, scores, roles):
+    def observe(metric, names, images, scores, roles=NO_ROLES):
         found = claim.measure(images, roles)
         if found is not None:
             values["people"] += found.reshape(-1, roles.per_person).mean(1).tolist()
@@ -246,9 +247,10 @@ def main(argv: list[str] | None = None) -> int:
     block(page, MARK)  # Raises before the work begins.
     for claim in claims:
         train_all(claim, args.seeds, out, args.jobs)
-        # Read again after each claim: commands for other methods may run beside this one.
+        found = result(claim, args.seeds, out)
+        # Read only now: commands for other methods may run beside this one.
         recorded = json.loads(record.read_text()) if record.exists() else {}
-        recorded[f"{claim.method}/{claim.name}"] = found = result(claim, args.seeds, out)
+        recorded[f"{claim.method}/{claim.name}"] = found
         write_text(record, json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
         replace_block(page, MARK, tables(recorded))
         print(f"{claim.method} {claim.name}: {found['mean']:+.3g}, {found['verdict']}", flush=True)

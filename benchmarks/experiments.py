@@ -80,7 +80,7 @@ def change_outside(images: Images, roles: ImageRoles) -> np.ndarray | None:
 
 def error(images: Images, roles: ImageRoles) -> np.ndarray | None:
     """Mean absolute difference from the ground truth, in percent of the value range."""
-    if not roles.ground_truth:
+    if not (roles.generated and roles.ground_truth):
         return None
     difference = images[roles.generated[0]] - images[roles.ground_truth]
     return 100.0 / RANGE * np.abs(difference).mean((1, 2, 3))
