@@ -209,7 +209,7 @@ def tables(recorded: dict[str, dict[str, Any]]) -> str:
             f"{markdown(cells)}\n",
             f"Difference {found['mean']:+.3g} ({found['low']:+.3g} to {found['high']:+.3g}); "
             f"{found['detectable']:.2g} could have been told; seeds 0 to {found['seeds'] - 1}, "
-            f"{found['people']} people. **The claim {found['verdict']}.** "
+            f"{found['people']} faces. **The claim {found['verdict']}.** "
             f"`python benchmarks/claims.py {claim.method} --only {claim.name}`\n",
         ]
     return "\n".join(texts)
