@@ -65,6 +65,7 @@ setup(
         "tuning": TUNING,
         "weights": WEIGHTS,
         "align": ALIGN,
+        "features": FEATURES,
         # Apache-2.0; keeps TensorFlow, NumPy and protobuf; needs Pillow before 13
         "app": ["gradio>=6.31,<7"],
         "onnx": ONNX,
@@ -74,6 +75,7 @@ setup(
             *SERVING,
             *TUNING,
             *ALIGN,
+            *FEATURES,
             *ONNX,
             *LITERT,
             "grpcio-health-checking>=1.71",  # the tests' own clients

@@ -57,7 +57,7 @@ def test_groups_can_be_set_by_dotted_names_or_dicts():
 
 
 def test_an_unknown_preset_is_a_user_error():
-    with pytest.raises(UserError, match="sargan has no preset 'big'; expected one of demo, "):
+    with pytest.raises(UserError, match="'big'; expected one of celeba64, demo, "):
         preset(name="big")
 
 

@@ -113,8 +113,8 @@ def updates(case: Case) -> None:
         eager = _losses(alone, phase, nets, case.batch)
         step = TrainStep(alone, tf.distribute.get_strategy(), nets, {}, optimizers)
         # As a step does, but without building a graph of the update.
-        gradients, terms = step._gradients[phase.name](case.batch)
-        step._updates[phase.name](gradients)
+        gradients, _, terms = step._gradients[phase.name](case.batch)
+        step._updates[phase.name](step._rescaled(phase, gradients))
         actual = {f"{phase.name}/{term}": value.numpy() for term, value in terms.items()}
         eager = {f"{phase.name}/{term}": value for term, value in eager.items()}
         _equal(actual, eager, "reported loss", RTOL, ATOL)
