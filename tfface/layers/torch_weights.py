@@ -16,6 +16,8 @@ _ATTRIBUTES = {
     "bias": ("bias", "beta"),
     "alpha": ("alpha",),
     "beta": ("beta",),
+    "running_mean": ("moving_mean",),
+    "running_var": ("moving_variance",),
 }
 
 
@@ -36,7 +38,7 @@ def assign(
     Raises:
         UserError: A parameter fits no layer or has another shape, or a weight is missing.
     """
-    free = {v.path: v for v in network.trainable_variables}
+    free = {v.path: v for v in network.weights}
     for name, array in weights.items():
         module, _, parameter = name.rpartition(".")
         layer = layer_name(module)
