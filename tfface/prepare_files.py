@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 from tfface.cli import import_tensorflow
@@ -13,6 +12,7 @@ from tfface.config import Data
 from tfface.data import check_path
 from tfface.data.base import SHARD, SPLITS
 from tfface.errors import UserError
+from tfface.paths import new_folder
 
 Rules = dict[str, tuple[tuple[str, bool], ...]]
 
@@ -47,19 +47,13 @@ def folders(path: Path, out: Path, rules: Rules, limit: int | None = None) -> No
             if split == "train" and not files:
                 raise UserError(f"rule {name}: no training image matches")
             classes[name] = files[:limit]
-    temporary = out.absolute().with_name(f".{out.absolute().name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with new_folder(out) as temporary:
         for split, classes in chosen.items():
             for name, files in classes.items():
                 (temporary / split / name).mkdir(parents=True)
                 for file in files:
                     shutil.copyfile(file, temporary / split / name / file.name)
                 print(f"{split:5}  {len(files):7}  {name}")
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     print(f"wrote {out}")
 
 

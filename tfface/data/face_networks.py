@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import uuid
 from pathlib import Path
 
 from tfface.errors import UserError
+from tfface.paths import new_folder
 
 PACKAGE = "@vladmandic/face-api@1.7.15"
 SHA256 = "0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031"
@@ -51,19 +50,14 @@ def fetch(out: Path, package: Path | None = None, sha256: str = SHA256) -> None:
             raise UserError(f"{path}: {error.strerror}") from None
         if found != sha256:
             raise UserError(f"{path} is not {PACKAGE}: its SHA-256 is {found}, expected {sha256}")
-        part = out.with_name(f".{out.name}-{uuid.uuid4().hex}")
         try:
-            part.mkdir(parents=True)
-            with tarfile.open(path) as archive:
+            with new_folder(out) as part, tarfile.open(path) as archive:
                 for name in FILES:
                     member = f"package/{'' if name == 'LICENSE' else 'model/'}{name}"
                     with archive.extractfile(member) as file, (part / name).open("wb") as copy:
                         shutil.copyfileobj(file, copy)
-            os.rename(part, out)
         except OSError as error:
             raise UserError(f"{out}: cannot be written: {error.strerror}") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
 
 
 def _packed(folder: Path) -> Path:
