@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 
-from tfface.metrics.bootstrap import RANGE, ImageRoles
+from tfface.metrics.bootstrap import ImageRoles, image_errors, ratio
 
 Images = dict[str, np.ndarray]
 Measure = Callable[[Images, ImageRoles], np.ndarray | None]
@@ -73,17 +73,17 @@ def change_outside(images: Images, roles: ImageRoles) -> np.ndarray | None:
     if not (roles.source and roles.ground_truth):
         return None
     source, truth = images[roles.source], images[roles.ground_truth]
-    kept = np.all(np.abs(truth - source) < 1e-6, -1)
-    change = np.abs(images[roles.generated[0]] - source).mean(-1) * kept
-    return 100.0 / RANGE * change.sum((1, 2)) / np.maximum(kept.sum((1, 2)), 1)
+    differs = np.any(np.abs(truth - source) >= 1e-6, -1)
+    changes = image_errors(images[roles.generated[0]], source, differs)
+    return 100.0 * ratio(changes["error_outside"])
 
 
 def error(images: Images, roles: ImageRoles) -> np.ndarray | None:
     """Mean absolute difference from the ground truth, in percent of the value range."""
     if not (roles.generated and roles.ground_truth):
         return None
-    difference = images[roles.generated[0]] - images[roles.ground_truth]
-    return 100.0 / RANGE * np.abs(difference).mean((1, 2, 3))
+    errors = image_errors(images[roles.generated[0]], images[roles.ground_truth])
+    return 100.0 * ratio(errors["error"])
 
 
 def _vanilla_block():

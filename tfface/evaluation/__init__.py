@@ -114,15 +114,15 @@ def measure(
     count = count or (few if small else None)
     if source.count(split) == 0:
         raise UserError(f"the data set {source.data.name!r} has no images in the split {split!r}")
+    photos = None
+    if judges is not None and judges.faces is not None:
+        if evaluation.has_truth:
+            raise UserError("the judges are for photographs: the run has built-in faces")
+        crop = crop_of(trained.method.config.data)
+        observer = photos = PhotoEdits(FaceApi(judges.faces, crop), observer)
     with user_errors(source):
         first = evaluation.judge(cache, judge_steps)
         second = None if small else evaluation.judge(cache, judge_steps, second=True)
-        photos = None
-        if judges is not None and judges.faces is not None:
-            if evaluation.has_truth:
-                raise UserError("the judges are for photographs: the run has built-in faces")
-            crop = crop_of(trained.method.config.data)
-            observer = photos = PhotoEdits(FaceApi(judges.faces, crop), observer)
         if judges is not None:
             known = first if isinstance(first, Classifier) else None
             split = "test" if evaluation.has_truth else split

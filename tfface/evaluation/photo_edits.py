@@ -9,12 +9,13 @@ import numpy as np
 from tfface.evaluation.face_api import SAME_PERSON, FaceApi
 from tfface.metrics.bootstrap import (
     NO_ROLES,
-    RANGE,
     ImageRoles,
     Measurements,
     Observer,
+    image_errors,
     means,
     no_observer,
+    ratio,
 )
 from tfface.metrics.tables import Row, Table
 
@@ -56,7 +57,7 @@ class PhotoEdits:
 
     def __init__(self, judges: FaceApi, observer: Observer = no_observer):
         self._judges, self._observer = judges, observer
-        self._measurements, self._people = Measurements(), 0
+        self._measurements = Measurements()
 
     def __call__(
         self,
@@ -73,12 +74,12 @@ class PhotoEdits:
             return
         source = np.asarray(images[roles.source])
         person, before = self._judges.descriptors(source), self._shown(source)
-        outside = self._judges.outside(source.shape[1])
+        inside = ~self._judges.outside(source.shape[1])
         for name in known:
             edited = np.asarray(images[name])
             wanted, after = _SEEN[name.lower()], self._shown(edited)
             distance = np.linalg.norm(self._judges.descriptors(edited) - person, axis=1)
-            change = np.abs(edited - source).mean(-1)[:, outside].mean(1) / RANGE
+            change = ratio(image_errors(edited, source, inside)["error_outside"])
             found = {
                 "seen": _agrees(after, wanted),
                 "identity": distance < SAME_PERSON,

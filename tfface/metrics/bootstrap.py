@@ -105,7 +105,7 @@ def image_errors(
     Args:
         images: [N,S,S,3] in [-1,1].
         ground_truth: The same shape.
-        inside: bool [N,S,S], the region that the edit should change.
+        inside: bool [N,S,S] or [S,S], the region that the edit should change.
 
     Returns:
         By metric, float64 [N,2] as from `means`: `error`, the mean absolute difference as a share
