@@ -37,7 +37,7 @@ $(READY): setup.py pyproject.toml
 demo: $(READY)
 	$(BIN)/python -m tfface.demo --out runs/demo
 
-# About an hour on two CPU cores; runs in runs/bench are used again.
+# About forty minutes on two CPU cores; runs in runs/bench are used again.
 bench-quality: $(READY)
 	$(BIN)/python benchmarks/quality.py
 

@@ -1,6 +1,6 @@
 """Metrics of every method's demo preset: `python benchmarks/quality.py`, or `make bench-quality`.
 
-Trains the presets (about half an hour on two CPU cores) or reuses existing runs, evaluates them on
+Trains the presets (about forty minutes on two CPU cores) or reuses existing runs, evaluates them on
 held-out built-in faces, prints the changes since the last `benchmarks/quality.json`, and updates
 that file and the tables between the two marks in `docs/results.md`. With `--seeds 3` it trains with
 the seeds 0, 1 and 2, and tells how much the results depend on them.
