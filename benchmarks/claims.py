@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Cells, block, markdown, processor, replace_block, threads
+from common import Cells, block, markdown, replace_block, threads
 from experiments import CLAIMS, Claim, Variant
 from scipy import stats
 
@@ -34,6 +34,8 @@ MARK = "<!-- claims -->"
 LEVEL, POWER = 0.95, 0.8
 RESAMPLES = 10_000
 PEOPLE = 64
+SIDES = ("proposed", "control")
+"""The two variants of a claim, by the names of its attributes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,51 +97,44 @@ def difference(proposed: np.ndarray, control: np.ndarray) -> Difference:
 # In child processes.
 
 
-def train(claim: Claim, variant: Variant, seed: int, folder: Path) -> None:
+def train(claim: Claim, side: str, seed: int, folder: Path) -> None:
     """Trains one side with one seed, measures it, and writes `values.json` to its run folder."""
     from tfface.evaluation import flat, measure
     from tfface.train import train_run
 
-    values: dict[str, list[float]] = {"people": []}
+    variant: Variant = getattr(claim, side)
+    people: list[float] = []
 
     def observe(metric, names, images, scores, roles=NO_ROLES):
         found = claim.measure(images, roles)
         if found is not None:
-            values["people"] += found.reshape(-1, roles.per_person).mean(1).tolist()
+            people.extend(found.reshape(-1, roles.per_person).mean(1).tolist())
 
     with variant.patch():
         options = {**claim.options, **variant.options, "train.seed": seed}
         trained = train_run(claim.method, run=folder, options=options)
         cache = folder.parents[2] / ".cache"
         metrics = flat(measure(trained, count=PEOPLE, cache=cache, observer=observe))
-    values |= {"also": metrics[claim.also]}
-    write_text(folder / "values.json", json.dumps(values))
+    write_text(folder / "values.json", json.dumps({"people": people, "also": metrics[claim.also]}))
 
 
 # In the parent process.
 
 
-def folder_of(out: Path, claim: Claim, variant: Variant, seed: int) -> Path:
+def folder_of(out: Path, claim: Claim, side: str, seed: int) -> Path:
     """The run folder of one training."""
-    side = "proposed" if variant is claim.proposed else "control"
     return out / claim.method / claim.name / f"{side}-{seed}"
 
 
 def train_all(claim: Claim, seeds: int, out: Path, jobs: int) -> None:
     """Trains what is missing, `jobs` processes at a time with one thread each."""
-    missing = [
-        (side, seed, folder)
-        for seed in range(seeds)
-        for side in ("proposed", "control")
-        if not (
-            (folder := folder_of(out, claim, getattr(claim, side), seed)) / "values.json"
-        ).exists()
-    ]
+    every = [(side, seed) for seed in range(seeds) for side in SIDES]
+    missing = [job for job in every if not (folder_of(out, claim, *job) / "values.json").exists()]
     begin, done = time.monotonic(), 0
 
-    def run(job: tuple[str, int, Path]) -> None:
+    def run(job: tuple[str, int]) -> None:
         nonlocal done
-        side, seed, folder = job
+        side, seed = job
         words = [claim.method, "--only", claim.name, "--out", str(out), "--train", side, str(seed)]
         one = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
         process = subprocess.run(
@@ -149,6 +144,7 @@ def train_all(claim: Claim, seeds: int, out: Path, jobs: int) -> None:
             text=True,
         )
         if process.returncode:
+            folder = folder_of(out, claim, side, seed)
             raise UserError(f"{folder}: {process.stderr.strip().splitlines()[-1]}")
         done += 1
         eta = (time.monotonic() - begin) / done * (len(missing) - done)
@@ -170,10 +166,10 @@ def result(claim: Claim, seeds: int, out: Path) -> dict[str, Any]:
     """Compares both sides of a claim, for `claims.json`."""
     found: dict[str, list[dict]] = {
         side: [
-            json.loads((folder_of(out, claim, variant, seed) / "values.json").read_text())
+            json.loads((folder_of(out, claim, side, seed) / "values.json").read_text())
             for seed in range(seeds)
         ]
-        for side, variant in (("proposed", claim.proposed), ("control", claim.control))
+        for side in SIDES
     }
     values = {side: np.array([v["people"] for v in runs]) for side, runs in found.items()}
     difference_ = difference(values["proposed"], values["control"])
@@ -184,7 +180,6 @@ def result(claim: Claim, seeds: int, out: Path) -> dict[str, Any]:
         "also": {side: float(np.mean([v["also"] for v in runs])) for side, runs in found.items()},
         **dataclasses.asdict(difference_),
         "verdict": difference_.verdict,
-        "processor": processor(),
     }
 
 
@@ -198,8 +193,8 @@ def tables(recorded: dict[str, dict[str, Any]]) -> str:
         cells: Cells = [
             ["", claim.unit, claim.also],
             *(
-                [variant.name, f"{found[side]:.3g} %", f"{found['also'][side]:.3g}"]
-                for side, variant in (("proposed", claim.proposed), ("control", claim.control))
+                [getattr(claim, side).name, f"{found[side]:.3g} %", f"{found['also'][side]:.3g}"]
+                for side in SIDES
             ),
         ]
         texts += [
@@ -240,8 +235,7 @@ def main(argv: list[str] | None = None) -> int:
         side, seed = args.train
         import_tensorflow()
         (claim,) = claims
-        variant = getattr(claim, side)
-        train(claim, variant, int(seed), folder_of(out, claim, variant, int(seed)))
+        train(claim, side, int(seed), folder_of(out, claim, side, int(seed)))
         return 0
     page, record = ROOT / "docs" / "claims.md", ROOT / "benchmarks" / "claims.json"
     block(page, MARK)  # Raises before the work begins.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -61,18 +62,17 @@ class AffectNet(ExpressionFiles):
     def __init__(self, data, attributes=(), classes=(), fields=()):
         super().__init__(data, attributes, classes, fields)
         root = Path(data.path)
-        if (root / _FOLDERS["train"]).is_dir():
+        later = (root / _FOLDERS["train"]).is_dir()
+        if later:
             base, listed = root, self._annotated(root)
         else:
             base = find(root, _IMAGES, "images of AffectNet (or train_set/ of its later release)")
             listed = self._listed(root)
-        for label, count in zip(
-            *np.unique([label for *_, label in listed], return_counts=True), strict=True
-        ):
-            if label not in range(len(EXPRESSIONS)):
-                self.unused[f"with the label {label} ({_OTHERS[int(label)]})"] = int(count)
-        present = {EXPRESSIONS[label] for *_, label in listed if label < len(EXPRESSIONS)}
-        known = [name for name in EXPRESSIONS if name in present]
+        labels = Counter(label for *_, label in listed)
+        for label, name in _OTHERS.items():
+            if labels[label]:
+                self.unused[f"with the label {label} ({name})"] = labels[label]
+        known = [name for label, name in enumerate(EXPRESSIONS) if labels[label]]
         self._choose_classes(classes, known, root)
         index = {EXPRESSIONS.index(name): i for i, name in enumerate(self.classes)}
         used = [(name, split, index[label]) for name, split, label in listed if label in index]
@@ -83,7 +83,8 @@ class AffectNet(ExpressionFiles):
             np.array([label for *_, label in used], np.int32),
             np.array([SPLITS.index(split) for _, split, _ in used], np.int8),
             set(_FOLDERS),
-            present=np.array([(base / name).exists() for name in names]),
+            # Those of the later release were found by listing its folders.
+            present=None if later else np.array([(base / name).exists() for name in names]),
         )
 
     def _listed(self, root: Path) -> list[tuple[str, str, int]]:

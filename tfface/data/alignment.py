@@ -152,9 +152,8 @@ def face_mask(name: str, size: int) -> np.ndarray:
         float32 [S,S] in [0,1].
     """
     targets = np.array(CROPS[name].targets)
-    if (
-        name == "celeba_hq"
-    ):  # For c and s see `_centre_and_right`; faces with s = 4 |x'| = 3.6 |y'|.
+    if name == "celeba_hq":
+        # From c and s of `_centre_and_right`, for faces with s = 4 |x'| = 3.6 |y'|.
         eyes, mouth, between = 0.5 - 0.1 / 3.6, 0.5 + 0.9 / 3.6, 1 / 4.0
     else:
         eyes, mouth = targets[:2, 1].mean(), targets[3 if len(targets) > 3 else 2 :, 1].mean()

@@ -41,12 +41,16 @@ class Sargan(Method):
 
     def __init__(self, config: SarganConfig):
         super().__init__(config)
-        self._crop = crop_of(config.data)
-        if config.face_only and self._crop is None:
+        self._mask = None
+        if not config.face_only:
+            return
+        crop = crop_of(config.data)
+        if crop is None:
             raise UserError(
                 f"face_only needs the crop of the images, which is unknown for data.name "
                 f"{config.data.name!r}: set data.crop to one of {', '.join(CROPS)}"
             )
+        self._mask = face_mask(crop, config.data.size)[:, :, None]
 
     @classmethod
     def open(cls, config: SarganConfig) -> tuple[Sargan, Source]:
@@ -142,10 +146,9 @@ class Sargan(Method):
 
     def _confined(self, images: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
         """The edited images; with `face_only` the original images outside the face."""
-        if not self.config.face_only:
+        if self._mask is None:
             return edited
-        mask = face_mask(self._crop, self.config.data.size)[:, :, None]
-        return images + mask * (edited - images)
+        return images + self._mask * (edited - images)
 
     def edit(self, nets: Networks, images: tf.Tensor, expression: tf.Tensor) -> tf.Tensor:
         """Edits images [B,S,S,3] in [-1,1] to show the expressions of class indices [B]."""
