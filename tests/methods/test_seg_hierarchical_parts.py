@@ -17,7 +17,15 @@ from tfface.engine.trainer import adam
 from tfface.errors import UserError
 from tfface.methods.seg_hierarchical.config import REGIONS, SegHierarchicalConfig, Segmenter
 from tfface.methods.seg_hierarchical.losses import segmentation, with_local
-from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks, scale_gradient
+from tfface.methods.seg_hierarchical.masks import (
+    corners,
+    crop,
+    cut,
+    grow_masks,
+    place,
+    region_masks,
+    scale_gradient,
+)
 from tfface.methods.seg_hierarchical.method import SegHierarchical
 from tfface.methods.seg_hierarchical.segmenters import BiSeNet, UNet
 from tfface.methods.trained import Trained
@@ -229,3 +237,32 @@ def test_only_segmenter_trains_previews_and_edits(segmenter, loss, falls_to):
 def test_invalid_options_raise_user_error(options, message):
     with pytest.raises(UserError, match=message):
         replace(CONFIG, options)
+
+
+def test_windows_hold_the_region_and_are_placed_where_they_were():
+    masks = np.zeros((3, 16, 16, 1), np.float32)
+    masks[0, 2:5, 9:15] = 1.0
+    masks[1, 14:, :2] = 1.0  # In a corner: the window stays in the image. The third is empty.
+    images = np.random.default_rng(0).normal(size=(3, 16, 16, 2)).astype(np.float32)
+    first = corners(tf.constant(masks), 8)
+    assert first.numpy().tolist() == [[0, 8], [8, 0], [4, 4]]
+    windows = crop(tf.constant(images), first, 8)
+    placed = place(windows, first, 16).numpy()
+    for i, (row, column) in enumerate(first.numpy()):
+        inside = np.zeros((16, 16, 1), bool)
+        inside[row : row + 8, column : column + 8] = True
+        np.testing.assert_array_equal(placed[i], np.where(inside, images[i], 0.0))
+    np.testing.assert_array_equal(
+        crop(tf.constant(masks), first, 8).numpy().sum((1, 2, 3)), masks.sum((1, 2, 3))
+    )
+
+
+def test_windows_of_the_whole_image_change_nothing_and_pass_gradients():
+    images = tf.random.stateless_normal((2, 8, 8, 3), (0, 1))
+    first = corners(tf.ones((2, 8, 8, 1)), 8)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        windows = crop(images, first, 8)
+        total = tf.reduce_sum(place(windows, first, 8) * tf.square(images))
+    np.testing.assert_array_equal(windows, images)
+    np.testing.assert_allclose(tape.gradient(total, images), 3.0 * tf.square(images), rtol=1e-5)

@@ -119,6 +119,8 @@ class SegHierarchicalConfig(MethodConfig):
         grow: Side of the window, odd, in pixels, by whose maximum a region's mask is grown, as an
             opening mouth leaves its original mask.
         blur: Side of the window, odd, in pixels, over which the grown mask is averaged.
+        window: Side of the square around a region, in pixels, in which its generator and its
+            discriminator work; 0: the whole image.
         width: Channels of the global generator's first convolution; its core has 4 times as many.
         blocks: Number of residual blocks of the global generator.
         local_width: Like `width`, for the generator of a region.
@@ -152,6 +154,7 @@ class SegHierarchicalConfig(MethodConfig):
     regions: tuple[str, ...] = ("eyes", "nose", "mouth")
     grow: int = 17
     blur: int = 5
+    window: int = 0
     width: int = 64
     blocks: int = 6
     local_width: int = 32
@@ -198,7 +201,12 @@ class SegHierarchicalConfig(MethodConfig):
             object.__setattr__(self, "labelled", None)  # Neither read nor checked in this case.
             return
         self.discriminator.check(self.data.size, "discriminator.")
-        self.local_discriminator.check(self.data.size, "local_discriminator.")
+        check(
+            self.window <= self.data.size and self.window % 4 == 0,
+            f"window is {self.window}: expected a multiple of 4, at most data.size, "
+            f"{self.data.size}",
+        )
+        self.local_discriminator.check(self.window or self.data.size, "local_discriminator.")
         segmented, classified = self.segmenter.steps, self.classifier.steps
         check(
             segmented + classified < self.train.steps,
@@ -232,7 +240,7 @@ class SegHierarchicalConfig(MethodConfig):
 
     def _check_numbers(self) -> None:
         check_least(self, 1, "width", "local_width", "blocks", "local_blocks", "generator_every")
-        check_least(self, 0, "gan_steps")
+        check_least(self, 0, "gan_steps", "window")
         check_above_zero(self, "residual_init")
         for name in ("grow", "blur"):
             value = getattr(self, name)

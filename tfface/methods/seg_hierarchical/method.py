@@ -23,7 +23,14 @@ from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
 from tfface.methods.seg_hierarchical import losses, serving
 from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
 from tfface.methods.seg_hierarchical.losses import WHOLE
-from tfface.methods.seg_hierarchical.masks import cut, grow_masks, region_masks
+from tfface.methods.seg_hierarchical.masks import (
+    corners,
+    crop,
+    cut,
+    grow_masks,
+    place,
+    region_masks,
+)
 from tfface.methods.seg_hierarchical.networks import Combiner, GlobalGenerator, LocalGenerator
 from tfface.methods.seg_hierarchical.segmenters import BiSeNet, UNet
 from tfface.methods.seg_hierarchical.streams import label_maps, zip_streams
@@ -62,6 +69,7 @@ class SegHierarchical(Method):
         if config.fusion.kind == "combiner":
             self.generators += ("fusion",)
         self.discriminators = tuple(f"{kind}_discriminator" for kind in kinds)
+        self.window = config.window or config.data.size
         self.averaged = ("segmenter",) + (() if config.only_segmenter else self.generators)
 
     @classmethod
@@ -123,10 +131,16 @@ class SegHierarchical(Method):
         for region, discriminator in zip(c.regions, local, strict=True):
             name = f"{region}_generator"
             nets[name] = LocalGenerator(
-                size, n, c.local_width, c.local_blocks, c.residual_init, c.upsampling, name=name
+                self.window,
+                n,
+                c.local_width,
+                c.local_blocks,
+                c.residual_init,
+                c.upsampling,
+                name=name,
             )
             nets[discriminator] = Discriminator(
-                size,
+                self.window,
                 n,
                 c.local_discriminator.width,
                 c.local_discriminator.layers,
@@ -240,25 +254,39 @@ class SegHierarchical(Method):
 
         Returns:
             Images [B,S,S,3] in [-1,1]: `image`, the fused result; `global`; and the result of each
-            region under the region's name, valid inside its mask.
+            region under the region's name, black outside its mask.
         """
-        masks, grown = region_masks(probabilities, self.config.regions), self.grown(probabilities)
+        size, masks = self.config.data.size, region_masks(probabilities, self.config.regions)
         results = {WHOLE: nets["global_generator"]([images, label, masks])}
-        pasted = 0.0
-        for i, region in enumerate(self.config.regions):
-            mask = grown[..., i : i + 1]
-            results[region] = nets[f"{region}_generator"]([images, label, mask])
-            pasted += mask * results[region]
-        inside = tf.reduce_sum(grown, -1, keepdims=True)
+        pasted = inside = 0.0
+        for region, first, mask in self.located(self.grown(probabilities)):
+            face = crop(images, first, self.window)
+            edited = nets[f"{region}_generator"]([face, label, mask])
+            edited, mask = (place(x, first, size) for x in (edited, mask))
+            results[region] = cut(edited, mask)
+            pasted += mask * edited
+            inside += mask
         weight = tf.minimum(inside, 1.0)
         pasted = weight * pasted / (inside + 1e-6) + (1.0 - weight) * results[WHOLE]
         fused = nets["fusion"]([results[WHOLE], pasted]) if "fusion" in nets else pasted
         return {**results, "image": fused}
 
     def views(self, images: tf.Tensor, grown: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The input of each discriminator: whole images, and images masked to each region."""
-        cuts = [cut(images, grown[..., i : i + 1]) for i in range(len(self.config.regions))]
-        return {WHOLE: images, **dict(zip(self.config.regions, cuts, strict=True))}
+        """The input of each discriminator: whole images, and windows masked to each region."""
+        cuts = {
+            region: cut(crop(images, first, self.window), mask)
+            for region, first, mask in self.located(grown)
+        }
+        return {WHOLE: images, **cuts}
+
+    def located(self, grown: tf.Tensor) -> list[tuple[str, tf.Tensor, tf.Tensor]]:
+        """For each region its name, the `corners` of its window, and its mask in the window."""
+        result = []
+        for i, region in enumerate(self.config.regions):
+            mask = grown[..., i : i + 1]
+            first = corners(mask, self.window)
+            result.append((region, first, crop(mask, first, self.window)))
+        return result
 
     # Inference.
 
@@ -277,10 +305,8 @@ class SegHierarchical(Method):
 
     def _edit(self, nets, images, expression, probabilities) -> dict[str, tf.Tensor]:
         results = self.manipulate(nets, images, self.one_hot(expression), probabilities)
-        grown = self.grown(probabilities)
-        edited = {r: self.views(results[r], grown)[r] for r in self.config.regions}
-        edited["image"] = results["image"]
-        return {k: tf.clip_by_value(v, -1.0, 1.0) for k, v in edited.items()}
+        names = (*self.config.regions, "image")
+        return {name: tf.clip_by_value(results[name], -1.0, 1.0) for name in names}
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
         """The input, its segmentation and masks, the regions' results, and all expressions.

@@ -168,7 +168,7 @@ class LocalGenerator(Network):
     """Edits one region of a face, given the target expression; it sees only the region.
 
     Args:
-        size: Side of the images, a multiple of 4.
+        size: Side of the images or of the windows around regions, a multiple of 4.
         classes: Number of expressions.
         width: Channels of the first convolution.
         blocks: Number of residual blocks.
