@@ -198,8 +198,10 @@ def _logit(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def add_noise(images: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Images plus the batch's `noise`, if it has any (ours)."""
-    return images + batch["noise"] if "noise" in batch else images
+    """Images plus the batch's `noise`, if it has any, cut to their size (ours)."""
+    if "noise" not in batch:
+        return images
+    return images + batch["noise"][:, : images.shape[1], : images.shape[2]]
 
 
 def classifier_examples(discriminator, images: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
