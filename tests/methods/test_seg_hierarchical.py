@@ -264,8 +264,9 @@ def test_outputs_are_in_range_and_start_as_copies_with_small_residual_init(optio
     assert (distance > 0.05) if options.get("attention") else (distance < 2e-3)
 
 
-def test_blended_faces_equal_the_global_result_outside_the_masks(batch):
-    method = method_with(**{"fusion.kind": "blend"})
+@pytest.mark.parametrize("window", [0, 16])
+def test_blended_faces_equal_the_global_result_outside_the_masks(batch, window):
+    method = method_with(**{"fusion.kind": "blend", "window": window})
     keras.utils.set_random_seed(0)
     nets = method.build()
     image, labels = batch["image"], batch["seg_label_map"]
@@ -278,6 +279,28 @@ def test_blended_faces_equal_the_global_result_outside_the_masks(batch):
     mouth = (method.grown(shares)[..., 0] == 1) & (method.grown(shares)[..., 1] == 0)
     assert mouth.numpy().any()
     np.testing.assert_allclose(results["image"][mouth], results["mouth"][mouth], atol=1e-5)
+
+
+def test_local_networks_see_the_window_of_their_region(batch):
+    method = method_with(window=16)
+    nets = method.build()
+    for region in method.config.regions:
+        assert nets[f"{region}_generator"].input_shape[0] == (None, 16, 16, 3)
+        assert nets[f"{region}_discriminator"].input_shape == (None, 16, 16, 3)
+    grown = method.grown(tf.one_hot(batch["label_map"], 19))
+    views = method.views(batch["image"], grown)
+    for i, (region, first, mask) in enumerate(method.located(grown)):
+        for j, (row, column) in enumerate(first.numpy()):
+            place = (j, slice(row, row + 16), slice(column, column + 16))
+            np.testing.assert_array_equal(mask[j, ..., 0], grown[(*place, i)])
+            expected = (batch["image"][place] + 1.0) * mask[j] - 1.0
+            np.testing.assert_allclose(views[region][j], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [-4, 10, 36])
+def test_windows_that_do_not_fit_are_refused(window):
+    with pytest.raises(UserError, match=f"window is {window}"):
+        method_with(window=window)
 
 
 def test_every_generator_depends_on_the_expression(nets, batch):
