@@ -72,6 +72,13 @@ def test_diversity_between_styles(figures):
     assert diversity["generated"] == pytest.approx(2 / 3 * (0.1 + 0.1 + 0.2) / 3, rel=1e-4)
     assert 0.02 < diversity["real"] < 0.5
     assert diversity["ratio"] == pytest.approx(diversity["generated"] / diversity["real"])
+    shares = {}
+    for region, of_region in figures["diversity_by_region"].items():
+        assert of_region["generated"] == pytest.approx(diversity["generated"], rel=1e-4)
+        assert of_region["ratio"] == of_region["generated"] / of_region["real"]
+        shares[region] = of_region["real"]
+    # Other people's backgrounds and clothes differ more than their skin.
+    assert min(shares["background"], shares["cloth"]) > shares["skin"] > 0
 
 
 def test_grid_power_relative_to_real_faces(figures):

@@ -38,6 +38,16 @@ _ROWS = (
         )
     ),
     Row("difference between two styles on one map", ("diversity/generated", "", "diversity/real")),
+    *(
+        Row(
+            f"the same, in the {region}",
+            tuple(
+                f"diversity_by_region/{region}/{kind}" if kind else ""
+                for kind in ("generated", "", "real")
+            ),
+        )
+        for region in REGIONS
+    ),
     Row(
         "spectral power at periods of 2 and 4 pixels, relative to real images",
         ("grid/ratio", "", ""),

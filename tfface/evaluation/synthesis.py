@@ -27,7 +27,7 @@ from tfface.metrics.segmentation import confusions, summary
 from tfface.progress import progress
 
 REGIONS = ("hair", "skin", "cloth", "background")
-"""Classes whose mean colours are compared."""
+"""Classes whose colours and diversity are measured."""
 
 _BATCH = 16
 _FEWEST = 8  # Minimum number of pixels in a region for its mean colour.
@@ -69,8 +69,8 @@ def evaluate_synthesis(
         of the `untrained` network and `real` renders of the same maps: `miou`, `mean_f1` and
         `pixel_accuracy` (see `Confusion.result`) between the segmenter's output and the input map;
         `diversity`, for `generated` and `real` the mean difference of two faces of one map in two
-        styles, and their `ratio`; `grid`, for `generated` and `real` the mean `grid_power`, and
-        their `ratio`;
+        styles, and their `ratio`; `diversity_by_region`, the same inside each of REGIONS;
+        `grid`, for `generated` and `real` the mean `grid_power`, and their `ratio`;
         `colours`, for each of REGIONS the difference of its mean colour between two maps in the
         `same_style` and between two styles on the `same_map`; `palette`, for each of REGIONS the
         difference of its mean colour from the reference's, in the face `generated` in its style, in
@@ -96,7 +96,7 @@ def evaluate_synthesis(
                 "real": [_drawn(with_factors(shape, colours=other), size) for other in colours],
             }
             wrong = _add_segmentation(measurements, faces, labels, segmenter)
-            _add_diversity(measurements, faces)
+            _add_diversity(measurements, faces, labels)
             _add_colours(measurements, faces["generated"], labels)
             shown = {"label map": colour_labels(labels).numpy()}
             styled = {f"style {n}": p for n, p in zip(numbers, faces["generated"], strict=True)}
@@ -117,7 +117,7 @@ def evaluate_synthesis(
             observer("error in the style of a reference", nameless, shown, scores, roles)
 
     result = measurements.result()
-    for spread in (result["diversity"], result["grid"]):
+    for spread in (result["diversity"], result["grid"], *result["diversity_by_region"].values()):
         generated, real = spread["generated"], spread["real"]
         spread["ratio"] = None if generated is None else generated / real
     return {"maps": count, "styles": styles, **result}
@@ -139,12 +139,15 @@ def _add_segmentation(
     return 1.0 - summary(counts["generated"])["pixel_accuracy"]
 
 
-def _add_diversity(measurements: Measurements, faces: Faces) -> None:
-    """Differences between faces of one map, and their grid power."""
+def _add_diversity(measurements: Measurements, faces: Faces, labels: np.ndarray) -> None:
+    """Differences between faces of one map, whole and by region, and their grid power."""
     for kind in ("generated", "real"):
         pairs = combinations(faces[kind], 2)
-        differences = [np.abs(a - b).mean((1, 2, 3), np.float64) for a, b in pairs]
-        measurements.add("diversity", {kind: means(np.stack(differences, 1) / RANGE)})
+        differences = np.stack([np.abs(a - b).mean(-1, np.float64) / RANGE for a, b in pairs], 1)
+        measurements.add("diversity", {kind: means(differences)})
+        for region in REGIONS:
+            inside = (labels == CLASSES_19.index(region))[:, None]
+            measurements.add(f"diversity_by_region/{region}", {kind: means(differences, inside)})
         power = sum(grid_power(p) for p in faces[kind]) / len(faces[kind])
         measurements.add("grid", {kind: means(power)})
 
