@@ -20,22 +20,30 @@ from typing import Any
 
 import numpy as np
 from common import Cells, block, markdown, replace_block, threads
-from experiments import CLAIMS, Claim, Variant
+from experiments import CLAIMS, Claim
 from scipy import stats
 
 from tfface.cli import Parser, command, import_tensorflow
 from tfface.engine.run import write_text
 from tfface.errors import UserError
 from tfface.methods import METHODS
-from tfface.metrics.bootstrap import NO_ROLES
 
 ROOT = Path(__file__).parents[1]
 MARK = "<!-- claims -->"
 LEVEL, POWER = 0.95, 0.8
 RESAMPLES = 10_000
-PEOPLE = 64
 SIDES = ("proposed", "control")
 """The two variants of a claim, by the names of its attributes."""
+
+
+def trained_for(claim: Claim, side: str) -> tuple[Claim, str]:
+    """The claim and the side whose trainings a side uses."""
+    runs = getattr(claim, side).runs
+    if not runs:
+        return claim, side
+    name, _, side = runs.partition("/")
+    (claim,) = (other for other in CLAIMS if (other.method, other.name) == (claim.method, name))
+    return claim, side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,25 +105,19 @@ def difference(proposed: np.ndarray, control: np.ndarray) -> Difference:
 # In child processes.
 
 
-def train(claim: Claim, side: str, seed: int, folder: Path) -> None:
-    """Trains one side with one seed, measures it, and writes `values.json` to its run folder."""
-    from tfface.evaluation import flat, measure
+def train(claim: Claim, side: str, seed: int, out: Path) -> None:
+    """Trains one side with one seed, unless that was done, measures it, and writes its values."""
     from tfface.train import train_run
 
-    variant: Variant = getattr(claim, side)
-    people: list[float] = []
-
-    def observe(metric, names, images, scores, roles=NO_ROLES):
-        found = claim.measure(images, roles)
-        if found is not None:
-            people.extend(found.reshape(-1, roles.per_person).mean(1).tolist())
-
+    source, of = trained_for(claim, side)
+    run, variant = folder_of(out, source, of, seed), getattr(source, of)
+    measure = getattr(claim, side).measure or claim.measure
     with variant.patch():
-        options = {**claim.options, **variant.options, "train.seed": seed}
-        trained = train_run(claim.method, run=folder, options=options)
-        cache = folder.parents[2] / ".cache"
-        metrics = flat(measure(trained, count=PEOPLE, cache=cache, observer=observe))
-    write_text(folder / "values.json", json.dumps({"people": people, "also": metrics[claim.also]}))
+        options = {**source.options, **variant.options, "train.seed": seed}
+        trained = train_run(claim.method, run=run, options=options)
+        people, also = measure(trained, out / ".cache")
+    values = {"people": people.tolist(), "also": also}
+    write_text(values_of(out, claim, side, seed), json.dumps(values))
 
 
 # In the parent process.
@@ -126,10 +128,15 @@ def folder_of(out: Path, claim: Claim, side: str, seed: int) -> Path:
     return out / claim.method / claim.name / f"{side}-{seed}"
 
 
+def values_of(out: Path, claim: Claim, side: str, seed: int) -> Path:
+    """The file of what was measured, in the folder of the training."""
+    return folder_of(out, *trained_for(claim, side), seed) / f"{claim.name}-{side}.json"
+
+
 def train_all(claim: Claim, seeds: int, out: Path, jobs: int) -> None:
     """Trains what is missing, `jobs` processes at a time with one thread each."""
     every = [(side, seed) for seed in range(seeds) for side in SIDES]
-    missing = [job for job in every if not (folder_of(out, claim, *job) / "values.json").exists()]
+    missing = [job for job in every if not values_of(out, claim, *job).exists()]
     begin, done = time.monotonic(), 0
 
     def run(job: tuple[str, int]) -> None:
@@ -144,7 +151,7 @@ def train_all(claim: Claim, seeds: int, out: Path, jobs: int) -> None:
             text=True,
         )
         if process.returncode:
-            folder = folder_of(out, claim, side, seed)
+            folder = values_of(out, claim, side, seed).parent
             raise UserError(f"{folder}: {process.stderr.strip().splitlines()[-1]}")
         done += 1
         eta = (time.monotonic() - begin) / done * (len(missing) - done)
@@ -165,10 +172,7 @@ def train_all(claim: Claim, seeds: int, out: Path, jobs: int) -> None:
 def result(claim: Claim, seeds: int, out: Path) -> dict[str, Any]:
     """Compares both sides of a claim, for `claims.json`."""
     found: dict[str, list[dict]] = {
-        side: [
-            json.loads((folder_of(out, claim, side, seed) / "values.json").read_text())
-            for seed in range(seeds)
-        ]
+        side: [json.loads(values_of(out, claim, side, seed).read_text()) for seed in range(seeds)]
         for side in SIDES
     }
     values = {side: np.array([v["people"] for v in runs]) for side, runs in found.items()}
@@ -235,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
         side, seed = args.train
         import_tensorflow()
         (claim,) = claims
-        train(claim, side, int(seed), folder_of(out, claim, side, int(seed)))
+        train(claim, side, int(seed), out)
         return 0
     page, record = ROOT / "docs" / "claims.md", ROOT / "benchmarks" / "claims.json"
     block(page, MARK)  # Raises before the work begins.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from experiments import CLAIMS
 
+from tfface.methods import METHODS
 from tfface.metrics.bootstrap import ImageRoles
 
 ROOT = Path(__file__).parents[2]
@@ -79,10 +80,48 @@ def test_claims_have_known_options(claim):
     from tfface.config import from_preset
     from tfface.methods import get_config
 
-    for variant in (claim.proposed, claim.control):
-        options = {**claim.options, **variant.options}
+    for side in claims.SIDES:
+        source, of = claims.trained_for(claim, side)
+        assert not getattr(source, of).runs
+        options = {**source.options, **getattr(source, of).options}
         config = from_preset(claim.method, get_config(claim.method), "demo", options)
         assert config.data.size == 32 and config.adam.decay_start < config.train.steps
+        assert getattr(claim, side).measure or claim.measure
+
+
+def test_claims_have_names_of_their_own():
+    names = [(claim.method, claim.name) for claim in CLAIMS]
+    assert len(set(names)) == len(names) and {method for method, _ in names} == set(METHODS)
+
+
+def test_lost_texture_compares_fine_detail_with_the_truth():
+    truth = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
+    images = {"input": truth, "truth": truth, "edited": truth.copy()}
+    images["edited"][1] *= 0.5
+    np.testing.assert_allclose(experiments.lost_texture(images, EDIT), [0, 50], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("name", ["elegant", "mask_guided", "domain_alignment"])
+def test_what_a_model_does_is_measured_for_each_person(name, tmp_path):
+    """Untrained networks: their results depend on no reference, map or block in a useful way."""
+    from tfface.methods.trained import Trained
+    from tfface.testing.case import tiny_method
+
+    method, _ = tiny_method(name)
+    trained = Trained(name, method, method.build(), 0, tmp_path)
+    variants = [
+        variant
+        for claim in CLAIMS
+        if claim.method == name
+        for variant in (claim.proposed, claim.control)
+        if variant.measure and claim.name in ("exemplar", "control", "parts")
+    ]
+    assert len(variants) == 2
+    for variant in variants:
+        values, beside = variant.measure(trained, tmp_path)
+        assert values.shape == (experiments.PEOPLE,) and (values >= 0).all() and np.isfinite(beside)
 
 
 def test_the_page_has_the_recorded_figures():
@@ -127,4 +166,14 @@ def test_patched_networks_differ_as_they_should():
         image, probabilities = batch["image"], method.segment(nets, batch["image"])
         found = method.manipulate(nets, image, method.one_hot(batch["target"]), probabilities)
     np.testing.assert_allclose(found["image"], found["global"], atol=1e-6)
+    with experiments._boxes():
+        grown = method.grown(probabilities).numpy()
+    assert set(np.unique(grown)) <= {0.0, 1.0}
+
+    with experiments._without_input():
+        generator = Generator(**size)
+    assert np.abs(generator(inputs)).max() < 1.0  # The output of tanh.
+    with experiments._one_scale():
+        one = Generator(**size)
+    assert not any("_b2_" in layer.name for layer in one.layers)  # No path at half size.
     assert SegHierarchical.grown(method, probabilities).numpy().max() > 0
