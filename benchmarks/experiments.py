@@ -537,7 +537,7 @@ _SCALES = {
 _ALIGNMENT = {
     "data.size": 32,
     "fusion_side": 8,
-    "region_balance": 0.6,
+    "region_balance": 0.3,
     "weights.pixel": 10.0,
     "train.steps": 700,
     "adam.decay_start": 300,
@@ -547,6 +547,8 @@ _SEGMENTS = {
     **_EXPRESSIONS,
     "window": 0,
     "local_discriminator.layers": 4,
+    "weights.local": 0.5,
+    "weights.change": 6.0,
     "segmenter.steps": 300,
     "classifier.steps": 600,
     "gan_steps": 2400,
