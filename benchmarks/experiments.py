@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from tfface.metrics.bootstrap import NO_ROLES, RANGE, ImageRoles, image_errors, ratio
+from tfface.metrics.bootstrap import NO_ROLES, ImageRoles, image_errors, ratio
 
 if TYPE_CHECKING:
     from tfface.methods.trained import Trained
@@ -85,8 +85,14 @@ class Claim:
 # Measures by the evaluation of a method.
 
 
-def observed(value: Value, also: str) -> Measure:
-    """A value of each image that an evaluation shows, and one of its metrics."""
+def observed(value: Value, unit: str, also: str) -> dict[str, Any]:
+    """`unit`, `also` and `measure` of a claim: a value of each image that an evaluation shows.
+
+    Args:
+        value: From images to their values.
+        unit: What the value is.
+        also: Metric of the evaluation that is shown beside it.
+    """
 
     def measured(trained: Trained, cache: Path) -> tuple[np.ndarray, float]:
         from tfface.evaluation import flat, measure
@@ -101,7 +107,7 @@ def observed(value: Value, also: str) -> Measure:
         metrics = measure(trained, count=PEOPLE, cache=cache, observer=observe)
         return np.array(people), flat(metrics)[also]
 
-    return measured
+    return {"unit": unit, "also": also, "measure": measured}
 
 
 def change_outside(images: Images, roles: ImageRoles) -> np.ndarray | None:
@@ -152,9 +158,8 @@ def _drawn(factors: dict, size: int) -> np.ndarray:
 
 
 def _difference(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Mean absolute differences, in percent of the value range, at pixels [N,S,S]."""
-    changed = np.abs(a - b).mean(-1) * where
-    return 100.0 / RANGE * changed.sum((1, 2)) / np.maximum(where.sum((1, 2)), 1)
+    """Mean absolute differences at pixels bool [N,S,S], in percent of the range; 0 without any."""
+    return 100.0 * np.nan_to_num(ratio(image_errors(a, b, where)["error_inside"]))
 
 
 def _transfer(trained: Trained, source: np.ndarray, reference: np.ndarray, names) -> np.ndarray:
@@ -210,22 +215,16 @@ def several(edited: bool) -> Measure:
     """
 
     def measured(trained: Trained, cache: Path) -> tuple[np.ndarray, float]:
-        from tfface.data.synthetic import with_attribute
         from tfface.evaluation import evaluation_of
-        from tfface.evaluation.synthetic_truth import held_out
+        from tfface.evaluation.attributes import without_and_with_all
 
         names, size = trained.method.labels, trained.method.config.data.size
-        person, reference = (held_out(PEOPLE, _FIRST + i, names) for i in (3, 4))
-        for name in names:
-            person = with_attribute(person, name, False)
-        truth = person
-        for name in names:
-            reference, truth = (with_attribute(f, name, True) for f in (reference, truth))
-        image, other, target = (_drawn(f, size) for f in (person, reference, truth))
+        people = without_and_with_all(names, PEOPLE, _FIRST + 3)
+        image, other, target = (_drawn(faces, size) for faces in people)
         result = _transfer(trained, image, other, names) if edited else image
         judge = evaluation_of(trained).judge(cache)
         seen = judge.attributes(result)[:, [judge.names.index(name) for name in names]]
-        everywhere = np.ones(image.shape[:3])
+        everywhere = np.ones(image.shape[:3], bool)
         return _difference(result, target, everywhere), float(seen.all(1).mean())
 
     return measured
@@ -319,7 +318,7 @@ def another_map(own: bool) -> Measure:
             _drawn(with_factors(person, colours=held_out(PEOPLE, _FIRST + seed)), size)
             for seed in (1, 2, 3)
         ]
-        everywhere = np.ones(labels.shape)
+        everywhere = np.ones(labels.shape, bool)
         spread = [
             np.mean([_difference(a, b, everywhere) for a, b in combinations(kind, 2)])
             for kind in (faces, real)
@@ -370,19 +369,15 @@ def wrong_segments(trained: Trained, cache: Path) -> tuple[np.ndarray, float]:
     from tfface.data.synthetic import render
     from tfface.evaluation import flat, measure
     from tfface.evaluation.synthetic_truth import held_out
+    from tfface.metrics.segmentation import confusions, summary
 
     size = trained.method.config.data.size
     drawn = render(held_out(PEOPLE, _FIRST), size, ("image", "label_map"))
     truth = drawn["label_map"].numpy()
     found = trained.method.segment(trained.nets, drawn["image"]).numpy().argmax(-1)
-    values = [
-        np.mean(
-            [((a == c) & (b == c)).sum() / ((a == c) | (b == c)).sum() for c in np.union1d(a, b)]
-        )
-        for a, b in zip(found, truth, strict=True)
-    ]
+    iou = summary(confusions(found, truth))["miou"]
     metrics = flat(measure(trained, count=PEOPLE, cache=cache))
-    return 100.0 * (1.0 - np.array(values)), metrics["edited/accuracy"]
+    return 100.0 * (1.0 - iou), metrics["edited/accuracy"]
 
 
 # Changes of the networks and losses.
@@ -563,6 +558,11 @@ _JOINT = {
     "adam.decay_start": 1000,
 }
 
+_OUTSIDE = observed(change_outside, "change outside the parts that move", "edited/accuracy")
+_EXPRESSION_ERROR = observed(error, "error to the ground truth", "edited/accuracy")
+_ATTRIBUTE_ERROR = observed(error, "error to the ground truth", "edited/right")
+_EXEMPLAR_ERROR = observed(error, "error to the ground truth", "generated/psnr")
+
 CLAIMS = (
     Claim(
         "sargan",
@@ -574,10 +574,8 @@ CLAIMS = (
         "convolutions in its place.",
         Variant("attention"),
         Variant("vanilla block", patch=_vanilla_block),
-        "change outside the parts that move",
-        "edited/accuracy",
-        observed(change_outside, "edited/accuracy"),
-        _SARGAN,
+        **_OUTSIDE,
+        options=_SARGAN,
     ),
     Claim(
         "sargan",
@@ -587,10 +585,8 @@ CLAIMS = (
         "The attention map from an encoder-decoder, and from two convolutions at one scale.",
         Variant("several scales", runs="attention/proposed"),
         Variant("one scale", patch=_one_scale),
-        "change outside the parts that move",
-        "edited/accuracy",
-        observed(change_outside, "edited/accuracy"),
-        _SARGAN,
+        **_OUTSIDE,
+        options=_SARGAN,
     ),
     Claim(
         "sargan",
@@ -600,10 +596,8 @@ CLAIMS = (
         "The generator adds its output to the input, or returns it: error to the ground truth.",
         Variant("added to the input", runs="attention/proposed"),
         Variant("the output itself", {"residual_init": 1.0}, _without_input),
-        "error to the ground truth",
-        "edited/accuracy",
-        observed(error, "edited/accuracy"),
-        _SARGAN,
+        **_EXPRESSION_ERROR,
+        options=_SARGAN,
     ),
     Claim(
         "elegant",
@@ -614,10 +608,8 @@ CLAIMS = (
         "reconstruction loss and without the subtraction of the unchanged code.",
         Variant("residual"),
         Variant("whole image", patch=_whole_image),
-        "error to the ground truth",
-        "edited/right",
-        observed(error, "edited/right"),
-        {
+        **_ATTRIBUTE_ERROR,
+        options={
             **_DEMO_ELEGANT,
             "subtract_unchanged": False,
             "change_threshold": 0.0,
@@ -669,10 +661,8 @@ CLAIMS = (
         "alone.",
         Variant("both sizes"),
         Variant("full size alone", {"weights.half_size": 0.0}),
-        "error to the ground truth",
-        "edited/right",
-        observed(error, "edited/right"),
-        _SCALES,
+        **_ATTRIBUTE_ERROR,
+        options=_SCALES,
     ),
     Claim(
         "elegant",
@@ -682,10 +672,8 @@ CLAIMS = (
         "The same two discriminators, and the half-size one alone.",
         Variant("both sizes", runs="scales_large/proposed"),
         Variant("half size alone", patch=_small_discriminator),
-        "error to the ground truth",
-        "edited/right",
-        observed(error, "edited/right"),
-        _SCALES,
+        **_ATTRIBUTE_ERROR,
+        options=_SCALES,
     ),
     Claim(
         "mask_guided",
@@ -695,10 +683,8 @@ CLAIMS = (
         "without it (`weights.style` 0): faces in the style of a reference.",
         Variant("with the loss"),
         Variant("without", {"weights.style": 0.0}),
-        "error in the style of a reference",
-        "segmentation/generated/miou",
-        observed(error, "segmentation/generated/miou"),
-        {"data.size": 32, "train.steps": 900, "train.ema_half_life": 0.5},
+        **observed(error, "error in the style of a reference", "segmentation/generated/miou"),
+        options={"data.size": 32, "train.steps": 900, "train.ema_half_life": 0.5},
     ),
     Claim(
         "mask_guided",
@@ -733,10 +719,8 @@ CLAIMS = (
         "Attention to the pixels of the 8 retrieved of 16 blocks, and to all pixels; equal steps.",
         Variant("top-k blocks"),
         Variant("dense", {"alignment.kind": "dense"}),
-        "error to the ground truth",
-        "generated/psnr",
-        observed(error, "generated/psnr"),
-        _ALIGNMENT,
+        **_EXEMPLAR_ERROR,
+        options=_ALIGNMENT,
     ),
     Claim(
         "domain_alignment",
@@ -759,9 +743,7 @@ CLAIMS = (
         "truth's, with top-k blocks and with dense attention.",
         Variant("top-k blocks", runs="blocks/proposed"),
         Variant("dense", runs="blocks/control"),
-        "lack or excess of detail",
-        "generated/psnr",
-        observed(lost_texture, "generated/psnr"),
+        **observed(lost_texture, "lack or excess of detail", "generated/psnr"),
     ),
     Claim(
         "domain_alignment",
@@ -772,10 +754,8 @@ CLAIMS = (
         "ones.",
         Variant("adaptive", runs="blocks/proposed"),
         Variant("addition", patch=_addition),
-        "error to the ground truth",
-        "generated/psnr",
-        observed(error, "generated/psnr"),
-        _ALIGNMENT,
+        **_EXEMPLAR_ERROR,
+        options=_ALIGNMENT,
     ),
     Claim(
         "seg_hierarchical",
@@ -786,10 +766,8 @@ CLAIMS = (
         "discriminator alone.",
         Variant("hierarchical"),
         Variant("global alone", {"weights.local": 0.0}, _global_alone),
-        "change outside the parts that move",
-        "edited/accuracy",
-        observed(change_outside, "edited/accuracy"),
-        _SEGMENTS,
+        **_OUTSIDE,
+        options=_SEGMENTS,
     ),
     Claim(
         "seg_hierarchical",
@@ -800,10 +778,8 @@ CLAIMS = (
         "masks.",
         Variant("soft masks", runs="hierarchy/proposed"),
         Variant("boxes", patch=_boxes),
-        "change outside the parts that move",
-        "edited/accuracy",
-        observed(change_outside, "edited/accuracy"),
-        _SEGMENTS,
+        **_OUTSIDE,
+        options=_SEGMENTS,
     ),
     Claim(
         "seg_hierarchical",

@@ -247,6 +247,30 @@ def evaluate_exchange(
     return {"pairs": count, **measurements.result()}
 
 
+def without_and_with_all(
+    attributes: tuple[str, ...], count: int, seed: int
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Held-out people with none of the attributes, others with all, and the former with all.
+
+    If attributes exclude each other, the people with all have the last one.
+
+    Args:
+        attributes: Names of the attributes.
+        count: Number of people.
+        seed: Seed that selects the former; the next one selects the others.
+
+    Returns:
+        The factors of the sources, of the references, and of the ground truth.
+    """
+    source, reference = (held_out(count, seed + i, attributes) for i in (0, 1))
+    for name in attributes:
+        source = with_attribute(source, name, False)
+    target = source
+    for name in attributes:
+        reference, target = (with_attribute(faces, name, True) for faces in (reference, target))
+    return source, reference, target
+
+
 def evaluate_several(
     transfer: Callable[[np.ndarray, np.ndarray], Any],
     attributes: tuple[str, ...],
@@ -276,12 +300,7 @@ def evaluate_several(
         `image_errors`. `intervals`, see `Measurements.result`.
     """
     measurements, first = Measurements(), seed + 2 * len(attributes)
-    source, reference = (held_out(count, first + i, attributes) for i in (0, 1))
-    for name in attributes:
-        source = with_attribute(source, name, False)
-    target = source
-    for name in attributes:
-        reference, target = (with_attribute(faces, name, True) for faces in (reference, target))
+    source, reference, target = without_and_with_all(attributes, count, first)
     people = {k: tf.stack([source[k], reference[k], target[k]], 1) for k in source}
     seen = [classifier.names.index(name) for name in attributes]
     for batch in chunks(people, count, BATCH, "exchanging all attributes"):

@@ -69,12 +69,16 @@ def corners(mask: tf.Tensor, side: int) -> tf.Tensor:
 
 def crop(images: tf.Tensor, first: tf.Tensor, side: int) -> tf.Tensor:
     """Windows [B,side,side,C] of images [B,S,S,C] at `corners`."""
+    if side == images.shape[1]:
+        return images
     return _take(images, first[..., None] + tf.range(side))
 
 
 def place(windows: tf.Tensor, first: tf.Tensor, size: int) -> tf.Tensor:
     """Windows [B,side,side,C] at `corners` in images [B,size,size,C], 0 elsewhere."""
     side = windows.shape[1]
+    if side == size:
+        return windows
     framed = tf.pad(windows, [[0, 0], [1, 1], [1, 1], [0, 0]])
     return _take(framed, tf.clip_by_value(tf.range(size) - first[..., None] + 1, 0, side + 1))
 
