@@ -19,6 +19,7 @@ from tiny_runs import write_tiny_run
 from toy_method import Noise, Toy, ToyConfig, lines, toy
 
 from tfface.engine import replay as module
+from tfface.engine.checkpoint import Checkpoints
 from tfface.engine.progress import MEASURED, logging_to, make_console
 from tfface.engine.run import Run, checkpoint_files
 from tfface.engine.stopping import SIGNALS, StopSignals
@@ -114,6 +115,20 @@ def test_a_signal_finishes_the_step_and_saves(tmp_path, monkeypatch, number):
     assert {n: signal.getsignal(n) for n in SIGNALS} == before
     assert toy(tmp_path / "run").checkpoints.steps() == [2]
     assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2]
+
+
+def test_a_signal_during_the_last_checkpoint_is_not_lost(tmp_path, monkeypatch):
+    """What called the training, such as a search, must not go on with the next thing."""
+
+    def save(self, step, notes, original=Checkpoints.save):
+        original(self, step, notes)
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    with pytest.raises(Interrupted, match="stopped at step 6 of 6; saved to"):
+        toy(tmp_path).train()
+    assert toy(tmp_path).train() == 6
 
 
 WAITS = """

@@ -236,7 +236,7 @@ class Trainer:
         # Reading values blocks the host until the device is done, so it is not done in every step.
         unread: list[Terms] = []
         good = start, self.checkpoints.state()
-        waited, done = 0.0, start
+        waited, done, stopping = 0.0, start, None
         while done < end:
             number, begin = done, time.monotonic()
             done = self._end_of_call(number, profiled.start, profiled.stop, end)
@@ -267,11 +267,13 @@ class Trainer:
             if report:
                 with report.pause():
                     self._write(report, done, pending, fixed, saving, last)
-            if stopping is not None:
-                self._workers.part()
-                saved = f"; saved to {self.run.path}" if report else ""
-                raise Interrupted(f"stopped at step {done} of {config.steps}{saved}", stopping)
+            if last:
+                break
         self._workers.part()
+        # A signal may also have come while the last step was saved.
+        if (received := stopping or stop.received) is not None:
+            saved = f"; saved to {self.run.path}" if report else ""
+            raise Interrupted(f"stopped at step {done} of {config.steps}{saved}", received)
         logger.info("done: %d steps, saved to %s", end, self.run.path)
         return end
 
