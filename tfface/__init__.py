@@ -37,7 +37,8 @@ def load(run: str | Path, step: int | None = None):
 
     Returns:
         A `tfface.methods.trained.Trained`: `method`, `nets`, `step`. The networks that have
-        averaged weights hold those.
+        averaged weights hold those. Spectral norms of their weights are computed once, here: to
+        train them further, start a training from the run with `--init`.
 
     Raises:
         UserError: The folder is no run, has no (such) checkpoint, or one that does not fit.

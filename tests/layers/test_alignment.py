@@ -280,6 +280,19 @@ def test_spectral_convolution_does_not_change_its_weight():
     assert float(tf.reduce_max(tf.abs(gradient))) > 1e-2
 
 
+def test_a_fixed_norm_gives_the_same_result_in_a_smaller_graph():
+    layer = SpectralConv2D(5, 3)
+    x = normal(1, 8, 8, 4, dtype="float32")
+    called = tf.function(lambda x: layer(x)).get_concrete_function
+    result, operations = layer(x), len(called(x).graph.get_operations())
+    layer.fix_norm()
+    np.testing.assert_allclose(layer(x), result, rtol=1e-5, atol=1e-6)
+    fixed = tf.function(lambda x: layer(x)).get_concrete_function(x).graph.get_operations()
+    assert len(fixed) < operations / 2
+    layer.kernel.assign(2 * layer.kernel)
+    np.testing.assert_allclose(layer(x), 2 * result, rtol=1e-5, atol=1e-6)
+
+
 def test_retrieved_blocks_are_ordered_by_weight():
     query, key, value = maps()
     weight = BlockAlignment(2, 4, epsilon=0.05, dtype="float64")(query, key, value)["weight"]

@@ -9,6 +9,7 @@ import tensorflow as tf  # noqa: F401  (before Keras: sets its backend's log lev
 from tfface.engine.checkpoint import Checkpoints
 from tfface.engine.run import Run
 from tfface.errors import UserError
+from tfface.layers import SpectralConv2D
 from tfface.methods import get_config, get_method
 from tfface.methods.base import Method, Networks
 from tfface.methods.trained import Trained
@@ -26,7 +27,11 @@ def load_run(path: str | Path, step: int | None = None) -> Trained:
     restored = checkpoints.restore(step)
     if not checkpoints.steps():
         raise UserError(f"{run.path} has no checkpoint yet")
-    return Trained(name, method, {**nets, **averages}, restored, run.path)
+    nets = {**nets, **averages}
+    for layer in (layer for net in nets.values() for layer in net.layers):
+        if isinstance(layer, SpectralConv2D):
+            layer.fix_norm()
+    return Trained(name, method, nets, restored, run.path)
 
 
 def averaged(method: Method, nets: Networks) -> Networks:

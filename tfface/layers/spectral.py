@@ -48,8 +48,17 @@ class SpectralConv2D(keras.layers.Conv2D):
     [height*width*in, out].
     """
 
+    _fixed: float | None = None
+
+    def fix_norm(self):
+        """Computes the norm now and for good, for a network that is not trained any more."""
+        self._fixed = float(self._norm(self.kernel))
+
     def convolution_op(self, inputs, kernel):
         """Convolves with kernel / norm."""
-        norm = spectral_norm(ops.reshape(kernel, (-1, kernel.shape[-1])))
+        norm = self._norm(kernel) if self._fixed is None else self._fixed
         kernel = ops.cast(ops.cast(kernel, "float32") / norm, kernel.dtype)
         return super().convolution_op(inputs, kernel)
+
+    def _norm(self, kernel):
+        return spectral_norm(ops.reshape(kernel, (-1, kernel.shape[-1])))
