@@ -1,4 +1,4 @@
-"""`python -m tfface.evaluate RUN`: evaluates a run on held-out people, and writes a report."""
+"""`python -m tfface.evaluate RUN`: evaluates a run, and writes a report."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ def evaluate_run(
         UserError: See `measure`; or `out` cannot be written.
     """
     from tfface import evaluation
-    from tfface.engine.run import write_text
-    from tfface.evaluation import photo_edits, realism
+    from tfface.evaluation import realism
     from tfface.evaluation.gallery import Gallery
     from tfface.metrics.tables import table
 
@@ -79,19 +78,94 @@ def evaluate_run(
     tables = [[[trained.name, *columns], *table(rows, figures)]]
     if "iou_by_class" in figures.get("segmentation", {}):
         tables.append(_by_class(figures["segmentation"]))
-    if "photographs" in figures:
-        columns, rows = photo_edits.table(figures)
-        tables.append([["photographs, by other networks", *columns], *table(rows, figures)])
+    tables += _judged(figures)
     if quality := figures.get("realism"):
         columns, rows = realism.table(quality)
         tables.append([["realism", *columns], *table(rows, figures)])
+    data = trained.method.config.data.name
+    which = "built-in faces" if measured.has_truth else f"{data}, {split}"
+    _write(trained, out, figures, tables, which, _notes(measured, figures), gallery)
+    return figures, tables
+
+
+def evaluate_pictures(
+    trained: Trained,
+    out: Path,
+    folder: Path,
+    count: int | None = None,
+    judges: Path | None = None,
+) -> tuple[dict[str, Any], list[list[list[str]]]]:
+    """Edits pictures without labels, and writes `figures.json` and `report.html`.
+
+    Args:
+        trained: A loaded run.
+        out: Folder for both files; created if missing.
+        folder: See `tfface.evaluation.pictures.evaluate_pictures`.
+        count: See there.
+        judges: See there.
+
+    Returns:
+        The metrics, and tables of them with headers.
+
+    Raises:
+        UserError: See there; or `out` cannot be written.
+    """
+    from tfface.evaluation import evaluation_of, pictures
+    from tfface.evaluation.gallery import Gallery
+    from tfface.metrics.tables import table
+
+    gallery = Gallery()
+    found = pictures.evaluate_pictures(evaluation_of(trained), folder, count, judges, gallery)
+    figures = {"method": trained.name, "step": trained.step, **_rounded(found)}
+    columns, rows = pictures.table(figures)
+    tables = [[[trained.name, *columns], *table(rows, figures)], *_judged(figures)]
+    notes = [pictures.UNMEASURED]
+    if unused := figures["unused"]:
+        notes.append(f"Not used: {'; '.join(unused.values())}.")
+    which = f"{figures['pictures']:,} pictures of {folder}"
+    _write(trained, out, figures, tables, which, notes, gallery)
+    return figures, tables
+
+
+def _judged(figures: dict[str, Any]) -> list[list[list[str]]]:
+    """The table of edits of photographs by other networks, if there are any."""
+    from tfface.evaluation import photo_edits
+    from tfface.metrics.tables import table
+
+    if "photographs" not in figures:
+        return []
+    columns, rows = photo_edits.table(figures)
+    return [[["photographs, by other networks", *columns], *table(rows, figures)]]
+
+
+def _write(
+    trained: Trained,
+    out: Path,
+    figures: dict[str, Any],
+    tables: list[list[list[str]]],
+    which: str,
+    notes: list[str],
+    gallery: Gallery,
+) -> None:
+    """Writes `figures.json` and `report.html`."""
+    from tfface import html
+    from tfface.engine.run import write_text
+
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     write_text(out / "figures.json", json.dumps(figures, indent=1, allow_nan=False) + "\n")
-    write_text(out / "report.html", _page(measured, figures, tables, gallery))
-    return figures, tables
+    notes = ["Brackets: 95 % confidence intervals, bootstrapped over people.", *notes]
+    page = html.page(
+        trained.method.title,
+        [
+            html.text(f"Step {trained.step:,} of {trained.path.name}; {which}."),
+            html.section("Results", html.tables(tables), html.text(" ".join(notes), soft=True)),
+            *gallery.sections(),
+        ],
+    )
+    write_text(out / "report.html", page)
 
 
 def _by_class(segmentation: dict[str, Any]) -> list[list[str]]:
@@ -121,13 +195,9 @@ def _rounded(values: Any) -> Any:
     return float(f"{values:.6g}") if isinstance(values, float) else values
 
 
-def _page(
-    measured: Evaluation, figures: dict[str, Any], tables: list[list[list[str]]], gallery: Gallery
-) -> str:
-    from tfface import html
-
-    trained, data = measured.trained, measured.method.config.data
-    notes = ["Brackets: 95 % confidence intervals, bootstrapped over people."]
+def _notes(measured: Evaluation, figures: dict[str, Any]) -> list[str]:
+    """Sentences below the tables of a report."""
+    notes = []
     if kind := next((name for name in ("classifier", "segmenter") if name in figures), None):
         accuracy = ", ".join(f"{name} {share:.1%}" for name, share in figures[kind].items())
         notes.append(
@@ -146,19 +216,7 @@ def _page(
             "of the split; the other metrics compare single images with the ground truth. "
             "docs/measures.md defines the metrics and says which results are comparable."
         )
-    which = "built-in faces" if data.name == "synthetic" else f"{data.name}, {figures['split']}"
-    return html.page(
-        measured.method.title,
-        [
-            html.text(f"Step {trained.step:,} of {trained.path.name}; {which}."),
-            html.section(
-                "Results",
-                html.tables(tables),
-                html.text(" ".join(notes), soft=True),
-            ),
-            *gallery.sections(),
-        ],
-    )
+    return notes
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -242,12 +300,22 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="judge edits of photographs by face networks that others trained: folder that "
         "`python -m tfface.prepare judges` has written",
     )
+    add(
+        "--pictures",
+        metavar="FOLDER",
+        help="edit the images of this folder instead, which need no labels: photographs, paintings "
+        "or avatars, aligned as the model's images (python -m tfface.align)",
+    )
     arguments = parser.parse_args(argv)
     features = arguments.inception, arguments.efficientnet
     if None not in features:
         raise UserError("--inception and --efficientnet: expected one of them")
-    files = *features, *(arguments.lpips or ()), arguments.embedding, arguments.judges
-    for path in files:
+    if arguments.pictures:
+        for name in ("path", "inception", "efficientnet", "lpips", "embedding"):
+            if getattr(arguments, name) is not None:
+                raise UserError(f"--pictures and --{name}: expected one of them")
+    files = *features, *(arguments.lpips or ()), arguments.embedding
+    for path in (*files, arguments.judges, arguments.pictures):
         if path and not Path(path).exists():
             raise UserError(f"{path}: no such file")
     if arguments.count is not None and arguments.count < 1:
@@ -255,13 +323,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def open_run(path: str, step: int | None, moved: str | None) -> Trained:
+def open_run(path: str, step: int | None, moved: str | None, needs_data: bool = True) -> Trained:
     """Loads a run to evaluate; reports mistakes before TensorFlow is imported.
 
     Args:
         path: The run folder.
         step: Step of the checkpoint; None for the latest.
         moved: New folder of its data set; None if it has not moved.
+        needs_data: Whether its data sets must exist.
 
     Raises:
         UserError: Not a run folder, an export instead of a run, no checkpoint, or no data set.
@@ -275,7 +344,8 @@ def open_run(path: str, step: int | None, moved: str | None) -> Trained:
     name, values = Run(folder).read_config()
     if not checkpoint_files(folder / "checkpoints"):
         raise UserError(f"{path} has no checkpoint yet")
-    _check_data(name, values, moved)
+    if needs_data:
+        _check_data(name, values, moved)
     import_tensorflow()
 
     import tfface
@@ -305,31 +375,35 @@ def _measured(config: MethodConfig) -> str:
     return list(config.datasets())[-1]
 
 
-def _default_out(trained: Trained) -> Path:
+def _default_out(trained: Trained, pictures: str | None) -> Path:
+    suffix = f"-{Path(pictures).resolve().name}" if pictures else ""
     if is_shipped(trained.path):
-        return Path("evaluated", f"{trained.name}-{trained.path.name}")
-    return trained.path / "evaluation" / str(trained.step)
+        return Path("evaluated", f"{trained.name}-{trained.path.name}{suffix}")
+    return trained.path / "evaluation" / f"{trained.step}{suffix}"
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Evaluates; returns the exit status."""
     arguments = _parse(argv)
-    trained = open_run(arguments.run, arguments.step, arguments.path)
-    out = Path(arguments.out or _default_out(trained))
-    cache = Path(arguments.cache) if arguments.cache else None
-    from tfface.evaluation import Judges
+    needs_data = not arguments.pictures
+    trained = open_run(arguments.run, arguments.step, arguments.path, needs_data)
+    out = Path(arguments.out or _default_out(trained, arguments.pictures))
+    if arguments.pictures:
+        judges = Path(arguments.judges) if arguments.judges else None
+        options = Path(arguments.pictures), arguments.count, judges
+        figures, tables = evaluate_pictures(trained, out, *options)
+        for reason in figures["unused"].values():
+            print(f"not used: {reason}", file=sys.stderr)
+    else:
+        from tfface.evaluation import Judges
 
-    lpips = tuple(arguments.lpips) if arguments.lpips else None
-    judges = Judges(
-        arguments.inception,
-        arguments.efficientnet,
-        lpips,
-        arguments.embedding,
-        arguments.judges,
-    )
-    options = arguments.count, arguments.seed, arguments.split, cache
-    _, tables = evaluate_run(trained, out, *options, judges=judges)
+        lpips = tuple(arguments.lpips) if arguments.lpips else None
+        features = arguments.inception, arguments.efficientnet
+        judges = Judges(*features, lpips, arguments.embedding, arguments.judges)
+        cache = Path(arguments.cache) if arguments.cache else None
+        options = arguments.count, arguments.seed, arguments.split, cache
+        _, tables = evaluate_run(trained, out, *options, judges=judges)
     for cells in tables:
         print(f"{aligned(cells)}\n")
     print(f"report: {(out / 'report.html').resolve()}")

@@ -92,9 +92,9 @@ class Attributes(Classified):
         options = self.method.labels, self.method.config.data.size, count, seed, first
 
         def unchanged(source, reference, attribute):
-            return self._transfer(source, reference, attribute, np.zeros(len(source), np.float32))
+            return self.transfer(source, reference, attribute, np.zeros(len(source), np.float32))
 
-        result = evaluate_exchange(self._transfer, *options, observer, *second)
+        result = evaluate_exchange(self.transfer, *options, observer, *second)
         baseline = evaluate_exchange(unchanged, *options, no_observer, *second)
         intervals = {"unchanged": baseline["intervals"]["edited"]}
         result = merge_results(result, {"unchanged": baseline["edited"], "intervals": intervals})
@@ -111,9 +111,16 @@ class Attributes(Classified):
         observer: Observer = no_observer,
     ) -> dict[str, Any]:
         """See `evaluate_pairs`."""
-        return evaluate_pairs(self._transfer, source, split, count or ENOUGH, judge, observer)
+        return evaluate_pairs(self.transfer, source, split, count or ENOUGH, judge, observer)
 
-    def _transfer(self, source, reference, attribute, strength=None):
+    def transfer(
+        self,
+        source: np.ndarray,
+        reference: np.ndarray,
+        attribute: np.ndarray,
+        strength: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Gives sources [N,S,S,3] their references' attributes, by index int32 [N]."""
         inputs = {
             "source": source,
             "reference": reference,

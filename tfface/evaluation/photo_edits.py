@@ -44,11 +44,12 @@ _METRICS = {
 
 
 class PhotoEdits:
-    """An `Observer` that judges edits of photographs to expressions.
+    """An `Observer` that judges edits of photographs.
 
     An edit counts if the judges see what was asked, the person is the same, and what lies outside
     the face has not changed, all three. Edits of images that show what is asked already are left
-    out. Classes whose names the judges do not know are not judged.
+    out. Of edits whose names the judges do not know, such as attributes, only identity and what
+    lies outside are judged, and they are not part of the mean.
 
     Args:
         judges: The networks.
@@ -69,22 +70,22 @@ class PhotoEdits:
     ) -> None:
         """Judges a batch."""
         self._observer(metric, names, images, scores, roles)
-        known = [name for name in roles.generated if name.lower() in _SEEN]
-        if not (known and roles.source):
+        if not (roles.generated and roles.source):
             return
         source = np.asarray(images[roles.source])
         person, before = self._judges.descriptors(source), self._shown(source)
         inside = ~self._judges.outside(source.shape[1])
-        for name in known:
+        for name in roles.generated:
             edited = np.asarray(images[name])
-            wanted, after = _SEEN[name.lower()], self._shown(edited)
             distance = np.linalg.norm(self._judges.descriptors(edited) - person, axis=1)
             change = ratio(image_errors(edited, source, inside)["error_outside"])
-            found = {
-                "seen": _agrees(after, wanted),
-                "identity": distance < SAME_PERSON,
-                "outside": change <= MOST_CHANGE,
-            }
+            found = {"identity": distance < SAME_PERSON, "outside": change <= MOST_CHANGE}
+            wanted = _SEEN.get(name.lower())
+            if wanted is None:
+                rows = {key: means(values) for key, values in found.items()}
+                self._measurements.add(f"photographs/{name}", rows)
+                continue
+            found["seen"] = _agrees(self._shown(edited), wanted)
             found["all"] = np.all([*found.values()], 0)
             new = ~_agrees(before, wanted)
             rows = {key: means(values, new) for key, values in found.items()}
@@ -96,11 +97,10 @@ class PhotoEdits:
         return self._judges.happiness(images) > HAPPY, self._judges.opening(images) > OPEN
 
     def result(self) -> dict[str, Any]:
-        """`photographs`: by class, and `mean` over all edits, the shares of edits.
+        """`photographs`: by class, and `mean` over the classes that are known, shares of edits.
 
-        `seen`, `identity`, `outside` and `all`, and `already`, the share of images that show the
-        class before the edit; `intervals`, see `Measurements.result`. Without a class that the
-        judges know, nothing but the intervals.
+        `identity` and `outside`; for classes that are known also `seen`, `all`, and `already`, the
+        share of images that show the class before the edit; `intervals`, see `Measurements.result`.
         """
         return self._measurements.result()
 
@@ -113,7 +113,7 @@ def _agrees(
 
 def table(result: dict[str, Any]) -> Table:
     """Column titles and rows of a table of `PhotoEdits.result`."""
-    columns = [*result["photographs"]]
+    columns = sorted(result["photographs"], key="mean".__eq__)  # The mean is last.
     rows = {**_METRICS, "already": "inputs that show it already (left out above)"}
     return tuple(columns), tuple(
         Row(title, tuple(f"photographs/{name}/{metric}" for name in columns))
