@@ -126,7 +126,10 @@ def _check(trained: Trained, path: Path) -> None:
 
     from tfface.server.saved_model import SavedModel
 
-    saved = SavedModel(path)
+    # Each signature runs once: optimising its graph would take longer.
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    saved = SavedModel(path, session_config=config)
     try:
         for name, signature in trained.method.signatures(trained.nets).items():
             inputs = {key: np.asarray(value) for key, value in signature.example.items()}

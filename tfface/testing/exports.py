@@ -16,6 +16,7 @@ from tfface.data.label_map_ops import encode_labels, example_labels
 from tfface.data.label_maps import load_label_map, to_labels
 from tfface.exporting.saved_model import TOLERANCE, ties
 from tfface.server.status import ServingError
+from tfface.testing.training import eagerly
 from tfface.testing.case import Case, contract_check, require
 
 
@@ -85,7 +86,8 @@ def signatures(case: Case) -> None:
             tensors = {
                 k: tf.constant(v.tolist() if v.dtype == object else v) for k, v in request.items()
             }
-            expected = signature.function(**tensors)
+            with eagerly():
+                expected = signature.function(**tensors)
             ways = {
                 "tf.saved_model.load": loaded.signatures[name](**tensors),
                 "the v1 loader": case.served.run(
