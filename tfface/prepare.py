@@ -39,9 +39,10 @@ result with `--data.name folder --data.path FACES`.
 """
 _LINES = """\
 Draws the outlines of the face parts in a label map, and with --photo also the edges of a
-photograph outside the inner face, as a PNG in the colours of the parts (white: other lines). The
-drawing can be edited by hand, and is the input of models whose condition is a line drawing. Lines
-are one pixel wide and would break when downscaled: set --size to the size of the model.
+photograph outside the inner face, as a PNG in the colours of the parts (white: other lines). With
+--photo and without a label map, all edges of the photograph, for models of edges. The drawing can
+be edited by hand, and is the input of models whose condition is a line drawing. Lines are one pixel
+wide and would break when downscaled: set --size to the size of the model.
 """
 _EXEMPLARS = """\
 Writes exemplars.txt to the folder of CelebAMask-HQ, replacing an existing one: for every image
@@ -158,13 +159,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--images", type=_count, default=SHARD, metavar="N",
         help="number of images in a file (default: %(default)s)")  # fmt: skip
 
-    about = "draw the outlines of a label map"
+    about = "draw the outlines of a label map, or the edges of a photograph"
     drawing = verbs.add_parser("lines", help=about, description=_LINES, formatter_class=as_it_is)
     add = drawing.add_argument
-    add("map", metavar="MAP.png", help="label map with class ids or class colours")
-    add("--photo", metavar="FILE", help="photograph of the label map")
+    add("map", metavar="MAP.png", nargs="?", help="label map with class ids or class colours")
+    add("--photo", metavar="FILE", help="photograph of the label map, or on its own")
     add("--size", type=_count, metavar="N",
-        help="side of the drawing in pixels (default: the label map's shorter side)")  # fmt: skip
+        help="side of the drawing in pixels (default: the input's shorter side)")  # fmt: skip
     add("--out", default="lines.png", metavar="FILE",
         help="image to write (default: %(default)s)")  # fmt: skip
 

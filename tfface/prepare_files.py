@@ -74,21 +74,32 @@ def compose_label_maps(path: Path) -> None:
     print(f"wrote {written} label maps")
 
 
-def draw(label_map: str | Path, photo: str | Path | None, size: int | None, out: Path) -> None:
-    """Writes a line drawing; see `tfface.data.lines`.
+def draw(
+    label_map: str | Path | None, photo: str | Path | None, size: int | None, out: Path
+) -> None:
+    """Writes a line drawing of the central square; see `tfface.data.lines`.
 
     Args:
-        label_map: A label map, of which the central square is drawn.
+        label_map: A label map; None: only the edges of the photograph are drawn.
         photo: Photograph of the label map, of any size.
         size: Side of the drawing in pixels; None for the side of the central square.
         out: File to write.
 
     Raises:
-        UserError: A file cannot be read or written, or the two have different proportions.
+        UserError: A file cannot be read or written, the two have different proportions, or there is
+            neither.
     """
     from tfface.data import images, lines
     from tfface.data.label_maps import load_label_map, save_colours, to_labels
 
+    if not label_map:
+        if not photo:
+            raise UserError("expected a label map, or a photograph with --photo, or both")
+        photograph = images.load_image(photo)
+        square = images.to_array(photograph, size or min(photograph.size))
+        save_colours(lines.draw_edges(square), out)
+        print(f"wrote {out}")
+        return
     labels, photograph = load_label_map(label_map), None
     size = size or min(labels.shape)
     if photo:

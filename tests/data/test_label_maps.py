@@ -26,7 +26,7 @@ from tfface.data.label_maps import (
     save_label_map,
     to_labels,
 )
-from tfface.data.lines import OUTLINED, draw_lines
+from tfface.data.lines import OUTLINED, draw_edges, draw_lines
 from tfface.data.synthetic import SyntheticFaces, render
 from tfface.errors import UserError
 from tfface.prepare import main
@@ -260,6 +260,13 @@ def test_prepare_lines(tmp_path, capsys):
     lines = both(out.read_bytes(), lines=True)
     np.testing.assert_array_equal(lines, draw_lines(FACE, photo))
     assert (lines == LINE).any()
+    alone = ["lines", "--photo", str(tmp_path / "face.png"), "--out", str(out)]
+    assert main([*alone, "--size", "64"]) == 0
+    edges = load_label_map(out, lines=True)
+    np.testing.assert_array_equal(edges, draw_edges(photo))
+    assert set(np.unique(edges)) == {0, LINE} and (edges[lines == LINE] == LINE).all()
+    assert main(["lines", "--out", str(out)]) == 2
+    assert "expected a label map, or a photograph" in capsys.readouterr().err
     noise.crop((0, 0, 512, 300)).save(tmp_path / "face.png")
     assert main([*words, "--photo", str(tmp_path / "face.png")]) == 2
     assert "512x300, but" in capsys.readouterr().err

@@ -253,29 +253,34 @@ def test_preview_draws_frames_around_query_and_retrieved_blocks(opened, nets, ba
 
 
 @pytest.mark.slow
-def test_line_conditions_in_training_and_edit(opened, tmp_path, capsys):
+@pytest.mark.parametrize("condition", ["lines", "edges"])
+def test_line_conditions_in_training_and_edit(opened, tmp_path, capsys, condition):
     method, source = opened
-    method = with_options(method, condition="lines")
+    method = with_options(method, condition=condition)
     assert method.takes == "lines"
     batches = list(method.batches(source, "train", 4, seed=0).take(2))
     lines = batches[0]["condition"]
     assert lines.shape == (4, SIZE, SIZE) and lines.dtype == tf.int32
-    drawn = np.isin(lines, [0, LINE, *(CLASSES_19.index(name) for name in OUTLINED)])
-    assert drawn.all() and 0.02 < np.mean(lines > 0) < 0.5
+    outlined = [CLASSES_19.index(name) for name in OUTLINED] if condition == "lines" else []
+    assert set(np.unique(lines)) <= {0, LINE, *outlined} and 0.02 < np.mean(lines > 0) < 0.5
     keras.utils.set_random_seed(3)
     nets = method.build()
     take_steps(method, nets, batches)
     write_run(tmp_path / "run", "domain_alignment", method, nets)
 
     save_label_map(batches[0]["label_map"][0].numpy(), tmp_path / "map.png")
+    save_image(to_image(batches[0]["image"][0].numpy()), tmp_path / "photo.png")
     save_image(to_image(batches[0]["exemplar"][1].numpy()), tmp_path / "exemplar.png")
-    words = [str(tmp_path / "map.png"), "--size", "32", "--out", str(tmp_path / "lines.png")]
-    assert prepare(["lines", *words]) == 0
+    drawn = ["--photo", "photo.png"] if condition == "edges" else ["map.png"]
+    drawn[-1] = str(tmp_path / drawn[-1])
+    assert prepare(["lines", *drawn, "--size", "32", "--out", str(tmp_path / "lines.png")]) == 0
     words = [str(tmp_path / "run"), "--exemplar", str(tmp_path / "exemplar.png")]
     words += ["--out", str(tmp_path / "out"), "--condition"]
     assert edit([*words, str(tmp_path / "lines.png")]) == 0
     result = load_image(tmp_path / "out" / "lines-face.png")
     lines = load_label_map(tmp_path / "lines.png", lines=True)[None].astype(np.int32)
+    if condition == "edges":
+        assert np.mean(lines != batches[0]["condition"][:1]) < 0.05  # But for 8 bits.
     exemplar = np.asarray(load_image(tmp_path / "exemplar.png"), np.float32)[None] / 127.5 - 1.0
     expected = method.generate(nets, method.encode(tf.constant(lines)), tf.constant(exemplar))
     expected = np.asarray(to_image(expected["image"][0].numpy()), int)
@@ -320,7 +325,7 @@ def test_line_conditions_in_training_and_edit(opened, tmp_path, capsys):
         (["--alignment.temperature", "0"], "alignment.temperature is 0: expected above 0"),
         (["--alignment.iterations", "0"], "alignment.iterations is 0: expected at least 1"),
         (["--encoder_blocks", "-1"], "encoder_blocks is -1: expected 0 or more"),
-        (["--condition", "edges"], "lines"),
+        (["--condition", "sketch"], "lines"),
         (["--alignment.kind", "blocks"], "dense"),
         (["--widht", "4"], "perhaps you mean 'width'"),
     ],

@@ -55,6 +55,19 @@ def test_line_channels_are_lines_and_city_block_distances(lines):
             assert computed.max() < 1.0  # Only channels of absent parts saturate.
 
 
+@quick
+@given(drawings())
+def test_edge_channels_are_edges_and_the_distance_to_the_nearest(lines):
+    channels = encode(tf.constant(lines, tf.int32), "edges").numpy()
+    size = lines.shape[1]
+    assert channels.shape == (2, size, size, CHANNELS["edges"]) and channels.dtype == np.float32
+    np.testing.assert_array_equal(channels[..., 0], lines > 0)
+    for drawing, computed in zip(lines > 0, channels[..., 1], strict=True):
+        nearest = distance_transform_cdt(~drawing, "taxicab") if drawing.any() else np.inf
+        expected = np.minimum(nearest * 286 / (3 * 255 * size), 1.0)
+        np.testing.assert_allclose(computed, np.broadcast_to(expected, computed.shape), rtol=1e-5)
+
+
 def test_line_channels_cover_all_outlined_parts():
     assert PARTS == OUTLINED
 

@@ -22,6 +22,22 @@ _INNER = [code for code in _CODES if CLASSES_19[code] != "hair"]
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
+def draw_edges(image: np.ndarray) -> np.ndarray:
+    """Draws the edges of a photograph, without a label map.
+
+    Args:
+        image: The photograph, float32 [H,W,3] in [-1,1].
+
+    Returns:
+        uint8 [H,W]: LINE where Canny's operator (sigma 1) finds an edge, otherwise 0.
+    """
+    from skimage.feature import canny
+
+    # Floats in [0,1]: some versions of scikit-image find no edges in integers.
+    edges = canny((np.asarray(image, np.float32) + 1) / 2 @ _GREY, sigma=1.0)
+    return np.where(edges, LINE, 0).astype(np.uint8)
+
+
 def draw_lines(label_map: np.ndarray, image: np.ndarray | None = None) -> np.ndarray:
     """Draws the outlines of face parts and, outside the inner face, the edges of a photograph.
 
@@ -33,7 +49,7 @@ def draw_lines(label_map: np.ndarray, image: np.ndarray | None = None) -> np.nda
 
     Returns:
         uint8 [H,W]: a part's code where one of its pixels has a 4-neighbour of another class; LINE
-        where Canny's operator (sigma 1) finds an edge in hair, clothes or background.
+        where `draw_edges` has an edge in hair, clothes or background.
     """
     label_map = np.asarray(label_map)
     padded = np.pad(label_map, 1, mode="edge")
@@ -42,9 +58,6 @@ def draw_lines(label_map: np.ndarray, image: np.ndarray | None = None) -> np.nda
     edge = np.any([other != label_map for other in neighbours], axis=0)
     lines = np.where(edge & np.isin(label_map, _CODES), label_map, 0).astype(np.uint8)
     if image is not None:
-        from skimage.feature import canny
-
-        # Floats in [0,1]: some versions of scikit-image find no edges in integers.
-        edges = canny((np.asarray(image, np.float32) + 1) / 2 @ _GREY, sigma=1.0)
+        edges = draw_edges(image) > 0
         lines[edges & ~np.isin(label_map, _INNER) & (lines == 0)] = LINE
     return lines

@@ -16,8 +16,8 @@ from tfface.data.label_map_ops import encode_labels, example_labels
 from tfface.data.label_maps import load_label_map, to_labels
 from tfface.exporting.saved_model import TOLERANCE, ties
 from tfface.server.status import ServingError
-from tfface.testing.training import eagerly
 from tfface.testing.case import Case, contract_check, require
+from tfface.testing.training import eagerly
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Conditions as channels: one per class of a label map, or 15 for a line drawing."""
+"""Conditions as channels: one per class of a label map, 15 for a line drawing, 2 for edges."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ from tfface.data.label_map_ops import one_hot
 from tfface.data.label_maps import CLASSES_19, LINE
 from tfface.data.lines import OUTLINED as PARTS
 
-CHANNELS = {"labels": len(CLASSES_19), "lines": len(PARTS) + 2}
+CHANNELS = {"labels": len(CLASSES_19), "lines": len(PARTS) + 2, "edges": 2}
 # CoCosNet's code: distances in pixels of an image of side 286, divided by 3, in 8 bits.
 _REACH = 3 * 255 / 286
 
 
 def encode(condition: tf.Tensor, kind: str) -> tf.Tensor:
-    """Codes int32 [B,S,S] to channels float32 [B,S,S,C]; `kind` is "labels" or "lines"."""
+    """Codes int32 [B,S,S] to channels float32 [B,S,S,C]; `kind` is one of CHANNELS."""
     if kind == "labels":
         return one_hot(condition)
-    return line_channels(condition)
+    return line_channels(condition) if kind == "lines" else edge_channels(condition)
+
+
+def edge_channels(edges: tf.Tensor) -> tf.Tensor:
+    """Edges, and the distance to the nearest one (ours, like the distances of `line_channels`).
+
+    Args:
+        edges: Codes int32 [B,S,S]; lines of parts count as edges.
+
+    Returns:
+        float32 [B,S,S,2] in [0,1].
+    """
+    marked = edges[..., None] > 0
+    return tf.concat([tf.cast(marked, tf.float32), _distance(marked)], -1)
 
 
 def line_channels(lines: tf.Tensor) -> tf.Tensor:
@@ -33,10 +46,14 @@ def line_channels(lines: tf.Tensor) -> tf.Tensor:
     """
     codes = tf.constant([CLASSES_19.index(name) for name in PARTS], lines.dtype)
     parts = tf.equal(lines[..., None], codes)
-    size = lines.shape[1]
-    distance = tf.minimum(_city_block(parts) / (_REACH * size), 1.0)
+    distance = _distance(parts)
     part_lines = tf.cast((lines > 0) & (lines != LINE), tf.float32)[..., None]
     return tf.concat([tf.cast(lines > 0, tf.float32)[..., None], distance, part_lines], -1)
+
+
+def _distance(marked: tf.Tensor) -> tf.Tensor:
+    """City-block distance to marked pixels, as a share of the reach of `line_channels`, up to 1."""
+    return tf.minimum(_city_block(marked) / (_REACH * marked.shape[1]), 1.0)
 
 
 def _city_block(marked: tf.Tensor) -> tf.Tensor:

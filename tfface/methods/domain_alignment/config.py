@@ -117,8 +117,9 @@ class DomainAlignmentConfig(MethodConfig):
     RABIT for faces at 256 pixels where they have them, and ours elsewhere; see the card.
 
     Attributes:
-        condition: Input that defines the shape: "labels", a map of 19 classes, or "lines", a
-            drawing that is converted to 15 channels.
+        condition: Input that defines the shape: "labels", a map of 19 classes; "lines", a drawing
+            of the outlines of the face's parts, converted to 15 channels; or "edges", those that
+            are found in a photograph.
         width: Channels of the encoders' first convolution.
         encoder_blocks: Number of SPADE blocks in each encoder.
         channels: Channels of the features that are compared.
@@ -139,7 +140,7 @@ class DomainAlignmentConfig(MethodConfig):
         train: The training loop.
     """
 
-    condition: Literal["labels", "lines"] = "labels"
+    condition: Literal["labels", "lines", "edges"] = "labels"
     width: int = 64
     encoder_blocks: int = 3
     channels: int = 256

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import tensorflow as tf
 from tfface.data import open_source
 from tfface.data.base import Source
 from tfface.data.label_map_ops import colour_labels
-from tfface.data.lines import draw_lines
+from tfface.data.lines import draw_edges, draw_lines
 from tfface.layers import BlockAlignment, DenseAlignment
 from tfface.layers.perceptual import perceptual_network
 from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
@@ -140,8 +141,13 @@ class DomainAlignment(Method):
     # Alignment and generation.
 
     def condition(self, batch: Batch) -> tf.Tensor:
-        """The conditions of a batch, int32 [B,S,S]: its label maps, or lines drawn from them."""
-        return batch["label_map"] if self.takes == "label_map" else _lines(batch)
+        """The conditions of a batch, int32 [B,S,S]: label maps, their lines, or edges of images."""
+        kind, labels, images = self.config.condition, batch["label_map"], batch["image"]
+        if kind == "labels":
+            return labels
+        if kind == "lines":
+            return _drawn(lambda pair: draw_lines(*pair), labels, images)
+        return _drawn(lambda pair: draw_edges(pair[1]), labels, images)
 
     def encode(self, condition: tf.Tensor) -> tf.Tensor:
         """Codes int32 [B,S,S] to the input channels of the networks, float32 [B,S,S,C]."""
@@ -234,13 +240,14 @@ class DomainAlignment(Method):
         return serving.signatures(self, nets)
 
 
-def _lines(batch: Batch) -> tf.Tensor:
-    def draw(labels, images):
-        pairs = zip(labels, images, strict=True)
-        return np.stack([draw_lines(*pair) for pair in pairs]).astype(np.int32)
+def _drawn(draw: Callable, labels: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """Drawings int32 [B,S,S], each from a pair of label map and image."""
 
-    lines = tf.numpy_function(draw, [batch["label_map"], batch["image"]], tf.int32)
-    return tf.ensure_shape(lines, batch["label_map"].shape)
+    def draw_all(*batch):
+        return np.stack([draw(pair) for pair in zip(*batch, strict=True)]).astype(np.int32)
+
+    drawings = tf.numpy_function(draw_all, [labels, images], tf.int32)
+    return tf.ensure_shape(drawings, labels.shape)
 
 
 def _frame(side: int) -> tf.Tensor:
