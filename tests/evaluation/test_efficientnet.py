@@ -8,6 +8,7 @@ import types
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from tfface.errors import UserError
@@ -31,6 +32,20 @@ def test_features_are_named_after_the_network():
     features = network(stored)
     assert network.name == "efficientnet" and features.shape == (2, 1280)
     assert np.abs(features[0] - features[1]).mean() > 0.1
+
+
+def test_the_distance_minds_detail_more_than_brightness():
+    distance = efficientnet.perceptual_efficientnet()
+    assert distance.name == "perceptual_efficientnet"
+    cat = data.chelsea()[None, :300, 75:375].astype(np.float32) / 127.5 - 1
+    changed = [
+        cat,
+        np.clip(cat + 0.1, -1, 1),
+        gaussian_filter(cat, (0, 2, 2, 0)),
+        data.astronaut()[None, :300, :300].astype(np.float32) / 127.5 - 1,
+    ]
+    same, brighter, blurred, other = (float(distance(cat, image)[0]) for image in changed)
+    assert same == 0 and 0 < 3 * brighter < blurred < other
 
 
 @pytest.fixture

