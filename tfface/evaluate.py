@@ -122,7 +122,7 @@ def evaluate_pictures(
     notes = [pictures.UNMEASURED]
     if unused := figures["unused"]:
         notes.append(f"Not used: {'; '.join(unused.values())}.")
-    which = f"{figures['pictures']:,} pictures of {folder}"
+    which = f"{figures['pictures']:,} of {figures['available']:,} pictures in {folder}"
     _write(trained, out, figures, tables, which, notes, gallery)
     return figures, tables
 

@@ -16,6 +16,7 @@ from tfface.evaluation.base import Evaluation
 from tfface.evaluation.expressions import Expressions
 from tfface.evaluation.face_api import FaceApi
 from tfface.evaluation.photo_edits import PhotoEdits
+from tfface.evaluation.real_images import ENOUGH
 from tfface.metrics.bootstrap import (
     ImageRoles,
     Measurements,
@@ -53,13 +54,13 @@ def evaluate_pictures(
     Args:
         evaluation: The evaluation of a run that edits faces.
         folder: The folder; its subfolders are not used.
-        count: Maximum number of pictures, the first by name; None: all.
+        count: Maximum number of pictures, the first by name; None: 512.
         judges: Folder of the face networks that judge the edits, see `PhotoEdits`; None: no judges.
         observer: Receives the edited images.
 
     Returns:
-        `pictures`, their number; `unused`, why by the name of each file that could not be read;
-        `edits`, by expression or attribute `change`, the mean absolute difference to the picture as
+        `pictures`, their number; `available`, how many images the folder has; `unused`, why by the
+        name of each file that could not be read; `edits`, by expression or attribute `change`, the mean absolute difference to the picture as
         a share of the value range; with judges `photographs`, see `PhotoEdits.result`; `intervals`.
 
     Raises:
@@ -70,7 +71,8 @@ def evaluate_pictures(
     data, photos = evaluation.method.config.data, None
     if judges is not None:
         observer = photos = PhotoEdits(FaceApi(judges, crop_of(data)), observer)
-    pictures, shown, unused = _read(folder, data.size, count)
+    files = list_images(folder)
+    pictures, shown, unused = _read(files, data.size, count or ENOUGH)
     if isinstance(evaluation, Attributes) and len(pictures) < 2:
         raise UserError(f"{folder}: one picture; expected at least two, to exchange attributes")
     measurements, others = Measurements(), np.roll(pictures, -1, axis=0)
@@ -89,7 +91,8 @@ def evaluate_pictures(
             roles = ImageRoles(tuple(edited), "input")
             observer(_CHANGE, shown[part], images, ratio(np.mean(changes, 0)), roles)
             bar.update(task, completed=start + len(batch))
-    result = {"pictures": len(pictures), "unused": unused, **measurements.result()}
+    counts = {"pictures": len(pictures), "available": len(files), "unused": unused}
+    result = {**counts, **measurements.result()}
     return merge_results(result, photos.result()) if photos else result
 
 
@@ -108,12 +111,10 @@ def _editor(evaluation: Evaluation) -> Callable[[np.ndarray, np.ndarray, int], n
     )
 
 
-def _read(
-    folder: Path, size: int, count: int | None
-) -> tuple[np.ndarray, list[str], dict[str, str]]:
+def _read(files: list[Path], size: int, count: int) -> tuple[np.ndarray, list[str], dict[str, str]]:
     """Pictures [N,S,S,3], their file names, and why other files cannot be read, by name."""
     arrays, names, unused = [], [], {}
-    for path in list_images(folder):
+    for path in files:
         if len(names) == count:
             break
         try:
@@ -122,7 +123,8 @@ def _read(
         except UserError as error:
             unused[path.name] = str(error)
     if not arrays:
-        raise UserError(f"{folder}: no image can be read, such as {next(iter(unused.values()))}")
+        reason = next(iter(unused.values()))
+        raise UserError(f"{files[0].parent}: no image can be read, such as {reason}")
     return np.stack(arrays), names, unused
 
 
