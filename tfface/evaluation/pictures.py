@@ -60,8 +60,9 @@ def evaluate_pictures(
 
     Returns:
         `pictures`, their number; `available`, how many images the folder has; `unused`, why by the
-        name of each file that could not be read; `edits`, by expression or attribute `change`, the mean absolute difference to the picture as
-        a share of the value range; with judges `photographs`, see `PhotoEdits.result`; `intervals`.
+        name of each file that could not be read; `edits`, by expression or attribute `change`, the
+        mean absolute difference to the picture as a share of the value range; with judges
+        `photographs`, see `PhotoEdits.result`; `intervals`.
 
     Raises:
         UserError: A method that does not edit faces, a folder without images that can be read,
