@@ -32,6 +32,12 @@ ROOT = Path(__file__).parents[1]
 MARK = "<!-- claims -->"
 LEVEL, POWER = 0.95, 0.8
 RESAMPLES = 10_000
+_TITLES = {
+    "edited/accuracy": "target-expression accuracy",
+    "edited/right": "target-attribute accuracy",
+    "segmentation/generated/miou": "mIoU of the re-segmented images",
+}
+"""Names of metrics for readers."""
 SIDES = ("proposed", "control")
 """The two variants of a claim, by the names of its attributes."""
 
@@ -67,7 +73,7 @@ class Difference:
         """Whether the claim holds here."""
         if self.low > 0:
             return "holds here"
-        return "does not hold here" if self.high < 0 else "cannot be told"
+        return "does not hold here" if self.high < 0 else "inconclusive"
 
 
 def difference(proposed: np.ndarray, control: np.ndarray) -> Difference:
@@ -195,7 +201,7 @@ def tables(recorded: dict[str, dict[str, Any]]) -> str:
         if found is None:
             continue
         cells: Cells = [
-            ["", claim.unit, claim.also],
+            ["", claim.unit, _TITLES.get(claim.also, claim.also)],
             *(
                 [getattr(claim, side).name, f"{found[side]:.3g} %", f"{found['also'][side]:.3g}"]
                 for side in SIDES
@@ -206,9 +212,9 @@ def tables(recorded: dict[str, dict[str, Any]]) -> str:
             f"> {claim.quote}\n",
             f"{claim.experiment}\n",
             f"{markdown(cells)}\n",
-            f"Difference {found['mean']:+.3g} ({found['low']:+.3g} to {found['high']:+.3g}); "
-            f"{found['detectable']:.2g} could have been told; seeds 0 to {found['seeds'] - 1}, "
-            f"{found['people']} faces. **The claim {found['verdict']}.** "
+            f"Difference {found['mean']:+.3g} percentage points ({found['low']:+.3g} to "
+            f"{found['high']:+.3g}; detectable {found['detectable']:.2g}); seeds 0 to "
+            f"{found['seeds'] - 1}, {found['people']} faces. **Verdict: {found['verdict']}.** "
             f"`python benchmarks/claims.py {claim.method} --only {claim.name}`\n",
         ]
     return "\n".join(texts)

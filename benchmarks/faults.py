@@ -32,7 +32,7 @@ OPTIONS = {"train.steps": STEPS, "train.log_every": 4, "train.save_every": 3}
 TOLERANCE = 1e-3
 SEEDS = random.Random(0)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-Row = tuple[str, str, str]  # fault, behavior, data loss
+Row = tuple[str, str, str]  # fault, behaviour, data loss
 
 
 class Training:
@@ -131,8 +131,8 @@ def kills(method: str, folder: Path, deterministic: bool) -> Row:
     status = run.finish()
     mode = "`--train.deterministic true`" if deterministic else "not deterministic"
     steps = ", ".join(map(str, reached))
-    behavior = f"{KILLS} kills, at checkpoints {steps}; then status {status}"
-    return f"`kill -9`, {method}, {mode}", behavior, compared(run, whole)
+    behaviour = f"{KILLS} kills, at checkpoints {steps}; then status {status}"
+    return f"`kill -9`, {method}, {mode}", behaviour, compared(run, whole)
 
 
 def signals(folder: Path, whole: Training) -> list[Row]:
@@ -146,9 +146,11 @@ def signals(folder: Path, whole: Training) -> list[Row]:
         status, step = process.wait(), run.checkpoints()[-1]
         message = run.message(r"stopped at step \d+")
         run.finish()
-        behavior = f'status {status}, "{message}", checkpoint of step {step}'
+        behaviour = f'status {status}, "{message}", checkpoint of step {step}'
         stopped = status == 128 + number
-        rows.append((number.name, behavior, compared(run, whole) if stopped else "**not stopped**"))
+        rows.append(
+            (number.name, behaviour, compared(run, whole) if stopped else "**not stopped**")
+        )
     return rows
 
 
@@ -178,8 +180,8 @@ def full_disk(folder: Path, whole: Training) -> list[Row]:
             warned = run.message(r"the preview at step \d+ failed") if filler else ""
             subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
             run.finish()
-            behavior = f'status {status}, "{message}"' + (f', after "{warned}"' if warned else "")
-            rows.append((f"disk full while {what}", behavior, compared(run, whole)))
+            behaviour = f'status {status}, "{message}"' + (f', after "{warned}"' if warned else "")
+            rows.append((f"disk full while {what}", behaviour, compared(run, whole)))
         finally:
             subprocess.run(["umount", str(disk)], check=True)
     return rows
@@ -200,8 +202,8 @@ def damaged(folder: Path, whole: Training) -> list[Row]:
         )
         status = run.finish()
         message = run.message(r"using the checkpoint of step \d+ instead")
-        behavior = f'status {status}, "{message}"'
-        rows.append((f"newest checkpoint {how}", behavior, compared(run, whole)))
+        behaviour = f'status {status}, "{message}"'
+        rows.append((f"newest checkpoint {how}", behaviour, compared(run, whole)))
     return rows
 
 
@@ -214,8 +216,8 @@ def not_finite(folder: Path) -> Row:
     repeated = subprocess.run(command_line, shell=True, cwd=ROOT, capture_output=True, text=True)
     first = repeated.stdout.splitlines()[0].split() if repeated.stdout else ["nothing"]
     kept = ", ".join(map(str, run.checkpoints())) or "none: it was step 2"
-    behavior = f'status {status}, "{message}"; the printed command repeats it: {" ".join(first)}'
-    return "a loss that is not finite", behavior, f"checkpoints: {kept}; the step is in a file"
+    behaviour = f'status {status}, "{message}"; the printed command repeats it: {" ".join(first)}'
+    return "a loss that is not finite", behaviour, f"checkpoints: {kept}; the step is in a file"
 
 
 def vanished(folder: Path) -> Row:
@@ -237,8 +239,8 @@ def vanished(folder: Path) -> Row:
     message = run.message(r"\d+ of the \d+ images are missing or cannot be read")
     away.rename(faces)
     run.finish()
-    behavior = f'status {status}, "{message}", checkpoint of step {step}'
-    return "images removed", behavior, compared(run, whole)
+    behaviour = f'status {status}, "{message}", checkpoint of step {step}'
+    return "images removed", behaviour, compared(run, whole)
 
 
 def twice(folder: Path, whole: Training) -> Row:
@@ -251,8 +253,8 @@ def twice(folder: Path, whole: Training) -> Row:
     status = second.finish()
     process.wait()
     message = second.message("another process is training this run")
-    behavior = f'the second: status {status}, "{message}"'
-    return "two processes, one run", behavior, compared(run, whole)
+    behaviour = f'the second: status {status}, "{message}"'
+    return "two processes, one run", behaviour, compared(run, whole)
 
 
 def elsewhere(folder: Path, whole: Training) -> list[Row]:
@@ -301,9 +303,9 @@ def studies(folder: Path) -> list[Row]:
             os.kill(found, signal.SIGKILL)
         status = process.wait()
         kept = max(kept, _completed(out))
-        behavior = f"status {status}; {_completed(out)} of 6 trials completed so far"
+        behaviour = f"status {status}; {_completed(out)} of 6 trials completed so far"
         lost = "its current trial" if victim else "nothing"
-        rows.append((f"`kill -9` of {victim}" if victim else "the same command", behavior, lost))
+        rows.append((f"`kill -9` of {victim}" if victim else "the same command", behaviour, lost))
     return rows
 
 
@@ -376,7 +378,7 @@ command, and compared with undisturbed trainings. Without `--train.deterministic
 additions depends on the timing of threads, so any two trainings may differ slightly: relative
 differences up to 1e-3 count as equal.
 
-| fault | behavior | lost |
+| fault | behaviour | lost |
 |---|---|---|
 {table}
 

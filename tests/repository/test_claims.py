@@ -29,7 +29,7 @@ def values(effect, of_seeds=0.0, of_people=1.0, seeds=5, people=64, seed=0):
 
 @pytest.mark.parametrize(
     ("effect", "verdict"),
-    [(1.0, "holds here"), (-1.0, "does not hold here"), (0.0, "cannot be told")],
+    [(1.0, "holds here"), (-1.0, "does not hold here"), (0.0, "inconclusive")],
 )
 def test_verdicts_follow_the_interval(effect, verdict):
     found = claims.difference(*values(effect, of_seeds=0.1))
