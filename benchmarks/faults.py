@@ -148,9 +148,8 @@ def signals(folder: Path, whole: Training) -> list[Row]:
         run.finish()
         behaviour = f'status {status}, "{message}", checkpoint of step {step}'
         stopped = status == 128 + number
-        rows.append(
-            (number.name, behaviour, compared(run, whole) if stopped else "**not stopped**")
-        )
+        lost = compared(run, whole) if stopped else "**not stopped**"
+        rows.append((number.name, behaviour, lost))
     return rows
 
 
