@@ -57,6 +57,8 @@ class SarganConfig(MethodConfig):
         attention_width: Channels of the attention branch (SEDN).
         residual_init: Factor on the initial weights of the generator's last convolution. 1 in the
             paper; with less the generator starts closer to a copy of its input and learns faster.
+        upsampling: "transposed": transposed convolutions (the paper); "bilinear": bilinear
+            interpolation and a 3x3 convolution, which leaves fewer dots of a pixel's size (ours).
         discriminator: The discriminator.
         adversarial: Kind of the adversarial loss. "wgan-gp": WGAN-GP on the realness, and a
             separate expression classifier (StarGAN, the paper). "multitask": the discriminator
@@ -81,6 +83,7 @@ class SarganConfig(MethodConfig):
     width: int = 64
     attention_width: int = 64
     residual_init: float = 1.0
+    upsampling: Literal["transposed", "bilinear"] = "transposed"
     discriminator: DiscriminatorOptions = DiscriminatorOptions()
     adversarial: Literal["wgan-gp", "multitask"] = "wgan-gp"
     augment: tuple[Literal["colour", "translation", "cutout"], ...] = ()

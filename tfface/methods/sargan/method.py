@@ -78,7 +78,9 @@ class Sargan(Method):
         c = self.config
         n = len(c.classes)
         return {
-            "generator": Generator(c.data.size, n, c.width, c.attention_width, c.residual_init),
+            "generator": Generator(
+                c.data.size, n, c.width, c.attention_width, c.residual_init, c.upsampling
+            ),
             "discriminator": Discriminator(
                 c.data.size,
                 n,

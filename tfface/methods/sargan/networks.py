@@ -17,9 +17,8 @@ from tfface.layers import (
 SEDN_DEPTH = 2  # Levels of the attention branch; authors' code.
 
 
-def _conv(x, filters: int, kernel: int, stride: int, name: str, transposed: bool = False):
+def _conv(x, filters: int, kernel: int, stride: int, name: str, layer=keras.layers.Conv2D):
     """Convolution without bias, instance norm, ReLU."""
-    layer = keras.layers.Conv2DTranspose if transposed else keras.layers.Conv2D
     x = layer(
         filters,
         kernel,
@@ -31,6 +30,14 @@ def _conv(x, filters: int, kernel: int, stride: int, name: str, transposed: bool
     )(x)
     x = InstanceNormalization(name=f"{name}_norm")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _up(x, filters: int, upsampling: str, name: str):
+    """Doubles the side."""
+    if upsampling == "transposed":
+        return _conv(x, filters, 4, 2, name, keras.layers.Conv2DTranspose)
+    x = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_resize")(x)
+    return _conv(x, filters, 3, 1, name)
 
 
 def _reflect_conv(x, filters: int, name: str, stride: int = 1, relu: bool = True):
@@ -88,6 +95,7 @@ class Generator(Network):
         attention_width: Channels of the attention branch.
         residual_init: Factor on the initial weights of the last convolution; with smaller values
             the untrained generator's output is closer to its input.
+        upsampling: "transposed" convolutions, or "bilinear" interpolation and a 3x3 convolution.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
@@ -110,6 +118,7 @@ class Generator(Network):
         width: int = 64,
         attention_width: int = 64,
         residual_init: float = 1.0,
+        upsampling: str = "transposed",
         dtype=None,
         name: str = "generator",
     ):
@@ -119,6 +128,7 @@ class Generator(Network):
             "width": width,
             "attention_width": attention_width,
             "residual_init": residual_init,
+            "upsampling": upsampling,
         }
         with precision(dtype):
             image = keras.Input((size, size, 3), name="image")
@@ -128,8 +138,8 @@ class Generator(Network):
             x = _conv(x, 2 * width, 4, 2, "down1")
             x = _conv(x, 4 * width, 4, 2, "down2")
             x = _sarb(x, attention_width)
-            x = _conv(x, 2 * width, 4, 2, "up1", transposed=True)
-            x = _conv(x, width, 4, 2, "up2", transposed=True)
+            x = _up(x, 2 * width, upsampling, "up1")
+            x = _up(x, width, upsampling, "up2")
             x = keras.layers.Conv2D(
                 3,
                 7,
