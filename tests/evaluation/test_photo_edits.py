@@ -188,6 +188,23 @@ def test_an_edit_counts_only_if_all_three_parts_succeed():
     assert rows[0].names[0] == "photographs/Laughing/all"
 
 
+def test_whether_an_attribute_is_seen_is_told_by_the_classifier():
+    edits, before = PhotoEdits(Known()), face(0.1, 0.0)
+    edited = [before, before, face(0.1, 0.0, person=0.5), face(0.1, 0.0, background=0.1)]
+    images = {"input": np.stack([before] * 4), "edited": np.stack(edited)}
+    names = ["with Bangs", "without Bangs"] * 2
+    roles = ImageRoles(
+        ("edited",), "input", per_person=2, right=np.array([True, False, True, True])
+    )
+    edits("change", names, images, np.zeros(4), roles)
+    found = edits.result()["photographs"]
+    whole = {"seen": 0.75, "identity": 0.75, "outside": 0.75, "all": 0.25}
+    assert found["mean"] == whole
+    assert found["with Bangs"] == {"seen": 1.0, "identity": 0.5, "outside": 1.0, "all": 0.5}
+    assert found["without Bangs"] == {"seen": 0.5, "identity": 1.0, "outside": 0.5, "all": 0.0}
+    assert list(table(edits.result())[0]) == ["with Bangs", "without Bangs", "mean"]
+
+
 def packed(folder, path):
     """The package as npm would fetch it, and its hash."""
     with tarfile.open(path, "w:gz") as archive:

@@ -48,7 +48,8 @@ class PhotoEdits:
 
     An edit counts if the judges see what was asked, the person is the same, and what lies outside
     the face has not changed, all three. Edits of images that show what is asked already are left
-    out. Of edits whose names the judges do not know, such as attributes, only identity and what
+    out. Whether an attribute is seen is told by the classifier of the evaluation
+    (`ImageRoles.right`). Of other edits whose names the judges do not know, only identity and what
     lies outside are judged, and they are not part of the mean.
 
     Args:
@@ -80,6 +81,9 @@ class PhotoEdits:
             distance = np.linalg.norm(self._judges.descriptors(edited) - person, axis=1)
             change = ratio(image_errors(edited, source, inside)["error_outside"])
             found = {"identity": distance < SAME_PERSON, "outside": change <= MOST_CHANGE}
+            if roles.right is not None:
+                self._add_attributes(names, {**found, "seen": roles.right})
+                continue
             wanted = _SEEN.get(name.lower())
             if wanted is None:
                 rows = {key: means(values) for key, values in found.items()}
@@ -93,14 +97,25 @@ class PhotoEdits:
             self._measurements.add(f"photographs/{name}", rows)
             self._measurements.add("photographs/mean", rows)
 
+    def _add_attributes(self, names: list[str], found: dict[str, np.ndarray]) -> None:
+        """Adds exchanges of an attribute, named "with ..." and "without ..."."""
+        found["all"] = np.all([*found.values()], 0)
+        rows = {key: means(values) for key, values in found.items()}
+        self._measurements.add("photographs/mean", rows, per_person=2)
+        for label in sorted(set(names)):
+            of_label = np.array(names) == label
+            rows = {key: means(values[of_label]) for key, values in found.items()}
+            self._measurements.add(f"photographs/{label}", rows)
+
     def _shown(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self._judges.happiness(images) > HAPPY, self._judges.opening(images) > OPEN
 
     def result(self) -> dict[str, Any]:
-        """`photographs`: by class, and `mean` over the classes that are known, shares of edits.
+        """`photographs`: by class or attribute, and their `mean` where known, shares of edits.
 
-        `identity` and `outside`; for classes that are known also `seen`, `all`, and `already`, the
-        share of images that show the class before the edit; `intervals`, see `Measurements.result`.
+        `identity` and `outside`; where it is known what should be seen also `seen` and `all`, and
+        for classes `already`, the share of images that show the class before the edit; `intervals`,
+        see `Measurements.result`.
         """
         return self._measurements.result()
 

@@ -187,15 +187,16 @@ def evaluate_pairs(
             )
             wanted[:, i] = ~wanted[:, i]
             edited = np.asarray(transfer(image, reference, index, strengths))
-            for kind, images in (("edited", edited), ("copy", image)):
-                rows = exchange_rows(classifier.attributes(images) == wanted, i)
+            for kind, images in (("copy", image), ("edited", edited)):
+                seen = classifier.attributes(images) == wanted
+                rows = exchange_rows(seen, i)
                 rows["change"] = image_errors(images, image)["error"]
                 for group in (kind, f"{kind}/by_attribute/{name}"):
                     measurements.add(group, rows, per_person=2)
             names = [f"{'with' if value else 'without'} {name}" for value in wanted[:, i]]
             shown = {"input": image, "reference": reference, "edited": edited}
             roles, change = (
-                ImageRoles(("edited",), "input", per_person=2),
+                ImageRoles(("edited",), "input", per_person=2, right=seen[:, i]),
                 image_errors(edited, image)["error"],
             )
             observer("change of the image", names, shown, ratio(change), roles)

@@ -30,6 +30,8 @@ class ImageRoles:
         ground_truth: Caption of the ground truth; "": there is none.
         alternatives: Whether the generated images are several results for the same input.
         per_person: How many consecutive examples belong to one person.
+        right: Whether the judge sees the target in each generated image, bool [N]; None: the
+            observer has to see for itself.
     """
 
     generated: tuple[str, ...] = ()
@@ -37,6 +39,7 @@ class ImageRoles:
     ground_truth: str = ""
     alternatives: bool = False
     per_person: int = 1
+    right: np.ndarray | None = None
 
 
 NO_ROLES = ImageRoles()
