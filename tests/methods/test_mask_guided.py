@@ -177,9 +177,20 @@ def test_a_seed_gives_the_same_style_in_every_batch(opened, nets):
     assert np.abs(batch[0] - batch[2]).max() > 1e-3
 
 
+def test_with_truncation_styles_of_seeds_vary_less(opened, nets):
+    seeds = tf.range(64, dtype=tf.int64)
+    whole, half = (
+        with_options(opened[0], truncation=factor).style_of_seeds(nets, seeds).numpy()
+        for factor in (1.0, 0.5)
+    )
+    assert 0.2 < half.std(0).mean() / whole.std(0).mean() < 0.8
+    assert np.corrcoef(half.ravel(), whole.ravel())[0, 1] > 0.8
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"truncation": 0.0}, "truncation is 0: expected above 0"),
         ({"latent_dim": 0}, "latent_dim is 0: expected at least 1"),
         ({"mapping.rate": 0.0}, "mapping.rate is 0: expected above 0"),
         ({"weights.r1": -1.0}, "weights.r1 is -1: expected 0 or more"),

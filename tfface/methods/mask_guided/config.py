@@ -74,6 +74,8 @@ class MaskGuidedConfig(MethodConfig):
             this distance relative to that of their latents.
         diversity_steps: Steps over which the weight of the diversity falls linearly to 0; 0: it is
             constant.
+        truncation: Factor, above 0, on the latents of seeds: below 1, their styles vary less and are
+            less extreme (StyleGAN's truncation, of latents instead of codes). Not in training.
         reference_step: Whether to train also with styles of other images of the batch.
         region_balance: Weight, 0 to 1, of the mean over the regions of the label map, in which
             small and large regions count equally, in the reconstruction loss; the rest is the mean
@@ -96,6 +98,7 @@ class MaskGuidedConfig(MethodConfig):
     disc_condition: Literal["label_map", "none"] = "label_map"
     diversity: Literal["dsgan", "msgan"] = "dsgan"
     diversity_steps: int = 100_000
+    truncation: float = 1.0
     reference_step: bool = True
     region_balance: float = 0.0
     weights: Weights = Weights()
@@ -107,6 +110,7 @@ class MaskGuidedConfig(MethodConfig):
         check_least(self, 1, "latent_dim", "style_dim", "base_channels", "max_channels")
         check_least(self, 1, "injection_width")
         check_least(self, 0, "diversity_steps")
+        check_above_zero(self, "truncation")
         check(
             0 <= self.region_balance <= 1,
             f"region_balance is {self.region_balance}: expected 0 to 1",

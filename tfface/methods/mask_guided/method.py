@@ -140,7 +140,8 @@ class MaskGuided(Method):
             return tf.random.stateless_normal([self.config.latent_dim], [seed, 0], alg="philox")
 
         spec = tf.TensorSpec([self.config.latent_dim], tf.float32)
-        return nets["style_encoder"](tf.map_fn(latent, seeds, fn_output_signature=spec))
+        latents = tf.map_fn(latent, seeds, fn_output_signature=spec)
+        return nets["style_encoder"](self.config.truncation * latents)
 
     def style_of_faces(self, nets: Networks, references: tf.Tensor) -> tf.Tensor:
         """Style codes [B,D] of reference faces [B,S,S,3] in [-1,1]."""
