@@ -74,8 +74,8 @@ class MaskGuidedConfig(MethodConfig):
             this distance relative to that of their latents.
         diversity_steps: Steps over which the weight of the diversity falls linearly to 0; 0: it is
             constant.
-        truncation: Factor, above 0, on the latents of seeds: below 1, their styles vary less and are
-            less extreme (StyleGAN's truncation, of latents instead of codes). Not in training.
+        truncation: Factor, above 0, on the latents of seeds: below 1, styles vary less and are less
+            extreme (StyleGAN's truncation, of latents instead of codes). Not in training.
         reference_step: Whether to train also with styles of other images of the batch.
         region_balance: Weight, 0 to 1, of the mean over the regions of the label map, in which
             small and large regions count equally, in the reconstruction loss; the rest is the mean
