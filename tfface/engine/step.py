@@ -281,21 +281,18 @@ class TrainStep:
     def _average(self, phase: Phase) -> None:
         """Updates the averages of the networks that a phase has just updated."""
         config = self._method.config
-        pairs = [
-            (mean.value, new.value)
-            for name in phase.updates
-            if name in self._averages
-            for mean, new in zip(
-                self._averages[name].variables, self._nets[name].variables, strict=True
-            )
-        ]
-        if not pairs:
-            return
-        images = config.data.batch_size * phase.every
-        decay = 0.5 ** (images / (1000 * config.train.ema_half_life))
-        # Average over fewer updates at the beginning, to forget the random initial weights.
-        optimizer, _ = self._groups(phase)[0]
-        count = tf.cast(optimizer.iterations.value, tf.float32)
-        weight = 1.0 - tf.minimum(decay, (1.0 + count) / (10.0 + count))
-        for mean, new in pairs:
-            mean.assign_sub(tf.cast(weight, mean.dtype) * (mean - new))
+        for name in [name for name in phase.updates if name in self._averages]:
+            images = config.data.batch_size * phase.every
+            decay = 0.5 ** (images / (1000 * config.train.ema_half_life))
+            # Average over fewer updates at the beginning, to forget the random initial weights.
+            count = tf.cast(self._updates_of(name), tf.float32)
+            weight = 1.0 - tf.minimum(decay, (1.0 + count) / (10.0 + count))
+            pairs = zip(self._averages[name].variables, self._nets[name].variables, strict=True)
+            for mean, new in ((mean.value, new.value) for mean, new in pairs):
+                mean.assign_sub(tf.cast(weight, mean.dtype) * (mean - new))
+
+    def _updates_of(self, name: str) -> tf.Tensor:
+        """How often a network has been updated, by all phases."""
+        groups = [group for phase in self._phases for group in phase.groups().items()]
+        of_network = {group for group, (names, _) in groups if name in names}
+        return tf.add_n([self._optimizers[group].iterations.value for group in sorted(of_network)])
