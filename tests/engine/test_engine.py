@@ -45,12 +45,22 @@ def test_a_phase_runs_between_start_and_stop():
     assert all(Phase("judge", ("critic",), min).due(number) for number in (0, 1, 10**6))
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_averages_equal_a_numpy_implementation(tmp_path, policy):
+class TwoStages(Toy):
+    """The painter is updated by another phase after ten updates."""
+
+    def phases(self):
+        judge, paint = super().phases()
+        first = dataclasses.replace(paint, stop=20)
+        return judge, first, dataclasses.replace(paint, name="repaint", start=20)
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind"), [("float32", Toy), ("mixed_float16", Toy), ("float32", TwoStages)]
+)
+def test_averages_equal_a_numpy_implementation(tmp_path, policy, kind):
     half_life = 0.01  # 10 images; the painter is updated every 2 batches of 4.
-    trainer = toy(
-        tmp_path, train_ema_half_life=half_life, train_precision=policy, adam_learning_rate=0.05
-    )
+    options = {"train_precision": policy, "adam_learning_rate": 0.05}
+    trainer = toy(tmp_path, kind, train_ema_half_life=half_life, **options)
     expected = weights({"painter": trainer.nets["painter"]})
     count, moved = 0, False
     for number, _ in enumerate(steps(trainer, 40)):
