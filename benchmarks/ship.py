@@ -45,6 +45,14 @@ def main(argv: list[str] | None = None) -> int:
         "--count", type=int, help="number of people to evaluate on; default: the evaluation's"
     )
     parser.add_argument(
+        "--bits",
+        type=int,
+        default=8,
+        choices=range(4, 12),
+        metavar="N",
+        help="significant bits of the weights, 4 to 11 (default: %(default)s)",
+    )
+    parser.add_argument(
         "--commit", help="commit that the run was trained with (default: the checkout's)"
     )
     arguments = parser.parse_args(argv)
@@ -61,10 +69,11 @@ def main(argv: list[str] | None = None) -> int:
         model_path = Path(folder) / arguments.name
         (model_path / "checkpoints").mkdir(parents=True)
         file = model_path / "checkpoints" / f"step-{trained.step}.npz"
-        state = _half(read)
+        state = _half(read, arguments.bits)
         write_state(file, state, {}, model_path / "incomplete.npz", compress=True)
         if file.stat().st_size > LARGEST:
-            raise UserError(f"{file.stat().st_size / 2**20:.1f} MiB: expected at most 8 MiB")
+            size = file.stat().st_size / 2**20
+            raise UserError(f"{size:.1f} MiB: expected at most 8 MiB; --bits takes fewer bits")
         for name in ("method.txt", "config.yaml"):
             shutil.copy(trained.path / name, model_path / name)
         size = sum(value.size for value in state.values())
@@ -76,23 +85,23 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _half(state: State) -> State:
+def _half(state: State, significant: int) -> State:
     """The networks' weights, averaged where available, with float32 rounded to 16 bits or less."""
     nets = {name: value for name, value in state.items() if name.startswith("nets/")}
     for name in nets:
         nets[name] = state.get(name.replace("nets/", "averages/", 1), nets[name])
     for name, value in nets.items():
         if value.dtype == np.float32:
-            nets[name] = _rounded(value)
+            nets[name] = _rounded(value, significant)
             if not np.isfinite(nets[name]).all():
                 raise UserError(f"{name} has values outside the range of float16")
     return nets
 
 
-def _rounded(values: np.ndarray) -> np.ndarray:
-    """Float16 values with the 8 significant bits of bfloat16, which compress by a quarter."""
-    drop = 3  # Of float16's 11 significant bits.
-    bits = values.astype(np.float16).view(np.uint16).astype(np.uint32) + (1 << drop - 1)
+def _rounded(values: np.ndarray, significant: int) -> np.ndarray:
+    """Float16 with fewer significant bits: with the 8 of bfloat16 they compress by a quarter."""
+    drop = 11 - significant
+    bits = values.astype(np.float16).view(np.uint16).astype(np.uint32) + (1 << drop >> 1)
     return (bits >> drop << drop).astype(np.uint16).view(np.float16)
 
 
@@ -136,6 +145,7 @@ def _write_card(model: Trained, trained: Trained, arguments: Any, weights: int, 
             steps=model.step,
             hours=seconds / 3600,
             cores=len(os.sched_getaffinity(0)),
+            bits=arguments.bits,
             commit=arguments.commit or head.stdout.strip(),
             weights=weights,
             mebibytes=size / 2**20,
