@@ -464,8 +464,9 @@ def _addition():
     from tfface.methods.domain_alignment import networks
 
     class Equal(AdaptiveFusion):
-        def call(self, *inputs):
-            return 0.0 * super().call(*inputs) + 0.5
+        # Keras matches the arguments' names with those of `build`.
+        def call(self, condition, aligned):
+            return 0.0 * super().call(condition, aligned) + 0.5
 
     return mock.patch.object(networks, "AdaptiveFusion", Equal)
 

@@ -1,5 +1,6 @@
 """`benchmarks/claims.py`: its statistics, its page, and one claim from nothing."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -139,6 +140,30 @@ def test_invalid_arguments_are_reported(capsys):
     ):
         assert claims.main(words) == 2
         assert message in capsys.readouterr().err
+
+
+PATCHED = {
+    f"{claim.method}/{claim.name}/{variant.name}": (claim.method, variant)
+    for claim in CLAIMS
+    for variant in (claim.proposed, claim.control)
+    if variant.patch is not contextlib.nullcontext
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("name", PATCHED)
+def test_patched_methods_can_be_trained(name):
+    from tfface.testing.case import tiny_method
+
+    method_name, variant = PATCHED[name]
+    with variant.patch():
+        method, source = tiny_method(method_name)
+        nets, size = method.build(), method.config.data.batch_size
+        batch = next(iter(method.batches(source, "train", size, seed=0)))
+        for phase in method.phases():
+            total, _ = phase(nets, batch)
+            assert np.isfinite(float(total))
 
 
 @pytest.mark.slow
