@@ -35,6 +35,7 @@ RESAMPLES = 10_000
 _TITLES = {
     "edited/accuracy": "target-expression accuracy",
     "edited/right": "target-attribute accuracy",
+    "generated/psnr": "PSNR in dB",
     "segmentation/generated/miou": "mIoU of the re-segmented images",
 }
 """Names of metrics for readers."""
