@@ -96,10 +96,11 @@ class Case:
 
     Args:
         name: Name of the method.
-        folder: An empty folder.
+        folder: An empty folder; created if missing.
     """
 
     def __init__(self, name: str, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
         self.name, self.folder = name, folder
         self.method, self.source = tiny_method(name, jit="off")
         self.config = self.method.config
