@@ -8,6 +8,7 @@ that of TensorFlow's `efficientnet/lite` (Tan and Le 2019 without squeeze-and-ex
 from __future__ import annotations
 
 import collections
+import functools
 import importlib.util
 import pickle
 from pathlib import Path
@@ -52,7 +53,7 @@ def efficientnet(weights: str = "") -> FeatureNetwork:
     Raises:
         UserError: The package is not installed, or the file is missing or invalid.
     """
-    network = classifier(Path(weights) if weights else _installed())
+    network = _loaded(weights)
     features = keras.Model(network.inputs, network.get_layer("pooled").output)
     return FeatureNetwork("efficientnet", features)
 
@@ -63,11 +64,16 @@ def perceptual_efficientnet(weights: str = "") -> Lpips:
     All channels have weight 1, so its values are not comparable with LPIPS. Arguments and errors
     are those of `efficientnet`.
     """
-    network = classifier(Path(weights) if weights else _installed())
+    network = _loaded(weights)
     maps = [network.get_layer(name).output for name in _TAPS]
     return Lpips("perceptual_efficientnet", keras.Model(network.inputs, maps))
 
 
+def _loaded(weights: str) -> keras.Model:
+    return classifier(Path(weights) if weights else _installed())
+
+
+@functools.lru_cache(1)  # An evaluation needs it for the features and for the distance.
 def classifier(path: Path) -> keras.Model:
     """The whole network: images [N,S,S,3] in [-1,1] to logits [N,1000]; errors as above."""
     network, state = build(), read(path)
