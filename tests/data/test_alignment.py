@@ -52,13 +52,28 @@ def test_the_names_of_the_config_are_those_of_the_crops():
 @pytest.mark.parametrize("name", CROPS)
 def test_the_mask_of_a_face_covers_its_parts_but_not_the_border(name):
     size = 128
-    mask = face_mask(name, size)
+    mask = face_mask(Data(name="folder", path="faces", crop=name, size=size))
+    assert mask.shape == (size, size, 1)
+    mask = mask[:, :, 0]
     assert mask.dtype == np.float32 and mask.min() == 0.0 and mask.max() == 1.0
     np.testing.assert_allclose(mask, mask[:, ::-1], atol=1e-5)
     assert not mask[[0, 0, -1, -1], [0, -1, 0, -1]].any()
     if len(CROPS[name].targets) > 2:  # Not where the centre and the right side determine the crop.
         rows, columns = (np.array(CROPS[name].targets).T[::-1] * size).astype(int)
         assert (mask[rows, columns] == 1.0).all()
+
+
+def test_a_larger_mask_contains_the_smaller_one_and_the_forehead():
+    data = Data(name="celeba", path="CelebA", size=64)
+    small, large = (face_mask(data, scale)[:, :, 0] for scale in (1.0, 1.35))
+    assert (large >= small).all() and large.sum() > 1.5 * small.sum()
+    assert small[17, 32] < 0.1 and large[17, 32] == 1.0  # Above the brows.
+    assert not large[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+
+
+def test_a_mask_needs_a_known_crop():
+    with pytest.raises(UserError, match=r"'folder': set data.crop to one of celeba"):
+        face_mask(Data(name="folder", path="faces"))
 
 
 @pytest.mark.parametrize("name", CROPS)

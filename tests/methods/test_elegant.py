@@ -7,6 +7,7 @@ from encoded_images import SIZES, encoded, noise
 from tiny_runs import face, write_tiny_run
 
 from tfface.config import from_dict, from_preset, presets, replace
+from tfface.data.alignment import face_mask
 from tfface.data.images import load_image
 from tfface.exporting.saved_model import export_run
 from tfface.methods.elegant.config import ElegantConfig
@@ -70,6 +71,22 @@ def test_change_threshold_applies_in_inference_only(batch):
     )
     for name, image in ours.generate(nets, batch, training=True).items():
         np.testing.assert_array_equal(image, plain.generate(nets, batch, training=True)[name])
+
+
+def test_edits_can_be_confined_to_the_face(batch):
+    plain, confined = (method_with(**OURS, face_only=only) for only in (False, True))
+    nets = plain.build()
+    mask = face_mask(plain.config.data, scale=1.35)[:, :, 0]
+    outside, inside = mask == 0, mask == 1
+    assert outside.any() and inside.any()
+    before, after = (m.generate(nets, batch, training=True) for m in (plain, confined))
+    assert (before["C"].numpy() != batch["A"].numpy())[:, outside].any()
+    for name, side in (("C", "A"), ("D", "B"), ("A1", "A")):
+        result, image = after[name].numpy(), batch[side].numpy()
+        np.testing.assert_array_equal(result[:, outside], image[:, outside])
+        np.testing.assert_allclose(result[:, inside], before[name].numpy()[:, inside], atol=1e-6)
+    swapped = confined.transfer(nets, batch["A"], batch["B"], batch["attribute"], tf.ones([2]))
+    np.testing.assert_allclose(swapped, after["C"], atol=1e-5)
 
 
 def test_blend_exchanges_each_latent_part_from_its_reference(batch):

@@ -137,7 +137,7 @@ def crop_of(data: Data) -> str | None:
     return _OWN.get(data.name) if data.crop == "own" else data.crop
 
 
-def face_mask(name: str, size: int) -> np.ndarray:
+def face_mask(data: Data, scale: float = 1.0) -> np.ndarray:
     """A soft ellipse around the faces of aligned images: from the brows' upper side to the chin.
 
     Its centre is halfway between the eyes' line and the mouth. It is 1 up to 1.2 times the distance
@@ -145,12 +145,21 @@ def face_mask(name: str, size: int) -> np.ndarray:
     (ours).
 
     Args:
-        name: Name of the images' crop.
-        size: Side of the images, in pixels.
+        data: The data set, whose images must have a known crop.
+        scale: Factor on both axes of the ellipse; 1.35 reaches from the hairline to below the chin.
 
     Returns:
-        float32 [S,S] in [0,1].
+        float32 [S,S,1] in [0,1].
+
+    Raises:
+        UserError: The crop is unknown.
     """
+    name, size = crop_of(data), data.size
+    if name is None:
+        raise UserError(
+            f"face_only needs the crop of the images, which is unknown for data.name "
+            f"{data.name!r}: set data.crop to one of {', '.join(CROPS)}"
+        )
     targets = np.array(CROPS[name].targets)
     if name == "celeba_hq":
         # From c and s of `_centre_and_right`, for faces with s = 4 |x'| = 3.6 |y'|.
@@ -160,8 +169,8 @@ def face_mask(name: str, size: int) -> np.ndarray:
         between = targets[1, 0] - targets[0, 0]
     row, column = ((np.arange(size) + 0.5) / size)[:, None], (np.arange(size) + 0.5) / size
     radius = np.hypot((row - (eyes + mouth) / 2) / (mouth - eyes), (column - 0.5) / between)
-    outwards = np.clip((radius - 1.2) / 0.3, 0.0, 1.0)
-    return (0.5 + 0.5 * np.cos(np.pi * outwards)).astype(np.float32)
+    outwards = np.clip((radius / scale - 1.2) / 0.3, 0.0, 1.0)
+    return (0.5 + 0.5 * np.cos(np.pi * outwards)).astype(np.float32)[:, :, None]
 
 
 def check_crop(name: str) -> str:

@@ -80,6 +80,9 @@ class ElegantConfig(MethodConfig):
         change_threshold: Soft threshold for the pixel differences of `subtract_unchanged`, in
             inference only: differences up to it are set to 0 and larger ones are reduced by it,
             which removes faint noise outside the edit. In units of the image range [-1,1].
+        face_only: Confine edits to the face and the hair around it, by a soft ellipse where the
+            crop of the data set has them (ours; for photographs, whose backgrounds the
+            discriminator learns by heart).
         discriminator: The discriminators of the exchanged images.
         weights: Weights of the terms of the objective.
         data: The data set.
@@ -92,6 +95,7 @@ class ElegantConfig(MethodConfig):
     normalization: Literal["channel", "layer"] = "channel"
     subtract_unchanged: bool = False
     change_threshold: float = 0.0
+    face_only: bool = False
     discriminator: Discriminator = Discriminator()
     weights: Weights = Weights()
     data: Data = Data()

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfface.data import open_source
+from tfface.data.alignment import face_mask
 from tfface.data.base import Source
 from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
 from tfface.methods.elegant import losses, serving
@@ -58,6 +59,8 @@ class Elegant(Method):
         super().__init__(config)
         self.multitask = config.discriminator.kind == "multitask"
         self.discriminators = ("disc1",) if self.multitask else ("disc1", "disc2")
+        # From the hairline to below the chin: bangs are above the face.
+        self._mask = face_mask(config.data, scale=1.35) if config.face_only else None
 
     @classmethod
     def open(cls, config: ElegantConfig) -> tuple[Elegant, Source]:
@@ -195,7 +198,7 @@ class Elegant(Method):
             unchanged, exchanged = tf.split(residuals, 2)
             change = exchanged - unchanged if training else self.change(exchanged, unchanged)
             residuals = tf.concat([unchanged, change], 0)
-        results = tf.split(_add_residual(images, residuals), 4)
+        results = tf.split(_add_residual(images, self._confined(residuals)), 4)
         return dict(zip(("A1", "B1", "C", "D"), results, strict=True))
 
     def change(self, exchanged: tf.Tensor, unchanged: tf.Tensor) -> tf.Tensor:
@@ -206,6 +209,10 @@ class Elegant(Method):
         """
         difference, threshold = exchanged - unchanged, self.config.change_threshold
         return difference - tf.clip_by_value(difference, -threshold, threshold)
+
+    def _confined(self, residuals: tf.Tensor) -> tf.Tensor:
+        """The residuals; with `face_only` they are 0 outside the face."""
+        return residuals if self._mask is None else self._mask * residuals
 
     def exchanged_labels(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """`y_C`, which is y_A with the exchanged entry of y_B, and `y_D`, the reverse."""
@@ -268,7 +275,7 @@ class Elegant(Method):
         residual = nets["decoder"]([code, own, *skips])
         if self.config.subtract_unchanged:
             residual = self.change(residual, nets["decoder"]([own, own, *skips]))
-        return _add_residual(source, residual)
+        return _add_residual(source, self._confined(residual))
 
     def preview(self, nets: Networks, batch: Batch) -> dict[str, tf.Tensor]:
         """The pair, its exchanges and, unless equal to the pair, its reconstructions."""

@@ -8,7 +8,7 @@ import functools
 import tensorflow as tf
 
 from tfface.data import open_source
-from tfface.data.alignment import CROPS, crop_of, face_mask
+from tfface.data.alignment import face_mask
 from tfface.data.base import Source
 from tfface.errors import UserError
 from tfface.layers.discriminator import Discriminator
@@ -41,16 +41,7 @@ class Sargan(Method):
 
     def __init__(self, config: SarganConfig):
         super().__init__(config)
-        self._mask = None
-        if not config.face_only:
-            return
-        crop = crop_of(config.data)
-        if crop is None:
-            raise UserError(
-                f"face_only needs the crop of the images, which is unknown for data.name "
-                f"{config.data.name!r}: set data.crop to one of {', '.join(CROPS)}"
-            )
-        self._mask = face_mask(crop, config.data.size)[:, :, None]
+        self._mask = face_mask(config.data) if config.face_only else None
 
     @classmethod
     def open(cls, config: SarganConfig) -> tuple[Sargan, Source]:
