@@ -1,7 +1,8 @@
-"""Keras's Adam update, op by op and XLA-compiled: `python benchmarks/optimizer_update.py`.
+"""Adam updates on the CPU: Keras's, as it is and XLA-compiled, and tfface's in one operation.
 
-One row for each phase of the methods' demo presets, on the CPU. The two variants alternate in one
-process, so that their ratio is valid on a busy machine too; times are the minimum of many calls.
+`python benchmarks/optimizer_update.py` prints a row for each phase of the methods' demo presets.
+The variants alternate in one process, so that their ratios are valid on a busy machine too; times
+are the minimum of many calls. The first call traces and, with XLA, compiles.
 """
 
 from __future__ import annotations
@@ -12,58 +13,59 @@ from tfface.cli import import_tensorflow
 
 import_tensorflow()
 
+import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tfface.config import parse_training  # noqa: E402
-from tfface.engine.trainer import adam  # noqa: E402
+from tfface.engine.step import FusedAdam  # noqa: E402
 from tfface.methods import METHODS, get_config, get_method  # noqa: E402
 
 ROUNDS = 150
+VARIANTS = {
+    "Keras": (keras.optimizers.Adam, False),
+    "Keras, compiled": (keras.optimizers.Adam, True),
+    "one operation": (FusedAdam, False),
+}
 
 
-def update(nets, config, jit):
-    """Returns a function that applies one set of gradients to networks."""
-    weights = [v for net in nets for v in net.trainable_variables]
-    optimizer = adam(config.adam)
+def update(weights, kind, jit):
+    """Returns a function that applies one set of gradients to weights."""
+    optimizer = kind(1e-4)
     optimizer.build(weights)
     gradients = [tf.random.stateless_normal(v.shape, (0, i)) for i, v in enumerate(weights)]
 
-    @tf.function(jit_compile=jit)
+    @tf.function(jit_compile=jit, autograph=False)
     def apply(gradients):
         optimizer.apply(gradients, weights)
 
     return lambda: apply(gradients)
 
 
-def milliseconds(functions):
-    """Fastest time of each function, with alternating calls."""
-    times = [[] for _ in functions]
-    for function in functions:
-        function()
-    for _ in range(ROUNDS):
-        for function, measured in zip(functions, times, strict=True):
-            begin = time.perf_counter()
-            function()
-            measured.append(1000 * (time.perf_counter() - begin))
-    return [min(measured) for measured in times]
+def timed(function):
+    """Seconds of a call."""
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
 
 
 def main():
-    print("| method, phase | arrays | weights | op by op (ms) | compiled (ms) | ratio |")
-    print("|---|---|---|---|---|---|")
+    cells = ["method, phase", "arrays", "weights"]
+    cells += [f"{name}, ms (first call, s)" for name in VARIANTS]
+    print(f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}")
     for name in METHODS:
         _, config, _ = parse_training([name, "--preset", "demo"], {name: get_config(name)})
         method, _ = get_method(name).open(config)
         nets = method.build()
         for phase in method.phases():
-            updated = [nets[n] for n in phase.updates]
-            weights = [v for net in updated for v in net.trainable_variables]
-            plain, compiled = milliseconds([update(updated, config, jit) for jit in (False, True)])
+            weights = [v for net in phase.updates for v in nets[net].trainable_variables]
+            updates = [update(weights, *variant) for variant in VARIANTS.values()]
+            first = [timed(function) for function in updates]
+            rounds = [[timed(function) for function in updates] for _ in range(ROUNDS)]
+            fastest = [1000 * min(times) for times in zip(*rounds, strict=True)]
             count = sum(int(tf.size(v)) for v in weights)
-            print(
-                f"| {name}, {phase.name} | {len(weights)} | {count:,} | {plain:.2f} | "
-                f"{compiled:.2f} | {plain / compiled:.1f} |"
-            )
+            cells = [f"{name}, {phase.name}", f"{len(weights)}", f"{count:,}"]
+            cells += [f"{a:.2f} ({b:.1f})" for a, b in zip(fastest, first, strict=True)]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """A compiled training step: gradients per phase, and optimiser updates.
 
-XLA compiles per-replica functions only. Updates contain the sum of the gradients over the replicas,
-or follow it, which XLA cannot compile; so with several replicas it compiles no updates.
+XLA compiles per-replica functions only: it cannot compile the sum of gradients over the replicas.
 """
 
 from __future__ import annotations
@@ -44,6 +43,31 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     # Shared by all trainers of a process: every new strategy numbers its collective operations from
     # the beginning, and TensorFlow treats operations with the same number as the same operation.
     return tf.distribute.MirroredStrategy(devices)
+
+
+class FusedAdam(keras.optimizers.Adam):
+    """Adam that updates a variable in one TensorFlow operation.
+
+    The same formula as Keras's, which is a chain of a dozen operations: these take longer to trace
+    and, without XLA, to run (benchmarks/optimizer_update.py).
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates a variable and its moments."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(self.beta_1, step),
+            beta2_power=tf.pow(self.beta_2, step),
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
 
 
 def make_optimizers(
@@ -113,17 +137,10 @@ class TrainStep:
         train = method.config.train
         on_gpu = bool(tf.config.list_logical_devices("GPU"))
         jit = on_gpu if train.jit == "auto" else train.jit == "on"
-        # The update is a long chain of small operations; XLA makes it up to twice as fast, also on
-        # CPUs (benchmarks/optimizer_update.py).
-        jit_update = train.jit != "off" and strategy.num_replicas_in_sync == 1
-        self.compilation = (
-            f"XLA compiles gradients: {'yes' if jit else 'no'}, "
-            f"updates: {'yes' if jit_update else 'no'}"
-        )
+        self.compilation = f"XLA compiles gradients: {'yes' if jit else 'no'}"
         self._phases = method.phases()
         self._forward = {p.name: self._forward_function(p, jit) for p in self._phases if p.forward}
         self._gradients = {p.name: self._gradient_function(p, jit) for p in self._phases}
-        self._updates = {p.name: self._update_function(p, jit_update) for p in self._phases}
         self._calls: dict[tuple[tuple[str, ...], ...], tuple] = {}
 
     def __call__(
@@ -220,19 +237,14 @@ class TrainStep:
         factors = [1.0, *(scale / first for scale in others)]
         return [[f * g for g in group] for f, group in zip(factors, gradients, strict=True)]
 
-    def _update_function(self, phase: Phase, jit: bool):
-        groups = self._groups(phase)
-
-        def update(gradients):
-            """Updates the weights; returns the norm of the gradients."""
-            squares = 0.0
-            for (optimizer, variables), values in zip(groups, gradients, strict=True):
-                norm = tf.linalg.global_norm(values) / _scale((optimizer, variables))
-                squares += tf.square(norm)
-                optimizer.apply(values, variables)
-            return tf.sqrt(squares)
-
-        return tf.function(update, jit_compile=True, autograph=False) if jit else update
+    def _update(self, phase: Phase, gradients: list[list[tf.Tensor]]) -> tf.Tensor:
+        """Updates the weights; returns the norm of the gradients."""
+        squares = 0.0
+        for (optimizer, variables), values in zip(self._groups(phase), gradients, strict=True):
+            norm = tf.linalg.global_norm(values) / _scale((optimizer, variables))
+            squares += tf.square(norm)
+            optimizer.apply(values, variables)
+        return tf.sqrt(squares)
 
     def _call_function(self, due: tuple[tuple[Phase, ...], ...]):
         names: list[list[str]] = [[] for _ in due]
@@ -255,7 +267,7 @@ class TrainStep:
                 if self._strategy.num_replicas_in_sync > 1:
                     context = tf.distribute.get_replica_context()
                     gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-                norm = self._updates[phase.name](gradients)
+                norm = self._update(phase, gradients)
                 values |= {f"{phase.name}/{term}": value for term, value in terms.items()}
                 values[f"{phase.name}/{NORM}"] = norm
             names[:] = values

@@ -23,7 +23,14 @@ from tfface.engine.checkpoint import Checkpoints, State, write_replay
 from tfface.engine.load import averaged
 from tfface.engine.progress import Report, logging_to, make_console, profiled_steps
 from tfface.engine.run import Run, fingerprint
-from tfface.engine.step import NORM, TrainStep, make_optimizers, make_strategy, split_batch
+from tfface.engine.step import (
+    NORM,
+    FusedAdam,
+    TrainStep,
+    make_optimizers,
+    make_strategy,
+    split_batch,
+)
 from tfface.engine.stopping import StopSignals
 from tfface.engine.workers import ALONE, Agreement, Workers
 from tfface.errors import Interrupted, NotFinite, UserError, invocation
@@ -43,7 +50,7 @@ _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO
 
 def adam(config: Adam) -> keras.Optimizer:
     """Creates the optimiser of a phase; the engine sets its learning rate in every step."""
-    return keras.optimizers.Adam(
+    return FusedAdam(
         config.learning_rate,
         config.beta_1,
         config.beta_2,
