@@ -7,6 +7,7 @@ change the others.
 
 from __future__ import annotations
 
+import functools
 import zlib
 
 import numpy as np
@@ -246,7 +247,22 @@ def sample_factors(seeds: tf.Tensor) -> dict[str, tf.Tensor]:
         A dict of tensors [B]: float32 for continuous factors, bool for switches, int32 for kinds
         (`smiling` and `mouth_open`: 0, 1 or AS_EXPRESSED), int64 for `identity`, the seed.
     """
-    seeds = tf.cast(seeds, tf.int64)
+    factors = _sampler()(tf.cast(seeds, tf.int64))
+    for value in factors.values():
+        value.set_shape(seeds.shape)
+    return factors
+
+
+@functools.lru_cache
+def _sampler():
+    """Sampling as one function of some hundred operations, traced once per process."""
+    options = {"experimental_attributes": {"_noinline": True}}
+    sample = tf.function(_sample, [tf.TensorSpec([None], tf.int64)], autograph=False, **options)
+    # A concrete function is always a graph traced once, even with run_functions_eagerly.
+    return sample.get_concrete_function()
+
+
+def _sample(seeds: tf.Tensor) -> dict[str, tf.Tensor]:
     amounts = IDENTITY | _STYLE_UNIFORM | _POSE_UNIFORM | _EXPRESSION_UNIFORM
     names = ("male", *amounts, *_KINDS, *_CHANCES)
     u = dict(zip(names, tf.unstack(uniform(seeds, *names), axis=1), strict=True))

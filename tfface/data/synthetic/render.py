@@ -71,15 +71,14 @@ def render(
                 f"The built-in faces have no field {name!r}; they have {', '.join(FIELDS)}"
             )
     f = factors
-    moved = movement(f)
     out = {name: f[name] for name in ("expression", "intensity", "identity") if name in fields}
     if "image" in fields or "label_map" in fields:
         wanted = tuple(name for name in ("image", "label_map") if name in fields)
         out |= _drawer(size, wanted)(f)
     if "attributes" in fields:
-        out["attributes"] = attribute_values(f, *mouth_state(f, moved))
+        out["attributes"] = attribute_values(f, *mouth_state(f, movement(f)))
     if "landmarks" in fields:
-        out["landmarks"] = _landmarks(f, moved, size)
+        out["landmarks"] = _landmarks(f, movement(f), size)
     if "pose" in fields:
         out["pose"] = tf.stack([f["yaw"], f["pitch"], f["roll"]], axis=1)
     if "light" in fields:
@@ -111,10 +110,7 @@ def _drawer(size: int, wanted: tuple[str, ...]):
 
     It is not inlined, so pipelines that call it build quickly and eager calls run the same code.
     """
-    seeds = tf.TensorSpec([None], tf.int64)
-    specs = (
-        tf.function(sample_factors, autograph=False).get_concrete_function(seeds).structured_outputs
-    )
+    specs = {name: value.dtype for name, value in sample_factors(tf.range(1)).items()}
     names = sorted(specs)
 
     def draw(*values):
@@ -127,7 +123,7 @@ def _drawer(size: int, wanted: tuple[str, ...]):
             outputs["label_map"] = layers.label
         return outputs
 
-    signature = [tf.TensorSpec([None], specs[name].dtype) for name in names]
+    signature = [tf.TensorSpec([None], specs[name]) for name in names]
     options = {"experimental_attributes": {"_noinline": True}}
     # A concrete function is always a graph traced once, even with run_functions_eagerly.
     draw = tf.function(draw, signature, autograph=False, **options).get_concrete_function()
