@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import enum
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -101,6 +102,11 @@ class Signature:
     function: Callable[..., dict[str, tf.Tensor]]
     inputs: dict[str, tf.TensorSpec]
     example: dict[str, Any]
+
+
+def traced(*specs: tf.TensorSpec) -> Callable[[Callable], Callable]:
+    """Decorates a function that several signatures share: an export builds its graph only once."""
+    return functools.partial(tf.function, input_signature=specs, autograph=False)
 
 
 class Method(abc.ABC):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfface.data.image_ops import encode_squares, example_image, example_png, to_squares
 from tfface.data.label_map_ops import check_labels, encode_labels, example_labels, to_label_squares
-from tfface.methods.base import Method, Networks, Signature
+from tfface.methods.base import Method, Networks, Signature, traced
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
@@ -16,11 +16,16 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     """
     size, lines = method.config.data.size, method.takes == "lines"
     text = tf.TensorSpec([None], tf.string)
+    maps = tf.TensorSpec([None, size, size], tf.int32)
+    images = tf.TensorSpec([None, size, size, 3], tf.float32)
     image, labels = example_image(size), example_labels(size, lines)
 
+    @traced(maps, images)
+    def aligned(condition, exemplar):
+        return method.generate(nets, method.encode(condition), exemplar)
+
     def generate(condition, exemplar):
-        condition = check_labels(condition, lines)
-        result = method.generate(nets, method.encode(condition), exemplar)
+        result = aligned(check_labels(condition, lines), exemplar)
         return {"image": result["image"], "warped": result["warped"]}
 
     def decode(condition_bytes, exemplar_bytes):
@@ -32,8 +37,7 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         return {"image_bytes": encode_squares(result["image"])}
 
     def retrieve_bytes(**encoded):
-        condition, exemplar = decode(**encoded)
-        result = method.generate(nets, method.encode(condition), exemplar)
+        result = aligned(*decode(**encoded))
         across = size // 2 // method.config.alignment.block_side
         shape = [-1, across, across, method.config.alignment.top_k]
         return {name: tf.reshape(result[name], shape) for name in ("index", "weights")}
@@ -44,10 +48,7 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     return {
         "serving_default": Signature(
             generate,
-            {
-                "condition": tf.TensorSpec([None, size, size], tf.int32),
-                "exemplar": tf.TensorSpec([None, size, size, 3], tf.float32),
-            },
+            {"condition": maps, "exemplar": images},
             {"condition": labels, "exemplar": image},
         ),
         "bytes": Signature(generate_bytes, texts, example),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfface.data.image_ops import edit_bytes, example_image, example_png, to_squares
-from tfface.methods.base import Method, Networks, Signature
+from tfface.methods.base import Method, Networks, Signature, traced
 from tfface.methods.labels import index_of
 
 
@@ -20,10 +20,20 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     references = tf.stack([face[:, :, ::-1], face[:, ::-1]], 1)
     attributes, strengths = tf.constant([[names[0], names[-1]]]), tf.ones([1, 2])
 
+    @traced(
+        tf.TensorSpec([None, size, size, 3], tf.float32),
+        tf.TensorSpec([None, None, size, size, 3], tf.float32),
+        tf.TensorSpec([None, None], tf.int32),
+        tf.TensorSpec([None, None], tf.float32),
+    )
+    def blend(source, reference, index, strength):
+        return method.blend(nets, source, reference, index, strength)
+
     def exchange(source, reference, attribute, strength):
         index = index_of(attribute, names, "attribute")
-        edit = method.transfer if attribute.shape.rank == 1 else method.blend
-        return edit(nets, source, reference, index, strength)
+        if attribute.shape.rank == 1:  # One change of each image.
+            reference, index, strength = reference[:, None], index[:, None], strength[:, None]
+        return blend(source, reference, index, strength)
 
     def exchange_bytes(source_bytes, reference_bytes, attribute, strength):
         squares = to_squares(tf.reshape(reference_bytes, [-1]), size)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfface.data.image_ops import encode_squares, example_image, example_png, to_squares
 from tfface.data.label_map_ops import check_labels, encode_labels, example_labels, to_label_squares
-from tfface.methods.base import Method, Networks, Signature
+from tfface.methods.base import Method, Networks, Signature, traced
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
@@ -19,19 +19,23 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     text = tf.TensorSpec([None], tf.string)
     maps = tf.TensorSpec([None, size, size], tf.int32)
     images = tf.TensorSpec([None, size, size, 3], tf.float32)
+    codes = tf.TensorSpec([None, method.config.style_dim], tf.float32)
     labels, image = example_labels(size), example_image(size)
     map_png, seed = encode_labels(labels), tf.constant([1], tf.int64)
 
-    def generate(label_map, code):
-        image = method.generate(nets, check_labels(label_map), code)
-        return {"image": image, "style_code": code}
+    @traced(maps, codes)
+    def face(label_map, code):
+        return method.generate(nets, label_map, code)
 
-    def generate_bytes(label_map_bytes, code):
-        image = method.generate(nets, to_label_squares(label_map_bytes, size), code)
-        return {"image_bytes": encode_squares(image)}
-
+    @traced(images)
     def face_style(reference):
         return method.style_of_faces(nets, reference)
+
+    def generate(label_map, code):
+        return {"image": face(check_labels(label_map), code), "style_code": code}
+
+    def generate_bytes(label_map_bytes, code):
+        return {"image_bytes": encode_squares(face(to_label_squares(label_map_bytes, size), code))}
 
     return {
         "serving_default": Signature(
@@ -60,10 +64,7 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         ),
         "style_code": Signature(
             lambda label_map, style_code: generate(label_map, style_code),
-            {
-                "label_map": maps,
-                "style_code": tf.TensorSpec([None, method.config.style_dim], tf.float32),
-            },
+            {"label_map": maps, "style_code": codes},
             {"label_map": labels, "style_code": method.style_of_seeds(nets, seed)},
         ),
     }

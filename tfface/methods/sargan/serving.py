@@ -5,23 +5,27 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfface.data.image_ops import edit_bytes, example_image, example_png
-from tfface.methods.base import Method, Networks, Signature
+from tfface.methods.base import Method, Networks, Signature, traced
 from tfface.methods.labels import index_of
 
 
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     """`serving_default` for float images, `bytes` for encoded ones; expressions by name."""
     size, classes = method.config.data.size, method.config.classes
-    names = tf.TensorSpec([None], tf.string)
+    images, names = (
+        tf.TensorSpec([None, size, size, 3], tf.float32),
+        tf.TensorSpec([None], tf.string),
+    )
     image, name = example_image(size), tf.constant([classes[0]])
 
+    @traced(images, names)
     def edit(image, expression):
         return method.edit(nets, image, index_of(expression, classes, "expression"))
 
     return {
         "serving_default": Signature(
             lambda image, expression: {"image": edit(image, expression)},
-            {"image": tf.TensorSpec([None, size, size, 3], tf.float32), "expression": names},
+            {"image": images, "expression": names},
             {"image": image, "expression": name},
         ),
         "bytes": Signature(

@@ -12,7 +12,7 @@ from tfface.data.image_ops import (
     to_squares,
 )
 from tfface.data.label_map_ops import encode_labels
-from tfface.methods.base import Method, Networks, Signature
+from tfface.methods.base import Method, Networks, Signature, traced
 from tfface.methods.labels import index_of
 
 
@@ -30,12 +30,16 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     images = tf.TensorSpec([None, size, size, 3], tf.float32)
     image = example_image(size)
 
+    @traced(images)
+    def probabilities_of(image):
+        return method.segment(nets, image)
+
     def segment(image):
-        probabilities = method.segment(nets, image)
+        probabilities = probabilities_of(image)
         return {"label_map": _labels(probabilities), "probabilities": probabilities}
 
     def segment_bytes(image_bytes):
-        labels = _labels(method.segment(nets, to_squares(image_bytes, size)))
+        labels = _labels(probabilities_of(to_squares(image_bytes, size)))
         return {"label_map_bytes": encode_labels(labels)}
 
     segmentation = (
@@ -47,8 +51,12 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     else:
         name = tf.constant([classes[0]])
 
+        @traced(images, text)
+        def results(image, expression):
+            return method.edit(nets, image, index_of(expression, classes, "expression"))
+
         def edit(image, expression):
-            edited = method.edit(nets, image, index_of(expression, classes, "expression"))
+            edited = results(image, expression)
             return {"image": edited["image"], "label_map": edited["label_map"]}
 
         def edit_encoded(image_bytes, expression):
@@ -58,8 +66,7 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
             return {"image_bytes": edit_bytes(edit_squares, image_bytes, size)}
 
         def parts_bytes(image_bytes, expression):
-            index = index_of(expression, classes, "expression")
-            edited = method.edit(nets, to_squares(image_bytes, size), index)
+            edited = results(to_squares(image_bytes, size), expression)
             return {f"{name}_bytes": encode_squares(edited[name]) for name in config.regions}
 
         editing = (
