@@ -1,8 +1,8 @@
 """Claims of the papers' abstracts, tested: `python benchmarks/claims.py METHOD`.
 
 Trains both sides of each comparison (`benchmarks/experiments.py`) with several seeds, measures them
-on the same held-out built-in faces, and writes figures, intervals and verdicts to
-`benchmarks/claims.json` and `docs/claims.md`. Run folders are kept: the same command continues, and
+on the same held-out built-in faces, and writes figures and intervals to `benchmarks/claims.json`,
+and with the verdicts to `docs/claims.md`. Run folders are kept: the same command continues, and
 a second call trains nothing.
 """
 
@@ -183,15 +183,19 @@ def result(claim: Claim, seeds: int, out: Path) -> dict[str, Any]:
         for side in SIDES
     }
     values = {side: np.array([v["people"] for v in runs]) for side, runs in found.items()}
-    difference_ = difference(values["proposed"], values["control"])
     return {
         "seeds": seeds,
         "people": values["control"].shape[1],
         **{side: float(values[side].mean()) for side in values},
         "also": {side: float(np.mean([v["also"] for v in runs])) for side, runs in found.items()},
-        **dataclasses.asdict(difference_),
-        "verdict": difference_.verdict,
+        **dataclasses.asdict(difference(values["proposed"], values["control"])),
     }
+
+
+def verdict(found: dict[str, Any]) -> str:
+    """The verdict on a recorded claim."""
+    fields = [field.name for field in dataclasses.fields(Difference)]
+    return Difference(**{name: found[name] for name in fields}).verdict
 
 
 def tables(recorded: dict[str, dict[str, Any]]) -> str:
@@ -215,7 +219,7 @@ def tables(recorded: dict[str, dict[str, Any]]) -> str:
             f"{markdown(cells)}\n",
             f"Difference {found['mean']:+.3g} percentage points ({found['low']:+.3g} to "
             f"{found['high']:+.3g}; detectable {found['detectable']:.2g}); seeds 0 to "
-            f"{found['seeds'] - 1}, {found['people']} faces. **Verdict: {found['verdict']}.** "
+            f"{found['seeds'] - 1}, {found['people']} faces. **Verdict: {verdict(found)}.** "
             f"`python benchmarks/claims.py {claim.method} --only {claim.name}`\n",
         ]
     return "\n".join(texts)
@@ -258,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
         recorded[f"{claim.method}/{claim.name}"] = found
         write_text(record, json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
         replace_block(page, MARK, tables(recorded))
-        print(f"{claim.method} {claim.name}: {found['mean']:+.3g}, {found['verdict']}", flush=True)
+        print(f"{claim.method} {claim.name}: {found['mean']:+.3g}, {verdict(found)}", flush=True)
     return 0
 
 
