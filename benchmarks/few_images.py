@@ -35,7 +35,7 @@ def part(path: Path, count: int, out: Path) -> Path:
     Classes keep their shares; of each, the images with the lowest hash of their names are taken.
 
     Raises:
-        UserError: Fewer training images, or no folder of one of the splits.
+        UserError: Fewer training images, no folder of one of the splits, or a part of other images.
     """
     classes = {split: _classes(path / split) for split in SPLITS}
     total = sum(map(len, classes["train"].values()))
@@ -45,10 +45,7 @@ def part(path: Path, count: int, out: Path) -> Path:
         for name, files in images.items():
             files = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
             kept = round(count * len(files) / total) if split == "train" else len(files)
-            folder = out / split / name
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in files[:kept]:
-                _link(file, folder / file.name)
+            _link(files[:kept], out / split / name)
     return out
 
 
@@ -58,26 +55,27 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     return {sub.name: list_images(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
 
 
-def _link(file: Path, to: Path) -> None:
-    if not to.is_symlink():
-        to.symlink_to(file.resolve())
+def _link(files: list[Path], folder: Path) -> None:
+    """Makes links to the files in the folder, which must not contain others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        if not (folder / file.name).is_symlink():
+            (folder / file.name).symlink_to(file.resolve())
+    links = {link.resolve() for link in folder.iterdir()}
+    if links != {file.resolve() for file in files}:
+        raise UserError(f"{folder} has links to other images: use another --out")
 
 
-def measure(path: Path, judges: Path, count: int, steps: int, out: Path) -> dict[str, Any]:
+def measure(path: Path, judges: Path, count: int, out: Path) -> dict[str, Any]:
     """Trains on `count` images, and judges the edits of the test images (`PhotoEdits.result`)."""
     from tfface.evaluation import evaluation_of
     from tfface.evaluation.pictures import evaluate_pictures
     from tfface.train import train_run
 
-    folder, test = part(path, count, out / f"{count}-images"), out / "test"
-    test.mkdir(exist_ok=True)
-    for files in _classes(path / "test").values():
-        for file in files:
-            _link(file, test / file.name)
-    options = {"data.path": str(folder)}
-    if steps:
-        options |= {"train.steps": steps, "adam.decay_start": steps // 2}
+    options = {"data.path": str(part(path, count, out / f"{count}-images"))}
     trained = train_run("sargan", preset="celeba64", run=out / str(count), options=options)
+    test = out / "test"
+    _link([file for files in _classes(path / "test").values() for file in files], test)
     return evaluate_pictures(evaluation_of(trained), test, judges=judges)
 
 
@@ -103,7 +101,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--path", required=True, help="folder of expressions, with splits")
     parser.add_argument("--judges", default="judges", help="of `prepare judges` (%(default)s)")
     parser.add_argument("--counts", nargs="+", type=int, default=[500, 1000, 2000])
-    parser.add_argument("--steps", type=int, default=0, help="of each training; 0: the preset's")
     parser.add_argument("--out", default="runs/few-images", help="folder of the runs (%(default)s)")
     parser.add_argument("--write", action="store_true", help="write the table into the docs")
     arguments = parser.parse_args(argv)
@@ -116,10 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     if not judges.is_dir():
         raise UserError(f"no folder {judges}: write it with `python -m tfface.prepare judges`")
     import_tensorflow()
-    results = {
-        count: measure(path, judges, count, arguments.steps, out)
-        for count in sorted(arguments.counts)
-    }
+    results = {count: measure(path, judges, count, out) for count in sorted(arguments.counts)}
     cells = table(results)
     print(aligned(cells))
     if arguments.write:
