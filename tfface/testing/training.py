@@ -114,7 +114,7 @@ def updates(case: Case) -> None:
         step = TrainStep(alone, tf.distribute.get_strategy(), nets, {}, optimizers)
         # As a step does, but without building a graph of the update.
         gradients, _, terms = step._gradients[phase.name](case.batch)
-        step._updates[phase.name](step._rescaled(phase, gradients))
+        step._update(phase, step._rescaled(phase, gradients))
         actual = {f"{phase.name}/{term}": value.numpy() for term, value in terms.items()}
         eager = {f"{phase.name}/{term}": value for term, value in eager.items()}
         _equal(actual, eager, "reported loss", RTOL, ATOL)

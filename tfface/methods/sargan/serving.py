@@ -18,9 +18,12 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     )
     image, name = example_image(size), tf.constant([classes[0]])
 
-    @traced(images, names)
+    @traced(images, tf.TensorSpec([None], tf.int32))
+    def edited(image, index):
+        return method.edit(nets, image, index)
+
     def edit(image, expression):
-        return method.edit(nets, image, index_of(expression, classes, "expression"))
+        return edited(image, index_of(expression, classes, "expression"))
 
     return {
         "serving_default": Signature(

@@ -51,9 +51,12 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     else:
         name = tf.constant([classes[0]])
 
-        @traced(images, text)
+        @traced(images, tf.TensorSpec([None], tf.int32))
+        def edited_by(image, index):
+            return method.edit(nets, image, index)
+
         def results(image, expression):
-            return method.edit(nets, image, index_of(expression, classes, "expression"))
+            return edited_by(image, index_of(expression, classes, "expression"))
 
         def edit(image, expression):
             edited = results(image, expression)
