@@ -71,11 +71,6 @@ def test_a_larger_mask_contains_the_smaller_one_and_the_forehead():
     assert not large[[0, 0, -1, -1], [0, -1, 0, -1]].any()
 
 
-def test_a_mask_needs_a_known_crop():
-    with pytest.raises(UserError, match=r"'folder': set data.crop to one of celeba"):
-        face_mask(Data(name="folder", path="faces"))
-
-
 @pytest.mark.parametrize("name", CROPS)
 @settings(max_examples=15, deadline=None)
 @given(

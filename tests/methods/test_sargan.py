@@ -271,3 +271,10 @@ def test_edits_can_be_confined_to_the_face(nets):
     np.testing.assert_allclose(confined[:, inside], plain[:, inside], atol=1e-6)
     edited = method.edit(nets, image, target).numpy()
     np.testing.assert_array_equal(edited[:, outside], image.numpy()[:, outside])
+
+
+def test_confined_edits_need_a_known_crop():
+    config = replace(CONFIG, {"face_only": True, "data.name": "folder", "data.path": "faces"})
+    with pytest.raises(UserError, match=r"'folder': set data.crop to one of celeba"):
+        Sargan(config)
+    Sargan(replace(config, {"data.crop": "celeba"}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -247,7 +248,8 @@ def sample_factors(seeds: tf.Tensor) -> dict[str, tf.Tensor]:
         A dict of tensors [B]: float32 for continuous factors, bool for switches, int32 for kinds
         (`smiling` and `mouth_open`: 0, 1 or AS_EXPRESSED), int64 for `identity`, the seed.
     """
-    factors = _sampler()(tf.cast(seeds, tf.int64))
+    seeds = tf.cast(seeds, tf.int64)
+    factors = _sampler()(seeds)
     for value in factors.values():
         value.set_shape(seeds.shape)
     return factors
@@ -256,10 +258,16 @@ def sample_factors(seeds: tf.Tensor) -> dict[str, tf.Tensor]:
 @functools.lru_cache
 def _sampler():
     """Sampling as one function of some hundred operations, traced once per process."""
+    return graph_of(_sample, [tf.TensorSpec([None], tf.int64)])
+
+
+def graph_of(function: Callable, signature: list[tf.TensorSpec]) -> Callable:
+    """A function as a graph that is traced once, now, even with run_functions_eagerly.
+
+    It is not inlined, so pipelines that call it build quickly and eager calls run the same code.
+    """
     options = {"experimental_attributes": {"_noinline": True}}
-    sample = tf.function(_sample, [tf.TensorSpec([None], tf.int64)], autograph=False, **options)
-    # A concrete function is always a graph traced once, even with run_functions_eagerly.
-    return sample.get_concrete_function()
+    return tf.function(function, signature, autograph=False, **options).get_concrete_function()
 
 
 def _sample(seeds: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -16,7 +16,7 @@ from tfface.data.synthetic.anatomy import (
     mouth_state,
     movement,
 )
-from tfface.data.synthetic.factors import attribute_values, sample_factors
+from tfface.data.synthetic.factors import attribute_values, graph_of, sample_factors
 from tfface.data.synthetic.shapes import HEAD_UNIT, Layers, head_radius, pixels, planes
 from tfface.errors import UserError
 
@@ -106,10 +106,7 @@ def moving_mask(factors: dict[str, tf.Tensor], size: int) -> tf.Tensor:
 
 @functools.lru_cache
 def _drawer(size: int, wanted: tuple[str, ...]):
-    """Drawing as one function of about a thousand operations, traced once per process.
-
-    It is not inlined, so pipelines that call it build quickly and eager calls run the same code.
-    """
+    """Drawing as one function of about a thousand operations, traced once per process."""
     specs = {name: value.dtype for name, value in sample_factors(tf.range(1)).items()}
     names = sorted(specs)
 
@@ -124,10 +121,8 @@ def _drawer(size: int, wanted: tuple[str, ...]):
         return outputs
 
     signature = [tf.TensorSpec([None], specs[name]) for name in names]
-    options = {"experimental_attributes": {"_noinline": True}}
-    # A concrete function is always a graph traced once, even with run_functions_eagerly.
-    draw = tf.function(draw, signature, autograph=False, **options).get_concrete_function()
-    return lambda f: draw(*(f[name] for name in names))
+    graph = graph_of(draw, signature)
+    return lambda f: graph(*(f[name] for name in names))
 
 
 def _draw(factors, size: int, labelled: bool) -> Layers:

@@ -12,10 +12,8 @@ from tfface.methods.labels import index_of
 def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     """`serving_default` for float images, `bytes` for encoded ones; expressions by name."""
     size, classes = method.config.data.size, method.config.classes
-    images, names = (
-        tf.TensorSpec([None, size, size, 3], tf.float32),
-        tf.TensorSpec([None], tf.string),
-    )
+    images = tf.TensorSpec([None, size, size, 3], tf.float32)
+    names = tf.TensorSpec([None], tf.string)
     image, name = example_image(size), tf.constant([classes[0]])
 
     @traced(images, tf.TensorSpec([None], tf.int32))
