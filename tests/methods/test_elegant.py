@@ -73,6 +73,25 @@ def test_change_threshold_applies_in_inference_only(batch):
         np.testing.assert_array_equal(image, plain.generate(nets, batch, training=True)[name])
 
 
+def test_cycle_restores_exchanged_faces_without_a_gradient_into_them(batch):
+    method = method_with(**{"weights.cycle": 1.0})
+    nets = method.build()
+    encoder = nets["encoder"].trainable_variables
+    assert "A2" not in method.generate(nets, batch)
+    for real, exchanged, restored in (("A", "C", "A2"), ("B", "D", "B2")):
+        with tf.GradientTape() as tape:
+            results = method.generate(nets, batch, training=True)
+            result = tf.reduce_mean(results[restored])
+        gradients = tape.gradient(result, encoder)
+        with tf.GradientTape() as tape:
+            fixed, one = tf.constant(results[exchanged].numpy()), tf.ones([2])
+            expected = method.transfer(nets, fixed, batch[real], batch["attribute"], one)
+            total = tf.reduce_mean(expected)
+        np.testing.assert_allclose(results[restored], expected, atol=1e-5)
+        for a, b in zip(gradients, tape.gradient(total, encoder), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_edits_can_be_confined_to_the_face(batch):
     plain, confined = (method_with(**OURS, face_only=only) for only in (False, True))
     nets = plain.build()

@@ -48,7 +48,8 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     L_reconstruction = |A - A1| + |B - B1|
     L_adv            = -E log D1(C|y_C) - E log D1(D|y_D), and the same for D2
 
-    The optional weight on the change of the images is ours.
+    Ours are the optional terms |A - C| + |B - D| (change) and |A - A2| + |B - B2| (cycle), where A2
+    and B2 are C and D after another exchange, with the codes of A and B.
     """
     weights = method.config.weights
     y_c, y_d = method.exchanged_labels(batch)
@@ -66,8 +67,12 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
         total += terms["adv1"] + weights.half_size * terms["adv2"]
     if weights.change:
         images, exchanged = concat_sides(batch, "A", "B"), concat_sides(batch, "C", "D")
-        terms["change"] = change(images, exchanged)
+        terms["change"] = mae(exchanged, images)
         total += weights.change * terms["change"]
+    if weights.cycle:
+        restored = concat_sides(batch, "A2", "B2")
+        terms["cycle"] = mae(restored, concat_sides(batch, "A", "B"))
+        total += weights.cycle * terms["cycle"]
     return total, terms
 
 
@@ -87,11 +92,6 @@ def concat_sides(tensors: Batch, first: str, second: str) -> tf.Tensor:
     return tf.concat([tensors[first], tensors[second]], 0)
 
 
-def change(images: tf.Tensor, exchanged: tf.Tensor) -> tf.Tensor:
-    """Mean absolute change of images [B,S,S,3] by the exchange (ours)."""
-    return tf.reduce_mean(tf.abs(exchanged - images))
-
-
 def bce(logits: tf.Tensor, real: bool) -> tf.Tensor:
     """Mean binary cross-entropy of logits against 1 (real) or 0; paper equations 5 and 6."""
     labels = tf.ones_like(logits) if real else tf.zeros_like(logits)
@@ -101,6 +101,11 @@ def bce(logits: tf.Tensor, real: bool) -> tf.Tensor:
 def mse(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Mean squared error, as in the authors' code; the paper's equation 4 writes a norm."""
     return tf.reduce_mean(tf.math.squared_difference(a, b))
+
+
+def mae(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Mean absolute error (for our terms)."""
+    return tf.reduce_mean(tf.abs(a - b))
 
 
 def logits_of(logits: tf.Tensor, attribute: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -182,24 +182,35 @@ class Elegant(Method):
         """Reconstructions `A1`, `B1` and exchanges `C` (of A), `D` (of B); paper figure 2.
 
         The reconstructions decode the unchanged code; `subtract_unchanged` does not apply to them.
+        In training with `weights.cycle` also `A2` and `B2`: C with A's part of the code, and D with
+        B's. No gradient goes into C and D, so that the loss can't be lowered by exchanging less.
         """
-        a, b = batch["A"], batch["B"]
-        z_a, skips_a = self.encode(nets, a, training)
-        z_b, skips_b = self.encode(nets, b, training)
-        mask = self.mask(batch["attribute"], z_a)
-        z_c = z_a + mask * (z_b - z_a)
-        z_d = z_b + mask * (z_a - z_b)
-        # One pass of the decoder over all four; no layer mixes images.
-        images = tf.concat([a, b, a, b], 0)
-        new, own = tf.concat([z_a, z_b, z_c, z_d], 0), tf.concat([z_a, z_b, z_a, z_b], 0)
-        skips = [tf.concat([s, t, s, t], 0) for s, t in zip(skips_a, skips_b, strict=True)]
+        faces = losses.concat_sides(batch, "A", "B")
+        code, skips = self.encode(nets, faces, training)
+        mask = self.mask(tf.tile(batch["attribute"], [2]), code)
+        other = tf.roll(code, tf.shape(batch["A"])[0], 0)
+        found = self._exchange(nets, faces, code, skips, other, mask, training)
+        names = ["A1", "B1", "C", "D"]
+        if training and self.config.weights.cycle:
+            exchanged = tf.stop_gradient(found[1])
+            its_code, skips = self.encode(nets, exchanged, training)
+            found += self._exchange(nets, exchanged, its_code, skips, code, mask, training)[1:]
+            names += ["A2", "B2"]
+        sides = [side for pair in found for side in tf.split(pair, 2)]
+        return dict(zip(names, sides, strict=True))
+
+    def _exchange(self, nets, images, code, skips, other, mask, training) -> list[tf.Tensor]:
+        """Images decoded from their own code, and with the masked part of the other code."""
+        # One pass of the decoder over both; no layer mixes images.
+        new, own = tf.concat([code, code + mask * (other - code)], 0), tf.tile(code, [2, 1, 1, 1])
+        skips = [tf.tile(skip, [2, 1, 1, 1]) for skip in skips]
         residuals = nets["decoder"]([new, own, *skips], training=training)
         if self.config.subtract_unchanged:
             unchanged, exchanged = tf.split(residuals, 2)
             change = exchanged - unchanged if training else self.change(exchanged, unchanged)
             residuals = tf.concat([unchanged, change], 0)
-        results = tf.split(_add_residual(images, self._confined(residuals)), 4)
-        return dict(zip(("A1", "B1", "C", "D"), results, strict=True))
+        images = tf.tile(images, [2, 1, 1, 1])
+        return tf.split(_add_residual(images, self._confined(residuals)), 2)
 
     def change(self, exchanged: tf.Tensor, unchanged: tf.Tensor) -> tf.Tensor:
         """The residual of an exchange minus that of the unchanged code, soft-thresholded.
