@@ -73,8 +73,8 @@ def test_change_threshold_applies_in_inference_only(batch):
         np.testing.assert_array_equal(image, plain.generate(nets, batch, training=True)[name])
 
 
-def test_cycle_restores_exchanged_faces_without_a_gradient_into_them(batch):
-    method = method_with(**{"weights.cycle": 1.0})
+def test_restoration_of_exchanged_faces_without_a_gradient_into_them(batch):
+    method = method_with(**{"weights.restoration": 1.0})
     nets = method.build()
     encoder = nets["encoder"].trainable_variables
     assert "A2" not in method.generate(nets, batch)

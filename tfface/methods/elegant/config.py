@@ -49,15 +49,15 @@ class Weights:
         r1: Weight of the gradient penalty on real faces of the "multitask" discriminator.
         change: Weight of the change of the image, which favours the smallest change that shows the
             attribute. 0 in the paper.
-        cycle: Weight of the cycle consistency: faces whose attribute was exchanged, and exchanged
-            back with that of the original, should be the original. 0 in the paper.
+        restoration: Weight of the difference between each image and its restoration, which is the
+            exchanged image with the original's part of the code. 0 in the paper.
     """
 
     reconstruction: float = 5.0
     half_size: float = 0.5
     r1: float = 1.0
     change: float = 0.0
-    cycle: float = 0.0
+    restoration: float = 0.0
 
     def __post_init__(self):
         check_least(self, 0, *vars(self), group="weights.")

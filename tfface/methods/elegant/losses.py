@@ -48,8 +48,8 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     L_reconstruction = |A - A1| + |B - B1|
     L_adv            = -E log D1(C|y_C) - E log D1(D|y_D), and the same for D2
 
-    Ours are the optional terms |A - C| + |B - D| (change) and |A - A2| + |B - B2| (cycle), where A2
-    and B2 are C and D after another exchange, with the codes of A and B.
+    Ours are the optional terms |A - C| + |B - D| (change) and |A - A2| + |B - B2| (restoration),
+    where A2 and B2 are C and D after another exchange, with the codes of A and B.
     """
     weights = method.config.weights
     y_c, y_d = method.exchanged_labels(batch)
@@ -69,10 +69,10 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
         images, exchanged = concat_sides(batch, "A", "B"), concat_sides(batch, "C", "D")
         terms["change"] = mae(exchanged, images)
         total += weights.change * terms["change"]
-    if weights.cycle:
+    if weights.restoration:
         restored = concat_sides(batch, "A2", "B2")
-        terms["cycle"] = mae(restored, concat_sides(batch, "A", "B"))
-        total += weights.cycle * terms["cycle"]
+        terms["restoration"] = mae(restored, concat_sides(batch, "A", "B"))
+        total += weights.restoration * terms["restoration"]
     return total, terms
 
 

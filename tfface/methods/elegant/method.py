@@ -182,7 +182,7 @@ class Elegant(Method):
         """Reconstructions `A1`, `B1` and exchanges `C` (of A), `D` (of B); paper figure 2.
 
         The reconstructions decode the unchanged code; `subtract_unchanged` does not apply to them.
-        In training with `weights.cycle` also `A2` and `B2`: C with A's part of the code, and D with
+        In training with `weights.restoration` also `A2` and `B2`: C with A's part of the code, and D with
         B's. No gradient goes into C and D, so that the loss can't be lowered by exchanging less.
         """
         faces = losses.concat_sides(batch, "A", "B")
@@ -191,7 +191,7 @@ class Elegant(Method):
         other = tf.roll(code, tf.shape(batch["A"])[0], 0)
         found = self._exchange(nets, faces, code, skips, other, mask, training)
         names = ["A1", "B1", "C", "D"]
-        if training and self.config.weights.cycle:
+        if training and self.config.weights.restoration:
             exchanged = tf.stop_gradient(found[1])
             its_code, skips = self.encode(nets, exchanged, training)
             found += self._exchange(nets, exchanged, its_code, skips, code, mask, training)[1:]
