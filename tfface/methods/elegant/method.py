@@ -182,8 +182,8 @@ class Elegant(Method):
         """Reconstructions `A1`, `B1` and exchanges `C` (of A), `D` (of B); paper figure 2.
 
         The reconstructions decode the unchanged code; `subtract_unchanged` does not apply to them.
-        In training with `weights.restoration` also `A2` and `B2`: C with A's part of the code, and D with
-        B's. No gradient goes into C and D, so that the loss can't be lowered by exchanging less.
+        In training with `weights.restoration` also `A2` and `B2`: C with A's part of the code, and
+        D with B's. C and D get no gradient from them, or exchanging less would lower the loss.
         """
         faces = losses.concat_sides(batch, "A", "B")
         code, skips = self.encode(nets, faces, training)
