@@ -182,19 +182,22 @@ class Elegant(Method):
         """Reconstructions `A1`, `B1` and exchanges `C` (of A), `D` (of B); paper figure 2.
 
         The reconstructions decode the unchanged code; `subtract_unchanged` does not apply to them.
-        In training with `weights.restoration` also `A2` and `B2`: C with A's part of the code, and
-        D with B's. C and D get no gradient from them, or exchanging less would lower the loss.
+        In training with `weights.restoration` also `A2` and `B2`: C with the part of the code of A
+        in the colours of B, so that this part learns to leave colours alone; and the reverse for D.
+        C and D get no gradient from them, or exchanging less would lower the loss.
         """
         faces = losses.concat_sides(batch, "A", "B")
         code, skips = self.encode(nets, faces, training)
         mask = self.mask(tf.tile(batch["attribute"], [2]), code)
-        other = tf.roll(code, tf.shape(batch["A"])[0], 0)
+        count = tf.shape(batch["A"])[0]
+        other = tf.roll(code, count, 0)
         found = self._exchange(nets, faces, code, skips, other, mask, training)
         names = ["A1", "B1", "C", "D"]
         if training and self.config.weights.restoration:
             exchanged = tf.stop_gradient(found[1])
-            its_code, skips = self.encode(nets, exchanged, training)
-            found += self._exchange(nets, exchanged, its_code, skips, code, mask, training)[1:]
+            code, skips = self.encode(nets, exchanged, training)
+            other, _ = self.encode(nets, recolour(faces, tf.roll(faces, count, 0)), training)
+            found += self._exchange(nets, exchanged, code, skips, other, mask, training)[1:]
             names += ["A2", "B2"]
         sides = [side for pair in found for side in tf.split(pair, 2)]
         return dict(zip(names, sides, strict=True))
@@ -299,6 +302,17 @@ class Elegant(Method):
     def signatures(self, nets: Networks) -> dict[str, Signature]:
         """See `serving.signatures`."""
         return serving.signatures(self, nets)
+
+
+def recolour(images: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Images [B,S,S,3] in [-1,1] with each channel's mean and standard deviation of others (ours).
+
+    As in Reinhard et al. 2001, in RGB; clipped.
+    """
+    mean, variance = tf.nn.moments(images, (1, 2), keepdims=True)
+    new_mean, new_variance = tf.nn.moments(like, (1, 2), keepdims=True)
+    scale = tf.sqrt(new_variance / tf.maximum(variance, 1e-6))
+    return tf.clip_by_value((images - mean) * scale + new_mean, -1.0, 1.0)
 
 
 def _add_residual(images: tf.Tensor, residuals: tf.Tensor) -> tf.Tensor:
