@@ -12,7 +12,7 @@ from tfface.data.images import load_image
 from tfface.exporting.saved_model import export_run
 from tfface.methods.elegant.config import ElegantConfig
 from tfface.methods.elegant.losses import logits_of, multitask
-from tfface.methods.elegant.method import Elegant
+from tfface.methods.elegant.method import Elegant, recolour
 from tfface.server.saved_model import SavedModel
 
 SIZE = 32
@@ -78,18 +78,31 @@ def test_restoration_of_exchanged_faces_without_a_gradient_into_them(batch):
     nets = method.build()
     encoder = nets["encoder"].trainable_variables
     assert "A2" not in method.generate(nets, batch)
-    for real, exchanged, restored in (("A", "C", "A2"), ("B", "D", "B2")):
+    for real, other, exchanged, restored in (("A", "B", "C", "A2"), ("B", "A", "D", "B2")):
         with tf.GradientTape() as tape:
             results = method.generate(nets, batch, training=True)
             result = tf.reduce_mean(results[restored])
         gradients = tape.gradient(result, encoder)
         with tf.GradientTape() as tape:
             fixed, one = tf.constant(results[exchanged].numpy()), tf.ones([2])
-            expected = method.transfer(nets, fixed, batch[real], batch["attribute"], one)
+            reference = recolour(batch[real], batch[other])
+            expected = method.transfer(nets, fixed, reference, batch["attribute"], one)
             total = tf.reduce_mean(expected)
         np.testing.assert_allclose(results[restored], expected, atol=1e-5)
         for a, b in zip(gradients, tape.gradient(total, encoder), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_recoloured_images_have_the_colours_of_the_others_whatever_their_own(batch):
+    image, like = 0.5 * batch["A"], 0.3 * batch["B"] + 0.1
+    result = recolour(image, like).numpy()
+    assert np.abs(result).max() < 1  # Not clipped.
+    for statistic in (np.mean, np.std):
+        found, expected = (statistic(x, axis=(1, 2)) for x in (result, like.numpy()))
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    tinted = image * [0.5, 0.8, 1.1] + [0.1, 0.0, -0.2]
+    np.testing.assert_allclose(recolour(tinted, like), result, atol=1e-4)
+    assert np.isfinite(recolour(tf.ones_like(image), like)).all()
 
 
 def test_edits_can_be_confined_to_the_face(batch):
