@@ -50,7 +50,8 @@ class Weights:
         change: Weight of the change of the image, which favours the smallest change that shows the
             attribute. 0 in the paper.
         restoration: Weight of the difference between each image and its restoration, which is the
-            exchanged image with the original's part of the code. 0 in the paper.
+            exchanged image with the part of the code of the original in the other image's colours.
+            0 in the paper.
     """
 
     reconstruction: float = 5.0

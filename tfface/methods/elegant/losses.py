@@ -49,7 +49,7 @@ def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     L_adv            = -E log D1(C|y_C) - E log D1(D|y_D), and the same for D2
 
     Ours are the optional terms |A - C| + |B - D| (change) and |A - A2| + |B - B2| (restoration),
-    where A2 and B2 are C and D after another exchange, with the codes of A and B.
+    where A2 and B2 are C and D with the codes of A and B, each in the colours of the other.
     """
     weights = method.config.weights
     y_c, y_d = method.exchanged_labels(batch)
