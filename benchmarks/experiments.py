@@ -796,5 +796,18 @@ CLAIMS = (
         wrong_segments,
         _JOINT,
     ),
+    Claim(
+        "seg_hierarchical",
+        "joint_bisenet",
+        "gradients from hierarchical GANs are propagated to the semantic segmentation network "
+        "[...] This allows both architectures to benefit from each other",
+        "The same with BiSeNet, at 64 px: its features have an eighth of the image's side.",
+        Variant("with gradients"),
+        Variant("without", {"weights.to_segmenter": 0.0}),
+        "100 - mIoU of a face",
+        "edited/accuracy",
+        wrong_segments,
+        {**_JOINT, "data.size": 64, "segmenter.kind": "bisenet"},
+    ),
 )
 """All claims that are tested."""

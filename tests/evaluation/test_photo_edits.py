@@ -205,6 +205,20 @@ def test_whether_an_attribute_is_seen_is_told_by_the_classifier():
     assert list(table(edits.result())[0]) == ["with Bangs", "without Bangs", "mean"]
 
 
+def test_the_target_of_an_exchange_is_what_is_seen_in_the_reference():
+    edits, happy, sad = PhotoEdits(Known()), face(0.9, 0.0), face(0.1, 0.0)
+    images = {
+        "input": [sad, sad, happy, happy, sad],
+        "reference": [happy, happy, sad, sad, sad],  # The last one is left out.
+        "Smiling": [happy, sad, sad, happy, happy],
+    }
+    roles = ImageRoles(("Smiling",), "input", reference="reference")
+    images = {name: np.stack(value) for name, value in images.items()}
+    edits("change", [""] * 5, images, np.zeros(5), roles)
+    found = edits.result()["photographs"]["Smiling"]
+    assert found == {"seen": 0.5, "identity": 1.0, "outside": 1.0, "all": 0.5, "already": 0.2}
+
+
 def packed(folder, path):
     """The package as npm would fetch it, and its hash."""
     with tarfile.open(path, "w:gz") as archive:

@@ -50,7 +50,8 @@ class PhotoEdits:
     the face has not changed, all three. Edits of images that show what is asked already are left
     out. Whether an attribute is seen is told by the classifier of the evaluation
     (`ImageRoles.right`). Of other edits whose names the judges do not know, only identity and what
-    lies outside are judged, and they are not part of the mean.
+    lies outside are judged, and they are not part of the mean. An edit that takes an attribute from
+    a reference should show it if the judges see it in the reference, and not show it otherwise.
 
     Args:
         judges: The networks.
@@ -75,6 +76,7 @@ class PhotoEdits:
             return
         source = np.asarray(images[roles.source])
         person, before = self._judges.descriptors(source), self._shown(source)
+        shown = self._shown(np.asarray(images[roles.reference])) if roles.reference else None
         inside = ~self._judges.outside(source.shape[1])
         for name in roles.generated:
             edited = np.asarray(images[name])
@@ -89,9 +91,10 @@ class PhotoEdits:
                 rows = {key: means(values) for key, values in found.items()}
                 self._measurements.add(f"photographs/{name}", rows)
                 continue
-            found["seen"] = _agrees(self._shown(edited), wanted)
+            asked = True if shown is None else _agrees(shown, wanted)
+            found["seen"] = _agrees(self._shown(edited), wanted) == asked
             found["all"] = np.all([*found.values()], 0)
-            new = ~_agrees(before, wanted)
+            new = _agrees(before, wanted) != asked
             rows = {key: means(values, new) for key, values in found.items()}
             rows["already"] = means(~new)
             self._measurements.add(f"photographs/{name}", rows)
@@ -114,7 +117,7 @@ class PhotoEdits:
         """`photographs`: by class or attribute, and their `mean` where known, shares of edits.
 
         `identity` and `outside`; where it is known what should be seen also `seen` and `all`, and
-        for classes `already`, the share of images that show the class before the edit; `intervals`,
+        for classes `already`, the share of images that are as asked before the edit; `intervals`,
         see `Measurements.result`.
         """
         return self._measurements.result()
@@ -129,7 +132,7 @@ def _agrees(
 def table(result: dict[str, Any]) -> Table:
     """Column titles and rows of a table of `PhotoEdits.result`."""
     columns = sorted(result["photographs"], key="mean".__eq__)  # The mean is last.
-    rows = {**_METRICS, "already": "inputs that show it already (left out above)"}
+    rows = {**_METRICS, "already": "inputs that are as asked already (left out above)"}
     return tuple(columns), tuple(
         Row(title, tuple(f"photographs/{name}/{metric}" for name in columns))
         for metric, title in rows.items()

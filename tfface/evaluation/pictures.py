@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,10 @@ def evaluate_pictures(
             changes = [image_errors(images, batch)["error"] for images in edited.values()]
             for name, change in zip(names, changes, strict=True):
                 measurements.add(f"edits/{name}", {"change": change})
-            images = {"input": batch, **edited}
+            images, roles = {"input": batch, **edited}, ImageRoles(tuple(edited), "input")
             if isinstance(evaluation, Attributes):
                 images["reference"] = references
-            roles = ImageRoles(tuple(edited), "input")
+                roles = dataclasses.replace(roles, reference="reference")
             observer(_CHANGE, shown[part], images, ratio(np.mean(changes, 0)), roles)
             bar.update(task, completed=start + len(batch))
     counts = {"pictures": len(pictures), "available": len(files), "unused": unused}

@@ -28,6 +28,7 @@ class ImageRoles:
         generated: Captions of the generated images; empty: there are none.
         source: Caption of the input images.
         ground_truth: Caption of the ground truth; "": there is none.
+        reference: Caption of the images that the edits take their target from; "": from their name.
         alternatives: Whether the generated images are several results for the same input.
         per_person: How many consecutive examples belong to one person.
         right: Whether the judge sees the target in each generated image, bool [N]; None: the
@@ -37,6 +38,7 @@ class ImageRoles:
     generated: tuple[str, ...] = ()
     source: str = ""
     ground_truth: str = ""
+    reference: str = ""
     alternatives: bool = False
     per_person: int = 1
     right: np.ndarray | None = None
