@@ -176,6 +176,24 @@ class DomainAlignment(Method):
             query is computed; with labels `warped_labels` [B,S/2,S/2,19]; with block alignment
             `index` and `weights` of the retrieved blocks.
         """
+        features, result = self.correspond(nets, condition, exemplar, labels, training)
+        image, weight = nets["generator"]([condition, *features], training=training)
+        return {"image": image, "weight": weight, **result}
+
+    def correspond(
+        self,
+        nets: Networks,
+        condition: tf.Tensor,
+        exemplar: tf.Tensor,
+        labels: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Aligns exemplars to conditions, without generating images.
+
+        Returns:
+            The generator's inputs after the condition, and what `generate` returns but `image` and
+            `weight`.
+        """
         fine, middle, compared = nets["condition_encoder"](condition, training=training)
         e_fine, e_middle, e_compared = nets["exemplar_encoder"](exemplar, training=training)
         query, _ = nets["correspondence"](compared, training=training)
@@ -185,11 +203,7 @@ class DomainAlignment(Method):
             values.append(shares(labels))
         alignment = self.align(query, key, tf.concat(values, -1))
         aligned = tf.split(alignment["aligned"], [x.shape[-1] for x in values], -1)
-        inputs = [condition, fine, middle, *aligned[:3]]
-        image, weight = nets["generator"](inputs, training=training)
         result = {
-            "image": image,
-            "weight": weight,
             "warped": aligned[0],
             "query": query,
             "key": key,
@@ -199,7 +213,7 @@ class DomainAlignment(Method):
             result["warped_labels"] = aligned[3]
         if "index" in alignment:
             result |= {"index": alignment["index"], "weights": alignment["weight"]}
-        return result
+        return [fine, middle, *aligned[:3]], result
 
     # Inference.
 

@@ -21,12 +21,12 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
     image, labels = example_image(size), example_labels(size, lines)
 
     @traced(maps, images)
-    def aligned(condition, exemplar):
-        return method.generate(nets, method.encode(condition), exemplar)
+    def generated(condition, exemplar):
+        result = method.generate(nets, method.encode(condition), exemplar)
+        return {"image": result["image"], "warped": result["warped"]}
 
     def generate(condition, exemplar):
-        result = aligned(check_labels(condition, lines), exemplar)
-        return {"image": result["image"], "warped": result["warped"]}
+        return generated(check_labels(condition, lines), exemplar)
 
     def decode(condition_bytes, exemplar_bytes):
         condition = to_label_squares(condition_bytes, size, lines)
@@ -37,7 +37,9 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         return {"image_bytes": encode_squares(result["image"])}
 
     def retrieve_bytes(**encoded):
-        result = aligned(*decode(**encoded))
+        # Not the shared function: optimising its graph without the image takes seconds.
+        condition, exemplar = decode(**encoded)
+        _, result = method.correspond(nets, method.encode(condition), exemplar)
         across = size // 2 // method.config.alignment.block_side
         shape = [-1, across, across, method.config.alignment.top_k]
         return {name: tf.reshape(result[name], shape) for name in ("index", "weights")}

@@ -256,20 +256,25 @@ class SegHierarchical(Method):
             Images [B,S,S,3] in [-1,1]: `image`, the fused result; `global`; and the result of each
             region under the region's name, black outside its mask.
         """
-        size, masks = self.config.data.size, region_masks(probabilities, self.config.regions)
-        results = {WHOLE: nets["global_generator"]([images, label, masks])}
-        pasted = inside = 0.0
+        masks = region_masks(probabilities, self.config.regions)
+        whole = nets["global_generator"]([images, label, masks])
+        parts, pasted, inside = self._parts(nets, images, label, probabilities)
+        weight = tf.minimum(inside, 1.0)
+        pasted = weight * pasted / (inside + 1e-6) + (1.0 - weight) * whole
+        fused = nets["fusion"]([whole, pasted]) if "fusion" in nets else pasted
+        return {WHOLE: whole, **parts, "image": fused}
+
+    def _parts(self, nets, images, label, probabilities):
+        """Results by region, their sum weighted by the masks, and the sum of the masks."""
+        results, pasted, inside = {}, 0.0, 0.0
         for region, first, mask in self.located(self.grown(probabilities)):
             face = crop(images, first, self.window)
             edited = nets[f"{region}_generator"]([face, label, mask])
-            edited, mask = (place(x, first, size) for x in (edited, mask))
+            edited, mask = (place(x, first, self.config.data.size) for x in (edited, mask))
             results[region] = cut(edited, mask)
             pasted += mask * edited
             inside += mask
-        weight = tf.minimum(inside, 1.0)
-        pasted = weight * pasted / (inside + 1e-6) + (1.0 - weight) * results[WHOLE]
-        fused = nets["fusion"]([results[WHOLE], pasted]) if "fusion" in nets else pasted
-        return {**results, "image": fused}
+        return results, pasted, inside
 
     def views(self, images: tf.Tensor, grown: tf.Tensor) -> dict[str, tf.Tensor]:
         """The input of each discriminator: whole images, and windows masked to each region."""
@@ -302,6 +307,14 @@ class SegHierarchical(Method):
         probabilities = self.segment(nets, images)
         edited = self._edit(nets, images, expression, probabilities)
         return {**edited, "label_map": tf.argmax(probabilities, -1, tf.int32)}
+
+    def edit_parts(
+        self, nets: Networks, images: tf.Tensor, expression: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The results of the regions alone, as in `edit`."""
+        label = self.one_hot(expression)
+        parts, _, _ = self._parts(nets, images, label, self.segment(nets, images))
+        return {name: tf.clip_by_value(part, -1.0, 1.0) for name, part in parts.items()}
 
     def _edit(self, nets, images, expression, probabilities) -> dict[str, tf.Tensor]:
         results = self.manipulate(nets, images, self.one_hot(expression), probabilities)

@@ -53,14 +53,11 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
 
         @traced(images, tf.TensorSpec([None], tf.int32))
         def edited_by(image, index):
-            return method.edit(nets, image, index)
-
-        def results(image, expression):
-            return edited_by(image, index_of(expression, classes, "expression"))
+            edited = method.edit(nets, image, index)
+            return {"image": edited["image"], "label_map": edited["label_map"]}
 
         def edit(image, expression):
-            edited = results(image, expression)
-            return {"image": edited["image"], "label_map": edited["label_map"]}
+            return edited_by(image, index_of(expression, classes, "expression"))
 
         def edit_encoded(image_bytes, expression):
             def edit_squares(squares):
@@ -69,8 +66,10 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
             return {"image_bytes": edit_bytes(edit_squares, image_bytes, size)}
 
         def parts_bytes(image_bytes, expression):
-            edited = results(to_squares(image_bytes, size), expression)
-            return {f"{name}_bytes": encode_squares(edited[name]) for name in config.regions}
+            # Not the shared function: optimising its graph without the whole takes seconds.
+            index = index_of(expression, classes, "expression")
+            edited = method.edit_parts(nets, to_squares(image_bytes, size), index)
+            return {f"{name}_bytes": encode_squares(part) for name, part in edited.items()}
 
         editing = (
             Signature(
