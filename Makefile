@@ -1,7 +1,7 @@
-# `make demo` and `make test` need nothing but Python 3.10 to 3.13: they set up .venv by themselves.
+# `make demo` and `make test` need nothing but Python 3.11 to 3.13: they set up .venv by themselves.
 # The first that runs: a name on the PATH may be a shim without an interpreter behind it.
-SUITABLE := import sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
+SUITABLE := import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 	$$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +29,7 @@ setup: $(READY)
 
 $(READY): setup.py pyproject.toml
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' || { \
-		echo "tfface needs Python 3.10 to 3.13 with venv; name one with make PYTHON=..." >&2; exit 2; }
+		echo "tfface needs Python 3.11 to 3.13 with venv; name one with make PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(READY)
@@ -153,7 +153,7 @@ oldest: $(OLDEST)/.ready
 
 $(OLDEST)/.ready: setup.py tests/oldest.txt
 	@test -n "$(OLDEST_PYTHON)" && "$(OLDEST_PYTHON)" -c '$(SUITABLE)' || { \
-		echo "make oldest needs Python 3.13, or 3.10 to 3.12, with venv;" \
+		echo "make oldest needs Python 3.13, or 3.11 to 3.12, with venv;" \
 		"name one with make oldest OLDEST_PYTHON=..." >&2; exit 2; }
 	"$(OLDEST_PYTHON)" -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -199,8 +199,8 @@ def verdict(found: dict[str, Any]) -> str:
 
 
 def tables(recorded: dict[str, dict[str, Any]]) -> str:
-    """The page's tables: for each claim what was claimed, compared and found."""
-    texts = []
+    """The page's tables: all verdicts, and for each claim what was claimed, compared and found."""
+    texts = [f"{markdown(_summary(recorded))}\n"]
     for claim in CLAIMS:
         found = recorded.get(f"{claim.method}/{claim.name}")
         if found is None:
@@ -223,6 +223,21 @@ def tables(recorded: dict[str, dict[str, Any]]) -> str:
             f"`python benchmarks/claims.py {claim.method} --only {claim.name}`\n",
         ]
     return "\n".join(texts)
+
+
+def _summary(recorded: dict[str, dict[str, Any]]) -> Cells:
+    cells: Cells = [["claim", "proposed", "control", "difference", "verdict"]]
+    for claim in CLAIMS:
+        if found := recorded.get(f"{claim.method}/{claim.name}"):
+            sides = (claim.proposed.name, claim.control.name)
+            cells.append(
+                [f"{claim.method}: {claim.name}", *sides, _interval(found), verdict(found)]
+            )
+    return cells
+
+
+def _interval(found: dict[str, Any]) -> str:
+    return f"{found['mean']:+.3g} ({found['low']:+.3g} to {found['high']:+.3g})"
 
 
 @command

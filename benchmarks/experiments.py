@@ -494,7 +494,7 @@ def _global_alone():
     from tfface.methods.seg_hierarchical.method import SegHierarchical
 
     def nothing(self, probabilities):
-        return tf.zeros([*tf.unstack(tf.shape(probabilities)[:3]), len(self.config.regions)])
+        return tf.zeros_like(probabilities[..., : len(self.config.regions)])
 
     return mock.patch.object(SegHierarchical, "grown", nothing)
 
@@ -651,7 +651,7 @@ CLAIMS = (
         Variant("the other's part", runs="exemplar/proposed", measure=other_parts(True)),
         Variant("by its own exchange", runs="exemplar/proposed", measure=other_parts(False)),
         "change of the part",
-        "the same in the ground truth",
+        "the same in the ground truth, %",
     ),
     Claim(
         "elegant",

@@ -336,7 +336,9 @@ def _section(case: str, record: Record) -> str:
     versions = {"tensorflow": "TensorFlow", "torch": "PyTorch"}
     used = [f"{versions[name]} {version}" for name, version in record["versions"].items()]
     facts = [f"Commit {record['commit']}", record["processor"], *used]
-    facts.append(f"median over fastest turn at most {record['spread']:.2f}")
+    facts.append(
+        f"the median turn takes at most {record['spread']:.2f} times as long as the fastest"
+    )
     if "difference" in record:
         facts.append(f"losses of both sides differ by {record['difference']:.1e}")
     return f"{markdown(table(case, record))}\n\n{'; '.join(facts)}."

@@ -81,7 +81,7 @@ def evaluate_run(
     tables += _judged(figures)
     if quality := figures.get("realism"):
         columns, rows = realism.table(quality)
-        tables.append([["realism", *columns], *table(rows, figures)])
+        tables.append([[f"{trained.name}, realism", *columns], *table(rows, figures)])
     data = trained.method.config.data.name
     which = "built-in faces" if measured.has_truth else f"{data}, {split}"
     _write(trained, out, figures, tables, which, _notes(measured, figures), gallery)

@@ -194,6 +194,13 @@ def test_patched_networks_differ_as_they_should():
     with experiments._boxes():
         grown = method.grown(probabilities).numpy()
     assert set(np.unique(grown)) <= {0.0, 1.0}
+    # In graphs for any batch size, as those of signatures, the masks keep the images' size.
+    spec = tf.TensorSpec([None, *probabilities.shape[1:]])
+    for patch in (experiments._global_alone, experiments._boxes):
+        with patch():
+            graph = tf.function(lambda x: method.grown(x), autograph=False)
+            shape = graph.get_concrete_function(spec).output_shapes
+        assert shape.as_list() == [None, *grown.shape[1:]]
 
     with experiments._without_input():
         generator = Generator(**size)

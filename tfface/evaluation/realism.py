@@ -41,7 +41,11 @@ from tfface.metrics.distribution import (
 from tfface.metrics.images import diversity, levels, ms_ssim, ms_ssim_name, ssim
 from tfface.metrics.tables import Row
 
-KINDS = {"generated": "generated", "copy": "copy of the input", "target": "ground truth or real"}
+KINDS = {
+    "generated": "generated",
+    "copy": "copy of the input image",
+    "target": "ground truth or real",
+}
 """Column titles. The target is the ground truth; where that is unknown, a set of other real images,
 for which only set metrics are computed."""
 

@@ -247,7 +247,7 @@ class _Call(httputil.HTTPMessageDelegate):
         self._server.workers.add(len(body))
         try:
             await asyncio.wait_for(sent, self._server.timeout)
-        except (asyncio.TimeoutError, StreamClosedError):
+        except (TimeoutError, StreamClosedError):
             connection.close()
         finally:
             self._server.workers.release(len(body))
