@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     """Serves the page until Ctrl-C or SIGTERM."""
     args = _parse(argv)
     from tfface.server.checks import check_address
+    from tfface.server.workers import wait
 
     check_address(args.host, args.port)
     stopped = threading.Event()
@@ -87,9 +88,9 @@ def main(argv: list[str] | None = None) -> int:
     from tfface.web.page import open_page
 
     address, close = open_page(offers, args.host, args.port)
-    print(f"tfface.app: ready at {address}", flush=True)
     try:
-        stopped.wait()
+        print(f"tfface.app: ready at {address}", flush=True)
+        wait(stopped)
     except KeyboardInterrupt:
         pass
     print("tfface.app: stopping", flush=True)

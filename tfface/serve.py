@@ -383,10 +383,9 @@ def _serve_folders(arguments: argparse.Namespace) -> bool:
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecation of the v1 loader
     server = Server(models, **vars(options)).start()
-    print(
-        f"tfface.serve: ready at {' and '.join(server.addresses)}: {server.describe()}", flush=True
-    )
     try:
+        ready = f"ready at {' and '.join(server.addresses)}: {server.describe()}"
+        print(f"tfface.serve: {ready}", flush=True)
         server.wait()
     except KeyboardInterrupt:
         print("tfface.serve: stopping", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -200,6 +201,28 @@ def test_help_needs_neither_tensorflow_nor_grpc():
 
 
 @pytest.mark.slow
+def test_a_signal_that_another_thread_receives_ends_the_wait(tmp_path):
+    class Signalled(Exception):
+        pass
+
+    def handle(*_):
+        raise Signalled
+
+    server = Server(tmp_path)  # It is not started.
+    receive = threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGUSR1))
+    late = threading.Timer(20, server._stopped.set)  # Otherwise the test would not end.
+    before = signal.signal(signal.SIGUSR1, handle)
+    receive.start()
+    late.start()
+    try:
+        with pytest.raises(Signalled):
+            server.wait()
+        assert late.is_alive()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        late.cancel()
+
+
 def test_command_serves_until_sigterm(export):
     process = subprocess.Popen(
         [sys.executable, "-m", "tfface.serve", f"--model_base_path={export.parent}", "--port=0",

@@ -18,7 +18,7 @@ from tfface.server.handlers import Handlers
 from tfface.server.models import Models
 from tfface.server.status import ServingError, shortened
 from tfface.server.tls import check_tls
-from tfface.server.workers import EventLoop
+from tfface.server.workers import EventLoop, wait
 
 if TYPE_CHECKING:
     from tfface.server.rest_server import RestServer
@@ -91,7 +91,7 @@ class Server:
 
     def wait(self) -> None:
         """Blocks until another thread stops the server."""
-        self._stopped.wait()
+        wait(self._stopped)
 
     def stop(self, grace: float | None = None) -> bool:
         """Refuses new requests, lets running ones finish and unloads the models.
