@@ -122,7 +122,8 @@ class Model:
         """The model of a client, with what it states about itself.
 
         Raises:
-            ServerError: No such model, or the server was not reached within the timeout.
+            tfface.client.ServerError: No such model, or the server was not reached within the
+                timeout.
         """
         about = client.about()
         lines = None if about.takes in (None, "image") else about.takes == "lines"
