@@ -314,6 +314,15 @@ def test_every_generator_depends_on_the_expression(nets, batch):
         assert np.abs(image - second[name]).mean() > 1e-4, name
 
 
+def test_parts_alone_equal_those_of_the_whole_edit(nets, batch):
+    method, expression = method_with(), tf.constant([0, 1, 0, 1])
+    parts = method.edit_parts(nets, batch["image"], expression)
+    edited = method.edit(nets, batch["image"], expression)
+    assert set(parts) == set(method.config.regions)
+    for region, image in parts.items():
+        np.testing.assert_allclose(image, edited[region], atol=1e-5)
+
+
 # Stages and streams.
 
 

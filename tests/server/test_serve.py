@@ -200,7 +200,6 @@ def test_help_needs_neither_tensorflow_nor_grpc():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.slow
 def test_a_signal_that_another_thread_receives_ends_the_wait(tmp_path):
     class Signalled(Exception):
         pass
@@ -223,6 +222,7 @@ def test_a_signal_that_another_thread_receives_ends_the_wait(tmp_path):
         late.cancel()
 
 
+@pytest.mark.slow
 def test_command_serves_until_sigterm(export):
     process = subprocess.Popen(
         [sys.executable, "-m", "tfface.serve", f"--model_base_path={export.parent}", "--port=0",
