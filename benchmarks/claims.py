@@ -200,11 +200,16 @@ def verdict(found: dict[str, Any]) -> str:
 
 def tables(recorded: dict[str, dict[str, Any]]) -> str:
     """The page's tables: all verdicts, and for each claim what was claimed, compared and found."""
-    texts = [f"{markdown(_summary(recorded))}\n"]
+    summary: Cells = [["claim", "proposed", "control", "difference", "verdict"]]
+    texts = []
     for claim in CLAIMS:
         found = recorded.get(f"{claim.method}/{claim.name}")
         if found is None:
             continue
+        interval = f"{found['mean']:+.3g} ({found['low']:+.3g} to {found['high']:+.3g})"
+        sides = [getattr(claim, side).name for side in SIDES]
+        name = f"{claim.method}: {claim.name}"
+        summary.append([name, *sides, interval, verdict(found)])
         cells: Cells = [
             ["", claim.unit, _TITLES.get(claim.also, claim.also)],
             *(
@@ -213,7 +218,7 @@ def tables(recorded: dict[str, dict[str, Any]]) -> str:
             ),
         ]
         texts += [
-            f"### {claim.method}: {claim.name}\n",
+            f"### {name}\n",
             f"> {claim.quote}\n",
             f"{claim.experiment}\n",
             f"{markdown(cells)}\n",
@@ -222,22 +227,7 @@ def tables(recorded: dict[str, dict[str, Any]]) -> str:
             f"{found['seeds'] - 1}, {found['people']} faces. **Verdict: {verdict(found)}.** "
             f"`python benchmarks/claims.py {claim.method} --only {claim.name}`\n",
         ]
-    return "\n".join(texts)
-
-
-def _summary(recorded: dict[str, dict[str, Any]]) -> Cells:
-    cells: Cells = [["claim", "proposed", "control", "difference", "verdict"]]
-    for claim in CLAIMS:
-        if found := recorded.get(f"{claim.method}/{claim.name}"):
-            sides = (claim.proposed.name, claim.control.name)
-            cells.append(
-                [f"{claim.method}: {claim.name}", *sides, _interval(found), verdict(found)]
-            )
-    return cells
-
-
-def _interval(found: dict[str, Any]) -> str:
-    return f"{found['mean']:+.3g} ({found['low']:+.3g} to {found['high']:+.3g})"
+    return "\n".join([f"{markdown(summary)}\n", *texts])
 
 
 @command

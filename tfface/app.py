@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from tfface.cli import Parser, command, import_tensorflow, port_number, server_address
+from tfface.cli import Parser, command, import_tensorflow, port_number, server_address, wait_for
 from tfface.errors import UserError
 from tfface.shipped import is_shipped, run_folder, shipped
 
@@ -76,7 +76,6 @@ def main(argv: list[str] | None = None) -> int:
     """Serves the page until Ctrl-C or SIGTERM."""
     args = _parse(argv)
     from tfface.server.checks import check_address
-    from tfface.server.workers import wait
 
     check_address(args.host, args.port)
     stopped = threading.Event()
@@ -90,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     address, close = open_page(offers, args.host, args.port)
     try:
         print(f"tfface.app: ready at {address}", flush=True)
-        wait(stopped)
+        wait_for(stopped)
     except KeyboardInterrupt:
         pass
     print("tfface.app: stopping", flush=True)

@@ -12,6 +12,7 @@ import re
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,16 @@ def port_number(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 65535")
     return int(text)
+
+
+def wait_for(event: threading.Event) -> None:
+    """Blocks the main thread until an event is set, and lets handlers of signals run.
+
+    Python runs them in the main thread, which a signal that the system gives to another thread does
+    not wake: it looks once a second.
+    """
+    while not event.wait(1.0):
+        pass
 
 
 def import_tensorflow() -> None:

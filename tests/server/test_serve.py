@@ -27,6 +27,7 @@ from tiny_models import (
     wait_for,
 )
 
+from tfface import serve
 from tfface.errors import UserError
 from tfface.server.app import Server
 from tfface.server.checks import find_versions
@@ -220,6 +221,23 @@ def test_a_signal_that_another_thread_receives_ends_the_wait(tmp_path):
     finally:
         signal.signal(signal.SIGUSR1, before)
         late.cancel()
+
+
+def test_a_signal_right_after_ready_stops_the_command_as_usual(export, monkeypatch):
+    lines = []
+
+    def stopped_while_printing(line, **_):
+        lines.append(line)
+        if "ready at" in line:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(serve, "print", stopped_while_printing, raising=False)
+    try:
+        assert serve.main([f"--model_base_path={export.parent}", "--port=0"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(lines) == 2 and lines[1] == "tfface.serve: stopping"
 
 
 @pytest.mark.slow

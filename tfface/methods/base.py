@@ -105,7 +105,11 @@ class Signature:
 
 
 def traced(*specs: tf.TensorSpec) -> Callable[[Callable], Callable]:
-    """Decorates a function that several signatures share: an export builds its graph only once."""
+    """Decorates a function that several signatures share: an export builds its graph only once.
+
+    A signature that needs only a part of the outputs should call something smaller: TensorFlow
+    removes networks whose output is not used layer by layer, which takes seconds.
+    """
     return functools.partial(tf.function, input_signature=specs, autograph=False)
 
 

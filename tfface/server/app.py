@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfface.cli import wait_for
 from tfface.errors import UserError
 from tfface.server.checks import check_addresses, check_models
 from tfface.server.config import ModelConfig, Options, read_models
@@ -18,7 +19,7 @@ from tfface.server.handlers import Handlers
 from tfface.server.models import Models
 from tfface.server.status import ServingError, shortened
 from tfface.server.tls import check_tls
-from tfface.server.workers import EventLoop, wait
+from tfface.server.workers import EventLoop
 
 if TYPE_CHECKING:
     from tfface.server.rest_server import RestServer
@@ -91,7 +92,7 @@ class Server:
 
     def wait(self) -> None:
         """Blocks until another thread stops the server."""
-        wait(self._stopped)
+        wait_for(self._stopped)
 
     def stop(self, grace: float | None = None) -> bool:
         """Refuses new requests, lets running ones finish and unloads the models.

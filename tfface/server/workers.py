@@ -147,13 +147,3 @@ class Peers:
         self._open[peer] -= 1
         if not self._open[peer]:
             del self._open[peer]
-
-
-def wait(event: threading.Event) -> None:
-    """Blocks the main thread until an event is set, and lets handlers of signals run.
-
-    Python runs them in the main thread, which a signal that the system gives to another thread does
-    not wake: it looks once a second.
-    """
-    while not event.wait(1.0):
-        pass

@@ -37,7 +37,7 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
         return {"image_bytes": encode_squares(result["image"])}
 
     def retrieve_bytes(**encoded):
-        # Not the shared function: optimising its graph without the image takes seconds.
+        # Not the shared function, see `traced`.
         condition, exemplar = decode(**encoded)
         _, result = method.correspond(nets, method.encode(condition), exemplar)
         across = size // 2 // method.config.alignment.block_side

@@ -66,7 +66,7 @@ def signatures(method: Method, nets: Networks) -> dict[str, Signature]:
             return {"image_bytes": edit_bytes(edit_squares, image_bytes, size)}
 
         def parts_bytes(image_bytes, expression):
-            # Not the shared function: optimising its graph without the whole takes seconds.
+            # Not the shared function, see `traced`.
             index = index_of(expression, classes, "expression")
             edited = method.edit_parts(nets, to_squares(image_bytes, size), index)
             return {f"{name}_bytes": encode_squares(part) for name, part in edited.items()}
