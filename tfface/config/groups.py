@@ -190,19 +190,37 @@ class Train:
 
 @dataclass(frozen=True)
 class DiscriminatorOptions:
-    """A discriminator of strided convolutions, each of which halves the resolution.
+    """A discriminator of expressions.
 
     Attributes:
-        width: Channels of the first convolution; every further one doubles them.
-        layers: Number of convolutions.
+        width: Channels of the first convolution; every further one doubles them. For "projected"
+            those of each head, which doubles them at most twice.
+        layers: Number of convolutions, each of which halves the resolution; not for "projected".
+        kind: "stargan": strided convolutions; "projected": heads on frozen features of ImageNet,
+            for small sets of photographs (Projected GAN; ours here). It needs the package of
+            `pip install 'tfface[features]'` and `adversarial` "multitask".
     """
 
     width: int = 64
     layers: int = 6
+    kind: Literal["stargan", "projected"] = "stargan"
 
-    def check(self, size: int, group: str) -> None:
-        """Raises a UserError if images of side `size` do not fit; `group`: see `check_least`."""
+    def check(self, size: int, adversarial: str, group: str) -> None:
+        """Raises a UserError for unsuitable values.
+
+        Args:
+            size: Side of the images.
+            adversarial: Kind of the adversarial loss.
+            group: See `check_least`.
+        """
         check_least(self, 1, "width", "layers", group=group)
+        if self.kind == "projected":
+            check(
+                adversarial == "multitask",
+                f"{group}kind is 'projected', which has no realness map, but adversarial is "
+                f"{adversarial!r}: expected 'multitask'",
+            )
+            return
         check(
             size % 2**self.layers == 0,
             f"{group}layers is {self.layers}: an image of {size} pixels cannot be halved "

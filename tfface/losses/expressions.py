@@ -14,13 +14,23 @@ from tfface.losses.augment import diff_augment
 
 
 def class_logits(discriminator, images: tf.Tensor) -> tf.Tensor:
-    """Expression logits [B,N] of images [B,S,S,3]: the discriminator's last or only output."""
+    """Expression logits of images [B,S,S,3]: the discriminator's last or only output.
+
+    [B,N], or [B,H,N] of a discriminator with H heads, whose losses are averaged.
+    """
     return tf.nest.flatten(discriminator(images, training=True))[-1]
 
 
 def classification(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Mean cross-entropy of expression logits [B,N] with class indices [B]."""
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    """Mean cross-entropy of expression logits, see `class_logits`, with class indices [B]."""
+    return tf.reduce_mean(_cross_entropy(labels, logits))
+
+
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Of each image and head: [B] or [B,H]."""
+    if logits.shape.rank == 3:
+        labels = tf.repeat(labels[:, None], logits.shape[1], 1)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
 def gradient_penalty(
@@ -69,6 +79,7 @@ def discriminator_terms(
     fake: tf.Tensor,
     batch: dict[str, tf.Tensor],
     augment: tuple[str, ...] = (),
+    penalty: bool = True,
 ) -> dict[str, tf.Tensor]:
     """Terms of a discriminator, by name.
 
@@ -86,11 +97,12 @@ def discriminator_terms(
         fake: Images G(x,t) [B,S,S,3], without a gradient.
         batch: `expression` and `target` [B], and the entries added by `tfface.methods.targets`.
         augment: Kinds of `diff_augment`, of the real and the generated images.
+        penalty: Whether "multitask" has the term `r1`.
     """
     real, fake = augmented(real, augment, batch, 0), augmented(fake, augment, batch, 1)
     if adversarial == "multitask":
         return multitask_discriminator(
-            discriminator, real, fake, batch["expression"], batch["target"]
+            discriminator, real, fake, batch["expression"], batch["target"], penalty
         )
     (real_map, fake_map), logits = discriminate(
         discriminator, [real, fake], classifier_examples(discriminator, real, batch)
@@ -101,6 +113,21 @@ def discriminator_terms(
         "cls": classification(batch["expression"], logits),
         "gp": gradient_penalty(discriminator, real, fake, batch["alpha"]),
     }
+
+
+def discriminator_total(terms: dict[str, tf.Tensor], weights) -> tf.Tensor:
+    """The loss of a discriminator, the weighted sum of its terms.
+
+    Args:
+        terms: The result of `discriminator_terms`.
+        weights: Has the attributes `classification_real`, `gradient_penalty` and `r1`.
+    """
+    factors = {
+        "cls": weights.classification_real,
+        "gp": weights.gradient_penalty,
+        "r1": weights.r1,
+    }
+    return tf.add_n([factors.get(name, 1.0) * term for name, term in terms.items()])
 
 
 def generator_terms(
@@ -142,7 +169,12 @@ def augmented(
 
 
 def multitask_discriminator(
-    discriminator, real: tf.Tensor, fake: tf.Tensor, expression: tf.Tensor, target: tf.Tensor
+    discriminator,
+    real: tf.Tensor,
+    fake: tf.Tensor,
+    expression: tf.Tensor,
+    target: tf.Tensor,
+    penalty: bool = True,
 ) -> dict[str, tf.Tensor]:
     """Terms of a discriminator that decides whether a face is real, given its expression.
 
@@ -156,28 +188,33 @@ def multitask_discriminator(
     `real` and `fake` are those of the multi-task discriminator of Liu et al. 2019 (FUNIT) in the
     form of StarGAN v2 (Choi et al. 2020, equation 1); `r1` is equation 9 of Mescheder et al. 2018.
     `wrong` is ours: real faces under the labels of other expressions are negatives, so that a face
-    has to show its label.
+    has to show its label. The terms are averaged over the heads of a discriminator, but `r1` is of
+    the sum of their logits.
 
     Args:
-        discriminator: Returns logits as its only or its last output.
+        discriminator: Returns logits as its only or its last output, see `class_logits`.
         real: Images [B,S,S,3].
         fake: Images [B,S,S,3].
         expression: Class indices [B] of the real images.
         target: Class indices [B] of the fake ones.
+        penalty: Whether to compute `r1`.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(real)
+        if penalty:
+            tape.watch(real)
         logits = class_logits(discriminator, real)
         own = _logit(logits, expression)
-    gradient = tape.gradient(own, real)
     fake_logit = _logit(class_logits(discriminator, fake), target)
     others = tf.reduce_sum(tf.nn.softplus(logits), -1) - tf.nn.softplus(own)
-    return {
+    terms = {
         "real": tf.reduce_mean(tf.nn.softplus(-own)),
         "fake": tf.reduce_mean(tf.nn.softplus(fake_logit)),
         "wrong": tf.reduce_mean(others) / (logits.shape[-1] - 1),
-        "r1": 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3))),
     }
+    if penalty:
+        squares = tf.square(tape.gradient(own, real))
+        terms["r1"] = 0.5 * tf.reduce_mean(tf.reduce_sum(squares, axis=(1, 2, 3)))
+    return terms
 
 
 def multitask_generator(discriminator, fake: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -193,8 +230,8 @@ def multitask_generator(discriminator, fake: tf.Tensor, target: tf.Tensor) -> tf
 
 
 def _logit(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """From logits [B,N], those of the class indices [B]: [B]."""
-    return tf.gather(logits, labels, axis=1, batch_dims=1)
+    """From logits [B,N] or [B,H,N], those of the class indices [B]: [B] or [B,H]."""
+    return tf.gather(logits, labels, axis=-1, batch_dims=1)
 
 
 def add_noise(images: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -233,7 +270,7 @@ def fast_gradient(
     class (Tsipras et al. 2019), which is what a generator needs.
 
     Args:
-        classify: Maps images [B,S,S,3] to logits [B,N].
+        classify: Maps images [B,S,S,3] to logits [B,N] or [B,H,N].
         images: [B,S,S,3].
         labels: Class indices [B].
         length: Euclidean length of the step over all pixels and channels, [B,1,1,1].
@@ -243,7 +280,7 @@ def fast_gradient(
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, classify(images))
+        loss = _cross_entropy(labels, classify(images))
     gradient = tape.gradient(loss, images)
     norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3), keepdims=True) + 1e-20)
     return tf.stop_gradient(images + length * gradient / norm)

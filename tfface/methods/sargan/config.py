@@ -112,7 +112,7 @@ class SarganConfig(MethodConfig):
             len(self.classes) != 1,
             f"classes has only one name, {', '.join(self.classes)}: expected two or more",
         )
-        self.discriminator.check(self.data.size, "discriminator.")
+        self.discriminator.check(self.data.size, self.adversarial, "discriminator.")
         check_above_zero(self, "residual_init")
         check_least(self, 1, "width", "attention_width", "generator_every")
 

@@ -29,20 +29,17 @@ def forward(method: Method, nets: Networks, batch: Batch) -> Batch:
 
 def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """StarGAN's equation 5, L_D = -L_adv + lambda_cls L_cls^r, with L_adv of equation 8."""
-    adversarial, weights = method.config.adversarial, method.config.weights
-    fake = tf.stop_gradient(batch["fake"])
+    c = method.config
     terms = expressions.discriminator_terms(
-        adversarial, nets["discriminator"], batch["image"], fake, batch, method.config.augment
+        c.adversarial,
+        nets["discriminator"],
+        batch["image"],
+        tf.stop_gradient(batch["fake"]),
+        batch,
+        c.augment,
+        penalty=c.weights.r1 > 0,
     )
-    if adversarial == "multitask":
-        return terms["real"] + terms["fake"] + terms["wrong"] + weights.r1 * terms["r1"], terms
-    total = (
-        terms["real"]
-        + terms["fake"]
-        + weights.classification_real * terms["cls"]
-        + weights.gradient_penalty * terms["gp"]
-    )
-    return total, terms
+    return expressions.discriminator_total(terms, c.weights), terms
 
 
 def generator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:

@@ -11,8 +11,8 @@ from tfface.data import open_source
 from tfface.data.alignment import face_mask
 from tfface.data.base import Source
 from tfface.errors import UserError
-from tfface.layers.discriminator import Discriminator
 from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
+from tfface.methods.discriminators import expression_discriminator
 from tfface.methods.sargan import losses, serving
 from tfface.methods.sargan.config import SarganConfig
 from tfface.methods.sargan.networks import Generator, attention_maps
@@ -72,12 +72,8 @@ class Sargan(Method):
             "generator": Generator(
                 c.data.size, n, c.width, c.attention_width, c.residual_init, c.upsampling
             ),
-            "discriminator": Discriminator(
-                c.data.size,
-                n,
-                c.discriminator.width,
-                c.discriminator.layers,
-                c.adversarial == "wgan-gp",
+            "discriminator": expression_discriminator(
+                c.discriminator, c.data.size, n, c.adversarial
             ),
         }
 

@@ -200,13 +200,15 @@ class SegHierarchicalConfig(MethodConfig):
         if self.only_segmenter:
             object.__setattr__(self, "labelled", None)  # Neither read nor checked in this case.
             return
-        self.discriminator.check(self.data.size, "discriminator.")
+        self.discriminator.check(self.data.size, self.adversarial, "discriminator.")
         check(
             self.window <= self.data.size and self.window % 4 == 0,
             f"window is {self.window}: expected a multiple of 4, at most data.size, "
             f"{self.data.size}",
         )
-        self.local_discriminator.check(self.window or self.data.size, "local_discriminator.")
+        self.local_discriminator.check(
+            self.window or self.data.size, self.adversarial, "local_discriminator."
+        )
         segmented, classified = self.segmenter.steps, self.classifier.steps
         check(
             segmented + classified < self.train.steps,

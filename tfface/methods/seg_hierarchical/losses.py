@@ -123,18 +123,14 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     losses = {}
     for name, real in method.views(batch["image"], grown).items():
         terms = expressions.discriminator_terms(
-            adversarial, nets[f"{name}_discriminator"], real, fakes[name], batch
+            adversarial,
+            nets[f"{name}_discriminator"],
+            real,
+            fakes[name],
+            batch,
+            penalty=weights.r1 > 0,
         )
-        if adversarial == "multitask":
-            total = terms["real"] + terms["fake"] + terms["wrong"] + weights.r1 * terms["r1"]
-        else:
-            total = (
-                terms["real"]
-                + terms["fake"]
-                + weights.classification_real * terms["cls"]
-                + weights.gradient_penalty * terms["gp"]
-            )
-        losses[name] = total, terms
+        losses[name] = expressions.discriminator_total(terms, weights), terms
     return with_local(losses, weights.local)
 
 

@@ -18,8 +18,8 @@ from tfface.data import open_source
 from tfface.data.base import Source
 from tfface.data.label_map_ops import colour_labels
 from tfface.errors import UserError
-from tfface.layers.discriminator import Discriminator
 from tfface.methods.base import Batch, Method, Networks, Phase, Signature, Task
+from tfface.methods.discriminators import expression_discriminator
 from tfface.methods.seg_hierarchical import losses, serving
 from tfface.methods.seg_hierarchical.config import SegHierarchicalConfig
 from tfface.methods.seg_hierarchical.losses import WHOLE
@@ -111,7 +111,6 @@ class SegHierarchical(Method):
         if c.only_segmenter:
             return {"segmenter": segmenter}
         whole, *local = self.discriminators
-        realness = c.adversarial == "wgan-gp"
         nets = {
             "segmenter": segmenter,
             "global_generator": GlobalGenerator(
@@ -124,9 +123,7 @@ class SegHierarchical(Method):
                 c.residual_init,
                 c.upsampling,
             ),
-            whole: Discriminator(
-                size, n, c.discriminator.width, c.discriminator.layers, realness, name=whole
-            ),
+            whole: expression_discriminator(c.discriminator, size, n, c.adversarial, whole),
         }
         for region, discriminator in zip(c.regions, local, strict=True):
             name = f"{region}_generator"
@@ -139,13 +136,8 @@ class SegHierarchical(Method):
                 c.upsampling,
                 name=name,
             )
-            nets[discriminator] = Discriminator(
-                self.window,
-                n,
-                c.local_discriminator.width,
-                c.local_discriminator.layers,
-                realness,
-                name=discriminator,
+            nets[discriminator] = expression_discriminator(
+                c.local_discriminator, self.window, n, c.adversarial, discriminator
             )
         if c.fusion.kind == "combiner":
             nets["fusion"] = Combiner(size, c.fusion.width, c.fusion.blocks, c.residual_init)
