@@ -236,7 +236,7 @@ def test_multitask_discriminator_first_learns_attributes_alone(batch):
     [
         (
             {"discriminator.attributes_first": 3},
-            "attributes_first is 3: expected 0 unless .* 'multitask'",
+            "attributes_first is 3: expected 0 with .* 'conditional'",
         ),
         ({"weights.change": -1.0}, "weights.change is -1: expected 0 or more"),
         ({"change_threshold": 0.1}, "change_threshold is 0.1: expected 0 without subtract_unch"),

@@ -62,11 +62,14 @@ class ProjectedDiscriminator(Network):
         arguments = {"size": size, "classes": classes, "width": width}
         with precision(dtype):
             image = keras.Input((size, size, 3), name="image")
-            heads = [
-                _head(x, classes, width, f"head{i + 1}") for i, x in enumerate(_features(image))
-            ]
-            logits = keras.layers.Concatenate(axis=1, name="heads")(heads)
-            super().__init__(image, to_float32(logits, "logits"), arguments=arguments, name=name)
+            logits = to_float32(projected_logits(image, classes, width), "logits")
+            super().__init__(image, logits, arguments=arguments, name=name)
+
+
+def projected_logits(image, logits: int, width: int):
+    """Logits [B,4,logits] of a Keras tensor of images [B,S,S,3]; see `ProjectedDiscriminator`."""
+    heads = [_head(x, logits, width, f"head{i + 1}") for i, x in enumerate(_features(image))]
+    return keras.layers.Concatenate(axis=1, name="heads")(heads)
 
 
 def _features(image) -> list:
@@ -84,8 +87,8 @@ def _features(image) -> list:
     return features(image)
 
 
-def _head(x, classes: int, width: int, name: str):
-    """Logits [B,1,classes] of a feature map."""
+def _head(x, logits: int, width: int, name: str):
+    """Logits [B,1,logits] of a feature map."""
     x = keras.layers.Conv2D(width, 1, use_bias=False, name=f"{name}_in")(x)
     x = keras.layers.LeakyReLU(_SLOPE, name=f"{name}_in_relu")(x)
     for i in itertools.count(1):
@@ -95,5 +98,5 @@ def _head(x, classes: int, width: int, name: str):
         x = keras.layers.LeakyReLU(_SLOPE, name=f"{name}_relu{i}")(x)
         if x.shape[1] <= _LAST:
             break
-    x = keras.layers.Conv2D(classes, x.shape[1], name=f"{name}_logits")(x)
-    return keras.layers.Reshape((1, classes), name=f"{name}_flatten")(x)
+    x = keras.layers.Conv2D(logits, x.shape[1], name=f"{name}_logits")(x)
+    return keras.layers.Reshape((1, logits), name=f"{name}_flatten")(x)

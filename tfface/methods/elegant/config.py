@@ -19,13 +19,14 @@ class Discriminator:
         kind: "conditional": the paper's two discriminators, which get the attributes as an input.
             "multitask": one discriminator of full size with two logits per attribute, "real and
             has it" and "real and lacks it"; real faces with the wrong label count as fakes, so
-            that edits have to show the attribute.
-        width: Channels of the first convolution of "multitask".
-        attributes_first: Number of initial steps in which only the "multitask" discriminator is
-            trained, to classify the attributes of real faces.
+            that edits have to show the attribute. "projected": the same by heads on frozen features
+            of ImageNet, for small sets of photographs (`tfface.layers.projected`).
+        width: Channels of the first convolution of "multitask", or of each head of "projected".
+        attributes_first: Number of initial steps in which only the "multitask" or "projected"
+            discriminator is trained, to classify the attributes of real faces.
     """
 
-    kind: Literal["conditional", "multitask"] = "conditional"
+    kind: Literal["conditional", "multitask", "projected"] = "conditional"
     width: int = 32
     attributes_first: int = 0
 
@@ -33,9 +34,9 @@ class Discriminator:
         check_least(self, 1, "width", group="discriminator.")
         check_least(self, 0, "attributes_first", group="discriminator.")
         check(
-            self.kind == "multitask" or not self.attributes_first,
-            f"discriminator.attributes_first is {self.attributes_first}: expected 0 unless "
-            f"discriminator.kind is 'multitask'",
+            self.kind != "conditional" or not self.attributes_first,
+            f"discriminator.attributes_first is {self.attributes_first}: expected 0 with "
+            f"discriminator.kind 'conditional'",
         )
 
 
@@ -46,7 +47,8 @@ class Weights:
     Attributes:
         reconstruction: Weight of the reconstruction loss.
         half_size: Weight of the half-size discriminator, relative to the full-size one.
-        r1: Weight of the gradient penalty on real faces of the "multitask" discriminator.
+        r1: Weight of the gradient penalty on real faces of the "multitask" or "projected"
+            discriminator.
         change: Weight of the change of the image, which favours the smallest change that shows the
             attribute. 0 in the paper.
         restoration: Weight of the difference between each image and its restoration, which is the

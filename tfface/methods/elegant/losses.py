@@ -22,9 +22,11 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     if method.multitask:
         real, labels = concat_sides(batch, "A", "B"), concat_sides(batch, "y_A", "y_B")
         attribute = tf.tile(batch["attribute"], [2])
-        terms = multitask(nets["disc1"], real, labels, tf.concat(fakes, 0), attribute)
+        fake, penalty = tf.concat(fakes, 0), weights.r1 > 0
+        terms = multitask(nets["disc1"], real, labels, fake, attribute, penalty)
         total = terms["real"] + terms["wrong"] + terms["fake"]
-        return total + weights.r1 * terms["r1"], {**terms, "disc1": total}
+        penalties = weights.r1 * terms["r1"] if penalty else 0.0
+        return total + penalties, {**terms, "disc1": total}
     y_c, y_d = method.exchanged_labels(batch)
     images, labels = [batch["A"], batch["B"], *fakes], [batch["y_A"], batch["y_B"], y_c, y_d]
     logits = discriminate(nets, images, labels)
@@ -109,19 +111,30 @@ def mae(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def logits_of(logits: tf.Tensor, attribute: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Selects logits [B] from [B,N,2]: of attribute [B], with its value in labels [B,N]."""
+    """Selects logits [B] from [B,N,2]: of attribute [B], with its value in labels [B,N].
+
+    Of a discriminator with heads, [B,H] from [B,H,N,2].
+    """
     value = tf.gather(tf.cast(labels, tf.int32), attribute, batch_dims=1)
-    return tf.gather_nd(logits, tf.stack([attribute, value], 1), batch_dims=1)
+    of_attribute = tf.gather(logits, attribute, axis=-2, batch_dims=1)
+    return tf.gather(of_attribute, value, axis=-1, batch_dims=1)
 
 
 def classification(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Mean cross-entropy of logits [B,N,2] with labels [B,N] of 0 and 1."""
+    """Mean cross-entropy of logits [B,N,2] or [B,H,N,2] with labels [B,N] of 0 and 1."""
     labels = tf.cast(labels, tf.int32)
+    if logits.shape.rank == 4:
+        labels = tf.repeat(labels[:, None], logits.shape[1], 1)
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
 def multitask(
-    discriminator, real: tf.Tensor, labels: tf.Tensor, fake: tf.Tensor, attribute: tf.Tensor
+    discriminator,
+    real: tf.Tensor,
+    labels: tf.Tensor,
+    fake: tf.Tensor,
+    attribute: tf.Tensor,
+    penalty: bool = True,
 ) -> dict[str, tf.Tensor]:
     """Losses of the "multitask" discriminator for one attribute per example.
 
@@ -133,27 +146,34 @@ def multitask(
         fake  = E softplus(D_{i,1-v}(x'))
         r1    = E |grad_x D_{i,v}(x)|^2 / 2    Mescheder et al. 2018
 
+    The terms are averaged over the heads of a discriminator, but `r1` is of the sum of their
+    logits.
+
     Args:
-        discriminator: Maps images [B,S,S,3] to logits [B,N,2].
+        discriminator: Maps images [B,S,S,3] to logits [B,N,2] or [B,H,N,2].
         real: Images [B,S,S,3].
         labels: Their attributes [B,N].
         fake: `real` with the attribute exchanged.
         attribute: Attribute indices [B].
+        penalty: Whether to compute `r1`.
 
     Returns:
         The terms by name.
     """
     exchanged = 1.0 - labels  # Only the entry of the attribute itself is used.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(real)
+        if penalty:
+            tape.watch(real)
         logits = discriminator(real, training=True)
         own = logits_of(logits, attribute, labels)
-    gradient = tape.gradient(own, real)
     wrong = logits_of(logits, attribute, exchanged)
     generated = logits_of(discriminator(fake, training=True), attribute, exchanged)
-    return {
+    terms = {
         "real": tf.reduce_mean(tf.nn.softplus(-own)),
         "wrong": tf.reduce_mean(tf.nn.softplus(wrong)),
         "fake": tf.reduce_mean(tf.nn.softplus(generated)),
-        "r1": 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3))),
     }
+    if penalty:
+        squares = tf.square(tape.gradient(own, real))
+        terms["r1"] = 0.5 * tf.reduce_mean(tf.reduce_sum(squares, axis=(1, 2, 3)))
+    return terms

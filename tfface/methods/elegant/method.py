@@ -57,7 +57,7 @@ class Elegant(Method):
 
     def __init__(self, config: ElegantConfig):
         super().__init__(config)
-        self.multitask = config.discriminator.kind == "multitask"
+        self.multitask = config.discriminator.kind != "conditional"
         self.discriminators = ("disc1",) if self.multitask else ("disc1", "disc2")
         # From the hairline to below the chin: bangs are above the face.
         self._mask = face_mask(config.data, scale=1.35) if config.face_only else None
@@ -86,7 +86,8 @@ class Elegant(Method):
             "decoder": Decoder(size, c.width, c.normalization),
         }
         if self.multitask:
-            disc1 = MultitaskDiscriminator(size, n, c.discriminator.width, name="disc1")
+            projected = c.discriminator.kind == "projected"
+            disc1 = MultitaskDiscriminator(size, n, c.discriminator.width, projected, name="disc1")
             return {**generator, "disc1": disc1}
         return {
             **generator,

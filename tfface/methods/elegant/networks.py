@@ -13,6 +13,7 @@ from tfface.layers import (
     to_float32,
     torch_default,
 )
+from tfface.layers.projected import projected_logits
 
 DEPTH = 5  # Convolutions of the encoder and of the decoder; paper, supplementary table.
 WEIGHTS = 0.02  # Standard deviation of the initial weights; authors' code.
@@ -211,17 +212,18 @@ class MultitaskDiscriminator(Network):
     """Discriminates a face for each attribute, with it and without it (ours).
 
     It has StarGAN's convolutions and no normalisation, as channel normalisation would hide the
-    magnitude of features.
+    magnitude of features; or heads on pretrained features (`tfface.layers.projected`).
 
     Args:
         size: Side of the images, a multiple of 16.
         attributes: Number of attributes.
         width: Channels of the first convolution; each further one doubles them.
+        projected: Whether to use pretrained features.
         dtype: Precision policy; None: the current one.
         name: Name of the model.
 
     Input: images [B,S,S,3] in [-1,1]. Output: logits [B,N,2] float32 for "real and lacks it" and
-    "real and has it".
+    "real and has it"; with pretrained features [B,4,N,2], of four heads.
 
     Example:
         >>> import tensorflow as tf
@@ -231,24 +233,36 @@ class MultitaskDiscriminator(Network):
     """
 
     def __init__(
-        self, size: int, attributes: int, width: int = 32, dtype=None, name: str = "discriminator"
+        self,
+        size: int,
+        attributes: int,
+        width: int = 32,
+        projected: bool = False,
+        dtype=None,
+        name: str = "discriminator",
     ):
-        arguments = {"size": size, "attributes": attributes, "width": width}
+        arguments = {"size": size, "attributes": attributes, "width": width, "projected": projected}
         with precision(dtype):
-            image = x = keras.Input((size, size, 3), name="image")
-            for i in range(4):
-                x = keras.layers.Conv2D(
-                    width * 2**i,
-                    4,
-                    strides=2,
-                    padding="same",
-                    kernel_initializer=torch_default(),
-                    name=f"down{i + 1}_conv",
-                )(x)
-                x = keras.layers.LeakyReLU(0.01, name=f"down{i + 1}_relu")(x)
-            x = keras.layers.Flatten(name="flatten")(x)
-            x = keras.layers.Dense(
-                2 * attributes, kernel_initializer=torch_default(), name="logits"
-            )(x)
-            x = keras.layers.Reshape((attributes, 2), name="by_attribute")(x)
+            image = keras.Input((size, size, 3), name="image")
+            if projected:
+                x = projected_logits(image, 2 * attributes, width)
+            else:
+                x = _strided_logits(image, 2 * attributes, width)
+            x = keras.layers.Reshape((*x.shape[1:-1], attributes, 2), name="by_attribute")(x)
             super().__init__(image, to_float32(x, "logits_float32"), arguments=arguments, name=name)
+
+
+def _strided_logits(x, logits: int, width: int):
+    """Logits [B,logits] by StarGAN's convolutions."""
+    for i in range(4):
+        x = keras.layers.Conv2D(
+            width * 2**i,
+            4,
+            strides=2,
+            padding="same",
+            kernel_initializer=torch_default(),
+            name=f"down{i + 1}_conv",
+        )(x)
+        x = keras.layers.LeakyReLU(0.01, name=f"down{i + 1}_relu")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    return keras.layers.Dense(logits, kernel_initializer=torch_default(), name="logits")(x)
