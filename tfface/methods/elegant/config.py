@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tfface.config import Adam, Data, MethodConfig, Train, check, check_least
+from tfface.config import Adam, Data, MethodConfig, Train, check, check_above_zero, check_least
 
 # ELEGANT's attributes in the authors' examples; paper section 4.
 ATTRIBUTES = ("Bangs", "Smiling", "Eyeglasses")
@@ -24,15 +24,18 @@ class Discriminator:
         width: Channels of the first convolution of "multitask", or of each head of "projected".
         attributes_first: Number of initial steps in which only the "multitask" or "projected"
             discriminator is trained, to classify the attributes of real faces.
+        rate: Learning rate relative to that of encoder and decoder, but for these initial steps.
     """
 
     kind: Literal["conditional", "multitask", "projected"] = "conditional"
     width: int = 32
     attributes_first: int = 0
+    rate: float = 1.0
 
     def __post_init__(self):
         check_least(self, 1, "width", group="discriminator.")
         check_least(self, 0, "attributes_first", group="discriminator.")
+        check_above_zero(self, "rate", group="discriminator.")
         check(
             self.kind != "conditional" or not self.attributes_first,
             f"discriminator.attributes_first is {self.attributes_first}: expected 0 with "

@@ -105,6 +105,7 @@ class Elegant(Method):
                 self.discriminators,
                 functools.partial(losses.discriminator_loss, self),
                 forward,
+                rate=self.config.discriminator.rate,
                 start=first,
             ),
             Phase(

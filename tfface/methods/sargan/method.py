@@ -86,6 +86,7 @@ class Sargan(Method):
                 ("discriminator",),
                 functools.partial(losses.discriminator_loss, self),
                 forward,
+                rate=c.discriminator.rate,
                 start=c.classifier.steps,
             ),
             Phase(

@@ -158,6 +158,7 @@ class SegHierarchical(Method):
         segmented, joint = c.segmenter.steps, c.segmenter.steps + c.gan_steps
         game = segmented + c.classifier.steps
         game_forward = functools.partial(losses.game_forward, self)
+        whole, *local = self.discriminators
         phases = (
             Phase(
                 "segmentation",
@@ -178,6 +179,8 @@ class SegHierarchical(Method):
                 self.discriminators,
                 functools.partial(losses.discriminator_loss, self),
                 game_forward,
+                rates={whole: c.discriminator.rate}
+                | dict.fromkeys(local, c.local_discriminator.rate),
                 start=game,
             ),
             Phase(
