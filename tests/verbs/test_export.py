@@ -127,6 +127,32 @@ def _spoil(trained, path):
             variable.assign_add(tf.fill(variable.shape, 0.1))
 
 
+def test_an_export_in_bfloat16_is_nearly_that_in_float32(exported, tmp_path, monkeypatch):
+    trained, version = exported
+    folder = export_run(trained, tmp_path, "bfloat16")
+    full, reduced = SavedModel(version), SavedModel(folder)
+    signature = trained.method.signatures(trained.nets)["serving_default"]
+    inputs = {key: np.asarray(value) for key, value in signature.example.items()}
+    images = [m.run(m.signatures["serving_default"], inputs, ["image"])["image"]
+              for m in (full, reduced)]  # fmt: skip
+    difference = np.abs(images[0] - images[1])
+    assert 0 < difference.mean() < 0.02 and images[1].dtype == np.float32
+    card = (folder / "assets.extra" / "model_card.md").read_text()
+    assert "computes in bfloat16; PSNR" in card
+    assert "computes in float32" in (version / "assets.extra" / "model_card.md").read_text()
+    monkeypatch.setattr("tfface.exporting.saved_model.BFLOAT16_PSNR", 150.0)
+    with pytest.raises(UserError, match=r"PSNR \d+\.\d dB .* at least 150 dB; export in float32"):
+        export_run(trained, tmp_path, "bfloat16")
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_files_for_devices_have_no_precision(exported, tmp_path, capsys):
+    run = str(exported[0].path)
+    arguments = [run, str(tmp_path / "out"), "--format", "onnx", "--precision", "bfloat16"]
+    assert main(arguments) == 2
+    assert "--precision bfloat16 needs --format savedmodel" in capsys.readouterr().err
+
+
 def test_unsuitable_paths_are_errors(exported, tmp_path, capsys):
     trained, _ = exported
     (tmp_path / "file").write_text("")

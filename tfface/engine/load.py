@@ -9,7 +9,7 @@ import tensorflow as tf  # noqa: F401  (before Keras: sets its backend's log lev
 from tfface.engine.checkpoint import Checkpoints
 from tfface.engine.run import Run
 from tfface.errors import UserError
-from tfface.layers import SpectralConv2D
+from tfface.layers import copied, fix_norms
 from tfface.methods import get_config, get_method
 from tfface.methods.base import Method, Networks
 from tfface.methods.trained import Trained
@@ -28,9 +28,8 @@ def load_run(path: str | Path, step: int | None = None) -> Trained:
     if not checkpoints.steps():
         raise UserError(f"{run.path} has no checkpoint yet")
     nets = {**nets, **averages}
-    for layer in (layer for net in nets.values() for layer in net.layers):
-        if isinstance(layer, SpectralConv2D):
-            layer.fix_norm()
+    for net in nets.values():
+        fix_norms(net)
     return Trained(name, method, nets, restored, run.path)
 
 
@@ -38,13 +37,7 @@ def averaged(method: Method, nets: Networks) -> Networks:
     """Copies of the networks whose weights are averaged; {} if averaging is disabled."""
     if not method.config.train.ema_half_life:
         return {}
-    copies = {
-        name: type(nets[name]).from_config(nets[name].get_config()) for name in method.averaged
-    }
-    for name, copy in copies.items():
-        for target, source in zip(copy.variables, nets[name].variables, strict=True):
-            target.assign(source)
-    return copies
+    return {name: copied(nets[name]) for name in method.averaged}
 
 
 def write_run(path: str | Path, name: str, method: Method, nets: Networks) -> None:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def model_card(
-    trained: Trained, signatures: Mapping[str, Signature], outputs: Mapping[str, list[str]]
+    trained: Trained,
+    signatures: Mapping[str, Signature],
+    outputs: Mapping[str, list[str]],
+    computes: str = "float32",
 ) -> str:
     """The model card of an exported model, as Markdown.
 
@@ -23,6 +26,7 @@ def model_card(
         trained: The exported run.
         signatures: Its exported signatures.
         outputs: The names of each signature's outputs.
+        computes: The precision in which its networks compute.
     """
     import tensorflow as tf
 
@@ -35,6 +39,7 @@ def model_card(
         "",
         f"- weights: {averaged}, step {trained.step} of run {trained.path.name}",
         f"- labels: {', '.join(trained.method.labels)}",
+        f"- computes in {computes}",
         f"- images: central square, {config.data.size} x {config.data.size} pixels",
         f"- crop of a photograph's face: {crop_of(config.data) or 'unknown'} (see tfface.align)",
         f"- training data: {config.data.name} {Path(config.data.path).name}".rstrip()

@@ -21,7 +21,14 @@ TOLERANCE = 1e-4
 TIES = {"label_map": 1e-3, "index": 1e-2}
 
 
-def export_run(trained: Trained, out: str | Path) -> Path:
+BFLOAT16_PSNR = 40.0
+"""Lowest accepted PSNR in dB of the images of an export in bfloat16, against those in float32."""
+
+BFLOAT16_TIES = 0.05
+"""Share of the pixels of a label map, or of other whole numbers, that may differ in bfloat16."""
+
+
+def export_run(trained: Trained, out: str | Path, precision: str = "float32") -> Path:
     """Exports a run as the next numbered version in a folder, atomically.
 
     The version contains the method's signatures, a warm-up request for each, and a model card.
@@ -31,21 +38,31 @@ def export_run(trained: Trained, out: str | Path) -> Path:
     Args:
         trained: A loaded run.
         out: The model's base path; created if missing.
+        precision: "float32", or "bfloat16": the networks compute in bfloat16, which is faster on
+            CPUs and GPUs with units for it. Weights, inputs and outputs stay float32.
 
     Returns:
         Folder of the version.
 
     Raises:
-        UserError: `out` is a file or cannot be written, or tensorflow-serving-api is missing.
+        UserError: `out` is a file or cannot be written, tensorflow-serving-api is missing, or
+            bfloat16 changes an output too much.
     """
+    reduced = precision == "bfloat16"
+    exported = trained.in_precision("mixed_bfloat16") if reduced else trained
 
     def write(folder: Path) -> None:
-        outputs = _save(trained, folder)
+        outputs = _save(exported, folder)
         _write_warm_up(trained, folder)
+        lowest = _check(trained, folder, reduced)
         signatures = trained.method.signatures(trained.nets)
-        card = model_card(trained, signatures, outputs)
+        computes = (
+            f"bfloat16; PSNR {lowest:.0f} dB to float32, of the warm-up requests"
+            if reduced
+            else "float32"
+        )
+        card = model_card(trained, signatures, outputs, computes)
         (folder / "assets.extra" / "model_card.md").write_text(card)
-        _check(trained, folder)
 
     return publish(out, write)
 
@@ -119,8 +136,21 @@ def ties(output: str) -> float:
     return TIES.get(output.removesuffix("_bytes"), 0.0)
 
 
-def _check(trained: Trained, path: Path) -> None:
-    """Compares the outputs of the export, loaded like TF Serving loads it, with the networks'."""
+def _check(trained: Trained, path: Path, reduced: bool = False) -> float:
+    """Compares the outputs of the export, loaded like TF Serving loads it, with the networks'.
+
+    Args:
+        trained: The run, whose networks compute in float32.
+        path: Folder of the export.
+        reduced: Whether the export computes in bfloat16.
+
+    Returns:
+        The lowest PSNR of an image.
+
+    Raises:
+        UserError: bfloat16 changes an output too much.
+        RuntimeError: An export in float32 differs from the networks.
+    """
     import numpy as np
     import tensorflow as tf
 
@@ -130,6 +160,7 @@ def _check(trained: Trained, path: Path) -> None:
     config = tf.compat.v1.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     saved = SavedModel(path, session_config=config)
+    lowest = np.inf
     try:
         for name, signature in trained.method.signatures(trained.nets).items():
             inputs = {key: np.asarray(value) for key, value in signature.example.items()}
@@ -139,14 +170,33 @@ def _check(trained: Trained, path: Path) -> None:
                 pair = [exported[key], value.numpy()]
                 if value.dtype == tf.string:
                     pair = [tf.io.decode_png(p[0]).numpy() / 127.5 for p in pair]
-                if np.mean(pair[0] != pair[1]) <= ties(key):
+                share = np.mean(pair[0] != pair[1])
+                if share <= ties(key):
                     continue
-                difference = float(np.max(np.abs(pair[0] - pair[1])))
-                # Encoded images may round to neighbouring levels.
-                if difference > TOLERANCE + (1 / 127.5 if value.dtype == tf.string else 0):
-                    raise RuntimeError(
-                        f"the export differs from the networks by {difference:.2g} in output "
-                        f"{key!r} of signature {name!r}"
-                    )
+                difference = np.abs(pair[0] - pair[1])
+                where = f"output {key!r} of signature {name!r}"
+                if not reduced:
+                    # Encoded images may round to neighbouring levels.
+                    rounding = 1 / 127.5 if value.dtype == tf.string else 0
+                    if difference.max() > TOLERANCE + rounding:
+                        raise RuntimeError(
+                            f"the export differs from the networks by {difference.max():.2g} in "
+                            f"{where}"
+                        )
+                elif ties(key):
+                    if share > BFLOAT16_TIES:
+                        raise UserError(
+                            f"bfloat16 changes {share:.1%} of {where}: expected at most "
+                            f"{BFLOAT16_TIES:.0%}; export in float32"
+                        )
+                else:
+                    psnr = float(-10 * np.log10(np.mean(difference**2) / 4))  # Of [-1,1].
+                    lowest = min(lowest, psnr)
+                    if psnr < BFLOAT16_PSNR:
+                        raise UserError(
+                            f"bfloat16 changes {where} too much: PSNR {psnr:.1f} dB to that of "
+                            f"float32, expected at least {BFLOAT16_PSNR:g} dB; export in float32"
+                        )
     finally:
         saved.close()
+    return lowest

@@ -9,11 +9,11 @@ from tfface.layers.attention import (
 from tfface.layers.blocks import merge_blocks, partition_blocks
 from tfface.layers.convolution import Conv2D
 from tfface.layers.fusion import AdaptiveFusion
-from tfface.layers.network import Network, precision, to_float32, torch_default
+from tfface.layers.network import Network, copied, precision, to_float32, torch_default
 from tfface.layers.norm import InstanceNormalization
 from tfface.layers.spade import PositionalNormalization, Spade
 from tfface.layers.spatial import ConcatLabel, ReflectionPadding2D, UpConv2D
-from tfface.layers.spectral import SpectralConv2D, spectral_norm
+from tfface.layers.spectral import SpectralConv2D, fix_norms, spectral_norm
 from tfface.layers.transport import sinkhorn_top_k, soft_top_k
 
 __all__ = [
@@ -30,7 +30,9 @@ __all__ = [
     "SpectralConv2D",
     "UpConv2D",
     "block_attention",
+    "copied",
     "dense_attention",
+    "fix_norms",
     "merge_blocks",
     "partition_blocks",
     "precision",

@@ -42,6 +42,20 @@ class Network(keras.Model):
         return {**self._arguments, "dtype": self.dtype_policy.name, "name": self.name}
 
 
+def copied(network: Network, dtype: str | None = None) -> Network:
+    """A copy of a network with the same weights.
+
+    Args:
+        network: The network.
+        dtype: Precision policy of the copy, such as "mixed_bfloat16"; None: that of the network.
+    """
+    config = network.get_config()
+    copy = type(network).from_config(config if dtype is None else {**config, "dtype": dtype})
+    for target, source in zip(copy.variables, network.variables, strict=True):
+        target.assign(source)
+    return copy
+
+
 def torch_default(gain: float = 1.0) -> keras.initializers.Initializer:
     """PyTorch's default initial weights of convolutions: uniform in +-gain/sqrt(fan_in)."""
     return keras.initializers.VarianceScaling(gain**2 / 3, "fan_in", "uniform")

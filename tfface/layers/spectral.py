@@ -62,3 +62,10 @@ class SpectralConv2D(keras.layers.Conv2D):
 
     def _norm(self, kernel):
         return spectral_norm(ops.reshape(kernel, (-1, kernel.shape[-1])))
+
+
+def fix_norms(network: keras.Model) -> None:
+    """Fixes the norms of all layers of a network, see `SpectralConv2D.fix_norm`."""
+    for layer in network.layers:
+        if isinstance(layer, SpectralConv2D):
+            layer.fix_norm()

@@ -16,6 +16,7 @@ from tfface.client.types import Signatures
 from tfface.data.alignment import crop_of
 from tfface.data.marks import Mark
 from tfface.editing import OPTIONS, Editor, Model
+from tfface.layers import copied, fix_norms
 from tfface.methods.base import Method, Networks, Signature
 
 if TYPE_CHECKING:
@@ -47,6 +48,17 @@ class Trained:
         """What images that the model generates or edits state about it."""
         name = f"{self.name}/{self.path.name}"
         return Mark.of_model(self.method.takes, name, f"step {self.step}")
+
+    def in_precision(self, policy: str) -> Trained:
+        """The same model, whose networks compute in another precision.
+
+        Args:
+            policy: Precision policy of Keras: "float32", "mixed_bfloat16" or "mixed_float16".
+        """
+        nets = {name: copied(self.nets[name], policy) for name in self.method.averaged}
+        for net in nets.values():
+            fix_norms(net)
+        return dataclasses.replace(self, nets=nets)
 
     @property
     def weights(self) -> list[tf.Variable]:
