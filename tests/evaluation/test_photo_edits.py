@@ -188,6 +188,18 @@ def test_an_edit_counts_only_if_all_three_parts_succeed():
     assert rows[0].names[0] == "photographs/Laughing/all"
 
 
+def test_of_labelled_images_it_tells_in_how_many_real_ones_the_class_is_seen():
+    edits, happy, sad = PhotoEdits(Known()), face(0.9, 0.5), face(0.1, 0.0)
+    inputs = np.stack([happy, happy, sad, sad])
+    images = {"input": inputs, "laughing": inputs, "neutral": inputs}
+    roles = ImageRoles(("laughing", "neutral"), "input", own=np.array([0, 1, 0, 1]))
+    edits("change", [""] * 4, images, np.zeros(4), roles)
+    result = edits.result()
+    found = result["photographs"]
+    assert found["laughing"]["real"] == 0.5 and found["neutral"]["real"] == 0.5
+    assert table(result)[1][-1].title == "real images of the class in which it is seen"
+
+
 def test_whether_an_attribute_is_seen_is_told_by_the_classifier():
     edits, before = PhotoEdits(Known()), face(0.1, 0.0)
     edited = [before, before, face(0.1, 0.0, person=0.5), face(0.1, 0.0, background=0.1)]

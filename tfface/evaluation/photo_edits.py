@@ -97,6 +97,9 @@ class PhotoEdits:
             new = _agrees(before, wanted) != asked
             rows = {key: means(values, new) for key, values in found.items()}
             rows["already"] = means(~new)
+            if roles.own is not None:
+                index = roles.generated.index(name)
+                rows["real"] = means(_agrees(before, wanted), roles.own == index)
             self._measurements.add(f"photographs/{name}", rows)
             self._measurements.add("photographs/mean", rows)
 
@@ -117,8 +120,9 @@ class PhotoEdits:
         """`photographs`: by class or attribute, and their `mean` where known, shares of edits.
 
         `identity` and `outside`; where it is known what should be seen also `seen` and `all`, and
-        for classes `already`, the share of images that are as asked before the edit; `intervals`,
-        see `Measurements.result`.
+        for classes `already`, the share of images that are as asked before the edit, and for images
+        with labels `real`, the share of the images of the class in which the judges see it: what a
+        perfect edit would reach; `intervals`, see `Measurements.result`.
         """
         return self._measurements.result()
 
@@ -133,6 +137,8 @@ def table(result: dict[str, Any]) -> Table:
     """Column titles and rows of a table of `PhotoEdits.result`."""
     columns = sorted(result["photographs"], key="mean".__eq__)  # The mean is last.
     rows = {**_METRICS, "already": "inputs that are as asked already (left out above)"}
+    if any("real" in values for values in result["photographs"].values()):
+        rows["real"] = "real images of the class in which it is seen"
     return tuple(columns), tuple(
         Row(title, tuple(f"photographs/{name}/{metric}" for name in columns))
         for metric, title in rows.items()

@@ -132,7 +132,7 @@ def evaluate_classes(
         _add_reconstruction(measurements, reconstruction, image, observer)
         by_class = {name: edited[i::kinds] for i, name in enumerate(classes)}
         change = np.abs(edited - inputs).mean((1, 2, 3)).reshape(-1, kinds).mean(1) / RANGE
-        roles, shown = ImageRoles(tuple(by_class), "input"), {"input": image, **by_class}
+        roles, shown = ImageRoles(tuple(by_class), "input", own=own), {"input": image, **by_class}
         observer("change of the image", [""] * len(image), shown, change, roles)
     return {"people": people, **measurements.result()}
 

@@ -31,6 +31,7 @@ class ImageRoles:
         reference: Caption of the images that the edits take their target from; "": from their name.
         alternatives: Whether the generated images are several results for the same input.
         per_person: How many consecutive examples belong to one person.
+        own: The class of each input, as an index into `generated`, int [N]; None: it is not known.
         right: Whether the judge sees the target in each generated image, bool [N]; None: the
             observer has to see for itself.
     """
@@ -41,6 +42,7 @@ class ImageRoles:
     reference: str = ""
     alternatives: bool = False
     per_person: int = 1
+    own: np.ndarray | None = None
     right: np.ndarray | None = None
 
 
