@@ -16,7 +16,7 @@ from toy_method import NoDropout, Toy, lines, sgd, sgd_fast, steps, toy, weights
 
 from tfface.config import Adam, learning_rate
 from tfface.engine.progress import make_console
-from tfface.engine.step import FusedAdam, make_strategy
+from tfface.engine.step import FusedAdam, convolution_time, make_strategy
 from tfface.engine.trainer import adam
 from tfface.errors import UserError
 from tfface.methods.base import Phase
@@ -78,6 +78,25 @@ def test_averages_equal_a_numpy_implementation(tmp_path, policy, kind):
 
 def test_a_half_life_of_0_disables_averages(tmp_path):
     assert toy(tmp_path, train_ema_half_life=0.0).averages == {}
+
+
+@pytest.mark.parametrize(("bfloat16", "policy"), [(0.5, "mixed_bfloat16"), (0.9, "float32")])
+def test_precision_auto_is_that_in_which_the_device_is_faster(
+    tmp_path, monkeypatch, caplog, bfloat16, policy
+):
+    times = {"float32": 1.0, "bfloat16": bfloat16}
+    monkeypatch.setattr("tfface.engine.step.convolution_time", times.get)
+    trainer = toy(tmp_path, train_precision="auto", train_steps=1)
+    assert {net.dtype_policy.name for net in trainer.nets.values()} == {policy}
+    assert all(v.dtype == "float32" for v in trainer.nets["painter"].trainable_variables)
+    with caplog.at_level("INFO", logger="tfface"):
+        trainer.train()
+    ratio = f"{1 / bfloat16:.1f}"
+    assert f"{policy} (auto: bfloat16 computes a convolution {ratio} times" in caplog.text
+
+
+def test_the_time_of_a_convolution_is_measured():
+    assert 0 < convolution_time("bfloat16") < 60
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])

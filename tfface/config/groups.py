@@ -140,7 +140,9 @@ class Train:
     Attributes:
         steps: Total number of training steps, including those before a resume.
         seed: Seed of weights, data order and noise.
-        precision: Data type for computation; weights stay float32.
+        precision: Data type for computation; weights stay float32. "auto": mixed_bfloat16 where the
+            device is faster in it, by a convolution that is timed in both at every start, otherwise
+            float32; the log says which.
         jit: Compile the gradient functions with XLA; "auto": on GPUs only (on CPUs convolutions are
             faster without it).
         deterministic: Use only deterministic operations: bit-identical results on the same
@@ -167,7 +169,7 @@ class Train:
 
     steps: int = 200_000
     seed: int = 0
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"] = "float32"
     jit: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
     replicas: int = 0

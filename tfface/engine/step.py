@@ -6,6 +6,7 @@ XLA compiles per-replica functions only: it cannot compile the sum of gradients 
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 
 import keras
@@ -14,6 +15,9 @@ import tensorflow as tf
 from tfface.config import Adam
 from tfface.errors import UserError
 from tfface.methods.base import Batch, Method, Networks, Phase
+
+MIN_GAIN = 1.2
+"""How many times as fast a convolution must be in bfloat16 for `train.precision auto` to use it."""
 
 NORM = "gradient_norm"
 """Norm of the gradients of a phase over all its weights, among the values of a step."""
@@ -43,6 +47,35 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     # Shared by all trainers of a process: every new strategy numbers its collective operations from
     # the beginning, and TensorFlow treats operations with the same number as the same operation.
     return tf.distribute.MirroredStrategy(devices)
+
+
+def resolve_precision(precision: str) -> tuple[str, str]:
+    """The precision policy for the option `train.precision`, and its description for the log."""
+    if precision != "auto":
+        return precision, precision
+    times = {name: convolution_time(name) for name in ("float32", "bfloat16")}
+    ratio = times["float32"] / times["bfloat16"]
+    policy = "mixed_bfloat16" if ratio > MIN_GAIN else "float32"
+    return policy, f"{policy} (auto: bfloat16 computes a convolution {ratio:.1f} times as fast)"
+
+
+def convolution_time(dtype: str) -> float:
+    """Seconds that a convolution takes with both gradients in a data type, at best."""
+    images, kernel = tf.ones([8, 64, 64, 64], dtype), tf.ones([3, 3, 64, 64], dtype)
+
+    @tf.function(autograph=False)
+    def run():
+        with tf.GradientTape() as tape:
+            tape.watch([images, kernel])
+            total = tf.reduce_sum(tf.nn.conv2d(images, kernel, 1, "SAME"))
+        return [tf.reduce_sum(g) for g in tape.gradient(total, [images, kernel])]
+
+    times = []
+    for _ in range(6):  # The first one traces.
+        start = time.perf_counter()
+        [value.numpy() for value in run()]
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 class FusedAdam(keras.optimizers.Adam):

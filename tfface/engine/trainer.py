@@ -29,6 +29,7 @@ from tfface.engine.step import (
     TrainStep,
     make_optimizers,
     make_strategy,
+    resolve_precision,
     split_batch,
 )
 from tfface.engine.stopping import StopSignals
@@ -110,8 +111,9 @@ class Trainer:
                 raise UserError(
                     f"{name} is {size}: expected a multiple of the {replicas} device(s){times}"
                 )
+        policy, self._precision = resolve_precision(self.config.precision)
         keras.utils.set_random_seed(self.config.seed)
-        with self.strategy.scope(), precision(self.config.precision):
+        with self.strategy.scope(), precision(policy):
             self.nets = method.build()
             self.averages = averaged(method, self.nets)
             self.optimizers = make_optimizers(method, self.nets, optimizer)
@@ -421,7 +423,7 @@ class Trainer:
             f" of {workers} workers" if workers > 1 else "",
             config.data.batch_size // replicas,
             f", in {parts} parts" if parts > 1 else "",
-            self.config.precision,
+            self._precision,
             self._step.compilation,
             ", ".join(self.averages) or "no network",
         )
