@@ -67,6 +67,27 @@ def test_only_its_heads_are_trained_and_gradients_reach_the_image(discriminator,
     assert len(before) > 100 and all((a == b).all() for a, b in zip(before, after, strict=True))
 
 
+def test_the_gradient_penalty_reaches_its_weights(discriminator):
+    """A step against the gradient of the penalty changes it as the gradient predicts."""
+    real, y = tf.constant(images(3)), tf.constant([0, 1, 2])
+    weights = [v.value for v in discriminator.trainable_variables]
+
+    def penalty():
+        return multitask_discriminator(discriminator, real, real, y, y)["r1"]
+
+    with tf.GradientTape() as tape:
+        before = penalty()
+    gradients = tape.gradient(before, weights, unconnected_gradients="zero")
+    norm = tf.linalg.global_norm(gradients)
+    step = 0.01 * before / norm**2  # To first order, a hundredth less.
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.assign_sub(step * gradient)
+    after = penalty()
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.assign_add(step * gradient)
+    assert norm > 0 and float((before - after) / before) == pytest.approx(0.01, rel=0.2)
+
+
 @pytest.mark.parametrize("size", [48, 64, 128, 144])
 def test_any_size_has_four_heads(size):
     network = ProjectedDiscriminator(size, classes=3, width=2)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 
 import keras
+import tensorflow as tf
 
 from tfface.layers import efficientnet
 from tfface.layers.network import Network, precision, to_float32
@@ -66,6 +67,36 @@ class ProjectedDiscriminator(Network):
             super().__init__(image, logits, arguments=arguments, name=name)
 
 
+@keras.saving.register_keras_serializable("tfface")
+class Enlarge(keras.layers.Layer):
+    """Bilinear interpolation to a multiple of the side.
+
+    The same as `keras.layers.UpSampling2D`, but as matrix products: TensorFlow's own operation has
+    no second derivative, which the gradient penalty needs, and counts it as 0 without a word.
+
+    Args:
+        times: The factor.
+        **options: Options of `keras.layers.Layer`.
+
+    Input: [B,S,S,C]. Output: [B,times*S,times*S,C].
+    """
+
+    def __init__(self, times: int, **options):
+        super().__init__(**options)
+        self._times = times
+
+    def call(self, images):
+        """Enlarges."""
+        side = images.shape[1]
+        matrix = tf.image.resize(tf.eye(side)[..., None], [self._times * side, side])[..., 0]
+        matrix = tf.cast(matrix, images.dtype)
+        return tf.einsum("ij,bjkc,lk->bilc", matrix, images, matrix)
+
+    def compute_output_shape(self, shape):
+        """[B,times*S,times*S,C]."""
+        return (shape[0], self._times * shape[1], self._times * shape[2], shape[3])
+
+
 def projected_logits(image, logits: int, width: int):
     """Logits [B,4,logits] of a Keras tensor of images [B,S,S,3]; see `ProjectedDiscriminator`."""
     heads = [_head(x, logits, width, f"head{i + 1}") for i, x in enumerate(_features(image))]
@@ -77,7 +108,7 @@ def _features(image) -> list:
     size = image.shape[1]
     times = -(-128 // size)
     inputs = keras.Input(image.shape[1:])
-    x = keras.layers.UpSampling2D(times, interpolation="bilinear")(inputs) if times > 1 else inputs
+    x = Enlarge(times, name="enlarge")(inputs) if times > 1 else inputs
     network = efficientnet.build(inputs, x)
     network.set_weights(efficientnet.pretrained().get_weights())
     features = keras.Model(
