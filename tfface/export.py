@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="with --format savedmodel: bfloat16 is faster on processors with units for it "
+        help="with --format savedmodel: bfloat16 can be faster on processors with units for it "
         "(AVX-512 bf16, AMX, GPUs), with slightly other images (default: %(default)s)",
     )
     args = parser.parse_args(argv)

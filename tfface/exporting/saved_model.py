@@ -38,8 +38,8 @@ def export_run(trained: Trained, out: str | Path, precision: str = "float32") ->
     Args:
         trained: A loaded run.
         out: The model's base path; created if missing.
-        precision: "float32", or "bfloat16": the networks compute in bfloat16, which is faster on
-            CPUs and GPUs with units for it. Weights, inputs and outputs stay float32.
+        precision: "float32", or "bfloat16": the networks compute in bfloat16, which can be
+            faster on CPUs and GPUs with units for it. Weights, inputs and outputs stay float32.
 
     Returns:
         Folder of the version.
