@@ -26,6 +26,7 @@ from tfface.errors import UserError
 from tfface.exporting.card import model_card
 from tfface.exporting.versions import publish
 from tfface.methods.base import Signature
+from tfface.metrics.images import psnr
 from tfface.version import __version__
 
 if TYPE_CHECKING:
@@ -323,18 +324,19 @@ def _compare(name: str, expected: np.ndarray, result: np.ndarray, int8: bool) ->
         return {"agreement": agreement}
     difference = np.abs(expected - result)
     largest = float(difference.max())
-    psnr = float(-10 * np.log10(max(np.mean(difference**2) / 4, 1e-12)))  # Images are in [-1,1].
+    decibels = psnr(expected, result)
     if not int8 and largest > TOLERANCE * np.abs(expected).max():
         raise UserError(
             f"the converted model is wrong: output {name} differs by {largest:.2g} from that of "
             f"the networks; try another --format"
         )
-    if int8 and psnr < INT8_PSNR:
+    if int8 and decibels < INT8_PSNR:
         raise UserError(
-            f"with 8-bit weights, {name} is {psnr:.1f} dB from that of the networks on built-in "
-            f"faces; at least {INT8_PSNR:g} dB are expected: export this model without --int8"
+            f"with 8-bit weights, {name} is {decibels:.1f} dB from that of the networks on "
+            f"built-in faces; at least {INT8_PSNR:g} dB are expected: export this model without "
+            f"--int8"
         )
-    return {"largest_difference": largest, "psnr": psnr}
+    return {"largest_difference": largest, "psnr": decibels}
 
 
 def _describe(dtype: str, shape) -> dict[str, Any]:

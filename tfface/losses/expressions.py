@@ -22,13 +22,18 @@ def class_logits(discriminator, images: tf.Tensor) -> tf.Tensor:
 
 
 def classification(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Mean cross-entropy of expression logits, see `class_logits`, with class indices [B]."""
+    """Mean cross-entropy of logits with class indices, averaged over the heads if there are any.
+
+    Args:
+        labels: [B], or [B,M] of M classifications of each image.
+        logits: [B,N] or [B,M,N]; of a discriminator with H heads [B,H,N] or [B,H,M,N].
+    """
     return tf.reduce_mean(_cross_entropy(labels, logits))
 
 
 def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Of each image and head: [B] or [B,H]."""
-    if logits.shape.rank == 3:
+    """Of each image and head, see `classification`: [B] or [B,H], or with M at the end."""
+    if logits.shape.rank > labels.shape.rank + 1:
         labels = tf.repeat(labels[:, None], logits.shape[1], 1)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
@@ -119,15 +124,14 @@ def discriminator_total(terms: dict[str, tf.Tensor], weights) -> tf.Tensor:
     """The loss of a discriminator, the weighted sum of its terms.
 
     Args:
-        terms: The result of `discriminator_terms`.
-        weights: Has the attributes `classification_real`, `gradient_penalty` and `r1`.
+        terms: As from `discriminator_terms`.
+        weights: Has the attribute `r1` if there is this term; for "cls" `classification_real`, for
+            "gp" `gradient_penalty`.
     """
-    factors = {
-        "cls": weights.classification_real,
-        "gp": weights.gradient_penalty,
-        "r1": weights.r1,
-    }
-    return tf.add_n([factors.get(name, 1.0) * term for name, term in terms.items()])
+    names = {"cls": "classification_real", "gp": "gradient_penalty", "r1": "r1"}
+    return tf.add_n(
+        [getattr(weights, names[k]) * term if k in names else term for k, term in terms.items()]
+    )
 
 
 def generator_terms(

@@ -19,6 +19,12 @@ _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 Distance = Callable[[np.ndarray, np.ndarray], Any]
 
 
+def psnr(images: np.ndarray, others: np.ndarray) -> float:
+    """PSNR in dB of arrays of any shape with values in [-1,1]; equal ones have 120 dB."""
+    squared = np.mean(np.square(images - others)) / RANGE**2
+    return float(-10 * np.log10(max(squared, 1e-12)))
+
+
 def checked(images: Any, rank: int = 4) -> np.ndarray:
     """Images as a float32 array.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfface.losses.expressions import classification, discriminator_total
 from tfface.methods.base import Batch, Losses, Method, Networks
 
 
@@ -22,11 +23,10 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     if method.multitask:
         real, labels = concat_sides(batch, "A", "B"), concat_sides(batch, "y_A", "y_B")
         attribute = tf.tile(batch["attribute"], [2])
-        fake, penalty = tf.concat(fakes, 0), weights.r1 > 0
-        terms = multitask(nets["disc1"], real, labels, fake, attribute, penalty)
-        total = terms["real"] + terms["wrong"] + terms["fake"]
-        penalties = weights.r1 * terms["r1"] if penalty else 0.0
-        return total + penalties, {**terms, "disc1": total}
+        fake = tf.concat(fakes, 0)
+        terms = multitask(nets["disc1"], real, labels, fake, attribute, weights.r1 > 0)
+        without_penalty = terms["real"] + terms["wrong"] + terms["fake"]
+        return discriminator_total(terms, weights), {**terms, "disc1": without_penalty}
     y_c, y_d = method.exchanged_labels(batch)
     images, labels = [batch["A"], batch["B"], *fakes], [batch["y_A"], batch["y_B"], y_c, y_d]
     logits = discriminate(nets, images, labels)
@@ -40,7 +40,8 @@ def discriminator_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
 def attributes_loss(method: Method, nets: Networks, batch: Batch) -> Losses:
     """Cross-entropy of the attributes of real faces, for `attributes_first` (ours)."""
     logits = nets["disc1"](concat_sides(batch, "A", "B"), training=True)
-    loss = classification(logits, concat_sides(batch, "y_A", "y_B"))
+    labels = tf.cast(concat_sides(batch, "y_A", "y_B"), tf.int32)
+    loss = classification(labels, logits)
     return loss, {"disc1": loss}
 
 
@@ -118,14 +119,6 @@ def logits_of(logits: tf.Tensor, attribute: tf.Tensor, labels: tf.Tensor) -> tf.
     value = tf.gather(tf.cast(labels, tf.int32), attribute, batch_dims=1)
     of_attribute = tf.gather(logits, attribute, axis=-2, batch_dims=1)
     return tf.gather(of_attribute, value, axis=-1, batch_dims=1)
-
-
-def classification(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Mean cross-entropy of logits [B,N,2] or [B,H,N,2] with labels [B,N] of 0 and 1."""
-    labels = tf.cast(labels, tf.int32)
-    if logits.shape.rank == 4:
-        labels = tf.repeat(labels[:, None], logits.shape[1], 1)
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
 def multitask(
